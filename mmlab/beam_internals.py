@@ -1,0 +1,250 @@
+"""The one room that touches Beam's private names.
+
+Everything here was read in apache-beam 2.77 (`ml/inference/base.py`, `utils/multi_process_shared.py`).
+When a name is gone, the functions raise `BeamChangedError`, which says what it was needed for.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.ml.inference import base
+from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
+from apache_beam.pipeline import AppliedPTransform, Pipeline, PipelineVisitor
+
+
+class BeamChangedError(RuntimeError):
+    """A private name of Beam that mmlab relies on is not there any more."""
+
+    def __init__(self, name: str, purpose: str):
+        super().__init__(
+            f"apache-beam {beam.__version__} has no {name}, which mmlab needs to {purpose}. "
+            "Install the apache-beam version pinned in constraints.txt."
+        )
+
+
+def _private(owner: Any, name: str, purpose: str) -> Any:
+    try:
+        return getattr(owner, name)
+    except AttributeError:
+        label = getattr(owner, "__name__", type(owner).__name__)
+        raise BeamChangedError(f"{label}.{name}", purpose) from None
+
+
+# Handlers
+
+
+def handler_chain(handler: ModelHandler) -> list[ModelHandler]:
+    """The handler and those it wraps (pre/post-processing, keys), outermost first."""
+    chain = [handler]
+    while (inner := _wrapped(chain[-1])) is not None:
+        chain.append(inner)
+    return chain
+
+
+def _wrapped(handler: ModelHandler) -> ModelHandler | None:
+    for name in ("_base", "_unkeyed"):
+        inner = getattr(handler, name, None)
+        if isinstance(inner, ModelHandler):
+            return inner
+    return None
+
+
+def with_wrapped(handler: ModelHandler, inner: ModelHandler) -> None:
+    """Put `inner` in the place of the handler that `handler` wraps."""
+    for name in ("_base", "_unkeyed"):
+        if isinstance(getattr(handler, name, None), ModelHandler):
+            setattr(handler, name, inner)
+            return
+    raise BeamChangedError(f"{type(handler).__name__}._base", "watch a wrapped handler")
+
+
+def holds_many_models(handler: ModelHandler) -> bool:
+    """Whether this very handler maps keys to several models."""
+    return isinstance(handler, KeyedModelHandler) and not _private(
+        handler, "_single_model", "tell one model from many"
+    )
+
+
+def keyed_handler(handler: ModelHandler) -> KeyedModelHandler | None:
+    """The `KeyedModelHandler` with several models inside `handler`, if there is one."""
+    return next((h for h in handler_chain(handler) if holds_many_models(h)), None)
+
+
+def cohort_handlers(keyed: KeyedModelHandler) -> dict[Any, ModelHandler]:
+    """Cohort (the first key of a `KeyModelMapping`) to model handler, in mapping order."""
+    return dict(_private(keyed, "_id_to_mh_map", "read the key mapping"))
+
+
+def cohort_of_key(keyed: KeyedModelHandler) -> dict[Any, Any]:
+    """Key to cohort, in mapping order."""
+    return dict(_private(keyed, "_key_to_id_map", "read the key mapping"))
+
+
+def replace_cohort_handlers(keyed: KeyedModelHandler, handlers: Mapping[Any, ModelHandler]) -> None:
+    """Put `handlers` in the place of those that `keyed` maps its cohorts to."""
+    _private(keyed, "_id_to_mh_map", "watch the models of a keyed handler")
+    keyed._id_to_mh_map = dict(handlers)
+    keyed._key_to_id_map = dict(keyed._key_to_id_map)
+
+
+def model_hint(keyed: KeyedModelHandler) -> Any:
+    """`max_models_per_worker_hint` as it was given."""
+    return getattr(keyed, "_max_models_per_worker_hint", None)
+
+
+_WEIGHTS = (
+    "_state_dict_path",
+    "_torch_script_model_path",
+    "_model_uri",
+    "_model_path",
+    "_model",
+    "_model_name",
+)
+
+
+def weights_location(handler: ModelHandler) -> str | None:
+    """The file, folder, URI or hub name that Beam's own handlers load, where they have one."""
+    for name in _WEIGHTS:
+        value = getattr(handler, name, None)
+        if isinstance(value, str) and value:
+            return value
+    return None
+
+
+def device_name(handler: ModelHandler) -> str | None:
+    """`cpu`, `cuda`, … for handlers that know their device."""
+    device = getattr(handler, "_device", None)
+    return None if device is None else str(device).lower()
+
+
+# Pipelines
+
+
+@dataclass(frozen=True)
+class InferenceStep:
+    """One `RunInference` of a pipeline: its label, its handler, and the DoFn that holds it."""
+
+    label: str
+    handler: ModelHandler
+    dofn: beam.DoFn
+
+    @property
+    def uses_model_manager(self) -> bool:
+        return bool(getattr(self.dofn, "use_model_manager", False))
+
+    @property
+    def loads_at_run_time(self) -> bool:
+        """Whether the model path may still change (side input) before the model is loaded."""
+        return bool(getattr(self.dofn, "_load_model_at_runtime", False))
+
+
+def inference_steps(pipeline: Pipeline) -> list[InferenceStep]:
+    """Every `RunInference` of `pipeline`, in the order in which they were applied."""
+    dofn_type = _private(base, "_RunInferenceDoFn", "find the RunInference steps of a pipeline")
+    found: list[InferenceStep] = []
+
+    class Finder(PipelineVisitor):
+        def visit_transform(self, applied: AppliedPTransform) -> None:
+            for dofn in _dofns(getattr(applied.transform, "fn", None)):
+                if isinstance(dofn, dofn_type):
+                    handler = _private(dofn, "_model_handler", "find the model handler of a step")
+                    found.append(InferenceStep(_step_label(applied), handler, dofn))
+
+    pipeline.visit(Finder())
+    return found
+
+
+def replace_handler(step: InferenceStep, handler: ModelHandler) -> None:
+    """Make the DoFn of `step` use `handler`."""
+    step.dofn._model_handler = handler
+
+
+def _dofns(dofn: Any, depth: int = 0) -> Iterator[beam.DoFn]:
+    """`dofn` and the DoFns it wraps: exception handling, timeouts and type checks nest them."""
+    if not isinstance(dofn, beam.DoFn) or depth > 8:
+        return
+    yield dofn
+    for value in vars(dofn).values():
+        yield from _dofns(value, depth + 1)
+
+
+def _step_label(applied: AppliedPTransform) -> str:
+    enclosing = applied
+    while enclosing is not None:
+        if isinstance(enclosing.transform, RunInference):
+            return enclosing.full_label
+        enclosing = enclosing.parent
+    return applied.full_label.split("/BeamML_RunInference")[0]
+
+
+# Workers
+
+
+class _ObservedOrder(OrderedDict):
+    """The LRU order of a model manager, telling `on_evict` which cohort is dropped, as it is."""
+
+    on_evict: Callable[[Any], None]
+
+    def popitem(self, last: bool = True) -> tuple[Any, Any]:
+        cohort, tag = super().popitem(last=last)
+        self.on_evict(cohort)
+        return cohort, tag
+
+
+def observe_manager(
+    manager: Any, on_evict: Callable[[Any], None], on_limit: Callable[[Any], None]
+) -> list[str]:
+    """Report what a model manager decides: evictions, and the limit that really rules.
+
+    Args:
+      manager: what `KeyedModelHandler.load_model` returned, in the process that holds the models.
+      on_evict: called with the cohort at the moment the manager drops it.
+      on_limit: called with the number of models the manager will hold, whenever it changes.
+
+    Returns:
+      What cannot be observed with this version of Beam: any of "evictions", "limit".
+    """
+    blind = []
+    if isinstance(getattr(manager, "_tag_map", None), OrderedDict):
+        order = _ObservedOrder(manager._tag_map)
+        order.on_evict = on_evict
+        manager._tag_map = order
+    else:
+        blind.append("evictions")
+    if hasattr(manager, "_max_models") and callable(getattr(manager, "increment_max_models", None)):
+        manager.__class__ = _reporting_limit(type(manager))
+        manager._on_limit = on_limit
+    else:
+        blind.append("limit")
+    return blind
+
+
+def _reporting_limit(manager_type: type) -> type:
+    class Reporting(manager_type):
+        def increment_max_models(self, increment: int) -> None:
+            super().increment_max_models(increment)
+            self._on_limit(self._max_models)
+
+    Reporting.__name__ = manager_type.__name__
+    Reporting.__qualname__ = manager_type.__qualname__
+    return Reporting
+
+
+def held_model(reference: Any) -> Any | None:
+    """The model behind a reference that `run_inference` was given.
+
+    Models of a keyed handler are reached through a proxy; this returns the model itself, or None
+    where another process holds it.
+    """
+    proxy = getattr(reference, "_proxyObject", reference)
+    if proxy is reference:
+        return reference
+    with suppress(AttributeError, KeyError):
+        return vars(proxy)["_SingletonProxy_entry"].obj
+    return None

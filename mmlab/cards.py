@@ -1,0 +1,103 @@
+"""What is known of a model before it is loaded: one `ModelCard` for each model of a handler.
+
+Diagrams, timelines and traces take the name of a model from here, so it is the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from apache_beam.ml.inference.base import ModelHandler
+
+from mmlab import beam_internals
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """One model of one `RunInference` step.
+
+    Attributes:
+      step: label of the step, as the author of the pipeline wrote it.
+      name: what pictures and traces call the model; unique within the step.
+      handler: class name of the innermost model handler.
+      weights: file, folder, URI or hub name, where the handler has one.
+      device: `cpu`, `cuda`, …, where the handler has one.
+      cohort: the first key of the model's `KeyModelMapping`; None for a step with one model.
+      keys: all keys of the mapping, as text; empty for a step with one model.
+      hint: `max_models_per_worker_hint` of the step, as it was given.
+    """
+
+    step: str
+    name: str
+    handler: str
+    weights: str | None = None
+    device: str | None = None
+    cohort: Any = None
+    keys: tuple[str, ...] = ()
+    hint: Any = None
+
+
+def model_cards(handler: ModelHandler, step: str = "RunInference") -> list[ModelCard]:
+    """The models that `handler` can load, in the order in which they were mapped."""
+    keyed = beam_internals.keyed_handler(handler)
+    if keyed is None:
+        leaf = beam_internals.handler_chain(handler)[-1]
+        return [ModelCard(step, _own_name(leaf) or step, **_facts(leaf))]
+
+    leaves = beam_internals.cohort_handlers(keyed)
+    names = _unique_names(leaves)
+    keys: dict[Any, list[str]] = {cohort: [] for cohort in leaves}
+    for key, cohort in beam_internals.cohort_of_key(keyed).items():
+        keys[cohort].append(key_text(key))
+    hint = beam_internals.model_hint(keyed)
+    return [
+        ModelCard(
+            step,
+            names[cohort],
+            cohort=cohort,
+            keys=tuple(keys[cohort]),
+            hint=hint,
+            **_facts(leaf),
+        )
+        for cohort, leaf in leaves.items()
+    ]
+
+
+def key_text(key: Any) -> str:
+    """A key as pictures and traces write it.
+
+    >>> key_text("KEY_1"), key_text(7), key_text(("eu", 1))
+    ('KEY_1', '7', "('eu', 1)")
+    """
+    return key if isinstance(key, str) else repr(key)
+
+
+def _facts(leaf: ModelHandler) -> dict[str, Any]:
+    return {
+        "handler": type(leaf).__name__,
+        "weights": beam_internals.weights_location(leaf),
+        "device": beam_internals.device_name(leaf),
+    }
+
+
+def _own_name(leaf: ModelHandler) -> str | None:
+    """The name of the weights file without its ending: what people call the model."""
+    weights = beam_internals.weights_location(leaf)
+    if not weights:
+        return None
+    return PurePosixPath(weights.replace("\\", "/").rstrip("/")).stem or None
+
+
+def _unique_names(leaves: dict[Any, ModelHandler]) -> dict[Any, str]:
+    names = {
+        cohort: _own_name(leaf) or f"{type(leaf).__name__} {key_text(cohort)}"
+        for cohort, leaf in leaves.items()
+    }
+    repeated = {name for name, times in Counter(names.values()).items() if times > 1}
+    return {
+        cohort: f"{name} {key_text(cohort)}" if name in repeated else name
+        for cohort, name in names.items()
+    }
