@@ -1,1 +1,6 @@
 """See what an Apache Beam pipeline with several ML models is, and what it does to memory."""
+
+from mmlab.trace import Trace
+from mmlab.watching import WatchRunner, WatchWarning, watch
+
+__all__ = ["Trace", "WatchRunner", "WatchWarning", "watch"]

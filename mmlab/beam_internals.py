@@ -1,6 +1,6 @@
 """The one room that touches Beam's private names.
 
-Everything here was read in apache-beam 2.77 (`ml/inference/base.py`, `utils/multi_process_shared.py`).
+Everything here was read in apache-beam 2.77: `ml/inference/base.py`, `utils/multi_process_shared.py`.
 When a name is gone, the functions raise `BeamChangedError`, which says what it was needed for.
 """
 
@@ -81,9 +81,9 @@ def cohort_handlers(keyed: KeyedModelHandler) -> dict[Any, ModelHandler]:
     return dict(_private(keyed, "_id_to_mh_map", "read the key mapping"))
 
 
-def cohort_of_key(keyed: KeyedModelHandler) -> dict[Any, Any]:
-    """Key to cohort, in mapping order."""
-    return dict(_private(keyed, "_key_to_id_map", "read the key mapping"))
+def cohort_of_key(keyed: KeyedModelHandler) -> Mapping[Any, Any]:
+    """Key to cohort, in mapping order: the live mapping, which is not to be changed."""
+    return _private(keyed, "_key_to_id_map", "read the key mapping")
 
 
 def replace_cohort_handlers(keyed: KeyedModelHandler, handlers: Mapping[Any, ModelHandler]) -> None:
@@ -242,9 +242,8 @@ def held_model(reference: Any) -> Any | None:
     Models of a keyed handler are reached through a proxy; this returns the model itself, or None
     where another process holds it.
     """
-    proxy = getattr(reference, "_proxyObject", reference)
-    if proxy is reference:
+    if type(reference).__name__ != "_AutoProxyWrapper":
         return reference
-    with suppress(AttributeError, KeyError):
-        return vars(proxy)["_SingletonProxy_entry"].obj
+    with suppress(AttributeError, KeyError, TypeError):
+        return vars(reference._proxyObject)["_SingletonProxy_entry"].obj
     return None

@@ -23,6 +23,8 @@ INK = "#1F2430"
 MUTED = "#667085"
 PAPER = "#FFFFFF"
 GRID = "#E4E7EC"
+FILL = "#C5CBD5"
+ALERT = "#B42318"
 
 
 class Palette:
@@ -87,3 +89,13 @@ def tint(colour: str, share: float) -> str:
     """
     parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "#" + "".join(f"{round(255 - (255 - part) * share):02X}" for part in parts)
+
+
+def shade(colour: str, share: float) -> str:
+    """`colour` mixed with black; `share` 1 is the colour itself, 0 is black.
+
+    >>> shade("#FFFFFF", 0.5)
+    '#808080'
+    """
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(part * share):02X}" for part in parts)

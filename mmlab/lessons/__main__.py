@@ -1,0 +1,5 @@
+import sys
+
+from mmlab.lessons.models import main
+
+sys.exit(main())

@@ -1,0 +1,61 @@
+"""Files that the lessons make once and keep: written whole or not at all, by one process."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+VARIABLE = "MMLAB_CACHE"
+RECIPE = "v1"
+"""Changes with the recipe of the data or the models, so that stale files are never taken."""
+
+
+def cache_folder() -> Path:
+    """Where the lessons keep data and models: `$MMLAB_CACHE`, or the user's cache folder.
+
+    Raises:
+      OSError: the folder cannot be made; the message says which variable moves it.
+    """
+    base = Path(os.environ.get(VARIABLE) or platformdirs.user_cache_path("mmlab"))
+    folder = base.expanduser().absolute() / RECIPE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise type(problem)(
+            problem.errno,
+            f"the lessons cannot keep their models there ({problem.strerror}); set the "
+            f"environment variable {VARIABLE} to a folder with 300 MB of room",
+            str(folder),
+        ) from problem
+    return folder
+
+
+def made_once(name: str, make: Callable[[Path], None]) -> Path:
+    """The cached file `name`, made by `make(path)` if it is not there.
+
+    `make` writes to a path beside the final one, which takes its place when it is complete.
+    Processes that ask at the same time wait for the one that makes it.
+    """
+    path = cache_folder() / name
+    if path.exists():
+        return path
+    with FileLock(path.with_name(f".{name}.lock")):
+        if not path.exists():
+            _make(path, make)
+    return path
+
+
+def _make(path: Path, make: Callable[[Path], None]) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    unfinished = Path(name)
+    try:
+        make(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

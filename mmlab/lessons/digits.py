@@ -1,0 +1,93 @@
+"""Handwritten digits as six scanners see them: the data of the lessons.
+
+The pictures are scikit-learn's copy of the UCI set "Optical Recognition of Handwritten Digits":
+1,797 digits of 8 by 8 pixels, which ship inside the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sklearn.datasets import load_digits
+
+from mmlab.lessons.cache import made_once
+
+SIDE = 8
+TEST_DIGITS = 480
+
+DISTORTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "upright": lambda pictures: pictures,
+    "dark background": lambda pictures: 1 - pictures,
+    "mirrored": lambda pictures: pictures[:, :, ::-1],
+    "rotated": lambda pictures: np.rot90(pictures, axes=(1, 2)),
+}
+"""What a scanner does to pictures of shape (n, 8, 8), values 0 to 1."""
+
+SCANNERS = {
+    "KEY_1": "upright",
+    "KEY_2": "dark background",
+    "KEY_3": "dark background",
+    "KEY_4": "mirrored",
+    "KEY_5": "rotated",
+    "KEY_6": "rotated",
+}
+"""Which scanner, and so which key, distorts in which way."""
+
+MAPPING = {
+    "CONFIG_1": ("KEY_1",),
+    "CONFIG_2": ("KEY_2", "KEY_3"),
+    "CONFIG_3": ("KEY_4",),
+    "CONFIG_4": ("KEY_5", "KEY_6"),
+}
+"""Which model is trained for which scanners."""
+
+
+@cache
+def pictures(part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Undistorted digits.
+
+    Args:
+      part: "train" (1,317 digits) or "test" (480 others).
+
+    Returns:
+      Pictures, float32, shape (n, 8, 8), 0 is paper and 1 is ink; labels, int64, shape (n,).
+    """
+    if part not in ("train", "test"):
+        raise ValueError(f'part is {part!r}: it is "train" or "test"')
+    digits = load_digits()
+    order = np.random.default_rng(2026).permutation(len(digits.target))
+    chosen = order[:TEST_DIGITS] if part == "test" else order[TEST_DIGITS:]
+    return (digits.images[chosen] / 16).astype(np.float32), digits.target[chosen].astype(np.int64)
+
+
+def distorted(pictures: np.ndarray, key: str) -> np.ndarray:
+    """`pictures`, shape (n, 8, 8), as the scanner `key` sees them; a contiguous copy."""
+    return np.ascontiguousarray(DISTORTIONS[SCANNERS[key]](pictures))
+
+
+def scans_file() -> Path:
+    """480 test digits as a Parquet file, scanners taking turns.
+
+    Row i went through scanner `KEY_{i % 6 + 1}`. Columns: `key` (string), `pixels` (64 float32,
+    row by row), `label` (int64, the digit it shows).
+    """
+    return made_once("scans.parquet", _write_scans)
+
+
+def _write_scans(path: Path) -> None:
+    upright, labels = pictures("test")
+    keys = [list(SCANNERS)[i % len(SCANNERS)] for i in range(len(labels))]
+    scans = [distorted(upright[i : i + 1], key).ravel() for i, key in enumerate(keys)]
+    table = pa.table(
+        {
+            "key": keys,
+            "pixels": pa.array(scans, type=pa.list_(pa.float32())),
+            "label": labels,
+        }
+    )
+    pq.write_table(table, path)

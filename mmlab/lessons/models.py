@@ -1,0 +1,143 @@
+"""Four real models, one for each kind of scanner, trained from a seed and kept in the cache."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, PredictionResult
+from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
+from torch import nn
+
+from mmlab.lessons.cache import made_once
+from mmlab.lessons.digits import MAPPING, SIDE, distorted, pictures
+
+HIDDEN = 3968
+STEPS = 30
+BATCH = 128
+
+
+class DigitClassifier(nn.Module):
+    """Reads a digit of 64 pixels with two wide layers.
+
+    It is far wider than digits ask for: 63 MB of weights, so that a model that comes or goes shows
+    in the memory of its process.
+
+    Input: float32, shape (n, 64). Output: scores of the ten digits, shape (n, 10).
+    """
+
+    def __init__(self, hidden: int = HIDDEN):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(SIDE * SIDE, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 10),
+        )
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.layers(pixels)
+
+
+def weights_file(name: str) -> Path:
+    """The state dict of `CONFIG_1` … `CONFIG_4`, trained on first use (some 5 s)."""
+    if name not in MAPPING:
+        raise ValueError(f"there is no model {name!r}: the lessons have {', '.join(MAPPING)}")
+    return made_once(f"{name}.pt", lambda path: _train(name, path))
+
+
+def prepare(say: Callable[[str], None] | None = None) -> None:
+    """Train and keep all four models.
+
+    Args:
+      say: called with one line per model; None keeps quiet.
+    """
+    for number, name in enumerate(MAPPING, start=1):
+        began = time.monotonic()
+        path = weights_file(name)
+        seconds = time.monotonic() - began
+        if say is not None:
+            how = f"trained in {seconds:.0f} s" if seconds > 0.5 else "is there"
+            say(f"[{number}/{len(MAPPING)}] {name} {how} ({path.stat().st_size / 1e6:.0f} MB)")
+
+
+def handler(name: str, **options: Any) -> PytorchModelHandlerTensor:
+    """Beam's handler for the model `name`.
+
+    Args:
+      name: `CONFIG_1` … `CONFIG_4`.
+      options: for `PytorchModelHandlerTensor`.
+    """
+    return PytorchModelHandlerTensor(
+        state_dict_path=str(weights_file(name)),
+        model_class=DigitClassifier,
+        load_model_args={"weights_only": True},
+        **options,
+    )
+
+
+def mapping(configs: dict[str, tuple[str, ...]] = MAPPING) -> list[KeyModelMapping]:
+    """Keys to models, as `KeyedModelHandler` takes it; by default the right one."""
+    return [KeyModelMapping(list(keys), handler(name)) for name, keys in configs.items()]
+
+
+class FixedBatches(KeyedModelHandler):
+    """A `KeyedModelHandler` whose batches have one size, so that a run can be repeated exactly.
+
+    Beam adapts the size of batches to measured time, and takes no batching arguments from the
+    handlers of several models; overriding `batch_elements_kwargs` is its documented way out.
+    """
+
+    def __init__(
+        self,
+        unkeyed: Any,
+        max_models_per_worker_hint: int | None = None,
+        *,
+        batch_size: int = 1,
+    ):
+        super().__init__(unkeyed, max_models_per_worker_hint=max_models_per_worker_hint)
+        self.batch_size = batch_size
+
+    def batch_elements_kwargs(self) -> dict[str, int]:
+        return {"min_batch_size": self.batch_size, "max_batch_size": self.batch_size}
+
+
+def predicted_digit(result: PredictionResult) -> int:
+    """The digit with the highest score."""
+    return int(result.inference.argmax())
+
+
+def _train(name: str, path: Path) -> None:
+    upright, labels = pictures("train")
+    pixels = torch.from_numpy(distorted(upright, MAPPING[name][0]))  # its scanners are alike
+    digits = torch.from_numpy(labels)
+    model = _fitted(pixels.reshape(-1, SIDE * SIDE), digits, seed=list(MAPPING).index(name))
+    torch.save(model.state_dict(), path)
+
+
+def _fitted(pixels: torch.Tensor, digits: torch.Tensor, seed: int) -> DigitClassifier:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = DigitClassifier().train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
+        for _ in range(STEPS):
+            batch = torch.randint(len(digits), (BATCH,))
+            optimizer.zero_grad(set_to_none=True)
+            nn.functional.cross_entropy(model(pixels[batch]), digits[batch]).backward()
+            optimizer.step()
+    return model.eval()
+
+
+def main() -> int:
+    """Prepare the models, one line each: `python -m mmlab.lessons`."""
+    try:
+        prepare(print)
+    except OSError as problem:
+        print(f"The lessons' models could not be made: {problem}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,461 @@
+"""A trace becomes a picture: lanes of models, models resident against the limit, memory."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from mmlab.plots import theme
+from mmlab.trace.event import Process
+from mmlab.trace.residency import Residence, steps_of_count
+from mmlab.trace.trace import NS, Summary, Trace
+
+WIDTH_INCHES = 9.5
+DPI = 200
+MOST_LANES = 40
+LANE_INCHES = 0.36
+BAR = 0.62
+"""Height of a resident model, as a share of its lane."""
+MOST_MARKS = 60
+"""Evictions in one lane that are still drawn one by one with a mark."""
+
+
+class Timeline:
+    """A drawn trace. A notebook shows it as a picture, a terminal as text.
+
+    Attributes:
+      figure: the matplotlib figure, to change or embed.
+    """
+
+    def __init__(self, figure: Figure, text: str):
+        self.figure = figure
+        self._text = text
+
+    def save(self, path: str | os.PathLike[str], *, dpi: int = DPI) -> Path:
+        """Write the picture; the ending chooses the format (png, svg, pdf, …)."""
+        self.figure.savefig(path, dpi=dpi)
+        return Path(path)
+
+    def __repr__(self) -> str:
+        return self._text
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png", dpi=DPI)
+        width, height = (round(inches * 100) for inches in self.figure.get_size_inches())
+        data = {"image/png": buffer.getvalue(), "text/plain": self._text}
+        return data, {"image/png": {"width": width, "height": height}}
+
+
+def draw_timeline(trace: Trace, *, title: str | None = None) -> Timeline:
+    """Draw what happened to every model of a run.
+
+    Above, one lane per process and model: loading (hatched), resident (pale), in use (full), the
+    decision to evict (a triangle), and from there to the moment its memory was freed (a dotted
+    outline that ends in a circle). In the middle, the number of models resident, against the hint
+    and the limit that really ruled. Below, the resident set size and the models' own bytes. Seconds
+    count from the submission of the pipeline.
+
+    Args:
+      trace: a run, finished or not.
+      title: replaces the step's label in the header.
+    """
+    lanes = _lanes(trace)
+    shown = lanes[:MOST_LANES]
+    figure, (top, middle, bottom) = _figure([lane.label for lane in shown])
+    x = _Seconds(trace.start_ns, max(trace.end_ns, trace.start_ns + 1), figure)
+    _draw_lanes(top, shown, x, hidden=len(lanes) - len(shown))
+    _draw_residency(middle, trace, x)
+    _draw_memory(bottom, trace, x)
+    _draw_header(figure, trace, title)
+    _draw_legend(figure)
+    return Timeline(figure, _outline(trace, title))
+
+
+# What is drawn
+
+
+@dataclass(frozen=True)
+class _Lane:
+    label: str
+    colour: str
+    residences: Sequence[Residence]
+
+
+def _lanes(trace: Trace) -> list[_Lane]:
+    """One lane per process and model, in the order of the mapping; idle models have one too."""
+    groups: dict[tuple[Process | None, str, str], list[Residence]] = {}
+    processes = list(dict.fromkeys(r.process for r in trace.residences)) or [None]
+    for process in processes:
+        for model in trace.models:
+            groups[process, model.step, model.model] = []
+    for r in trace.residences:
+        groups.setdefault((r.process, r.step, r.model), []).append(r)
+    colours = theme.model_palette.colours(model for _, _, model in groups)
+    several_steps = len({step for _, step, _ in groups}) > 1
+    name = {process: f"worker {i}" for i, process in enumerate(processes, start=1)}
+    lanes = []
+    for (process, step, model), residences in groups.items():
+        if not residences and len(processes) > 1:
+            continue
+        parts = [name[process]] if len(processes) > 1 else []
+        parts += [_shortened(step)] if several_steps and step != model else []
+        lanes.append(_Lane(" · ".join([*parts, _shortened(model)]), colours[model], residences))
+    return lanes
+
+
+def _shortened(name: str, most: int = 24) -> str:
+    name = "".join(c if c.isprintable() else "?" for c in name)
+    return name if len(name) <= most else f"{name[: most - 9]}…{name[-8:]}"
+
+
+class _Seconds:
+    """Turns nanoseconds into seconds of the picture, and knows how wide one of its pixels is."""
+
+    def __init__(self, start_ns: int, end_ns: int, figure: Figure):
+        self.start_ns, self.end_ns = start_ns, end_ns
+        self.end = (end_ns - start_ns) * NS
+        self.pixel = self.end / (figure.get_size_inches()[0] * DPI * 0.8)
+
+    def __call__(self, t_ns: int) -> float:
+        return (t_ns - self.start_ns) * NS
+
+    def bars(self, intervals: Iterable[tuple[int, int]], least_pixels: float) -> np.ndarray:
+        """Rows of (begin, width) in seconds; what one pixel cannot tell apart is one bar."""
+        seconds = np.array([(self(begin), self(end)) for begin, end in intervals]).reshape(-1, 2)
+        return merge_close(seconds, self.pixel, least_pixels * self.pixel)
+
+
+def merge_close(intervals: np.ndarray, gap: float, least: float) -> np.ndarray:
+    """Merge intervals that are closer than `gap`, and widen those narrower than `least`.
+
+    Args:
+      intervals: shape (n, 2), begin and end.
+
+    Returns:
+      Shape (m, 2), begin and width, m ≤ n.
+
+    >>> merge_close(np.array([[0.0, 1.0], [1.05, 2.0], [5.0, 5.0]]), 0.1, 0.5).tolist()
+    [[0.0, 2.0], [5.0, 0.5]]
+    """
+    if not len(intervals):
+        return intervals
+    intervals = intervals[np.argsort(intervals[:, 0], kind="stable")]
+    begin, reach = intervals[:, 0], np.maximum.accumulate(intervals[:, 1])
+    first = np.concatenate(([True], begin[1:] - reach[:-1] > gap))
+    last = np.concatenate((first[1:], [True]))
+    width = np.maximum(reach[last] - begin[first], least)
+    return np.column_stack((begin[first], width))
+
+
+# Lanes
+
+
+def _draw_lanes(axes: Axes, lanes: Sequence[_Lane], x: _Seconds, hidden: int) -> None:
+    for y, lane in enumerate(lanes):
+        _draw_lane(axes, y, lane, x)
+    axes.set_yticks(range(len(lanes)), [lane.label for lane in lanes])
+    for tick, lane in zip(axes.get_yticklabels(), lanes, strict=True):
+        tick.set_fontweight("bold" if lane.residences else "normal")
+        tick.set_color(theme.INK if lane.residences else theme.MUTED)
+    axes.set_ylim(max(len(lanes), 1) - 0.45, -0.75)
+    if hidden:
+        note = f"{hidden} more models are not drawn"
+        axes.text(1, 0, note, transform=axes.transAxes, ha="right", va="bottom", color=theme.MUTED)
+    if not lanes:
+        note = "no RunInference step was watched"
+        axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", color=theme.MUTED)
+
+
+def _draw_lane(axes: Axes, y: int, lane: _Lane, x: _Seconds) -> None:
+    pale, full, deep = theme.tint(lane.colour, 0.3), lane.colour, theme.shade(lane.colour, 0.55)
+    loading, resident, used, leaving, failed = [], [], [], [], []
+    for r in lane.residences:
+        loaded = r.load_end_ns if r.load_end_ns is not None else r.free_ns or x.end_ns
+        loading.append((r.load_begin_ns, loaded))
+        used += [(use.begin_ns, use.end_ns or x.end_ns) for use in r.uses]
+        if r.error is not None:
+            failed.append(x(loaded))
+        if r.load_end_ns is not None:
+            resident.append((r.load_end_ns, r.evict_ns or r.last_ns))
+            if r.evict_ns is not None:
+                leaving.append((r.evict_ns, r.last_ns))
+
+    def bars(intervals: list, height: float, least: float, **style: Any) -> None:
+        rows = x.bars(intervals, least)
+        axes.broken_barh([tuple(row) for row in rows], (y - height / 2, height), **style)
+
+    bars(resident, BAR, 1, facecolors=pale, edgecolors=full, linewidth=0.6)
+    bars(loading, BAR, 2, facecolors=theme.PAPER, edgecolors=full, hatch="//////", linewidth=0.6)
+    bars(used, BAR + 0.1, 3, facecolors=deep, edgecolors="none")
+    bars(leaving, BAR * 0.7, 0, facecolors="none", edgecolors=theme.INK, linestyle=":", linewidth=1)
+    _draw_marks(axes, y, lane.residences, x)
+    axes.plot(failed, [y] * len(failed), "X", color=theme.INK, markersize=8, zorder=5)
+
+
+def _draw_marks(axes: Axes, y: int, residences: Sequence[Residence], x: _Seconds) -> None:
+    evicted = [x(r.evict_ns) for r in residences if r.evict_ns is not None]
+    freed = [x(r.free_ns) for r in residences if r.free_ns is not None and r.error is None]
+    few = len(evicted) <= MOST_MARKS
+    above, below = y - BAR / 2 - 0.12, y + BAR / 2 + 0.04
+    if few:
+        axes.plot(evicted, [above] * len(evicted), "v", color=theme.INK, markersize=4.5, zorder=4)
+    else:
+        axes.vlines(evicted, above - 0.08, above + 0.08, color=theme.INK, linewidth=0.5)
+    axes.plot(
+        freed,
+        [below] * len(freed),
+        "o" if few else "|",
+        markersize=3.8 if few else 3,
+        markerfacecolor=theme.PAPER,
+        markeredgecolor=theme.INK,
+        markeredgewidth=0.9 if few else 0.4,
+        linestyle="none",
+        zorder=4,
+    )
+
+
+# Models resident
+
+
+def _draw_residency(axes: Axes, trace: Trace, x: _Seconds) -> None:
+    groups: dict[Process, list[Residence]] = defaultdict(list)
+    for residence in trace.residences:
+        groups[residence.process].append(residence)
+    most = 0
+    for group in groups.values():
+        times, counts = steps_of_count(group)
+        most = max([most, *counts])
+        seconds = [0.0, *map(x, times), x.end]
+        values = [0, *counts, counts[-1] if counts else 0]
+        if len(groups) == 1:
+            axes.fill_between(seconds, values, step="post", color=theme.FILL, linewidth=0)
+        else:
+            axes.step(seconds, values, where="post", color=theme.INK, linewidth=1.1)
+    most = max(most, _draw_limits(axes, trace, x))
+    axes.set_ylim(0, most + 0.9)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, min_n_ticks=1))
+    axes.set_ylabel("models\nresident")
+
+
+def _draw_limits(axes: Axes, trace: Trace, x: _Seconds) -> int:
+    """The hint as a dashed line and the limit that ruled as a full one. Returns the highest."""
+    hints = {model.step: model.hint for model in trace.models if model.hint is not None}
+    marks: dict[float, str] = {}
+    for step, hint in hints.items():
+        limits = trace.limits(step)
+        ruled = limits[-1].limit if limits and limits[-1].limit else None
+        _draw_limit_line(axes, [event for event in limits if event.limit], x)
+        if ruled != hint:
+            axes.axhline(hint, color=theme.MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
+            marks[hint] = f"hint {hint}"
+        if ruled is not None:
+            marks[ruled] = f"hint = limit {ruled}" if ruled == hint else f"limit {ruled}"
+    for value, text in marks.items():
+        axes.annotate(
+            text,
+            (1, value),
+            xycoords=("axes fraction", "data"),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    return max(marks, default=0)
+
+
+def _draw_limit_line(axes: Axes, limits: Sequence[Any], x: _Seconds) -> None:
+    if limits:
+        seconds = [*(x(event.t_ns) for event in limits), x.end]
+        values = [*(event.limit for event in limits), limits[-1].limit]
+        axes.step(seconds, values, where="post", color=theme.ALERT, linewidth=1.8, zorder=3)
+
+
+# Memory
+
+
+def _draw_memory(axes: Axes, trace: Trace, x: _Seconds) -> None:
+    samples: dict[Process, list[tuple[float, int]]] = defaultdict(list)
+    devices: dict[Process, list[tuple[float, int]]] = defaultdict(list)
+    for event in trace.events:
+        if event.rss is not None and event.t_ns <= trace.end_ns:
+            samples[event.process].append((x(event.t_ns), event.rss))
+        if event.device_bytes is not None:
+            devices[event.process].append((x(event.t_ns), event.device_bytes))
+    highest = max([rss for rows in samples.values() for _, rss in rows], default=0)
+    unit, name = (1e9, "GB") if highest >= 2e9 else (1e6, "MB")
+    wording = "{:,.2f} GB" if highest >= 2e9 else "{:,.0f} MB"
+    for rows in samples.values():
+        axes.plot(*_columns(rows, unit), color=theme.INK, linewidth=1.4)
+    for rows in devices.values():
+        axes.plot(*_columns(rows, unit), color=theme.INK, linewidth=1.4, linestyle="--")
+    _draw_model_bytes(axes, trace, x, unit)
+    _label_memory(axes, trace.summary(), lambda value: wording.format(value / unit))
+    axes.set_ylim(0, highest / unit * 1.22 or 1)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    axes.set_ylabel(f"memory\n{name}")
+    axes.set_xlabel("seconds since the pipeline was submitted")
+    axes.set_xlim(0, x.end)
+
+
+def _columns(rows: list[tuple[float, int]], unit: float) -> tuple[list[float], list[float]]:
+    rows = sorted(rows)
+    return [seconds for seconds, _ in rows], [value / unit for _, value in rows]
+
+
+def _draw_model_bytes(axes: Axes, trace: Trace, x: _Seconds, unit: float) -> None:
+    change: dict[int, int] = defaultdict(int)
+    for r in trace.residences:
+        if r.load_end_ns is not None and r.bytes is not None:
+            change[r.load_end_ns] += r.bytes
+            change[r.last_ns] -= r.bytes
+    if not change:
+        return
+    times = sorted(change)
+    held = np.cumsum([change[t_ns] for t_ns in times])
+    # The models that were never released leave with the last moment: not a release.
+    seconds = [0.0, *map(x, times)]
+    values = [0.0, *(held / unit)]
+    axes.fill_between(seconds, values, step="post", color=theme.FILL, linewidth=0)
+
+
+def _label_memory(axes: Axes, s: Summary, wording: Callable[[int], str]) -> None:
+    parts = []
+    if s.peak_rss_bytes:
+        parts.append(f"RSS (line): peak {wording(s.peak_rss_bytes)}")
+    if s.rss_bytes:
+        parts.append(f"{wording(s.rss_bytes)} at the end")
+    if s.device_bytes:
+        parts.append(f"GPU (dashed): at most {wording(s.device_bytes)}")
+    if s.model_bytes:
+        parts.append(f"models' own bytes (grey): at most {wording(s.model_bytes)}")
+    axes.text(
+        0.008,
+        0.955,
+        " · ".join(parts),
+        transform=axes.transAxes,
+        va="top",
+        fontsize=9,
+        color=theme.INK,
+        bbox={"facecolor": theme.PAPER, "alpha": 0.85, "edgecolor": "none", "pad": 1.5},
+    )
+
+
+# Frame
+
+
+def _figure(labels: Sequence[str]) -> tuple[Figure, Any]:
+    top, middle, bottom = max(len(labels), 1) * LANE_INCHES + 0.25, 0.85, 1.25
+    head, gaps, foot = 0.78, 0.3, 0.85
+    height = head + top + middle + bottom + gaps + foot
+    figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(
+        3, 1, sharex=True, gridspec_kw={"height_ratios": [top, middle, bottom], "hspace": 0.12}
+    )
+    left = max([0.75, *(0.2 + 0.085 * len(label) for label in labels)])
+    figure.subplots_adjust(
+        left=left / WIDTH_INCHES, right=0.885, top=1 - head / height, bottom=foot / height
+    )
+    for ax in axes:
+        ax.tick_params(colors=theme.INK, labelsize=9.5, length=0)
+        ax.yaxis.label.set(fontsize=9.5, color=theme.INK)
+        ax.xaxis.label.set(fontsize=9.5, color=theme.INK)
+        ax.grid(axis="x", color=theme.GRID, linewidth=0.8)
+        ax.set_axisbelow(True)
+        for side in ("top", "right", "left"):
+            ax.spines[side].set_visible(False)
+        ax.spines["bottom"].set_color(theme.MUTED)
+    return figure, axes
+
+
+def _draw_header(figure: Figure, trace: Trace, title: str | None) -> None:
+    height = figure.get_size_inches()[1]
+    left = 0.012
+    figure.text(
+        left, 1 - 0.12 / height, _title(trace, title), fontsize=14, fontweight="bold",
+        va="top", color=theme.INK,
+    )  # fmt: skip
+    figure.text(left, 1 - 0.42 / height, _headline(trace), fontsize=10.5, va="top", color=theme.INK)
+    if trace.error:
+        error = _shortened(trace.error.splitlines()[0], 110)
+        figure.text(left, 1 - 0.63 / height, error, fontsize=9.5, va="top", color=theme.ALERT)
+
+
+def _title(trace: Trace, title: str | None) -> str:
+    if title is not None:
+        return _shortened(title, 70)
+    steps = list(dict.fromkeys(model.step for model in trace.models))
+    return _shortened(", ".join(steps), 70) or "No RunInference step"
+
+
+def _headline(trace: Trace) -> str:
+    s = trace.summary()
+    parts = [
+        f"{_limits_text(s)}",
+        f"{_plural(s.loads, 'load')}" + (f" ({s.reloads} reloads)" if s.reloads else ""),
+        _plural(s.evictions, "eviction"),
+        f"{_plural(s.elements, 'element')} in {_plural(s.uses, 'batch', 'batches')}",
+        f"{s.wall_seconds:.1f} s, {s.loading_share:.0%} of it loading",
+    ]
+    return "   ·   ".join(parts)
+
+
+def _limits_text(s: Summary) -> str:
+    if s.hint is None:
+        return "no limit" if s.limit is None else f"limit {s.limit}"
+    return f"hint {s.hint}" if s.limit in (None, s.hint) else f"hint {s.hint} → limit {s.limit}"
+
+
+def _plural(n: int, one: str, many: str | None = None) -> str:
+    return f"{n:,} {one}" if n == 1 else f"{n:,} {many or one + 's'}"
+
+
+def _draw_legend(figure: Figure) -> None:
+    line = {"linestyle": "none", "color": theme.INK}
+    handles = [
+        Patch(facecolor=theme.PAPER, edgecolor=theme.INK, hatch="//////", label="loading"),
+        Patch(facecolor=theme.FILL, edgecolor=theme.INK, label="resident"),
+        Patch(facecolor=theme.INK, edgecolor=theme.INK, label="in use"),
+        Line2D([], [], marker="v", markersize=6, label="evicted: the decision", **line),
+        Line2D(
+            [], [], marker="o", markersize=6, markerfacecolor=theme.PAPER,
+            label="freed: memory given back", **line,
+        ),
+    ]  # fmt: skip
+    figure.legend(
+        handles=handles, loc="lower center", ncols=5, frameon=False, fontsize=9.5,
+        bbox_to_anchor=(0.5, 0.0), handlelength=1.6, columnspacing=1.6,
+    )  # fmt: skip
+
+
+def _outline(trace: Trace, title: str | None) -> str:
+    """The picture in words, without times: the same for every run that does the same."""
+    s = trace.summary()
+    width = max((len(count.model) for count in trace.per_model()), default=0)
+    lines = [
+        f"Timeline of {_title(trace, title)}: {_limits_text(s)}, {_plural(s.loads, 'load')}, "
+        f"{_plural(s.evictions, 'eviction')}, at most {s.most_resident} resident"
+    ]
+    for count in trace.per_model():
+        lines.append(
+            f"  {count.model:<{width}}  {_plural(count.loads, 'load')}, "
+            f"{_plural(count.evictions, 'eviction')}, "
+            f"{_plural(count.uses, 'batch', 'batches')}, {_plural(count.elements, 'element')}"
+        )
+    if trace.error:
+        lines.append(f"  ended with {trace.error.split(':')[0]}")
+    return "\n".join(lines)

@@ -1,0 +1,161 @@
+"""Append-only event logs: one file per process, one write per event, read while they grow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+from mmlab.trace.event import VERSION, Event, NewerTraceError, encode, parse
+
+SUFFIX = ".jsonl"
+ENDED = "ended"
+"""A file of this name in a log folder tells the processes that write there to stop."""
+
+_writers: weakref.WeakSet[LogWriter] = weakref.WeakSet()
+
+
+class LogWriter:
+    """Appends events to a file of its own in `folder`; never raises once it is open.
+
+    One `os.write` to a file opened with `O_APPEND` per event needs no lock, so that an event can be
+    written from any thread and from a finalizer, and a killed process loses at most the line that
+    it was writing.
+
+    Args:
+      folder: an existing folder, on any disk that the reader can see.
+      run: identifies the run; the same in all its processes.
+
+    Raises:
+      OSError: the file cannot be made.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], run: str):
+        self._folder = Path(folder)
+        self._run = run
+        self._lost = 0
+        self._torn = False
+        self._open()
+        _writers.add(self)
+
+    def _open(self) -> None:
+        host, pid = socket.gethostname(), os.getpid()
+        name = f"{_safe(host)}-{pid}-{secrets.token_hex(4)}{SUFFIX}"
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+        self._fd: int | None = os.open(self._folder / name, flags, 0o600)
+        head = encode({"v": VERSION, "run": self._run, "host": host, "pid": pid})
+        self._head = head[:-1] + ',"tid":'
+        self.emit("process", f',"wall_ns":{time.time_ns()}')
+
+    def emit(self, event: str, fields: str = "") -> None:
+        """Write one event.
+
+        Args:
+          event: its kind.
+          fields: more members of the JSON object, each after a comma: see `members`.
+        """
+        fd = self._fd
+        if fd is None:
+            return
+        line = (
+            f'{self._head}{threading.get_native_id()},"t_ns":{time.monotonic_ns()}'
+            f',"event":"{event}"{fields}}}\n'
+        ).encode()
+        if self._lost or self._torn:
+            line = self._account() + line
+        try:
+            written = os.write(fd, line)
+        except OSError:
+            self._lost += 1
+        else:
+            self._torn = written < len(line)
+            self._lost = int(self._torn)
+
+    def _account(self) -> bytes:
+        end_torn_line = "\n" if self._torn else ""
+        return (
+            f"{end_torn_line}{self._head}{threading.get_native_id()}"
+            f',"t_ns":{time.monotonic_ns()},"event":"dropped","n":{self._lost}}}\n'
+        ).encode()
+
+    def close(self) -> None:
+        """Stop writing; events that come later are let go."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+
+def _reopen_after_fork() -> None:
+    # The child must neither sign with its parent's process id nor share its file.
+    for writer in list(_writers):
+        if writer._fd is not None:
+            writer.close()
+            with contextlib.suppress(OSError):
+                writer._open()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reopen_after_fork)
+
+
+def members(**fields: Any) -> str:
+    """Fields as text for `LogWriter.emit`; those that are None are left out.
+
+    >>> members(step="Score", generation=None, n=2)
+    ',"step":"Score","n":2'
+    """
+    text = encode({name: value for name, value in fields.items() if value is not None})
+    return "," + text[1:-1] if len(text) > 2 else ""
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name)[:64]
+
+
+class LogReader:
+    """Reads a log folder again and again while it grows, each event once.
+
+    Attributes:
+      invalid: complete lines that are not events.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        self._folder = Path(folder)
+        self._offset: dict[Path, int] = {}
+        self._rest: dict[Path, bytes] = {}
+        self._clocks: dict[str, int] = {}
+        self.invalid = 0
+
+    def poll(self) -> list[Event]:
+        """The events that were written since the last call, file by file."""
+        events: list[Event] = []
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            events += self._read(path)
+        return events
+
+    @property
+    def torn(self) -> int:
+        """Lines that were cut off: by a killed process or a full disk."""
+        return self.invalid + sum(1 for rest in self._rest.values() if rest)
+
+    def _read(self, path: Path) -> list[Event]:
+        with path.open("rb") as file:
+            file.seek(self._offset.get(path, 0))
+            data = file.read()
+        self._offset[path] = self._offset.get(path, 0) + len(data)
+        *lines, self._rest[path] = (self._rest.get(path, b"") + data).split(b"\n")
+        events = []
+        for line in lines:
+            try:
+                events.append(parse(line, self._clocks))
+            except NewerTraceError:
+                raise
+            except ValueError:
+                self.invalid += 1
+        return events

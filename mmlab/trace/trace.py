@@ -1,0 +1,454 @@
+"""What happened in one run: load it, ask it, save it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from mmlab.trace.event import Event, Process, parse
+from mmlab.trace.log import SUFFIX, LogReader
+from mmlab.trace.residency import Residence, covered_ns, residences, steps_of_count
+
+if TYPE_CHECKING:
+    from mmlab.plots.timeline import Timeline
+
+NS = 1e-9
+
+
+@dataclass(frozen=True)
+class TracedModel:
+    """A model that the run could load, as `mmlab.cards.ModelCard` described it beforehand."""
+
+    step: str
+    model: str
+    handler: str | None = None
+    weights: str | None = None
+    device: str | None = None
+    cohort: str | None = None
+    keys: tuple[str, ...] = ()
+    hint: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelCounts:
+    """What one model did in the run, over all processes.
+
+    Attributes:
+      loads, reloads, evictions, uses, elements: counts; a use is one batch in one model.
+      load_seconds: summed over loads.
+      keys: elements per key.
+    """
+
+    step: str
+    model: str
+    loads: int
+    reloads: int
+    evictions: int
+    uses: int
+    elements: int
+    load_seconds: float
+    keys: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in a few numbers.
+
+    Attributes:
+      loads: models that finished loading; `reloads` of them had been loaded before in that process.
+      evictions: models that the model manager dropped.
+      uses: batches in models; a batch that touches two models counts twice.
+      elements: elements in those batches.
+      most_resident: most models that one process held at once, evicted but unfreed ones included.
+      hint: `max_models_per_worker_hint` as given; None without one, or where steps differ.
+      limit: how many models the model manager really allowed; None without a limit.
+      load_seconds: summed over loads.
+      loading_share: share of the wall time in which at least one model was loading, 0 to 1.
+      wall_seconds: from submission to the end.
+      model_bytes: most bytes of models that one process held at once; None when not known.
+      rss_bytes: resident set size at the end, of the worker process whose peak was highest.
+      peak_rss_bytes: its highest resident set size during the run.
+      device_bytes: highest memory allocated on GPUs by one process; None without a GPU.
+    """
+
+    loads: int
+    reloads: int
+    evictions: int
+    uses: int
+    elements: int
+    most_resident: int
+    hint: int | None
+    limit: int | None
+    load_seconds: float
+    loading_share: float
+    wall_seconds: float
+    model_bytes: int | None
+    rss_bytes: int | None
+    peak_rss_bytes: int | None
+    device_bytes: int | None
+
+    _COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident")
+
+    def counts(self) -> dict[str, int | None]:
+        """The integers alone: the same on every machine when batches have a fixed size."""
+        return {name: getattr(self, name) for name in (*self._COUNTS, "hint", "limit")}
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<20}{value}" for name, value in _wording(self))
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><th style="text-align:left">{name}</th><td style="text-align:right">{value}</td></tr>'
+            for name, value in _wording(self)
+        )
+        return f"<table>{rows}</table>"
+
+
+class Trace:
+    """The events of one run, and what follows from them.
+
+    Attributes:
+      events: by time.
+      run: identifies the run; None when there are no events.
+      torn: lines that were cut off or are not events.
+    """
+
+    def __init__(self, events: Iterable[Event], torn: int = 0):
+        self.events: Sequence[Event] = sorted(events, key=lambda event: event.t_ns)
+        self.torn = torn
+        self.run = self.events[0].run if self.events else None
+        others = {event.run for event in self.events} - {self.run}
+        if others:
+            raise ValueError(
+                f"these are events of {len(others) + 1} runs ({', '.join(sorted(others))} besides "
+                f"{self.run}): load one at a time"
+            )
+
+    # Files
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Trace:
+        """Read a trace that was saved, or the log folder of a run, finished or not.
+
+        Args:
+          path: a file from `save`, or a folder of event logs.
+
+        Raises:
+          FileNotFoundError: there is nothing at `path`, or no trace in that folder.
+          ValueError: a file that is no trace, a folder with several runs, or a newer format.
+        """
+        path = Path(path)
+        if path.is_dir():
+            return _load_folder(path)
+        if not path.exists():
+            raise FileNotFoundError(f"no trace at {path}: the file does not exist")
+        return _load_file(path)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write all events to one file of JSON lines, which `Trace.load` reads.
+
+        The file is there whole or not at all. Returns its path.
+        """
+        path = Path(path)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="ascii", dir=path.parent, prefix=f".{path.name}", delete=False
+        ) as file:
+            try:
+                file.writelines(event.to_json() + "\n" for event in self.events)
+                file.close()
+                os.replace(file.name, path)
+            except BaseException:
+                file.close()
+                Path(file.name).unlink(missing_ok=True)
+                raise
+        return path
+
+    # The run
+
+    @cached_property
+    def models(self) -> list[TracedModel]:
+        """The models that the run could load, in the order in which the author wrote them."""
+        known = self._info("run").get("models")
+        if known is None:
+            seen = dict.fromkeys((r.step, r.model) for r in self.residences)
+            return [TracedModel(step, model) for step, model in seen]
+        return [TracedModel(**{**card, "keys": tuple(card.get("keys", ()))}) for card in known]
+
+    @cached_property
+    def element_counts(self) -> dict[str, int]:
+        """Elements that crossed each PCollection, where the runner counts them."""
+        return dict(self._info("end").get("element_counts", {}))
+
+    @property
+    def state(self) -> str:
+        """`DONE`, `FAILED`, … as Beam names it; `UNKNOWN` when the end was not seen."""
+        return self._info("end").get("state", "UNKNOWN")
+
+    @property
+    def error(self) -> str | None:
+        """Type and text of the exception that ended the run."""
+        return self._last("end").error if self._last("end") else None
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What this trace does not hold, in sentences; empty when it is complete."""
+        return list(_notes(self))
+
+    @property
+    def dropped(self) -> int:
+        """Events that a process could not write."""
+        return sum(event.n or 0 for event in self.of_kind("dropped"))
+
+    def of_kind(self, *kinds: str) -> list[Event]:
+        """Events of these kinds, by time."""
+        return [event for event in self.events if event.event in kinds]
+
+    @cached_property
+    def start_ns(self) -> int:
+        begin = self._last("run") or (self.events[0] if self.events else None)
+        return begin.t_ns if begin else 0
+
+    @cached_property
+    def end_ns(self) -> int:
+        last = self._last("end") or (self.events[-1] if self.events else None)
+        return last.t_ns if last else 0
+
+    @cached_property
+    def residences(self) -> list[Residence]:
+        """Every load of a model: when it was loading, resident, in use, evicted and freed."""
+        during = [event for event in self.events if event.t_ns <= self.end_ns]
+        return residences(during, self.end_ns)
+
+    def limits(self, step: str) -> list[Event]:
+        """How many models the model manager of `step` allowed, each time that changed."""
+        return [event for event in self.of_kind("limit") if event.step == step]
+
+    # Answers
+
+    def summary(self) -> Summary:
+        """The run in a few numbers: integers that can be compared, and figures."""
+        held = [r for r in self.residences if r.load_end_ns is not None]
+        uses = self.of_kind("use_begin")
+        loading = [_loading(r, self.end_ns) for r in self.residences]
+        wall_ns = self.end_ns - self.start_ns
+        memory = _memory(self)
+        return Summary(
+            loads=len(held),
+            reloads=sum(r.generation > 1 for r in held),
+            evictions=sum(r.evict_ns is not None for r in held),
+            uses=len(uses),
+            elements=sum(use.n or 0 for use in uses),
+            most_resident=max((max(counts) for counts in _counts(held)), default=0),
+            hint=_single({model.hint for model in self.models}),
+            limit=max((event.limit for event in self.of_kind("limit")), default=None),
+            load_seconds=sum(end - begin for begin, end in loading) * NS,
+            loading_share=covered_ns(loading) / wall_ns if wall_ns else 0.0,
+            wall_seconds=wall_ns * NS,
+            model_bytes=_most_model_bytes(held),
+            **memory,
+        )
+
+    def per_model(self) -> list[ModelCounts]:
+        """What each model did, in the order of `models`; models that were never asked for too."""
+        groups: dict[tuple[str, str], list[Residence]] = {
+            (model.step, model.model): [] for model in self.models
+        }
+        for residence in self.residences:
+            groups.setdefault((residence.step, residence.model), []).append(residence)
+        uses: dict[tuple[str, str], list[Event]] = defaultdict(list)
+        for use in self.of_kind("use_begin"):
+            uses[use.step, use.model].append(use)
+        return [
+            _model_counts(step, model, group, uses[step, model], self.end_ns)
+            for (step, model), group in groups.items()
+        ]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per event, with `seconds` since the run was submitted."""
+        rows = [asdict(event) for event in self.events]
+        frame = pd.DataFrame(rows, columns=list(Event.__dataclass_fields__))
+        frame.insert(0, "seconds", (frame["t_ns"] - self.start_ns) * NS)
+        return frame
+
+    def timeline(self, **options: Any) -> Timeline:
+        """The run as a picture: see `mmlab.plots.timeline.draw_timeline`."""
+        from mmlab.plots.timeline import draw_timeline  # a trace is data, and needs no matplotlib
+
+        return draw_timeline(self, **options)
+
+    def __repr__(self) -> str:
+        s = self.summary()
+        return (
+            f"Trace({self.state}: {s.loads} loads, {s.evictions} evictions, {s.elements} elements, "
+            f"{s.wall_seconds:.1f} s)"
+        )
+
+    def _last(self, kind: str) -> Event | None:
+        return next((event for event in reversed(self.events) if event.event == kind), None)
+
+    def _info(self, kind: str) -> dict[str, Any]:
+        event = self._last(kind)
+        return dict(event.info or {}) if event else {}
+
+
+def _load_folder(folder: Path) -> Trace:
+    if not any(folder.glob(f"*{SUFFIX}")):
+        runs = sorted(p.parent.name for p in folder.glob(f"*/*{SUFFIX}"))
+        runs = list(dict.fromkeys(runs))
+        if len(runs) == 1:
+            return _load_folder(folder / runs[0])
+        if runs:
+            raise ValueError(f"{folder} holds {len(runs)} runs, load one of: {', '.join(runs)}")
+        raise FileNotFoundError(f"no trace in {folder}: it holds no event log (*{SUFFIX})")
+    reader = LogReader(folder)
+    events = reader.poll()
+    return Trace(events, torn=reader.torn)
+
+
+def _load_file(path: Path) -> Trace:
+    clocks: dict[str, int] = {}
+    events = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                events.append(parse(line, clocks))
+            except ValueError as problem:
+                raise ValueError(f"{path}, line {number}: {problem}") from None
+    if not events:
+        raise ValueError(f"{path} is empty: not a trace")
+    return Trace(events)
+
+
+def _loading(residence: Residence, end_ns: int) -> tuple[int, int]:
+    end = residence.load_end_ns or residence.free_ns or end_ns
+    return residence.load_begin_ns, end
+
+
+def _by_process(held: Iterable[Residence]) -> list[list[Residence]]:
+    groups: dict[Process, list[Residence]] = defaultdict(list)
+    for residence in held:
+        groups[residence.process].append(residence)
+    return list(groups.values())
+
+
+def _counts(held: Iterable[Residence]) -> list[list[int]]:
+    return [steps_of_count(group)[1] for group in _by_process(held)]
+
+
+def _most_model_bytes(held: list[Residence]) -> int | None:
+    if not held or any(r.bytes is None for r in held):
+        return None
+    most = 0
+    for group in _by_process(held):
+        change: Counter[int] = Counter()
+        for residence in group:
+            change[residence.load_end_ns] += residence.bytes
+            change[residence.last_ns] -= residence.bytes
+        now = 0
+        for t_ns in sorted(change):
+            now += change[t_ns]
+            most = max(most, now)
+    return most
+
+
+def _memory(trace: Trace) -> dict[str, int | None]:
+    samples: dict[Process, list[Event]] = defaultdict(list)
+    for event in trace.events:
+        if event.rss is not None:
+            samples[event.process].append(event)
+    peaks = {process: _peak(events) for process, events in samples.items()}
+    highest = max(peaks, key=peaks.__getitem__, default=None)
+    devices = [event.device_bytes for event in trace.events if event.device_bytes is not None]
+    return {
+        "rss_bytes": samples[highest][-1].rss if highest else None,
+        "peak_rss_bytes": peaks[highest] if highest else None,
+        "device_bytes": max(devices, default=None),
+    }
+
+
+def _peak(samples: list[Event]) -> int:
+    """The highest resident set size of one process during the run.
+
+    The system remembers the highest since the process began. Where that rose during the run, it is
+    exact; otherwise an earlier peak hides the run's own, and the highest sample stands in.
+    """
+    sampled = max(event.rss for event in samples)
+    system = [event.peak_rss for event in samples if event.peak_rss is not None]
+    return max(sampled, system[-1]) if system and system[-1] > system[0] else sampled
+
+
+def _model_counts(
+    step: str, model: str, group: list[Residence], uses: list[Event], end_ns: int
+) -> ModelCounts:
+    held = [r for r in group if r.load_end_ns is not None]
+    keys: Counter[str] = Counter()
+    for use in uses:
+        keys.update(use.keys or {})
+    return ModelCounts(
+        step=step,
+        model=model,
+        loads=len(held),
+        reloads=sum(r.generation > 1 for r in held),
+        evictions=sum(r.evict_ns is not None for r in held),
+        uses=len(uses),
+        elements=sum(use.n or 0 for use in uses),
+        load_seconds=sum(end - begin for begin, end in (_loading(r, end_ns) for r in group)) * NS,
+        keys=dict(keys),
+    )
+
+
+def _single(values: set[Any]) -> Any:
+    return values.pop() if len(values) == 1 else None
+
+
+_UNOBSERVED = {
+    "evictions": "evictions are not shown: this version of Beam hides them",
+    "limit": "the limit that ruled is not shown: this version of Beam hides it",
+    "free": "cannot be weakly referenced: when its memory is released is not seen",
+    "model manager": "not watched: Beam's ModelManager keeps its models in processes of their own",
+    "handler": "not watched: its model handler cannot be copied",
+    "watched": "not in this trace: its handler is watched on its own, with mmlab.watch",
+}
+
+
+def _notes(trace: Trace) -> Iterable[str]:
+    for event in dict.fromkeys(
+        (e.step, e.model, e.what) for e in trace.events if e.what is not None
+    ):
+        step, model, what = event
+        subject = f"{step}: model {model}" if model else f"{step}"
+        yield f"{subject}: {_UNOBSERVED.get(what, what)}."
+    for step, key in dict.fromkeys((e.step, e.error) for e in trace.of_kind("unknown_key")):
+        yield f"{step}: key {key} is in the data, but no KeyModelMapping names it."
+    if trace.torn:
+        yield f"{trace.torn} cut-off lines: a process ended while it wrote, or the disk was full."
+    if trace.dropped:
+        yield f"{trace.dropped} events could not be written: is the log folder full or gone?"
+    if trace.events and trace._last("run") and not trace._last("end"):
+        yield "The end of the run was not seen."
+
+
+def _wording(s: Summary) -> list[tuple[str, str]]:
+    megabytes = [
+        ("model bytes held", s.model_bytes),
+        ("RSS at the end", s.rss_bytes),
+        ("peak RSS", s.peak_rss_bytes),
+        ("GPU memory", s.device_bytes),
+    ]
+    return [
+        ("loads", f"{s.loads} ({s.reloads} again)"),
+        ("evictions", f"{s.evictions}"),
+        ("uses", f"{s.uses} batches, {s.elements} elements"),
+        ("most resident", f"{s.most_resident} models"),
+        ("hint → limit", f"{s.hint or 'none'} → {s.limit or 'none'}"),
+        ("wall", f"{s.wall_seconds:.2f} s, {s.loading_share:.0%} of it loading"),
+        *((name, f"{value / 1e6:,.0f} MB") for name, value in megabytes if value is not None),
+    ]

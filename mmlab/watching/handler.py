@@ -1,0 +1,300 @@
+"""Model handlers that record what happens to their models, and otherwise stay what they were.
+
+A watched handler is a copy of the handler, of the same class, whose `load_model` and
+`run_inference` are shadowed by callables of this module. They run inside the workers, so they are
+importable and picklable, and find their recorder there.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
+
+from mmlab import beam_internals
+from mmlab.cards import ModelCard, key_text, model_cards
+from mmlab.trace.log import members
+from mmlab.watching.memory import model_bytes
+from mmlab.watching.recorder import Log, Recorder, Site, describe, keys_field, recorder_for
+
+
+def watched(handler: ModelHandler, log: Log, step: str) -> ModelHandler:
+    """A copy of `handler` that records into `log`.
+
+    Args:
+      handler: any Beam model handler; it is not changed.
+      log: where the events go.
+      step: label of the `RunInference` step.
+
+    Raises:
+      TypeError: the handler cannot be copied or has no place for attributes.
+    """
+    cards = model_cards(handler, step)
+    keyed = beam_internals.keyed_handler(handler)
+    if keyed is None:
+        return _watched_leaf(handler, log, _site(cards[0]))
+    watched_keyed = _watched_keyed(keyed, log, cards)
+    return _rewrap(beam_internals.handler_chain(handler), keyed, watched_keyed)
+
+
+def is_watched(handler: ModelHandler) -> bool:
+    """Whether the handler, or one inside it, records already."""
+    return any(
+        isinstance(vars(link).get("load_model"), _Watched)
+        for link in beam_internals.handler_chain(handler)
+    )
+
+
+def _watched_leaf(handler: ModelHandler, log: Log, site: Site) -> ModelHandler:
+    twin = _copy(handler)
+    twin.load_model = _Load(twin, log, site)
+    twin.run_inference = _Inference(twin, log, site)
+    return twin
+
+
+def _watched_keyed(
+    keyed: KeyedModelHandler, log: Log, cards: Sequence[ModelCard]
+) -> KeyedModelHandler:
+    sites = {card.cohort: _site(card) for card in cards}
+    leaves = beam_internals.cohort_handlers(keyed)
+    twin = _copy(keyed)
+    beam_internals.replace_cohort_handlers(
+        twin, {cohort: _watched_leaf(leaf, log, sites[cohort]) for cohort, leaf in leaves.items()}
+    )
+    twin.load_model = _LoadManager(twin, log, sites)
+    twin.run_inference = _KeyedInference(twin, log, sites)
+    return twin
+
+
+def _rewrap(chain: list[ModelHandler], inner: ModelHandler, twin: ModelHandler) -> ModelHandler:
+    """The handlers around `inner`, copied, around `twin`."""
+    for handler in reversed(chain[: chain.index(inner)]):
+        outer = _copy(handler)
+        beam_internals.with_wrapped(outer, twin)
+        twin = outer
+    return twin
+
+
+def _copy(handler: ModelHandler) -> ModelHandler:
+    try:
+        twin = copy.copy(handler)
+        vars(twin)
+    except Exception as problem:
+        raise TypeError(f"{type(handler).__name__} cannot be copied: {problem}") from problem
+    return twin
+
+
+def _site(card: ModelCard) -> Site:
+    cohort = None if card.cohort is None else key_text(card.cohort)
+    return Site(card.step, card.name, cohort)
+
+
+class _Watched:
+    """A method of `handler` that records; `method` names it."""
+
+    method: str
+
+    def __init__(self, handler: ModelHandler, log: Log):
+        self._handler = handler
+        self._log = log
+        self._recorder: Recorder | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_recorder": None}
+
+    @property
+    def recorder(self) -> Recorder:
+        if self._recorder is None:
+            self._recorder = recorder_for(self._log)
+            self._recorder.start_sampling()
+        return self._recorder
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        # The class's own method on the copy, so that what the handler changes in itself stays one.
+        return getattr(type(self._handler), self.method)(self._handler, *args, **kwargs)
+
+
+class _Load(_Watched):
+    """`load_model` of a handler with one model."""
+
+    method = "load_model"
+
+    def __init__(self, handler: ModelHandler, log: Log, site: Site):
+        super().__init__(handler, log)
+        self._site = site
+
+    def __call__(self) -> Any:
+        recorder, site = self.recorder, self._site
+        generation = recorder.load_begins(site)
+        try:
+            model = self._call()
+        except BaseException as error:
+            recorder.load_fails(site, generation, error)
+            raise
+        recorder.load_ends(site, generation, model, model_bytes(model))
+        return model
+
+
+class _Inference(_Watched):
+    """`run_inference` of a handler with one model."""
+
+    method = "run_inference"
+
+    def __init__(self, handler: ModelHandler, log: Log, site: Site):
+        super().__init__(handler, log)
+        self._site = site
+
+    def __call__(self, batch: Sequence[Any], model: Any, *args: Any, **kwargs: Any) -> Any:
+        recorder, site = self.recorder, self._site
+        visit = _visits.of(site.cohort)
+        if visit is None:
+            visit = _Visit(len(batch) if hasattr(batch, "__len__") else 0)
+        visit.begin(recorder, site, model)
+        try:
+            results = self._call(batch, model, *args, **kwargs)
+        except BaseException as error:
+            visit.end(error)
+            raise
+        if isinstance(results, Iterator):
+            return _until_exhausted(results, visit)
+        visit.call_returned()
+        return results
+
+
+def _until_exhausted(results: Iterator[Any], visit: _Visit) -> Iterator[Any]:
+    """`results`, which a lazy handler computes while they are read; the use ends with the last."""
+    try:
+        yield from results
+    except BaseException as error:
+        visit.end(error)
+        raise
+    visit.call_returned()
+
+
+class _Visit:
+    """One batch in one model: Beam calls the handler once for each of the batch's keys."""
+
+    def __init__(self, n: int, keys: dict[str, int] | None = None):
+        self._n = n
+        self._keys = keys
+        self._calls = 1 if keys is None else 0
+        self._begun: tuple[Recorder, Site, int | None] | None = None
+
+    def add(self, key: str) -> None:
+        self._n += 1
+        self._calls += key not in self._keys
+        self._keys[key] = self._keys.get(key, 0) + 1
+
+    def begin(self, recorder: Recorder, site: Site, reference: Any) -> None:
+        if self._begun is None:
+            generation = recorder.generation_of(beam_internals.held_model(reference))
+            self._begun = recorder, site, generation
+            keys = keys_field(self._keys) if self._keys else ""
+            recorder.use_begins(site, generation, self._n, keys)
+
+    def call_returned(self) -> None:
+        self._calls -= 1
+        if self._calls <= 0:
+            self.end()
+
+    def end(self, error: BaseException | None = None) -> None:
+        if self._begun is not None:
+            recorder, site, generation = self._begun
+            self._begun = None
+            recorder.use_ends(site, generation, error)
+
+
+class _Visits(threading.local):
+    """What the batch that this thread is working on asks of each cohort."""
+
+    plan: dict[str, _Visit] | None = None
+
+    def of(self, cohort: str | None) -> _Visit | None:
+        return self.plan.get(cohort) if self.plan and cohort is not None else None
+
+
+_visits = _Visits()
+
+
+class _LoadManager(_Watched):
+    """`load_model` of a keyed handler: it returns Beam's manager of all its models."""
+
+    method = "load_model"
+
+    def __init__(self, handler: KeyedModelHandler, log: Log, sites: dict[Any, Site]):
+        super().__init__(handler, log)
+        self._sites = sites
+
+    def __call__(self) -> Any:
+        manager = self._call()
+        recorder = self.recorder
+        step = next(iter(self._sites.values())).step
+        blind = beam_internals.observe_manager(
+            manager,
+            on_evict=lambda cohort: self._evicted(recorder, cohort),
+            on_limit=lambda limit: recorder.emit("limit", _limit_fields(step, limit)),
+        )
+        for what in blind:
+            recorder.emit("unobserved", members(step=step, what=what))
+        return manager
+
+    def _evicted(self, recorder: Recorder, cohort: Any) -> None:
+        site = self._sites.get(cohort)
+        if site is not None:
+            recorder.evicts(site)
+
+
+def _limit_fields(step: str, limit: Any) -> str:
+    return members(step=step, limit=limit if isinstance(limit, int) else None)
+
+
+class _KeyedInference(_Watched):
+    """`run_inference` of a keyed handler: notes which keys of a batch go to which model."""
+
+    method = "run_inference"
+
+    def __init__(self, handler: KeyedModelHandler, log: Log, sites: dict[Any, Site]):
+        super().__init__(handler, log)
+        self._sites = sites
+
+    def __call__(self, batch: Sequence[Any], model: Any, *args: Any, **kwargs: Any) -> Any:
+        _visits.plan = plan = self._plan(batch)
+        try:
+            return self._call(batch, model, *args, **kwargs)
+        except BaseException as error:
+            for visit in plan.values():
+                visit.end(error)
+            raise
+        finally:
+            _visits.plan = None
+
+    def _plan(self, batch: Sequence[Any]) -> dict[str, _Visit]:
+        cohorts = beam_internals.cohort_of_key(self._handler)
+        plan: dict[str, _Visit] = {}
+        try:
+            for key, _ in batch:
+                if key not in cohorts:
+                    self._report_unknown(key)
+                    continue
+                cohort = key_text(cohorts[key])
+                if cohort not in plan:
+                    plan[cohort] = _Visit(0, {})
+                plan[cohort].add(key_text(key))
+        except (TypeError, ValueError):
+            return {}  # not (key, example) pairs: Beam says so itself, a moment later
+        return plan
+
+    def _report_unknown(self, key: Any) -> None:
+        step = next(iter(self._sites.values())).step
+        self.recorder.emit("unknown_key", members(step=step, error=describe_key(key)))
+
+
+def describe_key(key: Any) -> str:
+    """A key as a sentence names it, at most 200 characters."""
+    try:
+        return repr(key)[:200]
+    except Exception as problem:
+        return f"({describe(problem)})"

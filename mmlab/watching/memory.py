@@ -1,0 +1,117 @@
+"""Memory of a worker process, read from the inside."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+CHANGE_BYTES = 1_000_000
+"""A sample that differs by less from the last one written is left out."""
+QUIET_SECONDS = 0.5
+"""… unless this much time has passed."""
+
+
+def rss_bytes() -> int:
+    """Resident set size of this process now."""
+    return psutil.Process().memory_info().rss
+
+
+def peak_rss_bytes() -> int | None:
+    """The highest resident set size since this process began; None where the system has none."""
+    if resource is None:
+        return getattr(psutil.Process().memory_info(), "peak_wset", None)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def device_bytes() -> int | None:
+    """Memory that this process has allocated on all GPUs; None when it uses none.
+
+    Never loads torch nor starts CUDA: a process that has not used a GPU is not made to.
+    """
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    if cuda is None or not cuda.is_initialized():
+        return None
+    return sum(cuda.memory_allocated(device) for device in range(cuda.device_count()))
+
+
+def model_bytes(model: Any) -> int | None:
+    """Bytes of a model's own tensors or arrays, storage that is shared counted once.
+
+    Returns None for models that are neither torch modules nor arrays: their size cannot be told
+    from outside.
+    """
+    if hasattr(model, "parameters") and hasattr(model, "buffers"):
+        storages = {}
+        for tensor in (*model.parameters(), *model.buffers()):
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+        return sum(storages.values())
+    size = getattr(model, "nbytes", None)
+    return size if isinstance(size, int) else None
+
+
+def sample() -> dict[str, int | None]:
+    """The fields of a `memory` event."""
+    return {"rss": rss_bytes(), "peak_rss": peak_rss_bytes(), "device_bytes": device_bytes()}
+
+
+class MemorySampler:
+    """A daemon thread that reports this process's memory when it changes.
+
+    Args:
+      report: called with `sample()`, from the thread.
+      ended: whether the run is over; the thread then stops by itself.
+      seconds: time between samples.
+    """
+
+    def __init__(
+        self,
+        report: Callable[[dict[str, int | None]], None],
+        ended: Callable[[], bool],
+        seconds: float,
+    ):
+        self._report = report
+        self._ended = ended
+        self._seconds = seconds
+        self._stop = threading.Event()
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._run, name="mmlab-memory", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take a last sample and end the thread."""
+        self._stop.set()
+        if os.getpid() == self._pid:
+            self._thread.join()
+
+    def _run(self) -> None:
+        written, quiet = None, 0.0
+        while True:
+            last = self._stop.wait(self._seconds) if written is not None else False
+            now = sample()
+            quiet += self._seconds
+            if last or _worth_writing(written, now) or quiet >= QUIET_SECONDS:
+                self._report(now)
+                written, quiet = now, 0.0
+            if last or self._ended():
+                return
+
+
+def _worth_writing(before: dict[str, int | None] | None, now: dict[str, int | None]) -> bool:
+    if before is None:
+        return True
+    return any(
+        abs((now[name] or 0) - (before[name] or 0)) >= CHANGE_BYTES
+        for name in ("rss", "device_bytes")
+    )

@@ -1,0 +1,203 @@
+"""One recorder per run and process: writes its events and counts its loads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmlab.trace.event import encode
+from mmlab.trace.log import ENDED, LogWriter, members
+from mmlab.watching.memory import MemorySampler, rss_bytes
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where the events of a run go. Travels to the workers inside the handlers.
+
+    Attributes:
+      folder: an absolute path that all workers can reach.
+      run: identifies the run.
+      sample_seconds: time between samples of memory.
+    """
+
+    folder: str
+    run: str
+    sample_seconds: float = 0.05
+
+
+@dataclass(frozen=True)
+class Site:
+    """The model of a step, as the events name it."""
+
+    step: str
+    model: str
+    cohort: str | None = None
+
+
+class Recorder:
+    """Writes what happens to models in this process. Its methods never raise.
+
+    Args:
+      log: where to.
+    """
+
+    def __init__(self, log: Log):
+        self._log = log
+        self._writer = _open_writer(log)
+        self._generations: Counter[Site] = Counter()
+        self._generation_of_object: dict[int, int] = {}
+        self._ids: dict[tuple[Site, int | None], str] = {}
+        self._sampler: MemorySampler | None = None
+        self._lock = threading.Lock()
+
+    def start_sampling(self) -> None:
+        """Sample this process's memory until the run has ended."""
+        with self._lock:
+            if self._sampler is None:
+                ended = Path(self._log.folder, ENDED).exists
+                self._sampler = MemorySampler(
+                    lambda memory: self.emit("memory", members(**memory)),
+                    ended,
+                    self._log.sample_seconds,
+                )
+
+    def emit(self, event: str, fields: str = "") -> None:
+        if self._writer is not None:
+            self._writer.emit(event, fields)
+
+    def stop_sampling(self) -> None:
+        """Take a last sample of memory."""
+        with self._lock:
+            sampler, self._sampler = self._sampler, None
+        if sampler is not None:
+            sampler.stop()
+
+    def close(self) -> None:
+        """End this process's part in the run."""
+        self.stop_sampling()
+        if self._writer is not None:
+            self._writer.close()
+
+    # Models
+
+    def load_begins(self, site: Site) -> int:
+        """Returns the generation of the load that begins."""
+        with self._lock:
+            self._generations[site] += 1
+            generation = self._generations[site]
+        self.emit("load_begin", self._id(site, generation) + members(rss=rss_bytes()))
+        return generation
+
+    def load_fails(self, site: Site, generation: int, error: BaseException) -> None:
+        self.emit("load_fail", self._id(site, generation) + members(error=describe(error)))
+
+    def load_ends(self, site: Site, generation: int, model: Any, size: int | None) -> None:
+        self._generation_of_object[id(model)] = generation
+        seen = self._watch_release(site, generation, model)
+        what = None if seen else "free"
+        fields = members(bytes=size, rss=rss_bytes(), what=what)
+        self.emit("load_end", self._id(site, generation) + fields)
+
+    def generation_of(self, model: Any) -> int | None:
+        """The generation of a model that this process holds; None when another one does."""
+        return self._generation_of_object.get(id(model))
+
+    def use_begins(self, site: Site, generation: int | None, n: int, keys: str = "") -> None:
+        self.emit("use_begin", f'{self._id(site, generation)},"n":{n}{keys}')
+
+    def use_ends(
+        self, site: Site, generation: int | None, error: BaseException | None = None
+    ) -> None:
+        fields = self._id(site, generation)
+        self.emit("use_end", fields + members(error=describe(error)) if error else fields)
+
+    def evicts(self, site: Site) -> None:
+        generation = self._generations[site]
+        self.emit("evict", self._id(site, generation) + members(rss=rss_bytes()))
+
+    def _watch_release(self, site: Site, generation: int, model: Any) -> bool:
+        try:
+            release = weakref.finalize(model, self._released, site, generation, id(model))
+        except TypeError:
+            return False
+        release.atexit = False  # a process that ends gives nothing back to the others
+        return True
+
+    def _released(self, site: Site, generation: int, identity: int) -> None:
+        # Runs in whichever thread drops the last reference, even inside the garbage collector.
+        self._generation_of_object.pop(identity, None)
+        self.emit("free", self._id(site, generation))
+
+    def _id(self, site: Site, generation: int | None) -> str:
+        """The fields that name a load, kept as text: this is on the path of every batch."""
+        text = self._ids.get((site, generation))
+        if text is None:
+            text = members(
+                step=site.step, model=site.model, cohort=site.cohort, generation=generation
+            )
+            self._ids[site, generation] = text
+        return text
+
+
+def describe(error: BaseException) -> str:
+    """Type and text of an exception, at most 500 characters.
+
+    >>> describe(KeyError("Z"))
+    "KeyError: 'Z'"
+    """
+    try:
+        text = str(error)
+    except Exception:
+        text = "(no text)"
+    return f"{type(error).__name__}: {text}"[:500]
+
+
+def keys_field(keys: dict[str, int]) -> str:
+    """The `keys` member of an event, as text."""
+    return f',"keys":{encode(keys)}'
+
+
+def _open_writer(log: Log) -> LogWriter | None:
+    # A worker that cannot reach the log folder works on, unwatched.
+    try:
+        return LogWriter(log.folder, log.run)
+    except OSError:
+        return None
+
+
+_recorders: dict[Log, Recorder] = {}
+_recorders_lock = threading.Lock()
+
+
+def recorder_for(log: Log) -> Recorder:
+    """The recorder of this process for a run."""
+    recorder = _recorders.get(log)
+    if recorder is None:
+        with _recorders_lock:
+            recorder = _recorders.get(log) or _recorders.setdefault(log, Recorder(log))
+    return recorder
+
+
+def close_recorder(log: Log) -> None:
+    """Tell every process that the run has ended, and close this process's recorder."""
+    with contextlib.suppress(OSError):
+        Path(log.folder, ENDED).touch()
+    with _recorders_lock:
+        recorder = _recorders.pop(log, None)
+    if recorder is not None:
+        recorder.close()
+
+
+def _forget_locks_after_fork() -> None:
+    global _recorders_lock
+    _recorders_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks_after_fork)

@@ -1,0 +1,290 @@
+"""`WatchRunner`: any Beam runner, with every `RunInference` of its pipelines watched."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pipeline import Pipeline
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
+
+from mmlab import beam_internals
+from mmlab.beam_internals import InferenceStep
+from mmlab.cards import ModelCard, key_text, model_cards
+from mmlab.trace import Trace
+from mmlab.trace.log import members
+from mmlab.watching.checks import check_step, explain
+from mmlab.watching.handler import is_watched, watched
+from mmlab.watching.recorder import Log, close_recorder, describe, recorder_for
+
+
+class WatchWarning(UserWarning):
+    """Something about the watched pipeline that its author should know."""
+
+
+class WatchRunner(PipelineRunner):
+    """Runs pipelines on another runner and records what happens to their models.
+
+    `beam.Pipeline(WatchRunner())` is the whole change: results, counters and errors stay those of
+    the other runner.
+
+    Args:
+      runner: a Beam runner, or None for `FnApiRunner`, which runs in this process.
+      log: a folder that keeps the event logs, one folder per run in it; every worker must be able
+        to write there. None keeps them in a temporary folder until the run has ended.
+      sample_seconds: time between samples of memory in each worker.
+      check: whether to refuse, before the run, what would surely fail in a worker: hints that are
+        not positive integers, weights that are missing.
+
+    Raises:
+      TypeError: `runner` is not a Beam runner.
+      ValueError: `sample_seconds` is not positive.
+    """
+
+    def __init__(
+        self,
+        runner: PipelineRunner | None = None,
+        *,
+        log: str | os.PathLike[str] | None = None,
+        sample_seconds: float = 0.05,
+        check: bool = True,
+    ):
+        if runner is not None and not isinstance(runner, PipelineRunner):
+            raise TypeError(
+                f"WatchRunner wraps a Beam runner, such as FnApiRunner(), not {runner!r}"
+            )
+        if not sample_seconds > 0:
+            raise ValueError(f"sample_seconds is {sample_seconds!r}: give a positive number")
+        self._runner = runner or FnApiRunner()
+        self._log_folder = None if log is None else Path(log)
+        self._sample_seconds = sample_seconds
+        self._check = check
+        self._trace: Trace | None = None
+
+    @property
+    def trace(self) -> Trace:
+        """The trace of the last run, whether it succeeded or failed."""
+        if self._trace is None:
+            raise RuntimeError("this WatchRunner has not run a pipeline to its end yet")
+        return self._trace
+
+    def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> WatchedResult:
+        """Run `pipeline` on the wrapped runner, watched.
+
+        Raises:
+          ValueError, FileNotFoundError: what `check` refuses.
+          OSError: the log folder cannot be written.
+        """
+        steps = beam_internals.inference_steps(pipeline)
+        cards = [model_cards(step.handler, step.label) for step in steps]
+        if self._check:
+            for step, step_cards in zip(steps, cards, strict=True):
+                check_step(step, step_cards, files_are_here=_runs_here(self._runner))
+        run = _Run(self, pipeline, _new_log(self._log_folder, self._sample_seconds))
+        run.begin([card for step_cards in cards for card in step_cards])
+        with run.ending_on_error(), _handlers_swapped(steps, run.log) as restore:
+            result = self._runner.run_pipeline(pipeline, options)
+            return WatchedResult(result, run, restore)
+
+    # The rest is the wrapped runner's.
+
+    def is_fnapi_compatible(self) -> bool:
+        return self._runner.is_fnapi_compatible()
+
+    def default_environment(self, options: PipelineOptions) -> Any:
+        return self._runner.default_environment(options)
+
+    def default_pickle_library_override(self) -> Any:
+        return self._runner.default_pickle_library_override()
+
+    def apply(self, transform: Any, input: Any, options: PipelineOptions) -> Any:
+        return self._runner.apply(transform, input, options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_runner":
+            raise AttributeError(name)
+        return getattr(self._runner, name)
+
+
+class WatchedResult(PipelineResult):
+    """The wrapped runner's result, and the trace.
+
+    Attributes:
+      pipeline: the pipeline that ran.
+    """
+
+    def __init__(self, result: PipelineResult, run: _Run, restore: Any):
+        super().__init__(result.state)
+        self._result = result
+        self._run = run
+        self._restore = restore
+        self.pipeline = run.pipeline
+        if PipelineState.is_terminal(result.state):
+            self._finish()
+
+    @property
+    def trace(self) -> Trace:
+        """What happened; while the pipeline still runs, what has happened so far."""
+        return self._run.trace or Trace.load(self._run.log.folder)
+
+    @property
+    def state(self) -> str:
+        return self._result.state
+
+    def wait_until_finish(self, *args: Any, **kwargs: Any) -> Any:
+        with self._run.ending_on_error():
+            state = self._result.wait_until_finish(*args, **kwargs)
+        if PipelineState.is_terminal(self._result.state):
+            self._finish()
+        return state
+
+    def cancel(self) -> Any:
+        return self._result.cancel()
+
+    def metrics(self) -> Any:
+        return self._result.metrics()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_result":
+            raise AttributeError(name)
+        return getattr(self._result, name)
+
+    def _finish(self) -> None:
+        if self._run.trace is None:
+            self._restore()
+            self._run.end(self._result.state, result=self._result)
+
+
+@dataclass
+class _Run:
+    """One run of one pipeline, from submission to its trace."""
+
+    runner: WatchRunner
+    pipeline: Pipeline
+    log: Log
+    trace: Trace | None = None
+
+    def begin(self, cards: list[ModelCard]) -> None:
+        # The first event: a folder that cannot be written is said before the pipeline starts.
+        try:
+            recorder_for(self.log)
+        except OSError as problem:
+            raise _unwritable(self.log.folder, problem) from problem
+        info = {"models": [_card_info(card) for card in cards], "python": sys.version.split()[0]}
+        recorder_for(self.log).emit("run", members(info=info))
+
+    @contextmanager
+    def ending_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            if self.trace is None:
+                interrupted = isinstance(error, KeyboardInterrupt)
+                state = PipelineState.CANCELLED if interrupted else PipelineState.FAILED
+                self.end(state, error=error)
+                _add_notes(error, explain(self.trace.events))
+            raise
+
+    def end(self, state: str, *, result: Any = None, error: BaseException | None = None) -> None:
+        recorder = recorder_for(self.log)
+        recorder.stop_sampling()
+        fields = members(info={"state": state}, error=describe(error) if error else None)
+        recorder.emit("end", fields)
+        close_recorder(self.log)
+        self.trace = self.runner._trace = Trace.load(self.log.folder)
+        if self.runner._log_folder is None:
+            shutil.rmtree(self.log.folder, ignore_errors=True)
+
+
+def _card_info(card: ModelCard) -> dict[str, Any]:
+    info = {**asdict(card), "model": card.name}
+    del info["name"]
+    if card.cohort is not None:
+        info["cohort"] = key_text(card.cohort)
+    return info
+
+
+@contextmanager
+def _handlers_swapped(steps: list[InferenceStep], log: Log) -> Iterator[Any]:
+    """Watched handlers in the place of the authors' own.
+
+    They go back when the returned function is called: a runner that only submits the pipeline may
+    read the handlers until it has ended. On an error they go back at once.
+    """
+
+    def restore() -> None:
+        for step in steps:
+            beam_internals.replace_handler(step, step.handler)
+
+    try:
+        for step in steps:
+            _swap(step, log)
+        yield restore
+    except BaseException:
+        restore()
+        raise
+
+
+def _swap(step: InferenceStep, log: Log) -> None:
+    unwatched = None
+    if step.uses_model_manager:
+        unwatched = "model manager"
+    elif is_watched(step.handler):
+        unwatched = "watched"
+    else:
+        try:
+            beam_internals.replace_handler(step, watched(step.handler, log, step.label))
+        except TypeError:
+            unwatched = "handler"
+    if unwatched is not None:
+        recorder_for(log).emit("unobserved", members(step=step.label, what=unwatched))
+        warnings.warn(f"{step.label} is not watched ({unwatched})", WatchWarning, stacklevel=2)
+
+
+def _runs_here(runner: PipelineRunner) -> bool:
+    return type(runner).__module__.startswith(
+        ("apache_beam.runners.portability.fn_api_runner", "apache_beam.runners.direct")
+    )
+
+
+def _new_log(folder: Path | None, sample_seconds: float) -> Log:
+    run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    if folder is None:
+        return Log(tempfile.mkdtemp(prefix="mmlab-"), run, sample_seconds)
+    path = folder.expanduser().absolute() / run
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700)
+    except OSError as problem:
+        raise _unwritable(folder, problem) from problem
+    return Log(str(path), run, sample_seconds)
+
+
+def _unwritable(folder: str | Path, problem: OSError) -> OSError:
+    return type(problem)(
+        problem.errno,
+        f"the log folder cannot be written ({problem.strerror}): give WatchRunner(log=...) a "
+        "folder that this process and every worker can write to",
+        str(folder),
+    )
+
+
+def _add_notes(error: BaseException, sentences: list[str]) -> None:
+    if hasattr(error, "add_note"):  # Python 3.11 and later
+        for sentence in sentences:
+            error.add_note(sentence)
+    else:
+        for sentence in sentences:
+            warnings.warn(sentence, WatchWarning, stacklevel=3)
