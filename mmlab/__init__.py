@@ -1,6 +1,9 @@
 """See what an Apache Beam pipeline with several ML models is, and what it does to memory."""
 
-from mmlab.trace import Trace
-from mmlab.watching import WatchRunner, WatchWarning, watch
+from mmlab._quiet import without_import_noise
+
+with without_import_noise():
+    from mmlab.trace import Trace
+    from mmlab.watching import WatchRunner, WatchWarning, watch
 
 __all__ = ["Trace", "WatchRunner", "WatchWarning", "watch"]

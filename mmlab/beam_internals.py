@@ -1,7 +1,8 @@
 """The one room that touches Beam's private names.
 
-Everything here was read in apache-beam 2.77: `ml/inference/base.py`, `utils/multi_process_shared.py`.
-When a name is gone, the functions raise `BeamChangedError`, which says what it was needed for.
+Everything here was read in apache-beam 2.77, in `ml/inference/base.py` and
+`utils/multi_process_shared.py`. When a name is gone, the functions raise `BeamChangedError`, which
+says what it was needed for.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Diagrams, timelines and traces take the name of a model from here, so it is the 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -73,6 +73,15 @@ def key_text(key: Any) -> str:
     ('KEY_1', '7', "('eu', 1)")
     """
     return key if isinstance(key, str) else repr(key)
+
+
+def card_info(card: ModelCard) -> dict[str, Any]:
+    """The card as plain data, for a trace."""
+    info = {**asdict(card), "model": card.name}
+    del info["name"]
+    if card.cohort is not None:
+        info["cohort"] = key_text(card.cohort)
+    return info
 
 
 def _facts(leaf: ModelHandler) -> dict[str, Any]:

@@ -1,0 +1,27 @@
+"""What the notebooks share: real data, real models, and little else."""
+
+from mmlab.lessons.digits import MAPPING, SCANNERS, scans_file
+from mmlab.lessons.models import (
+    DigitClassifier,
+    FixedBatches,
+    handler,
+    mapping,
+    predicted_digit,
+    weights_file,
+)
+from mmlab.lessons.pictures import show_scans
+from mmlab.lessons.start import start
+
+__all__ = [
+    "MAPPING",
+    "SCANNERS",
+    "DigitClassifier",
+    "FixedBatches",
+    "handler",
+    "mapping",
+    "predicted_digit",
+    "scans_file",
+    "show_scans",
+    "start",
+    "weights_file",
+]

@@ -70,17 +70,19 @@ def distorted(pictures: np.ndarray, key: str) -> np.ndarray:
     return np.ascontiguousarray(DISTORTIONS[SCANNERS[key]](pictures))
 
 
-def scans_file() -> Path:
-    """480 test digits as a Parquet file, scanners taking turns.
+def scans_file(rows: int = TEST_DIGITS) -> Path:
+    """The first `rows` test digits as a Parquet file, scanners taking turns.
 
     Row i went through scanner `KEY_{i % 6 + 1}`. Columns: `key` (string), `pixels` (64 float32,
     row by row), `label` (int64, the digit it shows).
     """
-    return made_once("scans.parquet", _write_scans)
+    if not 1 <= rows <= TEST_DIGITS:
+        raise ValueError(f"rows is {rows!r}: there are 1 to {TEST_DIGITS} test digits")
+    return made_once(f"scans-{rows}.parquet", lambda path: _write_scans(path, rows))
 
 
-def _write_scans(path: Path) -> None:
-    upright, labels = pictures("test")
+def _write_scans(path: Path, rows: int) -> None:
+    upright, labels = (part[:rows] for part in pictures("test"))
     keys = [list(SCANNERS)[i % len(SCANNERS)] for i in range(len(labels))]
     scans = [distorted(upright[i : i + 1], key).ravel() for i, key in enumerate(keys)]
     table = pa.table(

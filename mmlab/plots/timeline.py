@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +16,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from mmlab.plots import theme
+from mmlab.plots.picture import DPI, Picture
 from mmlab.trace.event import Process
 from mmlab.trace.residency import Residence, steps_of_count
 from mmlab.trace.trace import NS, Summary, Trace
 
 WIDTH_INCHES = 9.5
-DPI = 200
 MOST_LANES = 40
 LANE_INCHES = 0.36
 BAR = 0.62
@@ -33,34 +30,7 @@ MOST_MARKS = 60
 """Evictions in one lane that are still drawn one by one with a mark."""
 
 
-class Timeline:
-    """A drawn trace. A notebook shows it as a picture, a terminal as text.
-
-    Attributes:
-      figure: the matplotlib figure, to change or embed.
-    """
-
-    def __init__(self, figure: Figure, text: str):
-        self.figure = figure
-        self._text = text
-
-    def save(self, path: str | os.PathLike[str], *, dpi: int = DPI) -> Path:
-        """Write the picture; the ending chooses the format (png, svg, pdf, …)."""
-        self.figure.savefig(path, dpi=dpi)
-        return Path(path)
-
-    def __repr__(self) -> str:
-        return self._text
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
-        buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=DPI)
-        width, height = (round(inches * 100) for inches in self.figure.get_size_inches())
-        data = {"image/png": buffer.getvalue(), "text/plain": self._text}
-        return data, {"image/png": {"width": width, "height": height}}
-
-
-def draw_timeline(trace: Trace, *, title: str | None = None) -> Timeline:
+def draw_timeline(trace: Trace, *, title: str | None = None) -> Picture:
     """Draw what happened to every model of a run.
 
     Above, one lane per process and model: loading (hatched), resident (pale), in use (full), the
@@ -82,7 +52,7 @@ def draw_timeline(trace: Trace, *, title: str | None = None) -> Timeline:
     _draw_memory(bottom, trace, x)
     _draw_header(figure, trace, title)
     _draw_legend(figure)
-    return Timeline(figure, _outline(trace, title))
+    return Picture(figure, _outline(trace, title))
 
 
 # What is drawn

@@ -12,6 +12,7 @@ VERSION = 1
 KINDS = {
     "process": "a process began to write; anchors its clock",
     "run": "the pipeline was submitted; names its steps and models",
+    "models": "a handler was watched on its own; names its models",
     "end": "the pipeline ended",
     "load_begin": "a model handler was asked for its model",
     "load_end": "the model is there",
@@ -26,6 +27,16 @@ KINDS = {
     "unobserved": "something that cannot be seen here",
     "dropped": "events that could not be written",
 }
+
+UNOBSERVED = {
+    "evictions": "evictions are not shown: this version of Beam hides them",
+    "limit": "the limit that ruled is not shown: this version of Beam hides it",
+    "free": "cannot be weakly referenced: when its memory is released is not seen",
+    "model manager": "not watched: Beam's ModelManager keeps its models in processes of their own",
+    "handler": "not watched: its model handler cannot be copied",
+    "watched": "not in this trace: its handler is watched on its own, with mmlab.watch",
+}
+"""What the field `what` of an event can say, in words."""
 
 
 class Process(NamedTuple):

@@ -128,34 +128,39 @@ class LogReader:
     def __init__(self, folder: str | os.PathLike[str]):
         self._folder = Path(folder)
         self._offset: dict[Path, int] = {}
-        self._rest: dict[Path, bytes] = {}
+        self._unread: dict[Path, bytes] = {}
         self._clocks: dict[str, int] = {}
         self.invalid = 0
 
     def poll(self) -> list[Event]:
         """The events that were written since the last call, file by file."""
-        events: list[Event] = []
+        self.fetch()
+        return self.parse()
+
+    def fetch(self) -> None:
+        """Read what was written since the last call, to be parsed later; the folder may then go."""
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-            events += self._read(path)
+            with path.open("rb") as file:
+                file.seek(self._offset.get(path, 0))
+                data = file.read()
+            self._offset[path] = self._offset.get(path, 0) + len(data)
+            self._unread[path] = self._unread.get(path, b"") + data
+
+    def parse(self) -> list[Event]:
+        """The events among what was fetched, file by file."""
+        events: list[Event] = []
+        for path, data in self._unread.items():
+            *lines, self._unread[path] = data.split(b"\n")
+            for line in lines:
+                try:
+                    events.append(parse(line, self._clocks))
+                except NewerTraceError:
+                    raise
+                except ValueError:
+                    self.invalid += 1
         return events
 
     @property
     def torn(self) -> int:
-        """Lines that were cut off: by a killed process or a full disk."""
-        return self.invalid + sum(1 for rest in self._rest.values() if rest)
-
-    def _read(self, path: Path) -> list[Event]:
-        with path.open("rb") as file:
-            file.seek(self._offset.get(path, 0))
-            data = file.read()
-        self._offset[path] = self._offset.get(path, 0) + len(data)
-        *lines, self._rest[path] = (self._rest.get(path, b"") + data).split(b"\n")
-        events = []
-        for line in lines:
-            try:
-                events.append(parse(line, self._clocks))
-            except NewerTraceError:
-                raise
-            except ValueError:
-                self.invalid += 1
-        return events
+        """Lines that were cut off, once all is parsed: by a killed process or a full disk."""
+        return self.invalid + sum(1 for rest in self._unread.values() if rest)

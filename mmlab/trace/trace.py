@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mmlab.trace.event import Event, Process, parse
+from mmlab.trace.event import UNOBSERVED, Event, Process, parse
 from mmlab.trace.log import SUFFIX, LogReader
 from mmlab.trace.residency import Residence, covered_ns, residences, steps_of_count
 
 if TYPE_CHECKING:
-    from mmlab.plots.timeline import Timeline
+    from mmlab.plots.picture import Picture
 
 NS = 1e-9
 
@@ -106,7 +106,8 @@ class Summary:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f'<tr><th style="text-align:left">{name}</th><td style="text-align:right">{value}</td></tr>'
+            f'<tr><th style="text-align:left">{name}</th>'
+            f'<td style="text-align:right">{value}</td></tr>'
             for name, value in _wording(self)
         )
         return f"<table>{rows}</table>"
@@ -164,7 +165,7 @@ class Trace:
             try:
                 file.writelines(event.to_json() + "\n" for event in self.events)
                 file.close()
-                os.replace(file.name, path)
+                Path(file.name).replace(path)
             except BaseException:
                 file.close()
                 Path(file.name).unlink(missing_ok=True)
@@ -176,8 +177,9 @@ class Trace:
     @cached_property
     def models(self) -> list[TracedModel]:
         """The models that the run could load, in the order in which the author wrote them."""
-        known = self._info("run").get("models")
-        if known is None:
+        listed = (event.info or {} for event in self.of_kind("run", "models"))
+        known = [card for info in listed for card in info.get("models", ())]
+        if not known:
             seen = dict.fromkeys((r.step, r.model) for r in self.residences)
             return [TracedModel(step, model) for step, model in seen]
         return [TracedModel(**{**card, "keys": tuple(card.get("keys", ()))}) for card in known]
@@ -213,8 +215,8 @@ class Trace:
 
     @cached_property
     def start_ns(self) -> int:
-        begin = self._last("run") or (self.events[0] if self.events else None)
-        return begin.t_ns if begin else 0
+        first = self.of_kind("run") or self.of_kind("limit", "load_begin") or self.events
+        return first[0].t_ns if first else 0
 
     @cached_property
     def end_ns(self) -> int:
@@ -278,7 +280,7 @@ class Trace:
         frame.insert(0, "seconds", (frame["t_ns"] - self.start_ns) * NS)
         return frame
 
-    def timeline(self, **options: Any) -> Timeline:
+    def timeline(self, **options: Any) -> Picture:
         """The run as a picture: see `mmlab.plots.timeline.draw_timeline`."""
         from mmlab.plots.timeline import draw_timeline  # a trace is data, and needs no matplotlib
 
@@ -409,25 +411,17 @@ def _single(values: set[Any]) -> Any:
     return values.pop() if len(values) == 1 else None
 
 
-_UNOBSERVED = {
-    "evictions": "evictions are not shown: this version of Beam hides them",
-    "limit": "the limit that ruled is not shown: this version of Beam hides it",
-    "free": "cannot be weakly referenced: when its memory is released is not seen",
-    "model manager": "not watched: Beam's ModelManager keeps its models in processes of their own",
-    "handler": "not watched: its model handler cannot be copied",
-    "watched": "not in this trace: its handler is watched on its own, with mmlab.watch",
-}
-
-
 def _notes(trace: Trace) -> Iterable[str]:
     for event in dict.fromkeys(
         (e.step, e.model, e.what) for e in trace.events if e.what is not None
     ):
         step, model, what = event
         subject = f"{step}: model {model}" if model else f"{step}"
-        yield f"{subject}: {_UNOBSERVED.get(what, what)}."
+        yield f"{subject}: {UNOBSERVED.get(what, what)}."
     for step, key in dict.fromkeys((e.step, e.error) for e in trace.of_kind("unknown_key")):
         yield f"{step}: key {key} is in the data, but no KeyModelMapping names it."
+    if not trace.events:
+        yield "There are no events: the log folder was removed, or could not be read."
     if trace.torn:
         yield f"{trace.torn} cut-off lines: a process ended while it wrote, or the disk was full."
     if trace.dropped:

@@ -64,7 +64,7 @@ _WEIGHT_ENDINGS = {".pt", ".pth", ".onnx", ".pkl", ".pickle", ".joblib", ".h5", 
 
 
 def _local_file(weights: str | None) -> Path | None:
-    """`weights` as a path of this machine, where it certainly is one; hub names and URIs are not."""
+    """`weights` as a path, where it certainly is one; hub names and URIs are not."""
     if weights is None or "://" in weights:
         return None
     path = Path(weights)

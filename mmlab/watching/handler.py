@@ -8,6 +8,7 @@ importable and picklable, and find their recorder there.
 from __future__ import annotations
 
 import copy
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,10 +16,43 @@ from typing import Any
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
 
 from mmlab import beam_internals
-from mmlab.cards import ModelCard, key_text, model_cards
+from mmlab.cards import ModelCard, card_info, key_text, model_cards
 from mmlab.trace.log import members
+from mmlab.watching.logs import shared_log
 from mmlab.watching.memory import model_bytes
 from mmlab.watching.recorder import Log, Recorder, Site, describe, keys_field, recorder_for
+
+
+def watch(
+    handler: ModelHandler,
+    log: str | os.PathLike[str],
+    *,
+    step: str = "RunInference",
+    sample_seconds: float = 0.05,
+) -> ModelHandler:
+    """Watch one handler, where the runner cannot be wrapped with `WatchRunner`.
+
+    Args:
+      handler: any Beam model handler; it is not changed.
+      log: a folder for the event logs of this run, which all workers can write to. Handlers that
+        are watched into the same folder by the same process make one trace; use a new folder for
+        each run. `Trace.load(log)` reads it.
+      step: what the trace calls the step.
+      sample_seconds: time between samples of memory in each worker.
+
+    Returns:
+      A handler of the same class that behaves the same and records.
+
+    Raises:
+      TypeError: `handler` is no model handler, or cannot be copied.
+      OSError: the folder cannot be written.
+    """
+    if not isinstance(handler, ModelHandler):
+        raise TypeError(f"watch takes a Beam ModelHandler, not {handler!r}")
+    shared = shared_log(log, sample_seconds)
+    cards = [card_info(card) for card in model_cards(handler, step)]
+    recorder_for(shared).emit("models", members(info={"models": cards}))
+    return watched(handler, shared, step)
 
 
 def watched(handler: ModelHandler, log: Log, step: str) -> ModelHandler:
@@ -109,7 +143,8 @@ class _Watched:
     def recorder(self) -> Recorder:
         if self._recorder is None:
             self._recorder = recorder_for(self._log)
-            self._recorder.start_sampling()
+            if self.method == "run_inference":
+                self._recorder.start_sampling()
         return self._recorder
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:

@@ -89,6 +89,9 @@ class MemorySampler:
         self._thread = threading.Thread(target=self._run, name="mmlab-memory", daemon=True)
         self._thread.start()
 
+    def is_alive(self) -> bool:
+        return os.getpid() == self._pid and self._thread.is_alive()
+
     def stop(self) -> None:
         """Take a last sample and end the thread."""
         self._stop.set()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
+import time
 import weakref
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +27,13 @@ class Log:
       folder: an absolute path that all workers can reach.
       run: identifies the run.
       sample_seconds: time between samples of memory.
+      idle_seconds: sampling stops when no model was loaded for so long, until the next load.
     """
 
     folder: str
     run: str
     sample_seconds: float = 0.05
+    idle_seconds: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -55,17 +60,21 @@ class Recorder:
         self._ids: dict[tuple[Site, int | None], str] = {}
         self._sampler: MemorySampler | None = None
         self._lock = threading.Lock()
+        self._last_load = time.monotonic()
 
     def start_sampling(self) -> None:
         """Sample this process's memory until the run has ended."""
         with self._lock:
-            if self._sampler is None:
-                ended = Path(self._log.folder, ENDED).exists
+            if self._sampler is None or not self._sampler.is_alive():
                 self._sampler = MemorySampler(
                     lambda memory: self.emit("memory", members(**memory)),
-                    ended,
+                    self._is_over,
                     self._log.sample_seconds,
                 )
+
+    def _is_over(self) -> bool:
+        idle = time.monotonic() - self._last_load > self._log.idle_seconds
+        return idle or Path(self._log.folder, ENDED).exists()
 
     def emit(self, event: str, fields: str = "") -> None:
         if self._writer is not None:
@@ -91,6 +100,8 @@ class Recorder:
         with self._lock:
             self._generations[site] += 1
             generation = self._generations[site]
+            self._last_load = time.monotonic()
+        self.start_sampling()
         self.emit("load_begin", self._id(site, generation) + members(rss=rss_bytes()))
         return generation
 
@@ -159,8 +170,17 @@ def describe(error: BaseException) -> str:
 
 
 def keys_field(keys: dict[str, int]) -> str:
-    """The `keys` member of an event, as text."""
-    return f',"keys":{encode(keys)}'
+    """The `keys` member of an event, as text.
+
+    >>> keys_field({"KEY_1": 2, "KEY_2": 1})
+    ',"keys":{"KEY_1":2,"KEY_2":1}'
+    """
+    return ',"keys":{' + ",".join(f"{_encoded(key)}:{n}" for key, n in keys.items()) + "}"
+
+
+@lru_cache(maxsize=65_536)
+def _encoded(key: str) -> str:
+    return encode(key)
 
 
 def _open_writer(log: Log) -> LogWriter | None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import sys
-import tempfile
-import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,13 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineS
 
 from mmlab import beam_internals
 from mmlab.beam_internals import InferenceStep
-from mmlab.cards import ModelCard, key_text, model_cards
+from mmlab.cards import ModelCard, card_info, model_cards
 from mmlab.trace import Trace
-from mmlab.trace.log import members
+from mmlab.trace.event import UNOBSERVED
+from mmlab.trace.log import LogReader, members
 from mmlab.watching.checks import check_step, explain
 from mmlab.watching.handler import is_watched, watched
+from mmlab.watching.logs import new_log
 from mmlab.watching.recorder import Log, close_recorder, describe, recorder_for
 
 
@@ -71,14 +71,14 @@ class WatchRunner(PipelineRunner):
         self._log_folder = None if log is None else Path(log)
         self._sample_seconds = sample_seconds
         self._check = check
-        self._trace: Trace | None = None
+        self._last: _Run | None = None
 
     @property
     def trace(self) -> Trace:
         """The trace of the last run, whether it succeeded or failed."""
-        if self._trace is None:
+        if self._last is None:
             raise RuntimeError("this WatchRunner has not run a pipeline to its end yet")
-        return self._trace
+        return self._last.trace
 
     def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> WatchedResult:
         """Run `pipeline` on the wrapped runner, watched.
@@ -92,7 +92,7 @@ class WatchRunner(PipelineRunner):
         if self._check:
             for step, step_cards in zip(steps, cards, strict=True):
                 check_step(step, step_cards, files_are_here=_runs_here(self._runner))
-        run = _Run(self, pipeline, _new_log(self._log_folder, self._sample_seconds))
+        run = _Run(self, pipeline, new_log(self._log_folder, self._sample_seconds))
         run.begin([card for step_cards in cards for card in step_cards])
         with run.ending_on_error(), _handlers_swapped(steps, run.log) as restore:
             result = self._runner.run_pipeline(pipeline, options)
@@ -137,7 +137,7 @@ class WatchedResult(PipelineResult):
     @property
     def trace(self) -> Trace:
         """What happened; while the pipeline still runs, what has happened so far."""
-        return self._run.trace or Trace.load(self._run.log.folder)
+        return self._run.trace if self._run.ended else Trace.load(self._run.log.folder)
 
     @property
     def state(self) -> str:
@@ -162,7 +162,7 @@ class WatchedResult(PipelineResult):
         return getattr(self._result, name)
 
     def _finish(self) -> None:
-        if self._run.trace is None:
+        if not self._run.ended:
             self._restore()
             self._run.end(self._result.state, result=self._result)
 
@@ -174,15 +174,20 @@ class _Run:
     runner: WatchRunner
     pipeline: Pipeline
     log: Log
-    trace: Trace | None = None
+    reader: LogReader | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.reader is not None
+
+    @cached_property
+    def trace(self) -> Trace:
+        """The trace of a run that has ended; parsed when it is first asked for."""
+        events = self.reader.parse()
+        return Trace(events, torn=self.reader.torn)
 
     def begin(self, cards: list[ModelCard]) -> None:
-        # The first event: a folder that cannot be written is said before the pipeline starts.
-        try:
-            recorder_for(self.log)
-        except OSError as problem:
-            raise _unwritable(self.log.folder, problem) from problem
-        info = {"models": [_card_info(card) for card in cards], "python": sys.version.split()[0]}
+        info = {"models": [card_info(card) for card in cards], "python": sys.version.split()[0]}
         recorder_for(self.log).emit("run", members(info=info))
 
     @contextmanager
@@ -190,7 +195,7 @@ class _Run:
         try:
             yield
         except BaseException as error:
-            if self.trace is None:
+            if not self.ended:
                 interrupted = isinstance(error, KeyboardInterrupt)
                 state = PipelineState.CANCELLED if interrupted else PipelineState.FAILED
                 self.end(state, error=error)
@@ -203,17 +208,12 @@ class _Run:
         fields = members(info={"state": state}, error=describe(error) if error else None)
         recorder.emit("end", fields)
         close_recorder(self.log)
-        self.trace = self.runner._trace = Trace.load(self.log.folder)
+        self.reader = LogReader(self.log.folder)
+        with suppress(OSError):  # whatever became of the log, the pipeline's own result stands
+            self.reader.fetch()
+        self.runner._last = self
         if self.runner._log_folder is None:
             shutil.rmtree(self.log.folder, ignore_errors=True)
-
-
-def _card_info(card: ModelCard) -> dict[str, Any]:
-    info = {**asdict(card), "model": card.name}
-    del info["name"]
-    if card.cohort is not None:
-        info["cohort"] = key_text(card.cohort)
-    return info
 
 
 @contextmanager
@@ -250,34 +250,12 @@ def _swap(step: InferenceStep, log: Log) -> None:
             unwatched = "handler"
     if unwatched is not None:
         recorder_for(log).emit("unobserved", members(step=step.label, what=unwatched))
-        warnings.warn(f"{step.label} is not watched ({unwatched})", WatchWarning, stacklevel=2)
+        warnings.warn(f"{step.label}: {UNOBSERVED[unwatched]}", WatchWarning, stacklevel=2)
 
 
 def _runs_here(runner: PipelineRunner) -> bool:
     return type(runner).__module__.startswith(
         ("apache_beam.runners.portability.fn_api_runner", "apache_beam.runners.direct")
-    )
-
-
-def _new_log(folder: Path | None, sample_seconds: float) -> Log:
-    run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-    if folder is None:
-        return Log(tempfile.mkdtemp(prefix="mmlab-"), run, sample_seconds)
-    path = folder.expanduser().absolute() / run
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700)
-    except OSError as problem:
-        raise _unwritable(folder, problem) from problem
-    return Log(str(path), run, sample_seconds)
-
-
-def _unwritable(folder: str | Path, problem: OSError) -> OSError:
-    return type(problem)(
-        problem.errno,
-        f"the log folder cannot be written ({problem.strerror}): give WatchRunner(log=...) a "
-        "folder that this process and every worker can write to",
-        str(folder),
     )
 
 

@@ -1,0 +1,54 @@
+# Two commands do all the set-up: `make lab` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/torch==\1/p' constraints.txt)
+
+.PHONY: lab test bench lint constraints clean help
+
+help:
+	@echo "make lab    opens JupyterLab on the notebooks (makes $(VENV) on first use)"
+	@echo "make test   runs every test and every notebook"
+	@echo "make bench  measures what watching and drawing cost, beside peers"
+
+lab: $(READY)
+	@$(BIN)/python -m mmlab.lessons
+	@echo "Opening JupyterLab: without a browser, open the address that it prints. Ctrl-C ends it."
+	@$(BIN)/jupyter lab notebooks $(if $(filter 0,$(shell id -u)),--allow-root) \
+	  $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser) $(LAB_ARGS)
+
+test: $(READY) lint
+	@$(BIN)/python -m mmlab.lessons
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval $(TEST_ARGS)
+
+lint: $(READY)
+	@$(BIN)/ruff check --quiet mmlab tests && $(BIN)/ruff format --quiet --check mmlab tests || \
+	  { echo "The code is not in the house style: run $(BIN)/ruff format mmlab tests"; exit 1; }
+
+bench: $(READY)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "mmlab needs Python 3.10 to 3.13; $(PYTHON) is another or missing. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "[1/3] Making $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "This Python cannot make virtual environments: install its venv module (Debian: apt install python3-venv)."; exit 1; }
+	@echo "[2/3] Installing $(TORCH) (the largest part, some minutes)"
+	@$(BIN)/python -m pip install --progress-bar on $(TORCH) || \
+	  { echo "PyTorch could not be installed: is the network there? Run the same command again to go on."; exit 1; }
+	@echo "[3/3] Installing mmlab and what it needs"
+	@$(BIN)/python -m pip install --progress-bar on --constraint constraints.txt --editable '.[lab,test]' || \
+	  { echo "mmlab could not be installed: is the network there? Run the same command again to go on."; exit 1; }
+	@touch $@
+
+# Resolves pyproject.toml for every Python that it claims, into one list of exact versions.
+constraints: $(READY)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --no-annotate \
+	  --no-header --quiet --output-file constraints.txt
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .hypothesis .ruff_cache

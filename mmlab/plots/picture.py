@@ -1,0 +1,43 @@
+"""A matplotlib figure that any notebook shows and any terminal can read."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+DPI = 200
+PIXELS_PER_INCH = 100
+"""Width of a notebook's picture: 9.5 inches are 950 CSS pixels."""
+
+
+class Picture:
+    """A figure, and the same in words. A notebook shows the figure, a terminal the words.
+
+    Figures are drawn without pyplot, so that nothing global changes and nothing is left open.
+
+    Attributes:
+      figure: the matplotlib figure, to change or embed.
+    """
+
+    def __init__(self, figure: Figure, text: str):
+        self.figure = figure
+        self._text = text
+
+    def save(self, path: str | os.PathLike[str], *, dpi: int = DPI) -> Path:
+        """Write the picture; the ending chooses the format (png, svg, pdf, …)."""
+        self.figure.savefig(path, dpi=dpi)
+        return Path(path)
+
+    def __repr__(self) -> str:
+        return self._text
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png", dpi=DPI)
+        width, height = (round(i * PIXELS_PER_INCH) for i in self.figure.get_size_inches())
+        data = {"image/png": buffer.getvalue(), "text/plain": self._text}
+        return data, {"image/png": {"width": width, "height": height}}

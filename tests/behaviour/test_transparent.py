@@ -1,0 +1,369 @@
+"""A watched run gives the predictions, counters and errors of the unwatched one."""
+
+from __future__ import annotations
+
+import apache_beam as beam
+import numpy as np
+import pytest
+import torch
+from apache_beam.ml.inference.base import (
+    KeyedModelHandler,
+    MaybeKeyedModelHandler,
+    ModelHandler,
+    RunInference,
+)
+from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
+from apache_beam.ml.inference.sklearn_inference import SklearnModelHandlerNumpy
+from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+import mmlab
+from mmlab import Trace, WatchRunner
+from tests.handlers import NamedModels, keyed, run_keyed
+
+PAIRS = [(f"K{i % 3}", i) for i in range(30)]
+COHORTS = [["K0"], ["K1", "K2"]]
+
+FIXED = {"min_batch_size": 4, "max_batch_size": 4}
+
+# Timings and resident sizes differ from run to run, whoever watches.
+TIMED = ("latency", "model_byte_size", "load_model", "msec_per_batch")
+
+
+def plus_one(x):
+    return x + 1
+
+
+def second(result):
+    return result[1]
+
+
+class Lazy(NamedModels):
+    """Computes its answers while they are read."""
+
+    def run_inference(self, batch, model, inference_args=None):
+        return ((model.name, example) for example in batch)
+
+
+class Refuses(NamedModels):
+    """Cannot answer batches that hold 13."""
+
+    def run_inference(self, batch, model, inference_args=None):
+        if 13 in batch:
+            raise ValueError("13 is refused")
+        return super().run_inference(batch, model, inference_args)
+
+
+class CannotLoad(NamedModels):
+    def load_model(self):
+        raise OSError("the disk is on fire")
+
+
+def plain():
+    return [i for _, i in PAIRS], RunInference(NamedModels(**FIXED))
+
+
+def keyed_single():
+    return PAIRS, RunInference(KeyedModelHandler(NamedModels(**FIXED)))
+
+
+def maybe_keyed():
+    return PAIRS, RunInference(MaybeKeyedModelHandler(NamedModels(**FIXED)))
+
+
+def keyed_many():
+    return PAIRS, RunInference(keyed(COHORTS, 1, 4))
+
+
+def lazy():
+    return PAIRS, RunInference(keyed(COHORTS, 1, 4, handler=Lazy))
+
+
+def lazy_plain():
+    return [i for _, i in PAIRS], RunInference(Lazy(**FIXED))
+
+
+def processed():
+    handler = NamedModels(**FIXED).with_preprocess_fn(plus_one).with_postprocess_fn(second)
+    return [i for _, i in PAIRS], RunInference(handler)
+
+
+def processed_keyed():
+    handler = keyed(COHORTS, 1, 4).with_preprocess_fn(lambda pair: (pair[0], pair[1] + 1))
+    return PAIRS, RunInference(handler.with_postprocess_fn(second))
+
+
+def prebatched():
+    return [[1, 2], [3]], RunInference(NamedModels().with_no_batching())
+
+
+def large_model():
+    return [1, 2, 3], RunInference(NamedModels(large_model=True, min_batch_size=3))
+
+
+def refused():
+    return PAIRS, RunInference(keyed(COHORTS, None, 4, handler=Refuses))
+
+
+def unknown_key():
+    return [*PAIRS, ("Z", 1)], RunInference(keyed(COHORTS))
+
+
+def cannot_load():
+    return PAIRS, RunInference(keyed(COHORTS, handler=CannotLoad))
+
+
+def cannot_load_plain():
+    return [1], RunInference(CannotLoad())
+
+
+def not_pairs():
+    return [1, 2], RunInference(keyed(COHORTS))
+
+
+WAYS = [
+    plain,
+    keyed_single,
+    maybe_keyed,
+    keyed_many,
+    lazy,
+    lazy_plain,
+    processed,
+    processed_keyed,
+    prebatched,
+    large_model,
+    refused,
+    unknown_key,
+    cannot_load,
+    cannot_load_plain,
+    not_pairs,
+]
+
+
+COLLECTED: list[str] = []
+
+
+def collect(result):
+    COLLECTED.append(repr(result))
+
+
+def outcome(runner, way):
+    """Predictions, counters and the error of one run."""
+    elements, inference = way()
+    COLLECTED.clear()
+    pipeline = beam.Pipeline(runner)
+    _ = pipeline | beam.Create(elements, reshuffle=False) | inference | beam.Map(collect)
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+    except Exception as error:
+        return type(error), str(error), sorted(COLLECTED)
+    return sorted(COLLECTED), counters(result)
+
+
+def counters(result):
+    found = {}
+    query = result.metrics().query()
+    for kind in ("counters", "distributions"):
+        for metric in query[kind]:
+            name = metric.key.metric
+            if any(word in name.name for word in TIMED):
+                found[name.namespace, name.name] = "timed"
+            else:
+                found[name.namespace, name.name] = str(metric.committed)
+    return found
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_watched_equals_unwatched(way):
+    unwatched = outcome(FnApiRunner(), way)
+    runner = WatchRunner()
+    assert outcome(runner, way) == unwatched
+    kinds = {event.event for event in runner.trace.events}
+    assert "load_begin" in kinds or way in (unknown_key, not_pairs)
+
+
+def test_counters_and_predictions_are_compared_at_all():
+    predictions, counted = outcome(FnApiRunner(), keyed_many)
+    assert len(predictions) == len(PAIRS)
+    assert counted["BeamML_KeyedModels", "K0-_num_inferences"]
+    assert outcome(FnApiRunner(), refused)[0] is ValueError
+
+
+def test_dead_letters_are_the_same():
+    def run(runner):
+        pipeline = beam.Pipeline(runner)
+        elements = pipeline | beam.Create(PAIRS, reshuffle=False)
+        good, bad = (
+            elements | RunInference(keyed(COHORTS, 1, 4, handler=Refuses)).with_exception_handling()
+        )
+        COLLECTED.clear()
+        _ = good | "good" >> beam.Map(collect)
+        _ = bad.failed_inferences | "bad" >> beam.Map(lambda x: collect(("bad", x[0])))
+        pipeline.run().wait_until_finish()
+        return sorted(COLLECTED)
+
+    runner = WatchRunner()
+    watched = run(runner)
+    assert watched == run(FnApiRunner())
+    assert sum(text.startswith("('bad'") for text in watched) == 1
+    failed = [u for r in runner.trace.residences for u in r.uses if u.error]
+    assert [use.error for use in failed] == ["ValueError: 13 is refused"]
+
+
+def test_a_failing_load_is_in_the_trace():
+    runner = WatchRunner()
+    assert outcome(runner, cannot_load)[0] is OSError
+    assert runner.trace.state == "FAILED"
+    assert "disk is on fire" in runner.trace.error
+    assert runner.trace.residences[0].error == "OSError: the disk is on fire"
+    assert runner.trace.summary().loads == 0
+
+
+def test_the_authors_own_handlers_are_back_after_the_run():
+    handler = keyed(COHORTS)
+    leaves = list(handler._id_to_mh_map.values())
+    pipeline = beam.Pipeline(WatchRunner())
+    _ = pipeline | beam.Create(PAIRS) | RunInference(handler)
+    for _ in range(2):
+        pipeline.run()
+        assert "load_model" not in vars(handler)
+        assert all("load_model" not in vars(leaf) for leaf in leaves)
+
+
+def test_a_pipeline_without_inference_runs_as_it_is():
+    runner = WatchRunner()
+    with beam.Pipeline(runner) as pipeline:
+        _ = pipeline | beam.Create([1])
+    assert runner.trace.models == []
+    assert runner.trace.summary().loads == 0
+    assert repr(runner.trace.timeline())
+
+
+def test_another_runner_can_be_wrapped():
+    runner = WatchRunner(BundleBasedDirectRunner())
+    pipeline = beam.Pipeline(runner)
+    _ = pipeline | beam.Create(PAIRS) | "Score" >> RunInference(keyed(COHORTS, 1, 4))
+    result = pipeline.run()
+    result.wait_until_finish()
+    assert result.trace.summary().elements == len(PAIRS)
+    assert result.trace.models[0].step == "Score"
+
+
+def test_two_steps_are_told_apart():
+    runner = WatchRunner()
+    with beam.Pipeline(runner) as pipeline:
+        numbers = pipeline | beam.Create([1, 2, 3])
+        _ = numbers | "Model A" >> RunInference(NamedModels())
+        _ = numbers | "Model B" >> RunInference(NamedModels())
+    counts = [(count.step, count.loads, count.elements) for count in runner.trace.per_model()]
+    assert counts == [("Model A", 1, 3), ("Model B", 1, 3)]
+
+
+class Slotted:
+    """A model that cannot be weakly referenced."""
+
+    __slots__ = ()
+
+
+class LoadsSlotted(NamedModels):
+    def load_model(self):
+        return Slotted()
+
+    def run_inference(self, batch, model, inference_args=None):
+        return batch
+
+
+def test_models_without_weak_references_are_watched_and_named():
+    runner = WatchRunner()
+    run_keyed(runner, keyed([["a"], ["b"]], 1, handler=LoadsSlotted), ["a", "b"] * 3)
+    summary = runner.trace.summary()
+    assert (summary.loads, summary.evictions, summary.most_resident) == (6, 5, 1)
+    assert not any(residence.free_observable for residence in runner.trace.residences)
+    assert runner.trace.notes == [
+        f"Score: model LoadsSlotted {key}: cannot be weakly referenced: when its memory is "
+        "released is not seen."
+        for key in "ab"
+    ]
+
+
+class Linear(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(2, 1)
+
+
+def test_torch_and_sklearn_models_are_named_and_weighed(tmp_path):
+    import pickle
+
+    from sklearn.dummy import DummyClassifier
+
+    torch.save(Linear().state_dict(), tmp_path / "lines.pt")
+    (tmp_path / "guess.pkl").write_bytes(pickle.dumps(DummyClassifier().fit([[0]], [1])))
+    runner = WatchRunner()
+    with beam.Pipeline(runner) as pipeline:
+        _ = (
+            pipeline
+            | "tensors" >> beam.Create([torch.zeros(2)])
+            | "torch" >> RunInference(PytorchModelHandlerTensor(str(tmp_path / "lines.pt"), Linear))
+        )
+        _ = (
+            pipeline
+            | "arrays" >> beam.Create([np.zeros(1)])
+            | "sklearn" >> RunInference(SklearnModelHandlerNumpy(str(tmp_path / "guess.pkl")))
+        )
+    models = {(model.step, model.model) for model in runner.trace.models}
+    assert models == {("torch", "lines"), ("sklearn", "guess")}
+    held = {residence.model: residence.bytes for residence in runner.trace.residences}
+    assert held == {"lines": 12, "guess": None}
+    assert runner.trace.summary().model_bytes is None
+
+
+def test_one_handler_can_be_watched_without_a_runner(tmp_path):
+    handler = mmlab.watch(keyed([["a"], ["b"]], 1), tmp_path / "log", step="Mine")
+    assert isinstance(handler, ModelHandler)
+    with beam.Pipeline(FnApiRunner()) as pipeline:
+        _ = (
+            pipeline
+            | beam.Create([("a", 1), ("b", 2), ("a", 3)], reshuffle=False)
+            | RunInference(handler)
+        )
+    trace = Trace.load(tmp_path / "log")
+    assert trace.summary().counts() == {
+        "loads": 3,
+        "reloads": 1,
+        "evictions": 2,
+        "uses": 3,
+        "elements": 3,
+        "most_resident": 1,
+        "hint": 1,
+        "limit": 1,
+    }
+    assert [model.keys for model in trace.models] == [("a",), ("b",)]
+
+
+def test_a_handler_that_is_watched_already_is_left_alone(tmp_path):
+    runner = WatchRunner()
+    with pytest.warns(mmlab.WatchWarning, match="watched on its own"):
+        run_keyed(runner, mmlab.watch(keyed([["a"]]), tmp_path / "log"), ["a"])
+    assert runner.trace.summary().loads == 0
+    assert Trace.load(tmp_path / "log").summary().loads == 1
+
+
+def test_the_limit_that_rules_is_the_hint_times_the_copies():
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    options = PipelineOptions(["--direct_running_mode=multi_threading", "--direct_num_workers=4"])
+    runner = WatchRunner()
+    with beam.Pipeline(runner, options=options) as pipeline:
+        _ = (
+            pipeline
+            | beam.Create([(f"K{i % 4}", i) for i in range(400)])
+            | beam.Reshuffle()
+            | RunInference(keyed([["K0"], ["K1"], ["K2"], ["K3"]], 1))
+        )
+    limits = [event.limit for event in runner.trace.of_kind("limit")]
+    assert limits == list(range(1, len(limits) + 1))
+    summary = runner.trace.summary()
+    assert (summary.hint, summary.limit) == (1, len(limits))
+    assert summary.limit > 1
+    assert summary.elements == 400

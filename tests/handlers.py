@@ -1,0 +1,61 @@
+"""Model handlers small enough to run thousands of times, and the pipelines around them."""
+
+from __future__ import annotations
+
+import apache_beam as beam
+from apache_beam.ml.inference.base import (
+    KeyedModelHandler,
+    KeyModelMapping,
+    ModelHandler,
+    PredictionResult,
+    RunInference,
+)
+
+
+class Model:
+    """Answers with its own name."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+
+class NamedModels(ModelHandler):
+    """Loads the `Model` of that name."""
+
+    def __init__(self, name: str = "model", **kwargs):
+        super().__init__(**kwargs)
+        self.name = name
+
+    def load_model(self):
+        return Model(self.name)
+
+    def run_inference(self, batch, model, inference_args=None):
+        return [PredictionResult(example, model.name) for example in batch]
+
+
+class FixedBatches(KeyedModelHandler):
+    """A keyed handler with batches of one size."""
+
+    def __init__(self, unkeyed, max_models_per_worker_hint=None, batch_size=1):
+        super().__init__(unkeyed, max_models_per_worker_hint)
+        self._size = batch_size
+
+    def batch_elements_kwargs(self):
+        return {"min_batch_size": self._size, "max_batch_size": self._size}
+
+
+def keyed(cohorts, hint=None, batch_size=1, handler=NamedModels):
+    """A keyed handler over `cohorts`, a list of lists of keys; model i is called `m<i>`."""
+    mappings = [KeyModelMapping(list(keys), handler(f"m{i}")) for i, keys in enumerate(cohorts)]
+    return FixedBatches(mappings, hint, batch_size)
+
+
+def run_keyed(runner, handler, keys, label="Score"):
+    """Run elements `(key, i)` through `handler`, in this order; returns the pipeline."""
+    with beam.Pipeline(runner) as pipeline:
+        _ = (
+            pipeline
+            | beam.Create([(key, i) for i, key in enumerate(keys)], reshuffle=False)
+            | label >> RunInference(handler)
+        )
+    return pipeline
