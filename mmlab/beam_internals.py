@@ -7,10 +7,11 @@ says what it was needed for.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
@@ -158,7 +159,20 @@ def inference_steps(pipeline: Pipeline) -> list[InferenceStep]:
                     found.append(InferenceStep(_step_label(applied), handler, dofn))
 
     pipeline.visit(Finder())
-    return found
+    labels = author_labels(step.label for step in found)
+    return [replace(step, label=labels[step.label]) for step in found]
+
+
+def author_labels(labels: Iterable[str]) -> dict[str, str]:
+    """Labels as the author wrote them: in a notebook, Beam puts the number of the cell before.
+
+    >>> author_labels(["[7]: Classify", "Read"])
+    {'[7]: Classify': 'Classify', 'Read': 'Read'}
+    """
+    labels = list(labels)
+    plain = {label: re.sub(r"^\[\d+\]: ", "", label) for label in labels}
+    times = Counter(plain.values())
+    return {label: plain[label] if times[plain[label]] == 1 else label for label in labels}
 
 
 def replace_handler(step: InferenceStep, handler: ModelHandler) -> None:

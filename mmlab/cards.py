@@ -5,6 +5,7 @@ Diagrams, timelines and traces take the name of a model from here, so it is the 
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
@@ -81,7 +82,16 @@ def card_info(card: ModelCard) -> dict[str, Any]:
     del info["name"]
     if card.cohort is not None:
         info["cohort"] = key_text(card.cohort)
+    info["hint"] = count_or_none(card.hint)
     return info
+
+
+def count_or_none(value: Any) -> int | None:
+    """`value` as an int where it is a whole number of any library, else None."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def _facts(leaf: ModelHandler) -> dict[str, Any]:

@@ -11,12 +11,14 @@ from mmlab.lessons.models import (
 )
 from mmlab.lessons.pictures import show_scans
 from mmlab.lessons.start import start
+from mmlab.lessons.tables import compare
 
 __all__ = [
     "MAPPING",
     "SCANNERS",
     "DigitClassifier",
     "FixedBatches",
+    "compare",
     "handler",
     "mapping",
     "predicted_digit",

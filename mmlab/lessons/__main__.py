@@ -1,5 +1,10 @@
+"""Make what the lessons need: `python -m mmlab.lessons`."""
+
 import sys
 
-from mmlab.lessons.models import main
+from mmlab.lessons.start import start
 
-sys.exit(main())
+try:
+    start()
+except OSError as problem:
+    sys.exit(f"The lessons' models could not be made: {problem}")

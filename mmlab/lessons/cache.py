@@ -35,6 +35,11 @@ def cache_folder() -> Path:
     return folder
 
 
+def is_made(name: str) -> bool:
+    """Whether the cache holds the file `name`."""
+    return (cache_folder() / name).exists()
+
+
 def made_once(name: str, make: Callable[[Path], None]) -> Path:
     """The cached file `name`, made by `make(path)` if it is not there.
 

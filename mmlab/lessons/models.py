@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, Pr
 from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
 from torch import nn
 
-from mmlab.lessons.cache import made_once
+from mmlab.lessons.cache import is_made, made_once
 from mmlab.lessons.digits import MAPPING, SIDE, distorted, pictures
 
 HIDDEN = 3968
@@ -51,19 +50,18 @@ def weights_file(name: str) -> Path:
     return made_once(f"{name}.pt", lambda path: _train(name, path))
 
 
-def prepare(say: Callable[[str], None] | None = None) -> None:
-    """Train and keep all four models.
+def prepare(say: Callable[[str], None]) -> None:
+    """Train and keep the models that are not there yet.
 
     Args:
-      say: called with one line per model; None keeps quiet.
+      say: called with one line per model that is trained.
     """
-    for number, name in enumerate(MAPPING, start=1):
+    missing = [name for name in MAPPING if not is_made(f"{name}.pt")]
+    for number, name in enumerate(missing, start=1):
         began = time.monotonic()
-        path = weights_file(name)
+        weights_file(name)
         seconds = time.monotonic() - began
-        if say is not None:
-            how = f"trained in {seconds:.0f} s" if seconds > 0.5 else "is there"
-            say(f"[{number}/{len(MAPPING)}] {name} {how} ({path.stat().st_size / 1e6:.0f} MB)")
+        say(f"[{number}/{len(missing)}] trained {name} in {seconds:.0f} s")
 
 
 def handler(name: str, **options: Any) -> PytorchModelHandlerTensor:
@@ -116,14 +114,20 @@ def _train(name: str, path: Path) -> None:
     upright, labels = pictures("train")
     pixels = torch.from_numpy(distorted(upright, MAPPING[name][0]))  # its scanners are alike
     digits = torch.from_numpy(labels)
-    model = _fitted(pixels.reshape(-1, SIDE * SIDE), digits, seed=list(MAPPING).index(name))
+    model = fitted(pixels.reshape(-1, SIDE * SIDE), digits, seed=list(MAPPING).index(name))
     torch.save(model.state_dict(), path)
 
 
-def _fitted(pixels: torch.Tensor, digits: torch.Tensor, seed: int) -> DigitClassifier:
+def fitted(
+    pixels: torch.Tensor, digits: torch.Tensor, seed: int, hidden: int = HIDDEN
+) -> DigitClassifier:
+    """A classifier trained on `pixels`, shape (n, 64), and `digits`, shape (n,).
+
+    The same seed gives the same weights; torch's own random state is left as it was.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = DigitClassifier().train()
+        model = DigitClassifier(hidden).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
         for _ in range(STEPS):
             batch = torch.randint(len(digits), (BATCH,))
@@ -131,13 +135,3 @@ def _fitted(pixels: torch.Tensor, digits: torch.Tensor, seed: int) -> DigitClass
             nn.functional.cross_entropy(model(pixels[batch]), digits[batch]).backward()
             optimizer.step()
     return model.eval()
-
-
-def main() -> int:
-    """Prepare the models, one line each: `python -m mmlab.lessons`."""
-    try:
-        prepare(print)
-    except OSError as problem:
-        print(f"The lessons' models could not be made: {problem}", file=sys.stderr)
-        return 1
-    return 0

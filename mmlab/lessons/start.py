@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from apache_beam.utils.interactive_utils import is_in_ipython
+
 from mmlab.lessons.digits import MAPPING, SCANNERS, scans_file
 from mmlab.lessons.models import prepare, weights_file
 
@@ -12,9 +16,25 @@ def start() -> None:
     Raises:
       OSError: the cache folder cannot be written; the message says which variable moves it.
     """
-    prepare(print)
+    _keep_beam_from_fetching_scripts()
+    prepare(partial(print, flush=True))
     scans_file()
     megabytes = sum(weights_file(name).stat().st_size for name in MAPPING) / len(MAPPING) / 1e6
     print(
         f"Ready: {len(MAPPING)} models of {megabytes:.0f} MB, digits from {len(SCANNERS)} scanners."
     )
+
+
+def _keep_beam_from_fetching_scripts() -> None:
+    """Make Beam's interactive environment here, where what it displays can be held back.
+
+    It would put scripts from the internet (jQuery) under the first cell that builds a pipeline,
+    which no lesson uses, and which fail on bad Wi-Fi.
+    """
+    if not is_in_ipython():
+        return
+    from apache_beam.runners.interactive import interactive_environment
+    from IPython.utils.capture import capture_output
+
+    with capture_output():
+        interactive_environment.current_env()

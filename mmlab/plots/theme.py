@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from zlib import crc32
+
+import matplotlib
+from matplotlib import font_manager
 
 # Okabe and Ito, "Color Universal Design" (2008), then three of Paul Tol's "muted":
 # told apart with every common form of colour blindness.
@@ -25,6 +30,32 @@ PAPER = "#FFFFFF"
 GRID = "#E4E7EC"
 FILL = "#C5CBD5"
 ALERT = "#B42318"
+
+
+WIDE_FONTS = (
+    "Noto Sans CJK KR",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Apple SD Gothic Neo",
+    "Malgun Gothic",
+    "Microsoft YaHei",
+    "Noto Emoji",
+    "Segoe UI Emoji",
+)
+
+
+@cache
+def fonts() -> list[str]:
+    """Matplotlib's own font, then those of this machine that know more scripts."""
+    installed = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(name for name in WIDE_FONTS if name in installed)]
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the house's fonts; names of models are text, whatever signs are in them."""
+    with matplotlib.rc_context({"font.family": fonts(), "text.parse_math": False}):
+        yield
 
 
 class Palette:

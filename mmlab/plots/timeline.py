@@ -43,6 +43,11 @@ def draw_timeline(trace: Trace, *, title: str | None = None) -> Picture:
       trace: a run, finished or not.
       title: replaces the step's label in the header.
     """
+    with theme.style():
+        return Picture(_drawn(trace, title), _outline(trace, title))
+
+
+def _drawn(trace: Trace, title: str | None) -> Figure:
     lanes = _lanes(trace)
     shown = lanes[:MOST_LANES]
     figure, (top, middle, bottom) = _figure([lane.label for lane in shown])
@@ -52,7 +57,7 @@ def draw_timeline(trace: Trace, *, title: str | None = None) -> Picture:
     _draw_memory(bottom, trace, x)
     _draw_header(figure, trace, title)
     _draw_legend(figure)
-    return Picture(figure, _outline(trace, title))
+    return figure
 
 
 # What is drawn

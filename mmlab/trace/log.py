@@ -40,7 +40,6 @@ class LogWriter:
         self._folder = Path(folder)
         self._run = run
         self._lost = 0
-        self._torn = False
         self._open()
         _writers.add(self)
 
@@ -50,7 +49,7 @@ class LogWriter:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
         self._fd: int | None = os.open(self._folder / name, flags, 0o600)
         head = encode({"v": VERSION, "run": self._run, "host": host, "pid": pid})
-        self._head = head[:-1] + ',"tid":'
+        self._head = self._line_start = head[:-1] + ',"tid":'
         self.emit("process", f',"wall_ns":{time.time_ns()}')
 
     def emit(self, event: str, fields: str = "") -> None:
@@ -60,29 +59,28 @@ class LogWriter:
           event: its kind.
           fields: more members of the JSON object, each after a comma: see `members`.
         """
+        if self._lost and self._write("dropped", f',"n":{self._lost}'):
+            self._lost = 0
+        if not self._write(event, fields):
+            self._lost += 1
+
+    def _write(self, event: str, fields: str) -> bool:
+        """Write one line; returns whether all of it is there."""
         fd = self._fd
         if fd is None:
-            return
+            return True
         line = (
-            f'{self._head}{threading.get_native_id()},"t_ns":{time.monotonic_ns()}'
+            f'{self._line_start}{threading.get_native_id()},"t_ns":{time.monotonic_ns()}'
             f',"event":"{event}"{fields}}}\n'
         ).encode()
-        if self._lost or self._torn:
-            line = self._account() + line
         try:
             written = os.write(fd, line)
         except OSError:
-            self._lost += 1
-        else:
-            self._torn = written < len(line)
-            self._lost = int(self._torn)
-
-    def _account(self) -> bytes:
-        end_torn_line = "\n" if self._torn else ""
-        return (
-            f"{end_torn_line}{self._head}{threading.get_native_id()}"
-            f',"t_ns":{time.monotonic_ns()},"event":"dropped","n":{self._lost}}}\n'
-        ).encode()
+            return False
+        whole = written == len(line)
+        # A line that was cut off ends where the next one begins.
+        self._line_start = self._head if whole else "\n" + self._head
+        return whole
 
     def close(self) -> None:
         """Stop writing; events that come later are let go."""

@@ -423,7 +423,8 @@ def _notes(trace: Trace) -> Iterable[str]:
     if not trace.events:
         yield "There are no events: the log folder was removed, or could not be read."
     if trace.torn:
-        yield f"{trace.torn} cut-off lines: a process ended while it wrote, or the disk was full."
+        lines = "line" if trace.torn == 1 else "lines"
+        yield f"{trace.torn} cut-off {lines}: a process ended while it wrote, or the disk was full."
     if trace.dropped:
         yield f"{trace.dropped} events could not be written: is the log folder full or gone?"
     if trace.events and trace._last("run") and not trace._last("end"):

@@ -16,7 +16,7 @@ from typing import Any
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
 
 from mmlab import beam_internals
-from mmlab.cards import ModelCard, card_info, key_text, model_cards
+from mmlab.cards import ModelCard, card_info, count_or_none, key_text, model_cards
 from mmlab.trace.log import members
 from mmlab.watching.logs import shared_log
 from mmlab.watching.memory import model_bytes
@@ -283,7 +283,7 @@ class _LoadManager(_Watched):
 
 
 def _limit_fields(step: str, limit: Any) -> str:
-    return members(step=step, limit=limit if isinstance(limit, int) else None)
+    return members(step=step, limit=count_or_none(limit))
 
 
 class _KeyedInference(_Watched):

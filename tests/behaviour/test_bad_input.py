@@ -1,0 +1,144 @@
+"""What is wrong is said before the run, in a sentence, where it can be known."""
+
+from __future__ import annotations
+
+import apache_beam as beam
+import numpy as np
+import pytest
+import torch
+from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, RunInference
+from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
+
+import mmlab
+from mmlab import WatchRunner
+from tests.handlers import NamedModels, keyed, run_keyed
+
+
+class Linear(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(2, 1)
+
+
+@pytest.mark.parametrize("hint", [0, -1, 1.5, "2", True, float("nan"), [2], np.float32(2)])
+def test_a_hint_that_is_not_a_positive_integer_is_refused(hint):
+    with pytest.raises(ValueError, match="Score: max_models_per_worker_hint is .* at least 1"):
+        run_keyed(WatchRunner(), keyed([["a"]], hint), ["a"])
+
+
+@pytest.mark.parametrize("hint", [1, np.int64(2), None])
+def test_other_hints_are_not(hint):
+    runner = WatchRunner()
+    run_keyed(runner, keyed([["a"], ["b"]], hint), ["a", "b"])
+    assert runner.trace.summary().loads == 2
+    assert runner.trace.summary().limit == hint
+
+
+def test_beams_own_check_of_repeated_keys_stands():
+    with pytest.raises(ValueError, match="key KEY_5 maps to multiple model handlers"):
+        keyed([["KEY_4"], ["KEY_5", "KEY_5", "KEY_6"]])
+
+
+def sentences(error, caught):
+    notes = list(getattr(error, "__notes__", []))
+    return notes + [str(warning.message) for warning in caught]
+
+
+def test_a_key_that_no_mapping_names_is_named(recwarn):
+    runner = WatchRunner()
+    with pytest.raises(KeyError, match="Z") as failure:
+        run_keyed(runner, keyed([["a"], ["b"]]), ["a", "Z"])
+    said = sentences(failure.value, recwarn)
+    assert any("Score: the data holds key 'Z', but no KeyModelMapping" in line for line in said)
+    assert "Score: key 'Z' is in the data, but no KeyModelMapping names it." in runner.trace.notes
+
+
+def weights_handler(path, **options):
+    return PytorchModelHandlerTensor(state_dict_path=str(path), model_class=Linear, **options)
+
+
+def test_missing_weights_are_named_before_the_run(tmp_path):
+    torch.save(Linear().state_dict(), tmp_path / "here.pt")
+    mappings = [
+        KeyModelMapping(["a"], weights_handler(tmp_path / "here.pt")),
+        KeyModelMapping(["b", "c"], weights_handler(tmp_path / "gone.pt")),
+    ]
+    pipeline = beam.Pipeline(WatchRunner())
+    _ = pipeline | beam.Create([("a", torch.zeros(2))]) | RunInference(KeyedModelHandler(mappings))
+    with pytest.raises(FileNotFoundError) as failure:
+        pipeline.run()
+    assert "the weights of model gone (keys b, c) are missing" in str(failure.value)
+    assert str(tmp_path / "gone.pt") in str(failure.value)
+    assert "WatchRunner(check=False)" in str(failure.value)
+
+
+def test_the_check_can_be_left_out(tmp_path):
+    mappings = [
+        KeyModelMapping(["a"], NamedModels()),
+        KeyModelMapping(["b"], weights_handler(tmp_path / "made-later.pt")),
+    ]
+    runner = WatchRunner(check=False)
+    run_keyed(runner, KeyedModelHandler(mappings), ["a"])
+    assert runner.trace.state == "DONE"
+
+
+@pytest.mark.parametrize("weights", ["bert-base-uncased", "gs://bucket/model.pt", "hub/name"])
+def test_names_that_are_no_local_files_are_not_looked_for(weights):
+    class FromAHub(NamedModels):
+        def __init__(self, name):
+            super().__init__(name)
+            self._model_uri = weights
+
+    runner = WatchRunner()
+    run_keyed(runner, keyed([["a"]], handler=FromAHub), ["a"])
+    assert runner.trace.models[0].weights == weights
+
+
+def unwritable_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    return tmp_path / "file" / "log"
+
+
+def test_a_log_folder_that_cannot_be_written_is_said_before_the_run(tmp_path):
+    log = unwritable_folder(tmp_path)
+    with pytest.raises(OSError, match="cannot be written .* give log=") as failure:
+        run_keyed(WatchRunner(log=log), keyed([["a"]]), ["a"])
+    assert str(log) in str(failure.value)
+
+
+def test_watch_says_it_too(tmp_path):
+    with pytest.raises(OSError, match="cannot be written"):
+        mmlab.watch(NamedModels(), unwritable_folder(tmp_path))
+    with pytest.raises(TypeError, match="takes a Beam ModelHandler, not 'handler'"):
+        mmlab.watch("handler", tmp_path)
+
+
+@pytest.mark.parametrize("runner", ["FnApiRunner", beam.Pipeline, 3])
+def test_what_is_no_runner_is_refused(runner):
+    with pytest.raises(TypeError, match="wraps a Beam runner"):
+        WatchRunner(runner)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_sampling_time_that_is_not_positive_is_refused(seconds):
+    with pytest.raises(ValueError, match="sample_seconds"):
+        WatchRunner(sample_seconds=seconds)
+
+
+def test_a_trace_before_the_run_is_a_sentence():
+    with pytest.raises(RuntimeError, match="has not run a pipeline"):
+        _ = WatchRunner().trace
+
+
+def test_models_of_beams_model_manager_are_said_to_be_unwatched():
+    runner = WatchRunner()
+    pipeline = beam.Pipeline(runner)
+    _ = pipeline | beam.Create([]) | "Score" >> RunInference(NamedModels(), use_model_manager=True)
+    from mmlab import beam_internals
+
+    step = beam_internals.inference_steps(pipeline)[0]
+    assert step.uses_model_manager
+    with pytest.warns(mmlab.WatchWarning, match="Score: not watched: Beam's ModelManager"):
+        pipeline.run()
+    assert runner.trace.notes == [
+        "Score: not watched: Beam's ModelManager keeps its models in processes of their own."
+    ]

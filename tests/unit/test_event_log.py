@@ -1,0 +1,177 @@
+"""Events, the files they are written to, and the reader that follows while they grow."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmlab.trace.event import KINDS, VERSION, Event, NewerTraceError, parse
+from mmlab.trace.log import SUFFIX, LogReader, LogWriter, members
+
+text = st.text(max_size=40)
+counts = st.one_of(st.none(), st.integers(0, 2**60))
+
+
+@given(
+    st.builds(
+        Event,
+        run=text,
+        t_ns=st.integers(0, 2**62),
+        host=text,
+        pid=st.integers(0, 2**31),
+        tid=st.integers(0, 2**31),
+        event=st.sampled_from(sorted(KINDS.keys() - {"process"})),
+        step=st.one_of(st.none(), text),
+        model=st.one_of(st.none(), text),
+        generation=counts,
+        keys=st.one_of(st.none(), st.dictionaries(text, st.integers(0, 99), max_size=5)),
+        n=counts,
+        rss=counts,
+        limit=counts,
+        error=st.one_of(st.none(), text),
+    )
+)
+def test_an_event_survives_its_line(event):
+    line = event.to_json()
+    assert line.isascii()
+    assert "\n" not in line
+    assert parse(line, {}) == event
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '"event"',
+        "[" * 100_000,
+        '{"v":1}',
+        '{"run":1,"t_ns":1,"host":"h","pid":1,"tid":1,"event":"free"}',
+        '{"run":"r","t_ns":"1","host":"h","pid":1,"tid":1,"event":"free"}',
+        '{"run":"r","t_ns":1,"host":"h","pid":1,"tid":1,"event":"free","n":"many"}',
+        '{"run":"r","t_ns":1,"host":"h","pid":true,"tid":1,"event":"free"}',
+        '{"run":"r","t_ns":1,"host":"h","pid":1,"tid":1,"event":"free","keys":[]}',
+    ],
+)
+def test_what_is_no_event_is_refused(line):
+    with pytest.raises(ValueError, match="not "):
+        parse(line, {})
+
+
+def test_a_newer_format_is_named():
+    line = json.dumps({"v": VERSION + 1})
+    with pytest.raises(NewerTraceError, match="update mmlab"):
+        parse(line, {})
+
+
+def test_unknown_members_are_let_be():
+    line = '{"run":"r","t_ns":1,"host":"h","pid":1,"tid":1,"event":"free","colour":"red"}'
+    assert parse(line, {}).event == "free"
+
+
+def test_clocks_of_a_machine_are_aligned_once():
+    anchor = '{"run":"r","t_ns":5,"host":"h","pid":%d,"tid":1,"event":"process","wall_ns":%d}'
+    clocks = {}
+    assert parse(anchor % (1, 1005), clocks).t_ns == 1005
+    set_back = parse(anchor % (2, 3), clocks)
+    assert set_back.t_ns == 1005
+    assert set_back.wall_ns == set_back.t_ns
+
+
+def test_the_reader_gives_each_event_once_while_the_log_grows(tmp_path):
+    reader = LogReader(tmp_path)
+    assert reader.poll() == []
+    writer = LogWriter(tmp_path, "run")
+    assert [event.event for event in reader.poll()] == ["process"]
+    writer.emit("free", members(step="s", model="m", generation=1))
+    writer.emit("limit", members(limit=2))
+    assert [event.event for event in reader.poll()] == ["free", "limit"]
+    assert reader.poll() == []
+    assert reader.torn == 0
+
+
+def test_a_half_written_line_is_read_when_it_is_whole(tmp_path):
+    LogWriter(tmp_path, "run").close()
+    path = next(tmp_path.glob(f"*{SUFFIX}"))
+    reader = LogReader(tmp_path)
+    reader.poll()
+    line = b'{"run":"run","t_ns":1,"host":"h","pid":1,"tid":1,"event":"free"}\n'
+    with path.open("ab", buffering=0) as file:
+        file.write(line[:20])
+        assert reader.poll() == []
+        assert reader.torn == 1
+        file.write(line[20:])
+        assert [event.event for event in reader.poll()] == ["free"]
+        assert reader.torn == 0
+
+
+def test_many_threads_write_whole_lines(tmp_path):
+    writer = LogWriter(tmp_path, "run")
+
+    def write():
+        for _ in range(500):
+            writer.emit("limit", members(limit=1))
+
+    threads = [threading.Thread(target=write) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    reader = LogReader(tmp_path)
+    assert len(reader.poll()) == 8 * 500 + 1
+    assert reader.torn == 0
+
+
+def test_a_full_disk_is_counted_and_not_raised(tmp_path, monkeypatch):
+    writer = LogWriter(tmp_path, "run")
+    real = os.write
+
+    def full(fd, data):
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr("os.write", full)
+    writer.emit("limit", members(limit=1))
+    writer.emit("limit", members(limit=2))
+    monkeypatch.setattr("os.write", lambda fd, data: real(fd, data[:10]))
+    writer.emit("limit", members(limit=3))
+    monkeypatch.setattr("os.write", real)
+    writer.emit("limit", members(limit=4))
+    reader = LogReader(tmp_path)
+    events = reader.poll()
+    assert [event.limit for event in events if event.event == "limit"] == [4]
+    assert sum(event.n for event in events if event.event == "dropped") == 3
+    assert reader.torn == 2  # the account of what was lost, and the event after it
+
+
+def test_a_closed_writer_lets_events_go(tmp_path):
+    writer = LogWriter(tmp_path, "run")
+    writer.close()
+    writer.emit("free")
+    writer.close()
+    assert len(LogReader(tmp_path).poll()) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_signs_with_its_own_process_id(tmp_path):
+    writer = LogWriter(tmp_path, "run")
+    child = os.fork()
+    if child == 0:
+        writer.emit("free")
+        os._exit(0)
+    os.waitpid(child, 0)
+    events = {event.event: event.pid for event in LogReader(tmp_path).poll()}
+    assert events["free"] == child
+
+
+def test_logs_are_private(tmp_path):
+    LogWriter(tmp_path, "run")
+    path = next(tmp_path.glob(f"*{SUFFIX}"))
+    assert path.stat().st_mode & 0o077 == 0

@@ -1,0 +1,70 @@
+"""What a worker can say of its memory."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from mmlab.watching.memory import (
+    MemorySampler,
+    device_bytes,
+    model_bytes,
+    peak_rss_bytes,
+    rss_bytes,
+)
+
+
+def test_resident_set_size_grows_with_what_is_held():
+    before = rss_bytes()
+    held = np.ones(30_000_000, dtype=np.uint8)
+    assert rss_bytes() - before > 20_000_000
+    assert peak_rss_bytes() >= rss_bytes() * 0.9
+    del held
+
+
+def test_model_bytes_counts_shared_storage_once():
+    model = torch.nn.Sequential(torch.nn.Linear(10, 10), torch.nn.Linear(10, 10))
+    assert model_bytes(model) == 2 * (100 + 10) * 4
+    model[1].weight = model[0].weight
+    assert model_bytes(model) == (100 + 10 + 10) * 4
+    model.register_buffer("mean", torch.zeros(7, dtype=torch.float64))
+    assert model_bytes(model) == (100 + 10 + 10) * 4 + 56
+    assert model_bytes(np.zeros(3)) == 24
+    assert model_bytes(object()) is None
+
+
+def test_gpu_memory_is_summed_over_devices_and_never_starts_cuda(monkeypatch):
+    assert device_bytes() is None
+    used = [100, 23]
+    cuda = SimpleNamespace(
+        is_initialized=lambda: True,
+        device_count=lambda: len(used),
+        memory_allocated=lambda device: used[device],
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    assert device_bytes() == 123
+
+
+def test_the_sampler_reports_first_last_and_changes():
+    reports = []
+    sampler = MemorySampler(reports.append, ended=lambda: False, seconds=0.01)
+    time.sleep(0.1)
+    held = np.ones(30_000_000, dtype=np.uint8)
+    time.sleep(0.1)
+    sampler.stop()
+    assert not sampler.is_alive()
+    assert 3 <= len(reports) < 15
+    assert reports[-1]["rss"] - reports[0]["rss"] > 20_000_000
+    del held
+
+
+def test_the_sampler_ends_with_the_run():
+    sampler = MemorySampler(lambda memory: None, ended=lambda: True, seconds=0.01)
+    deadline = time.monotonic() + 10
+    while sampler.is_alive():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,149 @@
+"""The timeline: what it draws, in words and in marks; that it survives any trace."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmlab.plots.timeline import merge_close
+from mmlab.trace import Trace
+from mmlab.trace.event import Event
+from tests.unit.test_trace import SECOND, event, story
+
+
+def labels(axes):
+    return [tick.get_text() for tick in axes.get_yticklabels()]
+
+
+def texts(figure):
+    found = [text.get_text() for text in figure.texts]
+    for axes in figure.axes:
+        found += [text.get_text() for text in axes.texts]
+    return " ".join(found)
+
+
+def marks(axes, marker):
+    return sum(len(line.get_xdata()) for line in axes.lines if line.get_marker() == marker)
+
+
+def test_lanes_marks_and_header():
+    figure = Trace(story()).timeline(title="My run").figure
+    top, middle, bottom = figure.axes
+    assert labels(top) == ["a", "b", "c"]
+    assert (marks(top, "v"), marks(top, "o")) == (2, 2)
+    said = texts(figure)
+    assert "My run" in said
+    assert "hint 1" in said
+    assert "3 loads (1 reloads)" in said or "3 loads (1 reload)" in said
+    assert "hint = limit 1" in said
+    assert "peak 0 MB" in said
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == [
+        "loading",
+        "resident",
+        "in use",
+        "evicted: the decision",
+        "freed: memory given back",
+    ]
+
+
+def test_the_states_differ_without_colour():
+    top = Trace(story()).timeline().figure.axes[0]
+    looks = {
+        (bars.get_hatch(), bars.get_linestyle()[0][1] is None, len(bars.get_facecolor()))
+        for bars in top.collections
+    }
+    assert len(looks) >= 3
+
+
+def test_hint_and_limit_that_differ_are_both_drawn():
+    events = [*story(), event("limit", 0.6, model=None, limit=4)]
+    figure = Trace(events).timeline().figure
+    said = texts(figure)
+    assert "hint 1 → limit 4" in said
+    assert "limit 4" in [t.get_text() for t in figure.axes[1].texts]
+    assert "hint 1" in [t.get_text() for t in figure.axes[1].texts]
+
+
+def test_the_outline_has_no_times():
+    assert repr(Trace(story()).timeline()) == (
+        "Timeline of s: hint 1, 3 loads, 2 evictions, at most 1 resident\n"
+        "  a  2 loads, 1 eviction, 1 batch, 3 elements\n"
+        "  b  1 load, 1 eviction, 1 batch, 1 element\n"
+        "  c  0 loads, 0 evictions, 0 batches, 0 elements"
+    )
+
+
+def test_a_notebook_gets_a_picture_and_the_words():
+    data, metadata = Trace(story()).timeline()._repr_mimebundle_()
+    assert data["image/png"].startswith(b"\x89PNG")
+    assert data["text/plain"].startswith("Timeline of s")
+    assert metadata["image/png"]["width"] == 950
+    assert len(data["image/png"]) < 150_000
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_it_can_be_saved(tmp_path, ending):
+    path = Trace(story()).timeline().save(tmp_path / f"timeline.{ending}")
+    assert path.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["$\\frac{x", "a_b^c$x$", "모델 하나", "🦖", "x" * 300, "<script>", "a\nb\x00c", "\ud800", ""],
+)
+def test_any_name_can_be_drawn(name):
+    events = [
+        Event("run", 0, "host", 1, 1, "run", info={"models": [{"step": name, "model": name}]}),
+        event("load_begin", 1, model=name, step=name, generation=1),
+        event("load_fail", 2, model=name, step=name, generation=1, error=name),
+        Event("run", 3 * SECOND, "host", 1, 1, "end", error=name, info={"state": "FAILED"}),
+    ]
+    data, _ = Trace(events).timeline()._repr_mimebundle_()
+    assert data["image/png"]
+
+
+def test_many_models_are_cut_and_said():
+    events = [
+        event(kind, i + half, model=f"m{i:03}", generation=1)
+        for i in range(60)
+        for kind, half in (("load_begin", 0), ("load_end", 0.5))
+    ]
+    figure = Trace(events).timeline().figure
+    assert len(labels(figure.axes[0])) == 40
+    assert "20 more models are not drawn" in texts(figure)
+
+
+def test_ten_thousand_loads_are_drawn_as_few_bars():
+    events = []
+    for i in range(10_000):
+        at = i / 100
+        events += [
+            event("load_begin", at, generation=i + 1),
+            event("load_end", at + 0.002, generation=i + 1, bytes=1),
+            event("use_begin", at + 0.003, generation=i + 1, n=1),
+            event("use_end", at + 0.004, generation=i + 1),
+            event("evict", at + 0.008, generation=i + 1),
+            event("free", at + 0.009, generation=i + 1),
+        ]
+    top = Trace(events).timeline().figure.axes[0]
+    assert all(len(bars.get_paths()) < 2500 for bars in top.collections[:4])
+
+
+pairs = st.lists(
+    st.tuples(st.floats(0, 100), st.floats(0, 10)).map(lambda p: (p[0], p[0] + p[1])), max_size=40
+)
+
+
+@given(pairs, st.floats(0, 5), st.floats(0, 2))
+def test_merged_intervals_cover_the_same_and_are_apart(intervals, gap, least):
+    merged = merge_close(np.array(intervals).reshape(-1, 2), gap, 0.0)
+    ends = merged.sum(axis=1)
+    for begin, end in intervals:
+        assert any(b <= begin and end <= e + 1e-9 for b, e in zip(merged[:, 0], ends, strict=True))
+    assert all(merged[1:, 0] - ends[:-1] > gap - 1e-9)
+    wide = merge_close(np.array(intervals).reshape(-1, 2), gap, least)
+    assert len(wide) == len(merged)
+    assert all(wide[:, 1] >= least) if len(wide) else True
