@@ -4,7 +4,8 @@ import sys
 
 from mmlab.lessons.start import start
 
-try:
-    start()
-except OSError as problem:
-    sys.exit(f"The lessons' models could not be made: {problem}")
+if __name__ == "__main__":
+    try:
+        start()
+    except OSError as problem:
+        sys.exit(f"The lessons' models could not be made: {problem}")

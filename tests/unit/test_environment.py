@@ -1,0 +1,110 @@
+"""The lists of dependencies agree, and what conda's pip would install installs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
+CLAIMED = ("3.10", "3.11", "3.12", "3.13")
+
+
+def pip_lines():
+    return next(entry["pip"] for entry in ENVIRONMENT["dependencies"] if isinstance(entry, dict))
+
+
+def pins(python):
+    """Package name to pinned version, for one version of Python on this machine."""
+    environment = {
+        **default_environment(),
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+    }
+    found = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        pin = Requirement(line)
+        if pin.marker is None or pin.marker.evaluate(environment):
+            found[pin.name] = str(pin.specifier).removeprefix("==")
+    return found
+
+
+def requirements():
+    extras = PROJECT["optional-dependencies"].values()
+    return [Requirement(r) for r in [*PROJECT["dependencies"], *(r for e in extras for r in e)]]
+
+
+def test_conda_makes_python_and_pip_installs_this_project():
+    names = [entry for entry in ENVIRONMENT["dependencies"] if isinstance(entry, str)]
+    assert names == ["python=3.12", "pip"]
+    assert pip_lines() == ["--constraint constraints.txt", "--editable .[lab,test]"]
+
+
+def test_its_python_is_one_that_the_project_claims():
+    python = re.search(r"python=(.*)", str(ENVIRONMENT["dependencies"]))[1].split("'")[0]
+    assert python in CLAIMED
+    assert Requirement(f"x{PROJECT['requires-python']}").specifier.contains(python)
+
+
+@pytest.mark.parametrize("python", CLAIMED)
+def test_every_dependency_is_pinned_within_its_range(python):
+    pinned = pins(python)
+    environment = {**default_environment(), "python_version": python, "extra": ""}
+    for requirement in requirements():
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            assert requirement.name in pinned, requirement
+            assert requirement.specifier.contains(pinned[requirement.name]), requirement
+    assert pinned["torch"] == "2.13.0"
+
+
+def test_nothing_is_pinned_loosely():
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"==[^*,]+", str(Requirement(line).specifier)), line
+
+
+def index_is_there():
+    try:
+        urllib.request.urlopen("https://pypi.org/simple/pip/", timeout=10).close()
+    except (urllib.error.URLError, OSError):
+        return False
+    return True
+
+
+@pytest.mark.network
+@pytest.mark.timeout(1200)
+def test_the_pip_lines_install_into_a_fresh_environment(tmp_path):
+    if not index_is_there():
+        pytest.skip("needs the package index: connect to the network to run it")
+    copy = tmp_path / "project"
+    ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    words = [word for line in pip_lines() for word in line.split()]
+    install = [python, "-m", "pip", "install", "--quiet", "--no-compile", *words]
+    done = subprocess.run(install, cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    asked = "from importlib.metadata import version; import mmlab, nbval"
+    asked += "; print(version('torch'), mmlab.__file__)"
+    done = subprocess.run(
+        [python, "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    version, where = done.stdout.split()
+    assert version.split("+")[0] == "2.13.0"
+    assert Path(where).is_relative_to(copy)
