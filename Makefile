@@ -42,6 +42,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "[3/3] Installing mmlab and what it needs"
 	@$(BIN)/python -m pip install --progress-bar on --constraint constraints.txt --editable '.[lab,test]' || \
 	  { echo "mmlab could not be installed: is the network there? Run the same command again to go on."; exit 1; }
+	@$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" >/dev/null 2>&1 || true
 	@touch $@
 
 # Resolves pyproject.toml for every Python that it claims, into one list of exact versions.
