@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import psutil
@@ -21,15 +22,20 @@ QUIET_SECONDS = 0.5
 """… unless this much time has passed."""
 
 
+@cache
+def _process(pid: int) -> psutil.Process:
+    return psutil.Process(pid)
+
+
 def rss_bytes() -> int:
     """Resident set size of this process now."""
-    return psutil.Process().memory_info().rss
+    return _process(os.getpid()).memory_info().rss
 
 
 def peak_rss_bytes() -> int | None:
     """The highest resident set size since this process began; None where the system has none."""
     if resource is None:
-        return getattr(psutil.Process().memory_info(), "peak_wset", None)
+        return getattr(_process(os.getpid()).memory_info(), "peak_wset", None)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
