@@ -26,6 +26,7 @@ from mmlab.trace.event import UNOBSERVED
 from mmlab.trace.log import LogReader, members
 from mmlab.watching.checks import check_step, explain
 from mmlab.watching.handler import is_watched, watched
+from mmlab.watching.live import LiveView, live_view
 from mmlab.watching.logs import new_log
 from mmlab.watching.recorder import Log, close_recorder, describe, recorder_for
 
@@ -42,6 +43,9 @@ class WatchRunner(PipelineRunner):
 
     Args:
       runner: a Beam runner, or None for `FnApiRunner`, which runs in this process.
+      live: whether to show the run while it goes on: as a picture under the running cell of a
+        notebook, whose last frame stays, or as one line in a terminal. "auto" keeps quiet where
+        output is captured.
       log: a folder that keeps the event logs, one folder per run in it; every worker must be able
         to write there. None keeps them in a temporary folder until the run has ended.
       sample_seconds: time between samples of memory in each worker.
@@ -50,13 +54,14 @@ class WatchRunner(PipelineRunner):
 
     Raises:
       TypeError: `runner` is not a Beam runner.
-      ValueError: `sample_seconds` is not positive.
+      ValueError: `sample_seconds` is not positive, or `live` is not True, False or "auto".
     """
 
     def __init__(
         self,
         runner: PipelineRunner | None = None,
         *,
+        live: bool | str = "auto",
         log: str | os.PathLike[str] | None = None,
         sample_seconds: float = 0.05,
         check: bool = True,
@@ -67,7 +72,10 @@ class WatchRunner(PipelineRunner):
             )
         if not sample_seconds > 0:
             raise ValueError(f"sample_seconds is {sample_seconds!r}: give a positive number")
+        if live not in (True, False, "auto"):
+            raise ValueError(f'live is {live!r}: give True, False or "auto"')
         self._runner = runner or FnApiRunner()
+        self._live = live
         self._log_folder = None if log is None else Path(log)
         self._sample_seconds = sample_seconds
         self._check = check
@@ -94,6 +102,7 @@ class WatchRunner(PipelineRunner):
                 check_step(step, step_cards, files_are_here=_runs_here(self._runner))
         run = _Run(self, pipeline, new_log(self._log_folder, self._sample_seconds))
         run.begin([card for step_cards in cards for card in step_cards])
+        run.show(self._live)
         with run.ending_on_error(), _handlers_swapped(steps, run.log) as restore:
             result = self._runner.run_pipeline(pipeline, options)
             return WatchedResult(result, run, restore)
@@ -175,6 +184,7 @@ class _Run:
     pipeline: Pipeline
     log: Log
     reader: LogReader | None = None
+    view: LiveView | None = None
 
     @property
     def ended(self) -> bool:
@@ -189,6 +199,11 @@ class _Run:
     def begin(self, cards: list[ModelCard]) -> None:
         info = {"models": [card_info(card) for card in cards], "python": sys.version.split()[0]}
         recorder_for(self.log).emit("run", members(info=info))
+
+    def show(self, live: bool | str) -> None:
+        """Show the run while it goes on, from now until it ends."""
+        labels = (step.label for step in beam_internals.inference_steps(self.pipeline))
+        self.view = live_view(live, self.log.folder, ", ".join(labels) or "the pipeline")
 
     @contextmanager
     def ending_on_error(self) -> Iterator[None]:
@@ -212,6 +227,8 @@ class _Run:
         with suppress(OSError):  # whatever became of the log, the pipeline's own result stands
             self.reader.fetch()
         self.runner._last = self
+        if self.view is not None:
+            self.view.finish(lambda: self.trace)
         if self.runner._log_folder is None:
             shutil.rmtree(self.log.folder, ignore_errors=True)
 
