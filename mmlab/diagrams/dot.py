@@ -1,0 +1,390 @@
+"""A graph becomes DOT text. Pure: the same graph and the same colours give the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from mmlab.diagrams import text
+from mmlab.diagrams.graph import Composite, Edge, Graph, Inference, Model, Step
+from mmlab.plots.theme import GRID, INK, MUTED, PAPER, readable_on, tint
+
+SMALLEST = 9.5
+"""The smallest print of a picture, in points."""
+_LABEL = 12
+_FONT = "Helvetica,Arial,sans-serif"
+_DEAD = "#B42318"
+_SOFT = "#F5F6F8"
+_MOST_ROWS = 12
+_MOST_KEYS = 24
+
+
+def pipeline_dot(graph: Graph, colours: Mapping[str, str], direction: str = "LR") -> str:
+    """DOT text of a pipeline.
+
+    Args:
+      colours: `#RRGGBB` by name of model.
+      direction: Graphviz's `rankdir`.
+    """
+    if not graph.steps:
+        return _document(direction, [_note(text.EMPTY)])
+    ids = {step.id: f"s{place}" for place, step in enumerate(graph.steps)}
+    lines = list(_boxes(graph, None, ids, colours))
+    for place, edge in enumerate(graph.edges):
+        lines += _edge(edge, place, ids)
+    return _document(direction, lines)
+
+
+def mapping_dot(inference: Inference, colours: Mapping[str, str], direction: str = "LR") -> str:
+    """DOT text of a handler: keys, the cohort that they make, and its model."""
+    if inference.keyed != "many":
+        return _document(direction, [_handler_card(inference, colours)])
+    lines = []
+    for place, model in enumerate(inference.models[:_MOST_KEYS]):
+        lines += _cohort(place, model, colours[model.card.name])
+    hidden = len(inference.models) - _MOST_KEYS
+    if hidden > 0:
+        lines.append(_note(f"… and {text.count(hidden, 'more model')}"))
+    return _document(direction, lines, caption=_mapping_caption(inference))
+
+
+# Escaping
+
+
+def quote(value: str) -> str:
+    r"""A DOT string that shows `value` as it is: no escape sequence, entity or line survives.
+
+    >>> print(quote('say "hi" & \\N'))
+    "say \"hi\" &amp; \\N"
+    """
+    return '"' + "\\n".join(_quoted(text.clean(line)) for line in value.split("\n")) + '"'
+
+
+def _quoted(line: str) -> str:
+    return line.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')
+
+
+def escape(value: str) -> str:
+    """Text inside an HTML-like label.
+
+    >>> escape("<b> & 'c'")
+    '&lt;b&gt; &amp; &#39;c&#39;'
+    """
+    value = text.clean(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return value.replace('"', "&quot;").replace("'", "&#39;")
+
+
+# The document
+
+
+def _document(direction: str, lines: Iterable[str], caption: str = "") -> str:
+    head = [
+        f'graph [rankdir={direction}, bgcolor="{PAPER}", pad=0.15, nodesep=0.22, ranksep=0.38, '
+        f'fontname="{_FONT}", fontsize={SMALLEST}, fontcolor="{INK}", tooltip=" "'
+        + (f", label=<{caption}>, labelloc=t, labeljust=l" if caption else "")
+        + "];",
+        f'node [shape=box, style="rounded,filled", fillcolor="{PAPER}", color="{MUTED}", '
+        f'fontname="{_FONT}", fontsize={_LABEL}, fontcolor="{INK}", margin="0.11,0.06", height=0.3];',
+        f'edge [color="{MUTED}", fontname="{_FONT}", fontsize={SMALLEST}, fontcolor="{INK}", '
+        "arrowsize=0.7];",
+    ]
+    body = "\n".join(f"  {line}" for line in (*head, *lines))
+    return f"digraph mmlab {{\n{body}\n}}\n"
+
+
+def _note(words: str) -> str:
+    return f'note [shape=plaintext, style="", label={quote(words)}, tooltip={quote(words)}];'
+
+
+def _font(words: str, *, size: float = SMALLEST, colour: str = MUTED, bold: bool = False) -> str:
+    inner = f"<B>{escape(words)}</B>" if bold else escape(words)
+    return f'<FONT POINT-SIZE="{size:g}" COLOR="{colour}">{inner}</FONT>'
+
+
+def _lines(parts: Sequence[str]) -> str:
+    """Lines of a table cell, each aligned left; the last one needs its break as well."""
+    if len(parts) == 1:
+        return parts[0]
+    return "".join(f'{part}<BR ALIGN="LEFT"/>' for part in parts)
+
+
+# Steps
+
+
+def _boxes(
+    graph: Graph, around: str | None, ids: Mapping[str, str], colours: Mapping[str, str]
+) -> Iterator[str]:
+    for composite in graph.composites:
+        if composite.parent == around:
+            yield from _cluster(composite, graph, ids, colours)
+    for step in graph.steps:
+        if step.composite == around:
+            yield _box(step, ids[step.id], colours)
+
+
+def _cluster(
+    composite: Composite, graph: Graph, ids: Mapping[str, str], colours: Mapping[str, str]
+) -> Iterator[str]:
+    place = graph.composites.index(composite)
+    label = _font(text.shorten(text.plain_label(composite.label), 40), colour=INK, bold=True)
+    yield f"subgraph cluster_{place} {{"
+    yield (
+        f'  label=<{label}>; labeljust=l; style="rounded"; color="{MUTED}"; margin=9; '
+        f"tooltip={quote(composite.id)};"
+    )
+    for line in _boxes(graph, composite.id, ids, colours):
+        yield f"  {line}"
+    yield "}"
+
+
+def _box(step: Step, name: str, colours: Mapping[str, str]) -> str:
+    tooltip = quote(text.step_outline(step).removeprefix("- "))
+    if step.inferences:
+        return f'{name} [shape=plain, style="", label=<{_card(step, colours)}>, tooltip={tooltip}];'
+    label = f"<{_title(step)}>"
+    if step.outside:
+        return f'{name} [label={label}, style="rounded,dashed", tooltip={tooltip}];'
+    return f"{name} [label={label}, tooltip={tooltip}];"
+
+
+def _title(step: Step) -> str:
+    label = "<BR/>".join(escape(t) for t in text.wrap(text.plain_label(step.label), 20))
+    kind = text.plain_label(step.transform)
+    return f"{label}<BR/>{_font(text.shorten(kind, 26))}" if kind else label
+
+
+# Model cards
+
+
+def _card(step: Step, colours: Mapping[str, str]) -> str:
+    alone = len(step.inferences) == 1
+    width = 6 if _has_stats(step.inferences) else 3
+    kind = text.plain_label(step.transform)
+    if not alone:
+        kind = f"{len(step.inferences)} RunInference steps inside"
+    rows = [_header(text.plain_label(step.label), kind, width)]
+    for inference in step.inferences:
+        if inference.step != step.id and not alone:
+            rows.append(_row(_font(text.shorten(inference.step, 40), colour=INK), width))
+        rows += _inference_rows(inference, colours, width)
+    return _table(rows)
+
+
+def _handler_card(inference: Inference, colours: Mapping[str, str]) -> str:
+    width = 6 if _has_stats([inference]) else 3
+    card = inference.models[0].card
+    rows = [_header(card.handler, "one model, no key mapping", width)]
+    rows += _inference_rows(inference, colours, width)
+    tooltip = quote(text.mapping_outline(inference))
+    return f'm0 [shape=plain, style="", label=<{_table(rows)}>, tooltip={tooltip}];'
+
+
+def _table(rows: Iterable[str]) -> str:
+    return (
+        f'<TABLE BORDER="1" CELLBORDER="0" CELLSPACING="0" CELLPADDING="3" COLOR="{INK}" '
+        f'BGCOLOR="{PAPER}">{"".join(rows)}</TABLE>'
+    )
+
+
+def _header(title: str, kind: str, width: int) -> str:
+    label = [_font(line, size=_LABEL, colour=INK, bold=True) for line in text.wrap(title, 30)]
+    if kind:
+        label.append(_font(text.shorten(kind, 36)))
+    return _row(_lines(label), width, f' BGCOLOR="{_SOFT}"')
+
+
+def _row(inner: str, width: int, more: str = "") -> str:
+    return f'<TR><TD COLSPAN="{width}" ALIGN="LEFT" BALIGN="LEFT"{more}>{inner}</TD></TR>'
+
+
+def _inference_rows(
+    inference: Inference, colours: Mapping[str, str], width: int
+) -> Iterator[str]:
+    same = _common_facts(inference)
+    if inference.keyed == "many":
+        yield _row(_font(text.hint_text(inference), colour=INK), width)
+        if same:
+            yield _row(_font(text.shorten(same, 44)), width)
+    elif inference.keyed == "one":
+        yield _row(_font("one model for every key"), width)
+    if inference.preprocess:
+        yield _row(_font("before: " + _function_names(inference.preprocess)), width)
+    if width == 6:
+        yield _stats_header()
+    for model in inference.models[:_MOST_ROWS]:
+        yield _model_row(inference, model, colours[model.card.name], same, width)
+    hidden = len(inference.models) - _MOST_ROWS
+    if hidden > 0:
+        yield _row(_font(f"… and {text.count(hidden, 'more model')}"), width)
+    if inference.postprocess:
+        yield _row(_font("after: " + _function_names(inference.postprocess)), width)
+    if inference.exception_handling:
+        yield _row(_font("exception handling: failures → dead letters", colour=_DEAD), width)
+    if inference.updates:
+        yield _row(_font("model updates through a side input"), width)
+
+
+def _model_row(
+    inference: Inference, model: Model, colour: str, same: str, width: int
+) -> str:
+    card = model.card
+    unnamed = card.name == inference.step
+    name = card.handler if unnamed else card.name
+    words = [_font(text.shorten(name, 28), size=11, colour=INK, bold=True)]
+    facts = card.device if unnamed else _facts(model)
+    if facts and facts != same:
+        words.append(_font(text.shorten(facts, 40)))
+    keys = _font(_some_keys(card.keys), size=11, colour=INK) if card.keys else ""
+    stripe = f'<TD BGCOLOR="{colour}" WIDTH="8" CELLPADDING="0"></TD>'
+    names = f'<TD ALIGN="LEFT" BALIGN="LEFT">{_lines(words)}</TD>'
+    if inference.keyed == "many":
+        cells = f'<TD ALIGN="LEFT">{keys}</TD>{names}'
+    else:
+        cells = names.replace("<TD", '<TD COLSPAN="2"', 1)
+    return f"<TR>{stripe}{cells}{_stats_cells(model) if width == 6 else ''}</TR>"
+
+
+def _facts(model: Model) -> str:
+    """Handler, weights and device, without what the name says already."""
+    card = model.card
+    weights = (card.weights or "").replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    handler = "" if card.name.startswith(card.handler) else card.handler
+    return " · ".join(filter(None, (handler, "" if weights == card.name else weights, card.device)))
+
+
+def _common_facts(inference: Inference) -> str:
+    """What every model of a keyed handler shares, said once."""
+    facts = {_facts(model) for model in inference.models}
+    return facts.pop() if len(facts) == 1 and len(inference.models) > 1 else ""
+
+
+def _function_names(names: Sequence[str]) -> str:
+    return text.shorten(" → ".join(text.plain_label(n) for n in names), 34)
+
+
+def _some_keys(keys: Sequence[str]) -> str:
+    shown: list[str] = []
+    for key in keys:
+        if shown and text.columns(", ".join((*shown, key))) > 26:
+            return f"{', '.join(shown)} +{len(keys) - len(shown):,}"
+        shown.append(text.shorten(key, 22))
+    return ", ".join(shown)
+
+
+def _has_stats(inferences: Iterable[Inference]) -> bool:
+    return any(model.stats for inference in inferences for model in inference.models)
+
+
+def _stats_header() -> str:
+    cells = "".join(
+        f'<TD ALIGN="RIGHT">{_font(name)}</TD>' for name in ("loads", "evicted", "load s")
+    )
+    return f'<TR><TD COLSPAN="3"></TD>{cells}</TR>'
+
+
+def _stats_cells(model: Model) -> str:
+    stats = model.stats
+    values = (
+        (f"{stats.loads:,}", f"{stats.evictions:,}", f"{stats.load_seconds:.2f}")
+        if stats
+        else ("–",) * 3
+    )
+    return "".join(f'<TD ALIGN="RIGHT">{_font(v, size=11, colour=INK)}</TD>' for v in values)
+
+
+# Edges
+
+
+def _edge(edge: Edge, place: int, ids: Mapping[str, str]) -> Iterator[str]:
+    target = ids[edge.target] if edge.target is not None else f"end{place}"
+    if edge.target is None:
+        yield (
+            f'{target} [shape=circle, label="", width=0.11, height=0.11, fixedsize=true, '
+            'tooltip="nobody reads this output"];'
+        )
+    attributes = [f"tooltip={quote(_edge_tooltip(edge))}"]
+    label = _edge_words(edge)
+    if label:
+        attributes.append(f"label=<{label}>")
+    if edge.side:
+        attributes.append("style=dashed, constraint=true")
+    elif edge.dead_letter:
+        attributes.append(f'style=dotted, penwidth=1.6, color="{_DEAD}"')
+    if edge.target is None:
+        attributes.append("arrowhead=none")
+    yield f"{ids[edge.source]} -> {target} [{', '.join(attributes)}];"
+
+
+def _edge_words(edge: Edge) -> str:
+    colour = _DEAD if edge.dead_letter else INK
+    words = []
+    name = text.edge_label(edge)
+    if name:
+        words.append(_font(f" {text.shorten(name, 24)} ", colour=colour))
+    if edge.elements is not None:
+        words.append(_font(f" {edge.elements:,} ", size=11, colour=colour, bold=True))
+    return "<BR/>".join(words)
+
+
+def _edge_tooltip(edge: Edge) -> str:
+    source = edge.source
+    target = edge.target if edge.target is not None else "nobody"
+    lines = [f"{source} → {target}", text.edge_label(edge)]
+    if edge.dead_letter:
+        lines.append("dead letters")
+    if edge.elements is not None:
+        lines.append(text.count(edge.elements, "element"))
+    return "\n".join(filter(None, lines))
+
+
+# The key mapping
+
+
+def _mapping_caption(inference: Inference) -> str:
+    words = text.hint_text(inference)
+    models = text.count(len(inference.models), "model")
+    rest = "all of them may stay in memory" if inference.hint is None else "in one worker process"
+    facts = [_font(words, size=_LABEL, colour=INK, bold=True), _font(f"{models}, {rest}")]
+    if inference.preprocess:
+        facts.append(_font("before: " + _function_names(inference.preprocess)))
+    if inference.postprocess:
+        facts.append(_font("after: " + _function_names(inference.postprocess)))
+    return _lines(facts)
+
+
+def _cohort(place: int, model: Model, colour: str) -> Iterator[str]:
+    card = model.card
+    cohort = f"c{place}"
+    shown = card.keys[:_MOST_KEYS]
+    for number, key in enumerate(shown):
+        name = f"k{place}_{number}"
+        yield f"{name} [label=<{escape(text.shorten(key, 28))}>, tooltip={quote(key)}];"
+        yield f'{name} -> {cohort} [color="{colour}", penwidth=1.6];'
+    if len(card.keys) > len(shown):
+        rest = text.count(len(card.keys) - len(shown), "more key")
+        name = f"k{place}_more"
+        yield f'{name} [shape=plaintext, style="", label={quote("… " + rest)}, tooltip={quote(rest)}];'
+        yield f'{name} -> {cohort} [color="{colour}", penwidth=1.6];'
+    words = _font("cohort") + "<BR/>" + _font(
+        text.shorten(card.keys[0] if card.keys else "", 20), size=11, colour=INK
+    )
+    yield (
+        f'{cohort} [label=<{words}>, fillcolor="{tint(colour, 0.16)}", color="{colour}", '
+        f"tooltip={quote('cohort ' + (card.keys[0] if card.keys else ''))}];"
+    )
+    yield f'm{place} [shape=plain, style="", label=<{_model_table(model, colour)}>, tooltip={quote(text.model_outline(model))}];'
+    yield f'{cohort} -> m{place} [color="{colour}", penwidth=1.6];'
+
+
+def _model_table(model: Model, colour: str) -> str:
+    words = [_font(text.shorten(model.card.name, 32), size=_LABEL, colour=INK, bold=True)]
+    facts = _facts(model)
+    if facts:
+        words.append(_font(text.shorten(facts, 44)))
+    if model.stats:
+        words.append(_font(text.stats_text(model.stats), colour=INK))
+    return _table(
+        [
+            f'<TR><TD BGCOLOR="{colour}" WIDTH="8" CELLPADDING="0"></TD>'
+            f'<TD ALIGN="LEFT" BALIGN="LEFT">{_lines(words)}</TD></TR>'
+        ]
+    )

@@ -1,0 +1,209 @@
+"""DOT becomes SVG, PNG and PDF, and a `Diagram` that notebooks show."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+import uuid
+from base64 import b64encode
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from mmlab.diagrams.dot import SMALLEST
+
+_SECONDS = 60
+_POINTS_TO_PIXELS = 96 / 72
+_READABLE_PIXELS = 9
+_PNG_DPI = 144
+_NOTEBOOK_INCHES = 12.5
+_in_process = threading.Lock()
+
+NO_GRAPHVIZ = (
+    "Graphviz is missing: run `pip install 'pygraphviz>=2'` (it brings Graphviz with it), or "
+    "install Graphviz so that the program `dot` is on PATH."
+)
+
+
+class GraphvizError(RuntimeError):
+    """Graphviz is not there, or could not draw."""
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """A picture that shows itself in a notebook, and as text everywhere else.
+
+    Attributes:
+      dot: DOT text, the same bytes for the same subject in every process.
+      outline: everything in the picture as plain text, nothing shortened.
+      alt: one or two sentences for those who do not see the picture.
+    """
+
+    dot: str = field(repr=False)
+    outline: str = field(repr=False)
+    alt: str
+
+    @cached_property
+    def svg(self) -> str:
+        """The picture as an SVG document without scripts, links or references to other files.
+
+        Raises:
+          GraphvizError: Graphviz is not there, or could not draw.
+        """
+        return _accessible(draw(self.dot, "svg").decode(), self.alt, self.outline)
+
+    @cached_property
+    def png(self) -> bytes:
+        """The picture as PNG for a notebook: at most 1,800 pixels wide.
+
+        Raises:
+          GraphvizError: Graphviz is not there, or could not draw.
+        """
+        return draw(_with_size(self.dot, _PNG_DPI, _NOTEBOOK_INCHES), "png")
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the picture to `path`, whose ending says how: .svg, .png, .pdf or .dot.
+
+        The file appears at once and complete, or not at all.
+
+        Raises:
+          ValueError: another ending.
+          GraphvizError: Graphviz is not there, or could not draw.
+        """
+        path = Path(path)
+        content = self._content(path.suffix.lower())
+        scratch = path.with_name(f".{uuid.uuid4().hex}.part")
+        try:
+            scratch.write_bytes(content)
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+        return path
+
+    def _content(self, ending: str) -> bytes:
+        if ending == ".svg":
+            return f'<?xml version="1.0" encoding="UTF-8"?>\n{self.svg}'.encode()
+        if ending == ".png":
+            return draw(_with_size(self.dot, _PNG_DPI), "png")
+        if ending == ".pdf":
+            return draw(self.dot, "pdf")
+        if ending == ".dot":
+            return self.dot.encode()
+        raise ValueError(f"a diagram is saved as .svg, .png, .pdf or .dot, not as {ending!r}")
+
+    def __str__(self) -> str:
+        return self.outline
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        """What Jupyter shows: HTML with the SVG, or one of the others where HTML is not shown."""
+        wanted = set(include or _MIME) - set(exclude or ())
+        try:
+            data = {mime: make(self) for mime, make in _MIME.items() if mime in wanted}
+        except GraphvizError as error:
+            return {"text/plain": f"{self.outline}\n\n{error}"}
+        metadata: dict[str, Any] = {mime: {"alt": self.alt} for mime in data if "image" in mime}
+        if "image/png" in data:
+            metadata["image/png"]["width"] = _png_width(self.png) * 96 // _PNG_DPI
+        return data, metadata
+
+
+def _html(diagram: Diagram) -> str:
+    """The SVG in a box that scrolls sideways before its text gets too small to read.
+
+    A viewer that strips styles and inline SVG from HTML (GitHub's does) is left with the <img>.
+    """
+    width = float(re.search(r'<svg width="([\d.]+)pt"', diagram.svg)[1]) * _POINTS_TO_PIXELS
+    least = width * min(1, _READABLE_PIXELS / (SMALLEST * _POINTS_TO_PIXELS))
+    style = f"width:100%;min-width:{least:.0f}px;max-width:{width:.0f}px;height:auto"
+    rule = ".mmlab-svg{display:block!important}.mmlab-svg+img{display:none!important}"
+    svg = re.sub(r"<title>.*?</title>", f"<style>{rule}</style>", diagram.svg, count=1, flags=re.S)
+    svg = re.sub(r'<svg width="[^"]*" height="[^"]*"', f'<svg style="{style}"', svg, count=1)
+    image = b64encode(diagram.svg.encode()).decode()
+    return (
+        '<div class="mmlab-diagram" style="overflow-x:auto">'
+        f'<div class="mmlab-svg" hidden>{svg}</div>'
+        f'<img src="data:image/svg+xml;base64,{image}" alt="{escape(diagram.alt)}"></div>'
+    )
+
+
+_MIME = {
+    "text/html": _html,
+    "image/svg+xml": lambda diagram: diagram.svg,
+    "image/png": lambda diagram: b64encode(diagram.png).decode(),
+    "text/plain": lambda diagram: diagram.outline,
+}
+
+
+# SVG
+
+
+def _accessible(svg: str, alt: str, outline: str) -> str:
+    """Graphviz's SVG with a name and a description, and with tooltips that every browser shows."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.S)
+    svg = re.sub(r'<g id="[^"]*" class="([a-z]+)"([^>]*)>\s*<title>[^<]*</title>', r'<g class="\1"\2>', svg)
+    svg = re.sub(r'<g id="[^"]*" class="', '<g class="', svg)
+    # Browsers show <title>, few show the xlink:title of a link that leads nowhere.
+    svg = re.sub(r'<g id="[^"]*"><a xlink:title="([^"]*)">', r"<g><title>\1</title>", svg)
+    svg = re.sub(r"</a>\s*</g>", "</g>", svg).replace("<title> </title>", "")
+    svg = re.sub(r' xmlns:xlink="[^"]*"', "", svg)
+    head, body = svg.split(">", 1)
+    return (
+        f'{head} role="img" aria-label="{escape(alt)}"><title>{escape(alt)}</title>'
+        f"<desc>{escape(outline)}</desc>{body}"
+    )
+
+
+def _png_width(png: bytes) -> int:
+    return int.from_bytes(png[16:20], "big")
+
+
+# Graphviz
+
+
+def draw(dot: str, form: str) -> bytes:
+    """`dot` as Graphviz draws it: "svg", "png" or "pdf".
+
+    Raises:
+      GraphvizError: Graphviz is not there, could not draw, or took longer than a minute.
+    """
+    program = shutil.which("dot")
+    return _draw_with_program(program, dot, form) if program else _draw_in_process(dot, form)
+
+
+def _draw_with_program(program: str, dot: str, form: str) -> bytes:
+    try:
+        done = subprocess.run(
+            [program, f"-T{form}"], input=dot.encode(), capture_output=True, timeout=_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise GraphvizError(
+            f"Graphviz drew for more than {_SECONDS} s and was stopped: draw less, with depth=1 or "
+            "step='label of one composite'."
+        ) from None
+    if done.returncode or not done.stdout:
+        raise GraphvizError(f"{program} failed: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
+
+
+def _draw_in_process(dot: str, form: str) -> bytes:
+    try:
+        import pygraphviz
+    except ImportError:
+        raise GraphvizError(NO_GRAPHVIZ) from None
+    # Graphviz keeps global state: one drawing at a time.
+    with _in_process:
+        try:
+            return pygraphviz.AGraph(string=dot).draw(format=form, prog="dot")
+        except (OSError, ValueError) as error:
+            raise GraphvizError(f"pygraphviz failed: {error}") from error
+
+
+def _with_size(dot: str, dpi: int, inches: float | None = None) -> str:
+    limit = f', size="{inches:g},200"' if inches else ""
+    return dot.replace("{", f"{{\n  graph [dpi={dpi}{limit}];", 1)
