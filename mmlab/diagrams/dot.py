@@ -41,6 +41,7 @@ def mapping_dot(inference: Inference, colours: Mapping[str, str], direction: str
     lines = []
     for place, model in enumerate(inference.models[:_MOST_KEYS]):
         lines += _cohort(place, model, colours[model.card.name])
+    firsts = [f"k{place}_0" for place in range(min(len(inference.models), _MOST_KEYS))]
     hidden = len(inference.models) - _MOST_KEYS
     if hidden > 0:
         lines.append(_note(f"… and {text.count(hidden, 'more model')}"))
@@ -156,24 +157,23 @@ def _title(step: Step) -> str:
 
 
 def _card(step: Step, colours: Mapping[str, str]) -> str:
-    alone = len(step.inferences) == 1
-    width = 6 if _has_stats(step.inferences) else 3
+    several = len(step.inferences) > 1
     kind = text.plain_label(step.transform)
-    if not alone:
+    if several:
         kind = f"{len(step.inferences)} RunInference steps inside"
-    rows = [_header(text.plain_label(step.label), kind, width)]
+    rows = [_header(text.plain_label(step.label), kind)]
     for inference in step.inferences:
-        if inference.step != step.id and not alone:
-            rows.append(_row(_font(text.shorten(inference.step, 40), colour=INK), width))
-        rows += _inference_rows(inference, colours, width)
+        if several:
+            name = inference.step.removeprefix(step.id + "/")
+            rows.append(_row(_font(text.shorten(name, 40), size=11, colour=INK)))
+        rows += _inference_rows(inference, colours)
     return _table(rows)
 
 
 def _handler_card(inference: Inference, colours: Mapping[str, str]) -> str:
-    width = 6 if _has_stats([inference]) else 3
     card = inference.models[0].card
-    rows = [_header(card.handler, "one model, no key mapping", width)]
-    rows += _inference_rows(inference, colours, width)
+    rows = [_header(card.handler, "one model, no key mapping")]
+    rows += _inference_rows(inference, colours)
     tooltip = quote(text.mapping_outline(inference))
     return f'm0 [shape=plain, style="", label=<{_table(rows)}>, tooltip={tooltip}];'
 
@@ -185,47 +185,64 @@ def _table(rows: Iterable[str]) -> str:
     )
 
 
-def _header(title: str, kind: str, width: int) -> str:
+def _header(title: str, kind: str) -> str:
     label = [_font(line, size=_LABEL, colour=INK, bold=True) for line in text.wrap(title, 30)]
     if kind:
         label.append(_font(text.shorten(kind, 36)))
-    return _row(_lines(label), width, f' BGCOLOR="{_SOFT}"')
+    return _row(_lines(label), f' BGCOLOR="{_SOFT}"')
 
 
-def _row(inner: str, width: int, more: str = "") -> str:
-    return f'<TR><TD COLSPAN="{width}" ALIGN="LEFT" BALIGN="LEFT"{more}>{inner}</TD></TR>'
+def _row(inner: str, more: str = "") -> str:
+    return f'<TR><TD ALIGN="LEFT" BALIGN="LEFT"{more}>{inner}</TD></TR>'
 
 
-def _inference_rows(
-    inference: Inference, colours: Mapping[str, str], width: int
-) -> Iterator[str]:
+def _inference_rows(inference: Inference, colours: Mapping[str, str]) -> Iterator[str]:
     same = _common_facts(inference)
     if inference.keyed == "many":
-        yield _row(_font(text.hint_text(inference), colour=INK), width)
+        yield _row(_font(text.hint_text(inference), colour=INK))
         if same:
-            yield _row(_font(text.shorten(same, 44)), width)
+            yield _row(_font(text.shorten(same, 44)))
     elif inference.keyed == "one":
-        yield _row(_font("one model for every key"), width)
+        yield _row(_font("one model for every key"))
     if inference.preprocess:
-        yield _row(_font("before: " + _function_names(inference.preprocess)), width)
-    if width == 6:
-        yield _stats_header()
-    for model in inference.models[:_MOST_ROWS]:
-        yield _model_row(inference, model, colours[model.card.name], same, width)
+        yield _row(_font("before: " + _function_names(inference.preprocess)))
+    yield _row(_models(inference, colours, same), ' CELLPADDING="0"')
     hidden = len(inference.models) - _MOST_ROWS
     if hidden > 0:
-        yield _row(_font(f"… and {text.count(hidden, 'more model')}"), width)
+        yield _row(_font(f"… and {text.count(hidden, 'more model')}"))
     if inference.postprocess:
-        yield _row(_font("after: " + _function_names(inference.postprocess)), width)
+        yield _row(_font("after: " + _function_names(inference.postprocess)))
     if inference.exception_handling:
-        yield _row(_font("exception handling: failures → dead letters", colour=_DEAD), width)
+        yield _row(_font("exception handling: failures → dead letters", colour=_DEAD))
     if inference.updates:
-        yield _row(_font("model updates through a side input"), width)
+        yield _row(_font("model updates through a side input"))
 
 
-def _model_row(
-    inference: Inference, model: Model, colour: str, same: str, width: int
-) -> str:
+def _models(inference: Inference, colours: Mapping[str, str], same: str) -> str:
+    """A table of its own, so that long lines above and below do not stretch the colour stripes."""
+    with_stats = any(model.stats for model in inference.models)
+    rows = [_stats_header(inference)] if with_stats else []
+    for model in inference.models[:_MOST_ROWS]:
+        cells = [_stripe(colours[model.card.name])]
+        if inference.keyed == "many":
+            cells.append(_cell(_font(_some_keys(model.card.keys), size=11, colour=INK)))
+        cells.append(_cell(_lines(_model_words(inference, model, same))))
+        if with_stats:
+            cells += _stats_cells(model)
+        rows.append(f"<TR>{''.join(cells)}</TR>")
+    return f'<TABLE BORDER="0" CELLSPACING="0" CELLPADDING="3">{"".join(rows)}</TABLE>'
+
+
+def _stripe(colour: str) -> str:
+    return f'<TD BGCOLOR="{colour}" WIDTH="8" CELLPADDING="0"></TD>'
+
+
+def _cell(inner: str, align: str = "LEFT") -> str:
+    return f'<TD ALIGN="{align}" BALIGN="{align}">{inner}</TD>'
+
+
+def _model_words(inference: Inference, model: Model, same: str) -> list[str]:
+    """Name and facts; a model without a name of its own goes by its handler."""
     card = model.card
     unnamed = card.name == inference.step
     name = card.handler if unnamed else card.name
@@ -233,14 +250,7 @@ def _model_row(
     facts = card.device if unnamed else _facts(model)
     if facts and facts != same:
         words.append(_font(text.shorten(facts, 40)))
-    keys = _font(_some_keys(card.keys), size=11, colour=INK) if card.keys else ""
-    stripe = f'<TD BGCOLOR="{colour}" WIDTH="8" CELLPADDING="0"></TD>'
-    names = f'<TD ALIGN="LEFT" BALIGN="LEFT">{_lines(words)}</TD>'
-    if inference.keyed == "many":
-        cells = f'<TD ALIGN="LEFT">{keys}</TD>{names}'
-    else:
-        cells = names.replace("<TD", '<TD COLSPAN="2"', 1)
-    return f"<TR>{stripe}{cells}{_stats_cells(model) if width == 6 else ''}</TR>"
+    return words
 
 
 def _facts(model: Model) -> str:
@@ -270,25 +280,20 @@ def _some_keys(keys: Sequence[str]) -> str:
     return ", ".join(shown)
 
 
-def _has_stats(inferences: Iterable[Inference]) -> bool:
-    return any(model.stats for inference in inferences for model in inference.models)
+def _stats_header(inference: Inference) -> str:
+    blank = "<TD></TD>" * (3 if inference.keyed == "many" else 2)
+    names = ("loads", "evicted", "load s")
+    return f"<TR>{blank}{''.join(_cell(_font(name), 'RIGHT') for name in names)}</TR>"
 
 
-def _stats_header() -> str:
-    cells = "".join(
-        f'<TD ALIGN="RIGHT">{_font(name)}</TD>' for name in ("loads", "evicted", "load s")
-    )
-    return f'<TR><TD COLSPAN="3"></TD>{cells}</TR>'
-
-
-def _stats_cells(model: Model) -> str:
+def _stats_cells(model: Model) -> list[str]:
     stats = model.stats
     values = (
         (f"{stats.loads:,}", f"{stats.evictions:,}", f"{stats.load_seconds:.2f}")
         if stats
         else ("–",) * 3
     )
-    return "".join(f'<TD ALIGN="RIGHT">{_font(v, size=11, colour=INK)}</TD>' for v in values)
+    return [_cell(_font(value, size=11, colour=INK), "RIGHT") for value in values]
 
 
 # Edges
@@ -340,10 +345,13 @@ def _edge_tooltip(edge: Edge) -> str:
 
 
 def _mapping_caption(inference: Inference) -> str:
-    words = text.hint_text(inference)
     models = text.count(len(inference.models), "model")
-    rest = "all of them may stay in memory" if inference.hint is None else "in one worker process"
-    facts = [_font(words, size=_LABEL, colour=INK, bold=True), _font(f"{models}, {rest}")]
+    hint = inference.hint
+    rest = "all may stay in memory" if hint is None else f"{hint} at a time in a worker process"
+    facts = [
+        _font(text.hint_text(inference), size=_LABEL, colour=INK, bold=True),
+        _font(f"{models}: {rest}"),
+    ]
     if inference.preprocess:
         facts.append(_font("before: " + _function_names(inference.preprocess)))
     if inference.postprocess:
@@ -382,9 +390,4 @@ def _model_table(model: Model, colour: str) -> str:
         words.append(_font(text.shorten(facts, 44)))
     if model.stats:
         words.append(_font(text.stats_text(model.stats), colour=INK))
-    return _table(
-        [
-            f'<TR><TD BGCOLOR="{colour}" WIDTH="8" CELLPADDING="0"></TD>'
-            f'<TD ALIGN="LEFT" BALIGN="LEFT">{_lines(words)}</TD></TR>'
-        ]
-    )
+    return _table([f"<TR>{_stripe(colour)}{_cell(_lines(words))}</TR>"])
