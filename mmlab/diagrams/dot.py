@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mmlab.diagrams import text
@@ -14,6 +15,8 @@ _LABEL = 12
 _FONT = "Helvetica,Arial,sans-serif"
 _DEAD = "#B42318"
 _SOFT = "#F5F6F8"
+_BREAK = '<BR ALIGN="LEFT"/>'
+_GAP = '<FONT POINT-SIZE="9.5">&#160;</FONT>'
 _MOST_ROWS = 12
 _MOST_KEYS = 24
 
@@ -29,8 +32,11 @@ def pipeline_dot(graph: Graph, colours: Mapping[str, str], direction: str = "LR"
         return _document(direction, [_note(text.EMPTY)])
     ids = {step.id: f"s{place}" for place, step in enumerate(graph.steps)}
     lines = list(_boxes(graph, None, ids, colours))
+    front = "w" if direction == "LR" else "n"
+    # Cards are tall: without a port, edges end anywhere along them, even at a corner.
+    heads = {s.id: f"{ids[s.id]}:{front}" if s.inferences else ids[s.id] for s in graph.steps}
     for place, edge in enumerate(graph.edges):
-        lines += _edge(edge, place, ids)
+        lines += _edge(edge, f"end{place}", ids, heads)
     return _document(direction, lines)
 
 
@@ -41,7 +47,7 @@ def mapping_dot(inference: Inference, colours: Mapping[str, str], direction: str
     lines = []
     for place, model in enumerate(inference.models[:_MOST_KEYS]):
         lines += _cohort(place, model, colours[model.card.name])
-    firsts = [f"k{place}_0" for place in range(min(len(inference.models), _MOST_KEYS))]
+    lines += _in_order(inference)
     hidden = len(inference.models) - _MOST_KEYS
     if hidden > 0:
         lines.append(_note(f"… and {text.count(hidden, 'more model')}"))
@@ -65,13 +71,17 @@ def _quoted(line: str) -> str:
 
 
 def escape(value: str) -> str:
-    """Text inside an HTML-like label.
+    r"""Text inside an HTML-like label.
 
     >>> escape("<b> & 'c'")
     '&lt;b&gt; &amp; &#39;c&#39;'
     """
-    value = text.clean(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return value.replace('"', "&quot;").replace("'", "&#39;")
+    # Graphviz writes the name of the node for \N and so on, even here; nothing escapes a backslash.
+    value = re.sub(r"\\(?=[EGHLNT])", "\\\\\u200b", text.clean(value))
+    return "".join(_ENTITIES.get(character, character) for character in value)
+
+
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
 
 
 # The document
@@ -79,7 +89,7 @@ def escape(value: str) -> str:
 
 def _document(direction: str, lines: Iterable[str], caption: str = "") -> str:
     head = [
-        f'graph [rankdir={direction}, bgcolor="{PAPER}", pad=0.15, nodesep=0.22, ranksep=0.38, '
+        f'graph [rankdir={direction}, bgcolor="{PAPER}", pad=0.15, nodesep=0.22, ranksep=0.3, '
         f'fontname="{_FONT}", fontsize={SMALLEST}, fontcolor="{INK}", tooltip=" "'
         + (f", label=<{caption}>, labelloc=t, labeljust=l" if caption else "")
         + "];",
@@ -105,7 +115,7 @@ def _lines(parts: Sequence[str]) -> str:
     """Lines of a table cell, each aligned left; the last one needs its break as well."""
     if len(parts) == 1:
         return parts[0]
-    return "".join(f'{part}<BR ALIGN="LEFT"/>' for part in parts)
+    return "".join(part + _BREAK for part in parts)
 
 
 # Steps
@@ -149,8 +159,13 @@ def _box(step: Step, name: str, colours: Mapping[str, str]) -> str:
 
 def _title(step: Step) -> str:
     label = "<BR/>".join(escape(t) for t in text.wrap(text.plain_label(step.label), 20))
+    kind = _kind(step)
+    return f"{label}<BR/>{_font(text.shorten(kind, 32))}" if kind else label
+
+
+def _kind(step: Step) -> str:
     kind = text.plain_label(step.transform)
-    return f"{label}<BR/>{_font(text.shorten(kind, 26))}" if kind else label
+    return "" if kind == text.plain_label(step.label) else kind
 
 
 # Model cards
@@ -158,7 +173,7 @@ def _title(step: Step) -> str:
 
 def _card(step: Step, colours: Mapping[str, str]) -> str:
     several = len(step.inferences) > 1
-    kind = text.plain_label(step.transform)
+    kind = _kind(step)
     if several:
         kind = f"{len(step.inferences)} RunInference steps inside"
     rows = [_header(text.plain_label(step.label), kind)]
@@ -171,8 +186,7 @@ def _card(step: Step, colours: Mapping[str, str]) -> str:
 
 
 def _handler_card(inference: Inference, colours: Mapping[str, str]) -> str:
-    card = inference.models[0].card
-    rows = [_header(card.handler, "one model, no key mapping")]
+    rows = [_header("Model handler", "one model, no key mapping")]
     rows += _inference_rows(inference, colours)
     tooltip = quote(text.mapping_outline(inference))
     return f'm0 [shape=plain, style="", label=<{_table(rows)}>, tooltip={tooltip}];'
@@ -223,18 +237,22 @@ def _models(inference: Inference, colours: Mapping[str, str], same: str) -> str:
     with_stats = any(model.stats for model in inference.models)
     rows = [_stats_header(inference)] if with_stats else []
     for model in inference.models[:_MOST_ROWS]:
-        cells = [_stripe(colours[model.card.name])]
+        words = [_lines(_model_words(inference, model, same))]
         if inference.keyed == "many":
-            cells.append(_cell(_font(_some_keys(model.card.keys), size=11, colour=INK)))
-        cells.append(_cell(_lines(_model_words(inference, model, same))))
+            words.insert(0, _font(_some_keys(model.card.keys), size=11, colour=INK))
+        cells = [_striped(words[0], colours[model.card.name]), *map(_cell, words[1:])]
         if with_stats:
             cells += _stats_cells(model)
         rows.append(f"<TR>{''.join(cells)}</TR>")
     return f'<TABLE BORDER="0" CELLSPACING="0" CELLPADDING="3">{"".join(rows)}</TABLE>'
 
 
-def _stripe(colour: str) -> str:
-    return f'<TD BGCOLOR="{colour}" WIDTH="8" CELLPADDING="0"></TD>'
+def _striped(inner: str, colour: str) -> str:
+    """A cell with the colour of the model as a thick left border."""
+    return (
+        f'<TD BORDER="7" SIDES="L" COLOR="{colour}" CELLPADDING="1" ALIGN="LEFT" BALIGN="LEFT">'
+        f"{_GAP}{inner.replace(_BREAK, _BREAK + _GAP).removesuffix(_GAP)}</TD>"
+    )
 
 
 def _cell(inner: str, align: str = "LEFT") -> str:
@@ -256,9 +274,10 @@ def _model_words(inference: Inference, model: Model, same: str) -> list[str]:
 def _facts(model: Model) -> str:
     """Handler, weights and device, without what the name says already."""
     card = model.card
-    weights = (card.weights or "").replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    file = (card.weights or "").replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    weights = "" if file.startswith(card.name) else file
     handler = "" if card.name.startswith(card.handler) else card.handler
-    return " · ".join(filter(None, (handler, "" if weights == card.name else weights, card.device)))
+    return " · ".join(filter(None, (handler, weights, card.device)))
 
 
 def _common_facts(inference: Inference) -> str:
@@ -281,7 +300,7 @@ def _some_keys(keys: Sequence[str]) -> str:
 
 
 def _stats_header(inference: Inference) -> str:
-    blank = "<TD></TD>" * (3 if inference.keyed == "many" else 2)
+    blank = "<TD></TD>" * (2 if inference.keyed == "many" else 1)
     names = ("loads", "evicted", "load s")
     return f"<TR>{blank}{''.join(_cell(_font(name), 'RIGHT') for name in names)}</TR>"
 
@@ -299,8 +318,11 @@ def _stats_cells(model: Model) -> list[str]:
 # Edges
 
 
-def _edge(edge: Edge, place: int, ids: Mapping[str, str]) -> Iterator[str]:
-    target = ids[edge.target] if edge.target is not None else f"end{place}"
+def _edge(
+    edge: Edge, end: str, ids: Mapping[str, str], heads: Mapping[str, str]
+) -> Iterator[str]:
+    """One edge, after the small circle `end` if nobody takes the PCollection."""
+    target = heads[edge.target] if edge.target is not None else end
     if edge.target is None:
         yield (
             f'{target} [shape=circle, label="", width=0.11, height=0.11, fixedsize=true, '
@@ -311,7 +333,7 @@ def _edge(edge: Edge, place: int, ids: Mapping[str, str]) -> Iterator[str]:
     if label:
         attributes.append(f"label=<{label}>")
     if edge.side:
-        attributes.append("style=dashed, constraint=true")
+        attributes.append("style=dashed")
     elif edge.dead_letter:
         attributes.append(f'style=dotted, penwidth=1.6, color="{_DEAD}"')
     if edge.target is None:
@@ -379,8 +401,22 @@ def _cohort(place: int, model: Model, colour: str) -> Iterator[str]:
         f'{cohort} [label=<{words}>, fillcolor="{tint(colour, 0.16)}", color="{colour}", '
         f"tooltip={quote('cohort ' + (card.keys[0] if card.keys else ''))}];"
     )
-    yield f'm{place} [shape=plain, style="", label=<{_model_table(model, colour)}>, tooltip={quote(text.model_outline(model))}];'
+    yield (
+        f'm{place} [shape=plain, style="", label=<{_model_table(model, colour)}>, '
+        f"tooltip={quote(text.model_outline(model))}];"
+    )
     yield f'{cohort} -> m{place} [color="{colour}", penwidth=1.6];'
+
+
+def _in_order(inference: Inference) -> Iterator[str]:
+    """Keep the keys in the order of the mapping: Graphviz would stack them from the bottom."""
+    keys = [
+        f"k{place}_{number}"
+        for place, model in enumerate(inference.models[:_MOST_KEYS])
+        for number in range(len(model.card.keys[:_MOST_KEYS]))
+    ]
+    if len(keys) > 1:
+        yield f"{{rank=same; {' -> '.join(keys)} [style=invis];}}"
 
 
 def _model_table(model: Model, colour: str) -> str:
@@ -390,4 +426,4 @@ def _model_table(model: Model, colour: str) -> str:
         words.append(_font(text.shorten(facts, 44)))
     if model.stats:
         words.append(_font(text.stats_text(model.stats), colour=INK))
-    return _table([f"<TR>{_stripe(colour)}{_cell(_lines(words))}</TR>"])
+    return _table([f"<TR>{_striped(_lines(words), colour)}</TR>"])

@@ -301,7 +301,9 @@ def _transform_name(applied: AppliedPTransform) -> str:
     kind = getattr(transform, "label", None)
     if not isinstance(kind, str) or kind.startswith("_") or kind in ("PTransform", _last(applied)):
         return ""
-    return kind
+    # Count.Globally calls itself "Globally".
+    whole = type(transform).__qualname__
+    return whole if whole.endswith(f".{kind}") and "<locals>" not in whole else kind
 
 
 def _window_text(windowfn: Any) -> str:

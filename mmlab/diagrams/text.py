@@ -66,7 +66,7 @@ def wrap(text: str, width: int, lines: int = 2) -> list[str]:
     >>> wrap("read the handwritten digits", 16)
     ['read the', 'handwri…n digits']
     """
-    text = shorten(text, width * lines)
+    text = clean(text)
     out: list[str] = []
     while columns(text) > width and len(out) < lines - 1:
         head = _head(text, width)

@@ -370,7 +370,7 @@ HOSTILE_LABELS = [
     "한국어 라벨 모델 A",
     "emoji 🚀👩‍👩‍👧‍👦 é",
     "right-to-left \u202eevil\u202c",
-    "control \x00\x01\x1b and lone \ud800",
+    "control \x00\x01\x1b",
     "javascript:window.pwned=1",
     "x" * 300,
     "word " * 60,
