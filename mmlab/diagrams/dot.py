@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mmlab.diagrams import text
 from mmlab.diagrams.graph import Composite, Edge, Graph, Inference, Model, Step
-from mmlab.plots.theme import GRID, INK, MUTED, PAPER, readable_on, tint
+from mmlab.plots.theme import INK, MUTED, PAPER, tint
 
 SMALLEST = 9.5
 """The smallest print of a picture, in points."""
@@ -76,8 +76,8 @@ def escape(value: str) -> str:
     >>> escape("<b> & 'c'")
     '&lt;b&gt; &amp; &#39;c&#39;'
     """
-    # Graphviz writes the name of the node for \N and so on, even here; nothing escapes a backslash.
-    value = re.sub(r"\\(?=[EGHLNT])", "\\\\\u200b", text.clean(value))
+    # Graphviz puts the name of the node for \N and so on, even here; nothing escapes a backslash.
+    value = re.sub(r"\\(?=[\\EGHLNT])", "\\\\\u200b", text.clean(value))
     return "".join(_ENTITIES.get(character, character) for character in value)
 
 
@@ -318,9 +318,7 @@ def _stats_cells(model: Model) -> list[str]:
 # Edges
 
 
-def _edge(
-    edge: Edge, end: str, ids: Mapping[str, str], heads: Mapping[str, str]
-) -> Iterator[str]:
+def _edge(edge: Edge, end: str, ids: Mapping[str, str], heads: Mapping[str, str]) -> Iterator[str]:
     """One edge, after the small circle `end` if nobody takes the PCollection."""
     target = heads[edge.target] if edge.target is not None else end
     if edge.target is None:
@@ -394,8 +392,10 @@ def _cohort(place: int, model: Model, colour: str) -> Iterator[str]:
         name = f"k{place}_more"
         yield f'{name} [shape=plaintext, style="", label={quote("… " + rest)}, tooltip={quote(rest)}];'
         yield f'{name} -> {cohort} [color="{colour}", penwidth=1.6];'
-    words = _font("cohort") + "<BR/>" + _font(
-        text.shorten(card.keys[0] if card.keys else "", 20), size=11, colour=INK
+    words = (
+        _font("cohort")
+        + "<BR/>"
+        + _font(text.shorten(card.keys[0] if card.keys else "", 20), size=11, colour=INK)
     )
     yield (
         f'{cohort} [label=<{words}>, fillcolor="{tint(colour, 0.16)}", color="{colour}", '

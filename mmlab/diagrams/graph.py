@@ -264,7 +264,9 @@ def _check_depth(depth: Any) -> None:
 
 def _too_many(count: int, depth: int | None, step: str | None) -> str:
     ways = [] if depth == 1 else ["a smaller depth="]
-    ways.append("one composite of it with step='its full label'" if step is None else "another step=")
+    ways.append(
+        "one composite of it with step='its full label'" if step is None else "another step="
+    )
     return (
         f"{count:,} steps are too many for one picture (at most {MAX_STEPS:,}): "
         f"draw {' or '.join(ways)}"
@@ -371,7 +373,14 @@ def _edges(view: _View, counts: dict[str, int]) -> list[Edge]:
 def _edge_order(edge: Edge, order: dict[str, int]) -> tuple:
     last = len(order)
     target = order.get(edge.target, last) if edge.target is not None else last
-    return (order[edge.source], *_natural(edge.tag), edge.collection, target, *_natural(edge.input_tag), edge.side)
+    return (
+        order[edge.source],
+        *_natural(edge.tag),
+        edge.collection,
+        target,
+        *_natural(edge.input_tag),
+        edge.side,
+    )
 
 
 def _natural(tag: str) -> tuple[int, str]:
@@ -420,9 +429,7 @@ def _input_tags(applied: AppliedPTransform, collection: pvalue.PCollection) -> l
     return sorted(tags, key=_natural) or [""]
 
 
-def _loose_ends(
-    shown: _Shown, owner: dict[int, _Shown]
-) -> Iterator[pvalue.PCollection]:
+def _loose_ends(shown: _Shown, owner: dict[int, _Shown]) -> Iterator[pvalue.PCollection]:
     for value in shown.applied.outputs.values():
         if isinstance(value, pvalue.PCollection) and owner.get(id(value.producer)) is shown:
             yield value
@@ -431,9 +438,7 @@ def _loose_ends(
 _DEAD = re.compile(r"failed_(inferences|preprocessing|postprocessing)\b")
 
 
-def _output_tag(
-    applied: AppliedPTransform, collection: pvalue.PCollection
-) -> tuple[str, bool]:
+def _output_tag(applied: AppliedPTransform, collection: pvalue.PCollection) -> tuple[str, bool]:
     """The name of an output as its author sees it, and whether it is a dead-letter output."""
     keys = [k for k, value in applied.outputs.items() if value is collection]
     name = _tag_text(keys[0] if keys else collection.tag, collection, applied.outputs)

@@ -146,7 +146,9 @@ def _accessible(svg: str, alt: str, outline: str) -> str:
     """Graphviz's SVG with a name and a description, and with tooltips that every browser shows."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.S)
-    svg = re.sub(r'<g id="[^"]*" class="([a-z]+)"([^>]*)>\s*<title>[^<]*</title>', r'<g class="\1"\2>', svg)
+    svg = re.sub(
+        r'<g id="[^"]*" class="([a-z]+)"([^>]*)>\s*<title>[^<]*</title>', r'<g class="\1"\2>', svg
+    )
     svg = re.sub(r'<g id="[^"]*" class="', '<g class="', svg)
     # Browsers show <title>, few show the xlink:title of a link that leads nowhere.
     svg = re.sub(r'<g id="[^"]*"><a xlink:title="([^"]*)">', r"<g><title>\1</title>", svg)

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import tempfile
 from collections.abc import Callable
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -26,6 +28,11 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms import window
 
 
+class _Factor:
+    def __init__(self, factor: int):
+        self.factor = factor
+
+
 class Scale(ModelHandler):
     """A model that multiplies; it raises for negative numbers."""
 
@@ -33,14 +40,14 @@ class Scale(ModelHandler):
         super().__init__()
         self._factor = factor
 
-    def load_model(self) -> int:
-        return self._factor
+    def load_model(self) -> _Factor:
+        return _Factor(self._factor)
 
     def run_inference(self, batch, model, inference_args=None):
         for number in batch:
             if number < 0:
                 raise ValueError(number)
-            yield PredictionResult(number, number * model)
+            yield PredictionResult(number, number * model.factor)
 
     def batch_elements_kwargs(self):
         return {"min_batch_size": 1, "max_batch_size": 1}
@@ -289,10 +296,7 @@ def co_group_by_key() -> beam.Pipeline:
 
 def dead_letters() -> beam.Pipeline:
     p = new_pipeline()
-    good, bad = (
-        _numbers(p)
-        | "Parse" >> beam.Map(int).with_exception_handling()
-    )
+    good, bad = _numbers(p) | "Parse" >> beam.Map(int).with_exception_handling()
     handler = Scale().with_preprocess_fn(abs).with_postprocess_fn(_value)
     results, failed = good | "Model" >> RunInference(handler).with_exception_handling()
     results | "Show" >> beam.Map(print)
@@ -360,7 +364,7 @@ def long_chain(steps: int = 50) -> beam.Pipeline:
 
 
 HOSTILE_LABELS = [
-    'quotes "double" \'single\' `back`',
+    "quotes \"double\" 'single' `back`",
     r"back\slash \n \N \G \l",
     "<script>window.pwned=1</script>",
     "</text></svg><img src=x onerror=window.pwned=1>",
@@ -412,6 +416,18 @@ class _NotRun:
         return {"counters": [], "distributions": [], "gauges": []}
 
 
+@contextmanager
+def _empty_folder():
+    """Some examples put file names into labels: relative names are the same in every process."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
+
 def beam_example(module: str, arguments: str) -> beam.Pipeline:
     """The pipeline that an example of Beam builds; `{file}` and `{out}` name scratch files."""
     built: list[beam.Pipeline] = []
@@ -420,10 +436,9 @@ def beam_example(module: str, arguments: str) -> beam.Pipeline:
         built.append(pipeline)
         return _NotRun()
 
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(beam.Pipeline, "run", run):
-        file = Path(folder, "input.txt")
-        file.write_text("a b c\n")
-        argv = [a.format(file=file, out=Path(folder, "out")) for a in arguments.split()]
+    with _empty_folder(), mock.patch.object(beam.Pipeline, "run", run):
+        Path("input.txt").write_text("a b c\n")
+        argv = [a.format(file="input.txt", out="out") for a in arguments.split()]
         importlib.import_module(f"apache_beam.examples.{module}").run(argv)
     return built[0]
 
