@@ -9,14 +9,14 @@ from mmlab.diagrams import text
 from mmlab.diagrams.graph import Composite, Edge, Graph, Inference, Model, Step
 from mmlab.plots.theme import INK, MUTED, PAPER, tint
 
-SMALLEST = 9.5
-"""The smallest print of a picture, in points."""
+SMALLEST = 10
+"""The smallest print of a picture, in points; HTML-like labels know whole numbers only."""
 _LABEL = 12
 _FONT = "Helvetica,Arial,sans-serif"
 _DEAD = "#B42318"
 _SOFT = "#F5F6F8"
 _BREAK = '<BR ALIGN="LEFT"/>'
-_GAP = '<FONT POINT-SIZE="9.5">&#160;</FONT>'
+_GAP = '<FONT POINT-SIZE="10">&#160;</FONT>'
 _MOST_ROWS = 12
 _MOST_KEYS = 24
 
@@ -94,7 +94,8 @@ def _document(direction: str, lines: Iterable[str], caption: str = "") -> str:
         + (f", label=<{caption}>, labelloc=t, labeljust=l" if caption else "")
         + "];",
         f'node [shape=box, style="rounded,filled", fillcolor="{PAPER}", color="{MUTED}", '
-        f'fontname="{_FONT}", fontsize={_LABEL}, fontcolor="{INK}", margin="0.11,0.06", height=0.3];',
+        f'fontname="{_FONT}", fontsize={_LABEL}, fontcolor="{INK}", margin="0.11,0.06", '
+        "height=0.3];",
         f'edge [color="{MUTED}", fontname="{_FONT}", fontsize={SMALLEST}, fontcolor="{INK}", '
         "arrowsize=0.7];",
     ]
@@ -106,9 +107,9 @@ def _note(words: str) -> str:
     return f'note [shape=plaintext, style="", label={quote(words)}, tooltip={quote(words)}];'
 
 
-def _font(words: str, *, size: float = SMALLEST, colour: str = MUTED, bold: bool = False) -> str:
+def _font(words: str, *, size: int = SMALLEST, colour: str = MUTED, bold: bool = False) -> str:
     inner = f"<B>{escape(words)}</B>" if bold else escape(words)
-    return f'<FONT POINT-SIZE="{size:g}" COLOR="{colour}">{inner}</FONT>'
+    return f'<FONT POINT-SIZE="{size}" COLOR="{colour}">{inner}</FONT>'
 
 
 def _lines(parts: Sequence[str]) -> str:
@@ -390,7 +391,7 @@ def _cohort(place: int, model: Model, colour: str) -> Iterator[str]:
     if len(card.keys) > len(shown):
         rest = text.count(len(card.keys) - len(shown), "more key")
         name = f"k{place}_more"
-        yield f'{name} [shape=plaintext, style="", label={quote("… " + rest)}, tooltip={quote(rest)}];'
+        yield f'{name} [shape=plaintext, style="", label={quote(f"… {rest}")}];'
         yield f'{name} -> {cohort} [color="{colour}", penwidth=1.6];'
     words = (
         _font("cohort")

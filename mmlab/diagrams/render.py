@@ -19,9 +19,11 @@ from mmlab.diagrams.dot import SMALLEST
 
 _SECONDS = 60
 _POINTS_TO_PIXELS = 96 / 72
+_SMALLEST_PIXELS = SMALLEST * _POINTS_TO_PIXELS
 _READABLE_PIXELS = 9
-_PNG_DPI = 144
-_NOTEBOOK_INCHES = 12.5
+_NOTEBOOK_PIXELS = 900
+_PNG_DPI = 120
+_PNG_INCHES = 15
 _in_process = threading.Lock()
 
 NO_GRAPHVIZ = (
@@ -64,7 +66,7 @@ class Diagram:
         Raises:
           GraphvizError: Graphviz is not there, or could not draw.
         """
-        return draw(_with_size(self.dot, _PNG_DPI, _NOTEBOOK_INCHES), "png")
+        return draw(_with_size(self.dot, _PNG_DPI, _PNG_INCHES), "png")
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the picture to `path`, whose ending says how: .svg, .png, .pdf or .dot.
@@ -96,43 +98,47 @@ class Diagram:
             return self.dot.encode()
         raise ValueError(f"a diagram is saved as .svg, .png, .pdf or .dot, not as {ending!r}")
 
+    @property
+    def html(self) -> str:
+        """The SVG for a page of HTML, in a box that scrolls before its text is too small to read.
+
+        Tooltips work here. JupyterLab shows SVG as an image, where they do not; and in a saved
+        notebook GitHub removes SVG from HTML. So this is for `IPython.display.HTML(...)`,
+        `ipywidgets.HTML(...)` and pages of your own, and is not what a diagram shows by itself.
+        """
+        width = _svg_width(self.svg)
+        least = width * min(1, _READABLE_PIXELS / _SMALLEST_PIXELS)
+        style = f"width:100%;min-width:{least:.0f}px;max-width:{width:.0f}px;height:auto"
+        # The whole picture would have a tooltip of its own.
+        svg = re.sub(r"<title>.*?</title>", "", self.svg, count=1, flags=re.S)
+        svg = re.sub(r'<svg width="[^"]*" height="[^"]*"', f'<svg style="{style}"', svg, count=1)
+        return f'<div class="mmlab-diagram" style="overflow-x:auto">{svg}</div>'
+
     def __str__(self) -> str:
         return self.outline
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
-        """What Jupyter shows: HTML with the SVG, or one of the others where HTML is not shown."""
+        """What Jupyter shows and saves: SVG, PNG and text, never HTML (see `html`)."""
         wanted = set(include or _MIME) - set(exclude or ())
         try:
             data = {mime: make(self) for mime, make in _MIME.items() if mime in wanted}
         except GraphvizError as error:
             return {"text/plain": f"{self.outline}\n\n{error}"}
         metadata: dict[str, Any] = {mime: {"alt": self.alt} for mime in data if "image" in mime}
+        if "image/svg+xml" in data:
+            # JupyterLab then keeps the size and scrolls, and does not squeeze the picture.
+            metadata["image/svg+xml"]["unconfined"] = self._too_wide
         if "image/png" in data:
             metadata["image/png"]["width"] = _png_width(self.png) * 96 // _PNG_DPI
         return data, metadata
 
-
-def _html(diagram: Diagram) -> str:
-    """The SVG in a box that scrolls sideways before its text gets too small to read.
-
-    A viewer that strips styles and inline SVG from HTML (GitHub's does) is left with the <img>.
-    """
-    width = float(re.search(r'<svg width="([\d.]+)pt"', diagram.svg)[1]) * _POINTS_TO_PIXELS
-    least = width * min(1, _READABLE_PIXELS / (SMALLEST * _POINTS_TO_PIXELS))
-    style = f"width:100%;min-width:{least:.0f}px;max-width:{width:.0f}px;height:auto"
-    rule = ".mmlab-svg{display:block!important}.mmlab-svg+img{display:none!important}"
-    svg = re.sub(r"<title>.*?</title>", f"<style>{rule}</style>", diagram.svg, count=1, flags=re.S)
-    svg = re.sub(r'<svg width="[^"]*" height="[^"]*"', f'<svg style="{style}"', svg, count=1)
-    image = b64encode(diagram.svg.encode()).decode()
-    return (
-        '<div class="mmlab-diagram" style="overflow-x:auto">'
-        f'<div class="mmlab-svg" hidden>{svg}</div>'
-        f'<img src="data:image/svg+xml;base64,{image}" alt="{escape(diagram.alt)}"></div>'
-    )
+    @property
+    def _too_wide(self) -> bool:
+        """Whether the small print gets unreadable when the picture is fitted to a notebook."""
+        return _svg_width(self.svg) > _NOTEBOOK_PIXELS * _SMALLEST_PIXELS / _READABLE_PIXELS
 
 
 _MIME = {
-    "text/html": _html,
     "image/svg+xml": lambda diagram: diagram.svg,
     "image/png": lambda diagram: b64encode(diagram.png).decode(),
     "text/plain": lambda diagram: diagram.outline,
@@ -159,6 +165,11 @@ def _accessible(svg: str, alt: str, outline: str) -> str:
         f'{head} role="img" aria-label="{escape(alt)}"><title>{escape(alt)}</title>'
         f"<desc>{escape(outline)}</desc>{body}"
     )
+
+
+def _svg_width(svg: str) -> float:
+    """In CSS pixels."""
+    return float(re.search(r'<svg width="([\d.]+)pt"', svg)[1]) * _POINTS_TO_PIXELS
 
 
 def _png_width(png: bytes) -> int:

@@ -43,9 +43,10 @@ def no_graphviz(no_dot, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
 
 
-def test_a_notebook_gets_html_svg_png_and_text(keyed):
+def test_a_notebook_gets_svg_png_and_text(keyed):
+    """And no HTML: GitHub would prefer it, and then remove the SVG from it."""
     data, metadata = keyed._repr_mimebundle_()
-    assert set(data) == {"text/html", "image/svg+xml", "image/png", "text/plain"}
+    assert set(data) == {"image/svg+xml", "image/png", "text/plain"}
     assert metadata["image/png"]["alt"] == metadata["image/svg+xml"]["alt"] == keyed.alt
     assert 0 < metadata["image/png"]["width"] <= 1200
 
@@ -78,9 +79,15 @@ def test_tooltips_hold_the_whole_name(keyed):
 
 
 def test_the_picture_scrolls_before_it_gets_unreadable():
-    html = mmlab.diagram(long_chain(40))._repr_mimebundle_()[0]["text/html"]
+    wide = mmlab.diagram(long_chain(40))
+    assert wide._repr_mimebundle_()[1]["image/svg+xml"]["unconfined"]
+    html = wide.html
     assert "overflow-x:auto" in html
     assert int(html.split("min-width:")[1].split("px")[0]) > 2000
+
+
+def test_a_small_picture_fits_the_notebook(keyed):
+    assert not keyed._repr_mimebundle_()[1]["image/svg+xml"]["unconfined"]
 
 
 def test_the_outline_is_what_a_terminal_shows(keyed):
