@@ -9,6 +9,7 @@ import subprocess
 import threading
 import uuid
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
@@ -121,6 +122,8 @@ class Diagram:
         """What Jupyter shows and saves: SVG, PNG and text, never HTML (see `html`)."""
         wanted = set(include or _MIME) - set(exclude or ())
         try:
+            if {"image/svg+xml", "image/png"} <= wanted:
+                self._draw_both()
             data = {mime: make(self) for mime, make in _MIME.items() if mime in wanted}
         except GraphvizError as error:
             return {"text/plain": f"{self.outline}\n\n{error}"}
@@ -131,6 +134,13 @@ class Diagram:
         if "image/png" in data:
             metadata["image/png"]["width"] = _png_width(self.png) * 96 // _PNG_DPI
         return data, metadata
+
+    def _draw_both(self) -> None:
+        """SVG and PNG at the same time: Graphviz is another process, and we only wait."""
+        with ThreadPoolExecutor(1) as pool:
+            png = pool.submit(getattr, self, "png")
+            _ = self.svg
+            png.result()
 
     @property
     def _too_wide(self) -> bool:

@@ -121,7 +121,8 @@ def test_no_text_leaves_its_box(page, tmp_path):
         f"""[...document.querySelectorAll("{_SVG} g.node")].flatMap(node => {{
             const box = [...node.querySelectorAll("polygon, path, ellipse")]
                 .map(shape => shape.getBoundingClientRect());
-            const left = Math.min(...box.map(b => b.left)), right = Math.max(...box.map(b => b.right));
+            const left = Math.min(...box.map(b => b.left));
+            const right = Math.max(...box.map(b => b.right));
             return [...node.querySelectorAll("text")].filter(t => {{
                 const b = t.getBoundingClientRect();
                 return b.left < left - 1 || b.right > right + 1;
