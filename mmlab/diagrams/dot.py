@@ -32,6 +32,7 @@ def pipeline_dot(graph: Graph, colours: Mapping[str, str], direction: str = "LR"
         return _document(direction, [_note(text.EMPTY)])
     ids = {step.id: f"s{place}" for place, step in enumerate(graph.steps)}
     lines = list(_boxes(graph, None, ids, colours))
+    lines += [f"{ids[source]} [ordering=out];" for source in _numbered(graph)]
     front = "w" if direction == "LR" else "n"
     # Cards are tall: without a port, edges end anywhere along them, even at a corner.
     heads = {s.id: f"{ids[s.id]}:{front}" if s.inferences else ids[s.id] for s in graph.steps}
@@ -52,6 +53,14 @@ def mapping_dot(inference: Inference, colours: Mapping[str, str], direction: str
     if hidden > 0:
         lines.append(_note(f"… and {text.count(hidden, 'more model')}"))
     return _document(direction, lines, caption=_mapping_caption(inference))
+
+
+def _numbered(graph: Graph) -> list[str]:
+    """Steps with numbered outputs, which are to be drawn in that order: `Partition`."""
+    tags: dict[str, set[str]] = {}
+    for edge in graph.edges:
+        tags.setdefault(edge.source, set()).add(edge.tag)
+    return [s for s, t in tags.items() if len(t) > 1 and all(map(str.isdecimal, t))]
 
 
 # Escaping
@@ -161,7 +170,7 @@ def _box(step: Step, name: str, colours: Mapping[str, str]) -> str:
 def _title(step: Step) -> str:
     label = "<BR/>".join(escape(t) for t in text.wrap(text.plain_label(step.label), 20))
     kind = _kind(step)
-    return f"{label}<BR/>{_font(text.shorten(kind, 32))}" if kind else label
+    return f"{label}<BR/>{_font(text.shorten(kind, 36))}" if kind else label
 
 
 def _kind(step: Step) -> str:

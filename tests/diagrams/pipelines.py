@@ -1,6 +1,7 @@
 """Pipelines to draw: the shapes that lessons use, and those that ship with Beam.
 
-`BUILDERS` maps a name to a function that returns a pipeline which was built but not run.
+`BUILDERS` maps a name to a function that returns a pipeline which was built but not run; `LESSONS`
+are those of them that do not come from Beam.
 """
 
 from __future__ import annotations
@@ -469,7 +470,7 @@ _EXAMPLES = {
     "inference.sklearn_mnist_classification": _FILES + " --model_path {file}",
 }
 
-BUILDERS: dict[str, Callable[[], beam.Pipeline]] = {
+LESSONS: dict[str, Callable[[], beam.Pipeline]] = {
     build.__name__: build
     for build in (
         ab_branches,
@@ -499,7 +500,8 @@ BUILDERS: dict[str, Callable[[], beam.Pipeline]] = {
         long_chain,
         empty,
     )
-} | {
+}
+BUILDERS = LESSONS | {
     f"beam {module}": partial(beam_example, module, arguments)
     for module, arguments in _EXAMPLES.items()
 }

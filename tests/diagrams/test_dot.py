@@ -22,7 +22,7 @@ import mmlab
 from mmlab.diagrams import dot, graph, text
 from mmlab.plots.theme import PALETTE
 
-from .pipelines import BUILDERS, HOSTILE_LABELS, Scale, keyed_handler, torch_handler
+from .pipelines import BUILDERS, HOSTILE_LABELS, LESSONS, Scale, keyed_handler, torch_handler
 
 
 def _dot(name: str, **options) -> str:
@@ -51,8 +51,9 @@ def test_the_same_bytes_in_two_processes():
 
 
 def print_everything() -> None:
-    for build in BUILDERS.values():
-        print(mmlab.diagram(build(), depth=None).dot)
+    for build in LESSONS.values():
+        print(mmlab.diagram(build(), depth=2).dot)
+    print(mmlab.diagram(BUILDERS["beam cookbook.mergecontacts"](), depth=None).dot)
     print(mmlab.diagram(BUILDERS["keyed"](), step="Inference", direction="TB").dot)
     print(mmlab.diagram(keyed_handler()).dot)
 

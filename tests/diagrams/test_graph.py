@@ -14,7 +14,7 @@ from apache_beam.runners import render
 from mmlab.diagrams import graph
 from mmlab.diagrams.graph import handler_inference, pipeline_graph
 
-from .pipelines import BUILDERS, keyed_handler, new_pipeline, torch_handler
+from .pipelines import BUILDERS, LESSONS, keyed_handler, new_pipeline, torch_handler
 
 
 @pytest.fixture(scope="module", params=BUILDERS)
@@ -111,7 +111,9 @@ def _rendered_edges(proto, depth):
     return {(transforms[s].unique_name, transforms[t].unique_name) for s, t in found}
 
 
-def test_a_copy_through_the_proto_gives_the_same_edges(built):
+@pytest.mark.parametrize("build", LESSONS.values(), ids=LESSONS)
+def test_a_copy_through_the_proto_gives_the_same_edges(build):
+    built = build()
     proto = built.to_runner_api(use_fake_coders=True)
     copy = beam.Pipeline.from_runner_api(proto, built.runner, built.options)
     one, two = pipeline_graph(built), pipeline_graph(copy)
