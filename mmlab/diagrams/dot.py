@@ -217,7 +217,8 @@ def _header(title: str, kind: str) -> str:
 
 
 def _row(inner: str, more: str = "") -> str:
-    return f'<TR><TD ALIGN="LEFT" BALIGN="LEFT"{more}>{inner}</TD></TR>'
+    # The padding leaves room for a browser whose font is wider than the one Graphviz measured.
+    return f'<TR><TD ALIGN="LEFT" BALIGN="LEFT" CELLPADDING="5"{more}>{inner}</TD></TR>'
 
 
 def _inference_rows(inference: Inference, colours: Mapping[str, str]) -> Iterator[str]:
@@ -230,7 +231,7 @@ def _inference_rows(inference: Inference, colours: Mapping[str, str]) -> Iterato
         yield _row(_font("one model for every key"))
     if inference.preprocess:
         yield _row(_font("before: " + _function_names(inference.preprocess)))
-    yield _row(_models(inference, colours, same), ' CELLPADDING="0"')
+    yield f'<TR><TD CELLPADDING="0">{_models(inference, colours, same)}</TD></TR>'
     hidden = len(inference.models) - _MOST_ROWS
     if hidden > 0:
         yield _row(_font(f"… and {text.count(hidden, 'more model')}"))

@@ -136,6 +136,12 @@ def test_a_wrong_hint_is_shown_as_it_was_given(hint):
     )
 
 
+def test_a_mapping_shows_the_functions_around_it():
+    source = mmlab.diagram(keyed_handler().with_preprocess_fn(abs).with_postprocess_fn(str)).dot
+    assert "before: abs" in source
+    assert "after: str" in source
+
+
 def test_a_handler_with_one_model():
     source = mmlab.diagram(torch_handler("digits")).dot
     assert "digits" in source

@@ -6,8 +6,10 @@ import apache_beam as beam
 import pytest
 from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.direct import DirectRunner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+import mmlab
 from mmlab import beam_internals
 from mmlab.diagrams.graph import pipeline_graph
 
@@ -88,3 +90,15 @@ def test_a_runner_that_does_not_count():
     p = beam.Pipeline(FnApiRunner())
     p | beam.Create([1])
     assert beam_internals.element_counts(p, object()) == {}
+
+
+@pytest.mark.parametrize("runner", [FnApiRunner, DirectRunner])
+def test_a_run_does_not_change_the_picture(runner):
+    p = beam.Pipeline(runner())
+    data = p | "Read" >> beam.Create(range(4))
+    data | "Model" >> RunInference(Scale()) | "Count" >> beam.combiners.Count.Globally()
+    before = [mmlab.diagram(p, depth=depth).dot for depth in (1, 2, None)]
+    result = p.run()
+    result.wait_until_finish()
+    assert [mmlab.diagram(p, depth=depth).dot for depth in (1, 2, None)] == before
+    assert _drawn(p, result)["Read", "Model", "", False] == 4
