@@ -11,6 +11,7 @@ from apache_beam import Pipeline, pvalue
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
 from apache_beam.pipeline import AppliedPTransform
 from apache_beam.transforms import window
+from apache_beam.transforms.core import Windowing
 from apache_beam.transforms.ptransform import label_from_callable
 
 from mmlab import beam_internals
@@ -232,7 +233,7 @@ class _View:
             if part is focus:
                 self.composites.append(Composite(part.full_label, _last(part)))
                 self.open(part, part.full_label)
-            elif focus.full_label.startswith(part.full_label + "/"):
+            elif _is_around(part, focus):
                 self.open_only(part, focus)
             else:
                 self.shown.append(_Shown(part, None, outside=True))
@@ -253,6 +254,13 @@ def _with_parts(applied: AppliedPTransform) -> Iterator[AppliedPTransform]:
     yield applied
     for part in applied.parts:
         yield from _with_parts(part)
+
+
+def _is_around(composite: AppliedPTransform, applied: AppliedPTransform | None) -> bool:
+    """By identity: labels may hold slashes, so that `a/b` need not be inside `a`."""
+    while applied is not None and applied is not composite:
+        applied = applied.parent
+    return applied is composite
 
 
 def _check_depth(depth: Any) -> None:
@@ -298,7 +306,7 @@ def _last(applied: AppliedPTransform) -> str:
 def _transform_name(applied: AppliedPTransform) -> str:
     transform = applied.transform
     windowing = getattr(transform, "windowing", None)
-    if windowing is not None:
+    if isinstance(windowing, Windowing):
         return _window_text(windowing.windowfn)
     kind = getattr(transform, "label", None)
     if not isinstance(kind, str) or kind.startswith("_") or kind in ("PTransform", _last(applied)):

@@ -97,7 +97,8 @@ def stats_text(stats: ModelStats) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """
+    """A number and its noun.
+
     >>> count(1, "step"), count(1200, "step")
     ('1 step', '1,200 steps')
     """

@@ -247,6 +247,43 @@ def test_step_draws_the_inside_of_one_composite():
     assert drawn.inside == "Ensemble"
 
 
+def test_step_is_not_confused_by_slashes_in_labels():
+    p = new_pipeline()
+    data = p | "a" >> beam.Create([1])
+    data | "a/b" >> beam.Distinct()
+    drawn = pipeline_graph(p, step="a/b")
+    assert [s.id for s in drawn.steps if s.outside] == ["a"]
+
+
+def test_a_composite_with_odd_attributes():
+    class Odd(beam.PTransform):
+        windowing = "minutes"
+
+        def expand(self, data):
+            return data | beam.Map(print)
+
+    p = new_pipeline()
+    p | beam.Create([1]) | "Odd one" >> Odd()
+    assert [s.transform for s in pipeline_graph(p).steps] == ["", "Odd"]
+
+
+def test_stats_reach_the_models_of_a_closed_composite():
+    row = SimpleNamespace(
+        step="Ensemble/Small",
+        model="small",
+        loads=2,
+        reloads=1,
+        evictions=1,
+        uses=3,
+        elements=9,
+        load_seconds=0.1,
+        keys={},
+    )
+    trace = SimpleNamespace(per_model=lambda: [row], element_counts={})
+    found = _graph("nested_composites", trace=trace).models
+    assert [m.stats and m.stats.loads for m in found] == [2, None]
+
+
 def test_windows_have_sizes():
     transforms = {s.label: s.transform for s in _graph("streaming_windows").steps}
     assert transforms["Minutes"] == "FixedWindows(60 s)"
