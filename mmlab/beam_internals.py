@@ -15,9 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.metrics import monitoring_infos
 from apache_beam.ml.inference import base
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 from apache_beam.pipeline import AppliedPTransform, Pipeline, PipelineVisitor
+from apache_beam.pvalue import PCollection
+from apache_beam.runners.runner import PipelineResult
 
 
 class BeamChangedError(RuntimeError):
@@ -130,9 +133,13 @@ def device_name(handler: ModelHandler) -> str | None:
 
 @dataclass(frozen=True)
 class InferenceStep:
-    """One `RunInference` of a pipeline: its label, its handler, and the DoFn that holds it."""
+    """One `RunInference` of a pipeline: its label, its handler, and the DoFn that holds it.
+
+    `label` is the author's, `full_label` is Beam's.
+    """
 
     label: str
+    full_label: str
     handler: ModelHandler
     dofn: beam.DoFn
 
@@ -148,31 +155,51 @@ class InferenceStep:
 
 def inference_steps(pipeline: Pipeline) -> list[InferenceStep]:
     """Every `RunInference` of `pipeline`, in the order in which they were applied."""
-    dofn_type = _private(base, "_RunInferenceDoFn", "find the RunInference steps of a pipeline")
     found: list[InferenceStep] = []
 
     class Finder(PipelineVisitor):
         def visit_transform(self, applied: AppliedPTransform) -> None:
-            for dofn in _dofns(getattr(applied.transform, "fn", None)):
-                if isinstance(dofn, dofn_type):
-                    handler = _private(dofn, "_model_handler", "find the model handler of a step")
-                    found.append(InferenceStep(_step_label(applied), handler, dofn))
+            found.extend(inferences_of(applied))
 
     pipeline.visit(Finder())
     labels = author_labels(step.label for step in found)
     return [replace(step, label=labels[step.label]) for step in found]
 
 
-def author_labels(labels: Iterable[str]) -> dict[str, str]:
-    """Labels as the author wrote them: in a notebook, Beam puts the number of the cell before.
+def author_label(label: str) -> str:
+    """A label as the author wrote it: in a notebook, Beam puts the number of the cell before.
 
-    >>> author_labels(["[7]: Classify", "Read"])
-    {'[7]: Classify': 'Classify', 'Read': 'Read'}
+    >>> author_label("[7]: Classify")
+    'Classify'
+    """
+    return re.sub(r"^\[\d+\]: ", "", label)
+
+
+def author_labels(labels: Iterable[str]) -> dict[str, str]:
+    """Labels as the author wrote them, but for those that only the number of the cell tells apart.
+
+    >>> author_labels(["[7]: Classify", "[7]: Read", "[8]: Read"])
+    {'[7]: Classify': 'Classify', '[7]: Read': '[7]: Read', '[8]: Read': '[8]: Read'}
     """
     labels = list(labels)
-    plain = {label: re.sub(r"^\[\d+\]: ", "", label) for label in labels}
+    plain = {label: author_label(label) for label in labels}
     times = Counter(plain.values())
     return {label: plain[label] if times[plain[label]] == 1 else label for label in labels}
+
+
+def inferences_of(applied: AppliedPTransform) -> list[InferenceStep]:
+    """The `RunInference` whose model is called by this very transform, not by a part of it."""
+    dofn_type = _private(base, "_RunInferenceDoFn", "find the RunInference steps of a pipeline")
+    return [
+        InferenceStep(
+            _step_label(applied),
+            _step_label(applied),
+            _private(dofn, "_model_handler", "find the model handler of a step"),
+            dofn,
+        )
+        for dofn in _dofns(getattr(applied.transform, "fn", None))
+        if isinstance(dofn, dofn_type)
+    ]
 
 
 def replace_handler(step: InferenceStep, handler: ModelHandler) -> None:
@@ -196,6 +223,67 @@ def _step_label(applied: AppliedPTransform) -> str:
             return enclosing.full_label
         enclosing = enclosing.parent
     return applied.full_label.split("/BeamML_RunInference")[0]
+
+
+# The graph of a pipeline
+
+
+def root_transform(pipeline: Pipeline) -> AppliedPTransform:
+    """The nameless transform whose parts are the steps that the author applied, in order."""
+    return _private(pipeline, "_root_transform", "read the steps of a pipeline")()
+
+
+def dead_letter_tag(applied: AppliedPTransform) -> str | None:
+    """The output of a transform with exception handling that holds what failed."""
+    return getattr(applied.transform, "_dead_letter_tag", None)
+
+
+def collection_name(pcollection: PCollection) -> str:
+    """What mmlab calls a PCollection: `<label of the transform that made it>[<tag>]`.
+
+    The main output has no tag. The label is the full one, and the same in every process.
+    """
+    label = pcollection.producer.full_label
+    return label if pcollection.tag is None else f"{label}[{pcollection.tag}]"
+
+
+def element_counts(pipeline: Pipeline, result: PipelineResult) -> dict[str, int]:
+    """How many elements crossed each PCollection of a finished run.
+
+    Args:
+      pipeline: the pipeline object that was run, not a copy of it.
+      result: what `pipeline.run()` returned.
+
+    Returns:
+      `collection_name` to number of elements. PCollections that the runner optimised away (the
+      inside of a combine) are missing; so are all of them when the runner does not count.
+    """
+    by_id: dict[str, int] = {}
+    for info in _monitoring_infos(result):
+        if info.urn == monitoring_infos.ELEMENT_COUNT_URN:
+            collection = info.labels.get(monitoring_infos.PCOLLECTION_LABEL, "")
+            # A PCollection between two stages is counted where it is written and where it is read.
+            counted = monitoring_infos.extract_counter_value(info)
+            by_id[collection] = max(counted, by_id.get(collection, 0))
+    if not by_id:
+        return {}
+    ids = pipeline.component_id_map
+    named = {
+        collection_name(value): by_id.get(ids.get_or_assign(value, PCollection))
+        for value in _collections(root_transform(pipeline))
+    }
+    return {name: count for name, count in named.items() if count is not None}
+
+
+def _monitoring_infos(result: PipelineResult) -> Iterable[Any]:
+    read = getattr(result, "monitoring_infos", None)
+    return read() if callable(read) else ()
+
+
+def _collections(applied: AppliedPTransform) -> Iterator[PCollection]:
+    yield from (v for v in applied.outputs.values() if isinstance(v, PCollection))
+    for part in applied.parts:
+        yield from _collections(part)
 
 
 # Workers

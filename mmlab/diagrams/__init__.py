@@ -1,0 +1,82 @@
+"""Any Beam pipeline as a picture that names its models."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from apache_beam import Pipeline
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+from apache_beam.pvalue import PCollection
+from apache_beam.runners.runner import PipelineResult
+
+from mmlab.diagrams import dot, graph, text
+from mmlab.diagrams.render import Diagram, GraphvizError
+from mmlab.plots.theme import model_palette
+
+__all__ = ["Diagram", "GraphvizError", "diagram"]
+
+
+def diagram(
+    subject: Any,
+    *,
+    trace: Any = None,
+    depth: int | None = 1,
+    step: str | None = None,
+    direction: Literal["LR", "TB"] = "LR",
+) -> Diagram:
+    """A picture of a pipeline, of a model handler, or of a run.
+
+    Args:
+      subject: a `beam.Pipeline`, before or after it ran; a `ModelHandler`, for its key mapping; or
+        the result of a pipeline that was watched.
+      trace: the `mmlab.Trace` of a run: adds elements to the edges; loads, evictions and seconds
+        spent loading to the models.
+      depth: how many levels of composites of a pipeline are shown. 1 is what the author applied,
+        None is everything.
+      step: full label of one composite of a pipeline; only its inside is drawn.
+      direction: "LR" from left to right, "TB" from top to bottom.
+
+    Raises:
+      TypeError: `subject` is none of these.
+      ValueError: no such depth, step or direction, or too many steps for one picture.
+    """
+    if direction not in ("LR", "TB"):
+        raise ValueError(f'direction is "LR" or "TB", not {direction!r}')
+    if isinstance(subject, Pipeline):
+        return _pipeline_diagram(subject, trace, depth, step, direction)
+    if isinstance(subject, ModelHandler):
+        return _handler_diagram(subject, trace, direction)
+    pipeline = getattr(subject, "pipeline", None)
+    if isinstance(pipeline, Pipeline) and hasattr(subject, "trace"):
+        trace = subject.trace if trace is None else trace
+        return _pipeline_diagram(pipeline, trace, depth, step, direction)
+    raise TypeError(_expected(subject))
+
+
+def _pipeline_diagram(
+    pipeline: Pipeline, trace: Any, depth: int | None, step: str | None, direction: str
+) -> Diagram:
+    found = graph.pipeline_graph(pipeline, trace=trace, depth=depth, step=step)
+    colours = model_palette.colours(model.card.name for model in found.models)
+    source = dot.pipeline_dot(found, colours, direction)
+    return Diagram(source, text.outline(found), text.alt(found))
+
+
+def _handler_diagram(handler: ModelHandler, trace: Any, direction: str) -> Diagram:
+    found = graph.handler_inference(handler, trace=trace)
+    colours = model_palette.colours(model.card.name for model in found.models)
+    source = dot.mapping_dot(found, colours, direction)
+    return Diagram(source, text.mapping_outline(found), text.mapping_alt(found))
+
+
+def _expected(subject: Any) -> str:
+    message = "diagram() draws a beam.Pipeline, a ModelHandler or the result of a watched run"
+    if isinstance(subject, PipelineResult):
+        return f"{message}; this run was not watched: use diagram(pipeline, trace=...)"
+    if isinstance(subject, PCollection):
+        return f"{message}; this is a PCollection: use diagram(pcollection.pipeline)"
+    if isinstance(subject, RunInference):
+        return f"{message}; this is a RunInference: give the handler that it was made with"
+    if isinstance(subject, type) and issubclass(subject, (Pipeline, ModelHandler)):
+        return f"{message}; {subject.__name__} is the class, not an object of it"
+    return f"{message}, not {type(subject).__name__}"

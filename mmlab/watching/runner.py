@@ -200,6 +200,13 @@ class _Run:
         info = {"models": [card_info(card) for card in cards], "python": sys.version.split()[0]}
         recorder_for(self.log).emit("run", members(info=info))
 
+    def _element_counts(self, result: Any) -> dict[str, int]:
+        # Counts adorn the diagram: a runner that counts in another way must not fail the run.
+        try:
+            return beam_internals.element_counts(self.pipeline, result)
+        except Exception:
+            return {}
+
     def show(self, live: bool | str) -> None:
         """Show the run while it goes on, from now until it ends."""
         labels = (step.label for step in beam_internals.inference_steps(self.pipeline))
@@ -220,8 +227,8 @@ class _Run:
     def end(self, state: str, *, result: Any = None, error: BaseException | None = None) -> None:
         recorder = recorder_for(self.log)
         recorder.stop_sampling()
-        fields = members(info={"state": state}, error=describe(error) if error else None)
-        recorder.emit("end", fields)
+        info = {"state": state, "element_counts": self._element_counts(result)}
+        recorder.emit("end", members(info=info, error=describe(error) if error else None))
         close_recorder(self.log)
         self.reader = LogReader(self.log.folder)
         with suppress(OSError):  # whatever became of the log, the pipeline's own result stands

@@ -1,0 +1,530 @@
+"""A pipeline or a model handler becomes plain data: steps, edges, model cards. Nothing is drawn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from apache_beam import Pipeline, pvalue
+from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
+from apache_beam.pipeline import AppliedPTransform
+from apache_beam.transforms import window
+from apache_beam.transforms.core import Windowing
+from apache_beam.transforms.ptransform import label_from_callable
+
+from mmlab import beam_internals
+from mmlab.cards import ModelCard, model_cards
+
+MAX_STEPS = 1000
+"""More boxes than this are refused: nobody can read them, and Graphviz takes minutes."""
+
+
+@dataclass(frozen=True)
+class ModelStats:
+    """What a run did with one model: counts, and seconds spent loading it."""
+
+    loads: int
+    reloads: int
+    evictions: int
+    elements: int
+    load_seconds: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of a `RunInference`: what is known before the run, and `stats` after it."""
+
+    card: ModelCard
+    stats: ModelStats | None = None
+
+
+@dataclass(frozen=True)
+class Inference:
+    """One `RunInference` or one handler.
+
+    Attributes:
+      step: label of the `RunInference`.
+      models: in the order in which they were mapped.
+      keyed: "many" models chosen by key, "one" model that takes keyed examples, or "".
+      hint: `max_models_per_worker_hint` as it was given; None where there is none.
+      preprocess: names of the functions that run before the model, in order.
+      postprocess: the same, after the model.
+      exception_handling: whether what fails leaves through a dead-letter output.
+      updates: whether another model may arrive through a side input while the pipeline runs.
+    """
+
+    step: str
+    models: tuple[Model, ...]
+    keyed: str = ""
+    hint: Any = None
+    preprocess: tuple[str, ...] = ()
+    postprocess: tuple[str, ...] = ()
+    exception_handling: bool = False
+    updates: bool = False
+
+    @property
+    def key_count(self) -> int:
+        """Keys that the mapping names."""
+        return sum(len(model.card.keys) for model in self.models)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One box: a transform as the author wrote it, with everything inside it.
+
+    Attributes:
+      id: full label, unique in the pipeline.
+      label: the last part of the full label.
+      transform: what the transform is called when the label does not say it; else "".
+      composite: id of the opened composite around it, if any.
+      inferences: every `RunInference` inside it.
+      outside: not part of the composite that is drawn, only a neighbour of it.
+    """
+
+    id: str
+    label: str
+    transform: str = ""
+    composite: str | None = None
+    inferences: tuple[Inference, ...] = ()
+    outside: bool = False
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A composite transform that is drawn open, with its parts inside."""
+
+    id: str
+    label: str
+    parent: str | None = None
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A PCollection on its way from one step to another.
+
+    Attributes:
+      source: id of the step that makes it.
+      target: id of the step that takes it; None where nobody does.
+      collection: `beam_internals.collection_name` of the PCollection.
+      tag: name of the output it leaves through, "" for the only or main one.
+      input_tag: name of the input it enters through, "" where inputs have no names.
+      side: how the target reads it when it is a side input (`AsList`, …); else "".
+      dead_letter: whether it holds what failed.
+      elements: how many elements crossed it, where a trace says so.
+    """
+
+    source: str
+    target: str | None
+    collection: str
+    tag: str = ""
+    input_tag: str = ""
+    side: str = ""
+    dead_letter: bool = False
+    elements: int | None = None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a picture of a pipeline shows. `inside` is the composite it is limited to, if any."""
+
+    steps: tuple[Step, ...]
+    edges: tuple[Edge, ...]
+    composites: tuple[Composite, ...] = ()
+    inside: str | None = None
+
+    @property
+    def models(self) -> list[Model]:
+        """Every model of every `RunInference`, in the order of the steps."""
+        return [m for step in self.steps for i in step.inferences for m in i.models]
+
+
+def pipeline_graph(
+    pipeline: Pipeline, *, trace: Any = None, depth: int | None = 1, step: str | None = None
+) -> Graph:
+    """The steps of `pipeline` and the PCollections between them.
+
+    Args:
+      trace: a `mmlab.Trace` of a run of this pipeline, for counts.
+      depth: how many levels of composites are shown: 1 is what the author applied, each further
+        level opens every composite once more, None opens all of them.
+      step: full label of a composite; only its inside is shown, and what it is connected to.
+
+    Raises:
+      ValueError: no such step or depth, or more than `MAX_STEPS` steps.
+    """
+    _check_depth(depth)
+    view = _View(depth)
+    root = beam_internals.root_transform(pipeline)
+    if step is None:
+        view.open(root)
+    else:
+        view.open_only(root, _find(root, step))
+    inside = [shown for shown in view.shown if not shown.outside]
+    if len(inside) > MAX_STEPS:
+        raise ValueError(_too_many(len(inside), depth, step))
+
+    counts = dict(trace.element_counts) if trace is not None else {}
+    edges = _edges(view, counts)
+    touched = {edge.source for edge in edges} | {edge.target for edge in edges}
+    shown = [s for s in view.shown if not s.outside or s.id in touched]
+    stats = _stats_of(pipeline, trace)
+    return Graph(
+        steps=tuple(_step(s, stats) for s in shown),
+        edges=tuple(edges),
+        composites=tuple(view.composites),
+        inside=step,
+    )
+
+
+def handler_inference(handler: ModelHandler, *, trace: Any = None) -> Inference:
+    """The models of a handler that is not in a pipeline (yet).
+
+    Raises:
+      ValueError: `trace` has models of these names in more than one step.
+    """
+    found = _inference(handler, "RunInference")
+    names = {model.card.name for model in found.models}
+    rows = [row for row in trace.per_model() if row.model in names] if trace is not None else []
+    steps = sorted({row.step for row in rows})
+    if len(steps) > 1:
+        raise ValueError(
+            f"the trace has these models in {len(steps)} steps ({', '.join(steps)}): "
+            "use diagram(pipeline, trace=...)"
+        )
+    by_model = {row.model: _stats(row) for row in rows}
+    models = tuple(replace(m, stats=by_model.get(m.card.name)) for m in found.models)
+    return replace(found, models=models)
+
+
+# Which transforms are boxes
+
+
+@dataclass(frozen=True)
+class _Shown:
+    applied: AppliedPTransform
+    composite: str | None
+    outside: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.applied.full_label
+
+
+class _View:
+    """Walks the tree of transforms and decides which are boxes and which are opened."""
+
+    def __init__(self, depth: int | None):
+        self.depth = depth
+        self.shown: list[_Shown] = []
+        self.composites: list[Composite] = []
+
+    def open(self, applied: AppliedPTransform, around: str | None = None, level: int = 1) -> None:
+        for part in applied.parts:
+            if part.parts and (self.depth is None or level < self.depth):
+                self.composites.append(Composite(part.full_label, _last(part), around))
+                self.open(part, part.full_label, level + 1)
+            else:
+                self.shown.append(_Shown(part, around))
+
+    def open_only(self, applied: AppliedPTransform, focus: AppliedPTransform) -> None:
+        for part in applied.parts:
+            if part is focus:
+                self.composites.append(Composite(part.full_label, _last(part)))
+                self.open(part, part.full_label)
+            elif _is_around(part, focus):
+                self.open_only(part, focus)
+            else:
+                self.shown.append(_Shown(part, None, outside=True))
+
+
+def _find(root: AppliedPTransform, label: str) -> AppliedPTransform:
+    for applied in _with_parts(root):
+        names = (applied.full_label, beam_internals.author_label(applied.full_label))
+        if label in names and applied.parts:
+            return applied
+    composites = [beam_internals.author_label(part.full_label) for part in root.parts if part.parts]
+    raise ValueError(
+        f"no composite step is called {label!r}; "
+        f"at the top level there are {', '.join(map(repr, composites[:12])) or 'none'}"
+    )
+
+
+def _with_parts(applied: AppliedPTransform) -> Iterator[AppliedPTransform]:
+    yield applied
+    for part in applied.parts:
+        yield from _with_parts(part)
+
+
+def _is_around(composite: AppliedPTransform, applied: AppliedPTransform | None) -> bool:
+    """By identity: labels may hold slashes, so that `a/b` need not be inside `a`."""
+    while applied is not None and applied is not composite:
+        applied = applied.parent
+    return applied is composite
+
+
+def _check_depth(depth: Any) -> None:
+    if depth is None:
+        return
+    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+        raise ValueError(f"depth is a whole number from 1, or None for everything; got {depth!r}")
+
+
+def _too_many(count: int, depth: int | None, step: str | None) -> str:
+    ways = [] if depth == 1 else ["a smaller depth="]
+    ways.append(
+        "one composite of it with step='its full label'" if step is None else "another step="
+    )
+    return (
+        f"{count:,} steps are too many for one picture (at most {MAX_STEPS:,}): "
+        f"draw {' or '.join(ways)}"
+    )
+
+
+def _step(shown: _Shown, stats: dict[tuple[str, str], ModelStats]) -> Step:
+    applied = shown.applied
+    return Step(
+        id=shown.id,
+        label=_last(applied),
+        transform=_transform_name(applied),
+        composite=shown.composite,
+        inferences=() if shown.outside else tuple(_inferences(applied, stats)),
+        outside=shown.outside,
+    )
+
+
+def _last(applied: AppliedPTransform) -> str:
+    """The label of a step without those of the composites around it.
+
+    Labels may hold slashes themselves, so the enclosing label is what is cut off.
+    """
+    around = applied.parent.full_label if applied.parent is not None else ""
+    label = applied.full_label
+    if around and label.startswith(around + "/"):
+        return label[len(around) + 1 :]
+    return beam_internals.author_label(label)
+
+
+def _transform_name(applied: AppliedPTransform) -> str:
+    transform = applied.transform
+    windowing = getattr(transform, "windowing", None)
+    if isinstance(windowing, Windowing):
+        return _window_text(windowing.windowfn)
+    kind = getattr(transform, "label", None)
+    if not isinstance(kind, str) or kind.startswith("_") or kind in ("PTransform", _last(applied)):
+        return ""
+    # Count.Globally calls itself "Globally".
+    whole = type(transform).__qualname__
+    return whole if whole.endswith(f".{kind}") and "<locals>" not in whole else kind
+
+
+def _window_text(windowfn: Any) -> str:
+    """A window function with its sizes in seconds.
+
+    >>> _window_text(window.SlidingWindows(60, 10))
+    'SlidingWindows(60 s, every 10 s)'
+    """
+    name = type(windowfn).__name__
+    if isinstance(windowfn, window.FixedWindows):
+        return f"{name}({_seconds(windowfn.size)})"
+    if isinstance(windowfn, window.SlidingWindows):
+        return f"{name}({_seconds(windowfn.size)}, every {_seconds(windowfn.period)})"
+    if isinstance(windowfn, window.Sessions):
+        return f"{name}(gap {_seconds(windowfn.gap_size)})"
+    return name
+
+
+def _seconds(duration: Any) -> str:
+    return f"{duration.micros / 1e6:g} s"
+
+
+# Which PCollections connect them
+
+
+@dataclass(frozen=True)
+class _Use:
+    """How one shown step reads one PCollection."""
+
+    target: str
+    input_tag: str = ""
+    side: str = ""
+
+
+def _edges(view: _View, counts: dict[str, int]) -> list[Edge]:
+    owner = {id(a): s for s in view.shown for a in _with_parts(s.applied)}
+    order = {shown.id: place for place, shown in enumerate(view.shown)}
+    uses: dict[int, list[_Use]] = {}
+    collections: dict[int, pvalue.PCollection] = {}
+    for shown in view.shown:
+        for collection, use in _reads(shown):
+            if owner.get(id(collection.producer)) not in (None, shown):
+                collections[id(collection)] = collection
+                uses.setdefault(id(collection), []).append(use)
+        for collection in _loose_ends(shown, owner):
+            collections.setdefault(id(collection), collection)
+
+    edges = []
+    for key, collection in collections.items():
+        source = owner[id(collection.producer)]
+        tag, dead = _output_tag(source.applied, collection)
+        name = beam_internals.collection_name(collection)
+        end = Edge(source.id, None, name, tag, dead_letter=dead, elements=counts.get(name))
+        if key in uses:
+            edges += [
+                replace(end, target=u.target, input_tag=u.input_tag, side=u.side)
+                for u in uses[key]
+                if not (source.outside and view.shown[order[u.target]].outside)
+            ]
+        elif not source.outside and (tag or _is_inference(source.applied)):
+            edges.append(end)
+    return sorted(edges, key=lambda edge: _edge_order(edge, order))
+
+
+def _edge_order(edge: Edge, order: dict[str, int]) -> tuple:
+    last = len(order)
+    target = order.get(edge.target, last) if edge.target is not None else last
+    return (
+        order[edge.source],
+        *_natural(edge.tag),
+        edge.collection,
+        target,
+        *_natural(edge.input_tag),
+        edge.side,
+    )
+
+
+def _natural(tag: str) -> tuple[int, str]:
+    """Tags that are numbers in the order of numbers, before the others."""
+    return (int(tag) if tag.isdecimal() else 1 << 31 if tag else -1, tag)
+
+
+def _reads(shown: _Shown) -> Iterator[tuple[pvalue.PCollection, _Use]]:
+    """Every PCollection that a box reads, as main or as side input, each use once."""
+    main: dict[int, pvalue.PCollection] = {}
+    side: dict[tuple[int, str], pvalue.PCollection] = {}
+    for applied in _with_parts(shown.applied):
+        if not applied.parts:
+            main.update((id(v), v) for v in _main_inputs(applied))
+        for value in applied.side_inputs:
+            if isinstance(value, pvalue.AsSideInput):
+                side[id(value.pvalue), _view_name(value)] = value.pvalue
+    sides = {collection for collection, _ in side}
+    for collection in _main_inputs(shown.applied):
+        if id(collection) not in sides:
+            main.setdefault(id(collection), collection)
+
+    for collection in main.values():
+        for tag in _input_tags(shown.applied, collection):
+            yield collection, _Use(shown.id, input_tag=tag)
+    for (_, view), collection in side.items():
+        yield collection, _Use(shown.id, side=view)
+
+
+def _main_inputs(applied: AppliedPTransform) -> list[pvalue.PCollection]:
+    return [v for v in applied.main_inputs.values() if isinstance(v, pvalue.PCollection)]
+
+
+def _view_name(side: pvalue.AsSideInput) -> str:
+    name = type(side).__name__
+    return "side input" if name.startswith("_") else name
+
+
+def _input_tags(applied: AppliedPTransform, collection: pvalue.PCollection) -> list[str]:
+    """The names under which a transform takes a PCollection; [""] when inputs have no names."""
+    joins = [part for part in applied.parts if _last(part) == "CoGroupByKeyImpl"]
+    named = joins[0] if joins else applied
+    tags = {str(tag) for tag, value in named.main_inputs.items() if value is collection}
+    if not joins:
+        tags = {tag for tag in tags if tag != "None" and not tag.isdecimal()}
+    return sorted(tags, key=_natural) or [""]
+
+
+def _loose_ends(shown: _Shown, owner: dict[int, _Shown]) -> Iterator[pvalue.PCollection]:
+    for value in shown.applied.outputs.values():
+        if isinstance(value, pvalue.PCollection) and owner.get(id(value.producer)) is shown:
+            yield value
+
+
+_DEAD = re.compile(r"failed_(inferences|preprocessing|postprocessing)\b")
+
+
+def _output_tag(applied: AppliedPTransform, collection: pvalue.PCollection) -> tuple[str, bool]:
+    """The name of an output as its author sees it, and whether it is a dead-letter output."""
+    keys = [k for k, value in applied.outputs.items() if value is collection]
+    name = _tag_text(keys[0] if keys else collection.tag, collection, applied.outputs)
+    bad = {beam_internals.dead_letter_tag(part) for part in _with_parts(applied)} - {None}
+    return name, bool(_DEAD.match(name)) or name in bad
+
+
+def _tag_text(key: Any, collection: pvalue.PCollection, outputs: dict[Any, Any]) -> str:
+    if key is None or str(key) == "None" or len(outputs) == 1:
+        return ""
+    if str(key).isdecimal() and collection.tag != key:
+        numbered = [k for k in outputs if str(k).isdecimal()]
+        return f"[{key}]" if len(numbered) > 1 else ""
+    # RunInference returns (results, RunInferenceDLQ): Beam calls those "1.failed_preprocessing.0".
+    name = re.sub(r"^\d+\.", "", str(key))
+    stem, number = re.fullmatch(r"(.*?)(?:\.(\d+))?", name, re.DOTALL).groups()
+    alone = sum(f".{stem}." in f".{k}." for k in outputs) == 1
+    return stem if alone or number is None else f"{stem}[{number}]"
+
+
+# What is known of the models
+
+
+def _is_inference(applied: AppliedPTransform) -> bool:
+    return any(beam_internals.inferences_of(part) for part in _with_parts(applied))
+
+
+def _inferences(
+    applied: AppliedPTransform, stats: dict[tuple[str, str], ModelStats]
+) -> Iterator[Inference]:
+    for part in _with_parts(applied):
+        for found in beam_internals.inferences_of(part):
+            inference = _inference(found.handler, beam_internals.author_label(found.full_label))
+            models = tuple(
+                replace(m, stats=stats.get((found.full_label, m.card.name)))
+                for m in inference.models
+            )
+            if applied.full_label.startswith(found.full_label + "/"):
+                # The RunInference is drawn open: these functions are boxes of their own.
+                inference = replace(inference, preprocess=(), postprocess=())
+            yield replace(
+                inference,
+                models=models,
+                exception_handling=_handles_exceptions(part),
+                updates=any(isinstance(s, pvalue.AsSideInput) for s in part.side_inputs),
+            )
+
+
+def _handles_exceptions(applied: AppliedPTransform) -> bool:
+    return any(output.tag is not None for output in applied.outputs.values())
+
+
+def _inference(handler: ModelHandler, step: str) -> Inference:
+    keyed = beam_internals.keyed_handler(handler)
+    one = any(isinstance(h, KeyedModelHandler) for h in beam_internals.handler_chain(handler))
+    return Inference(
+        step=step,
+        models=tuple(Model(card) for card in model_cards(handler, step)),
+        keyed="many" if keyed else "one" if one else "",
+        hint=beam_internals.model_hint(keyed) if keyed else None,
+        preprocess=_names(handler.get_preprocess_fns()),
+        postprocess=_names(handler.get_postprocess_fns()),
+    )
+
+
+def _names(functions: Iterable[Callable]) -> tuple[str, ...]:
+    return tuple(str(label_from_callable(function)) for function in functions)
+
+
+def _stats_of(pipeline: Pipeline, trace: Any) -> dict[tuple[str, str], ModelStats]:
+    """What the trace has of each model, by the full label of its step."""
+    full = {step.label: step.full_label for step in beam_internals.inference_steps(pipeline)}
+    rows = trace.per_model() if trace is not None else []
+    return {(full.get(row.step, row.step), row.model): _stats(row) for row in rows}
+
+
+def _stats(row: Any) -> ModelStats:
+    return ModelStats(row.loads, row.reloads, row.evictions, row.elements, row.load_seconds)

@@ -1,0 +1,237 @@
+"""Words for a picture: short labels, a text outline for terminals and screen readers, alt text."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+from mmlab.diagrams.graph import Edge, Graph, Inference, Model, ModelStats, Step
+
+EMPTY = "This pipeline has no steps yet."
+_NO_TEXT = {"Cc", "Cs", "Cn"}
+_BIDI = set("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def clean(text: str) -> str:
+    r"""One line of printable text: characters that XML forbids or that reorder text are replaced.
+
+    >>> clean("a\nb\x00c\u202e")
+    'a b\ufffdc\ufffd'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    one_line = re.sub(r"\s+", " ", text)
+    return "".join(
+        "\ufffd" if unicodedata.category(c) in _NO_TEXT or c in _BIDI else c for c in one_line
+    )
+
+
+def columns(text: str) -> int:
+    """Width in terminal columns: Hangul and emoji take two."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def shorten(text: str, width: int) -> str:
+    """`text` in at most `width` columns; what is cut is cut from the middle.
+
+    >>> shorten("gs://bucket/models/classifier_v1.pt", 20)
+    'gs://buck…fier_v1.pt'
+    """
+    text = clean(text)
+    if columns(text) <= width:
+        return text
+    head = _head(text, (width - 1) // 2)
+    tail = _head(text[::-1], width - 1 - columns(head))[::-1]
+    return f"{head}…{tail}"
+
+
+def _head(text: str, width: int) -> str:
+    used = 0
+    for place, character in enumerate(text):
+        used += columns(character)
+        if used > width:
+            return text[:place]
+    return text
+
+
+def wrap(text: str, width: int, lines: int = 2) -> list[str]:
+    """`text` in at most `lines` lines of `width` columns, broken where words end if they do.
+
+    >>> wrap("read the handwritten digits", 16)
+    ['read the', 'handwri…n digits']
+    """
+    text = clean(text)
+    out: list[str] = []
+    while columns(text) > width and len(out) < lines - 1:
+        head = _head(text, width)
+        breaks = [m.end() for m in re.finditer(r"[\s/_.(,:-]+|(?<=[a-z])(?=[A-Z])", head)]
+        cut = max((b for b in breaks if width // 3 <= columns(head[:b])), default=len(head))
+        out.append(text[:cut].rstrip())
+        text = text[cut:].lstrip()
+    return [*out, shorten(text, width)]
+
+
+def plain_label(label: str) -> str:
+    """A label without what Beam adds when the author gave none.
+
+    >>> plain_label("Partition(CallableWrapperPartitionFn)"), plain_label("Map(<lambda at a.py:3>)")
+    ('Partition', 'Map(lambda)')
+    """
+    label = re.sub(r"\((CallableWrapper\w*|WindowIntoFn)\)", "", label)
+    return re.sub(r"<lambda at .*?:\d+>", "lambda", label)
+
+
+def stats_text(stats: ModelStats) -> str:
+    """`4 loads (3 again), 3 evictions, 0.52 s loading`."""
+    again = f" ({stats.reloads:,} again)" if stats.reloads else ""
+    return (
+        f"{count(stats.loads, 'load')}{again}, {count(stats.evictions, 'eviction')}, "
+        f"{stats.load_seconds:.2f} s loading"
+    )
+
+
+def count(number: int, noun: str) -> str:
+    """A number and its noun.
+
+    >>> count(1, "step"), count(1200, "step")
+    ('1 step', '1,200 steps')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def hint_text(inference: Inference) -> str:
+    """What the hint says, in its own words; "" for a step with one model."""
+    if inference.keyed != "many":
+        return ""
+    if inference.hint is None:
+        return "no max_models_per_worker_hint"
+    return f"max_models_per_worker_hint={inference.hint}"
+
+
+def edge_label(edge: Edge) -> str:
+    """Tag, name of the input and how a side input is read, as far as there are any."""
+    name = " → ".join(filter(None, (edge.tag, edge.input_tag)))
+    return " · ".join(filter(None, (name, f"side: {edge.side}" if edge.side else ""))).replace(
+        "side: side input", "side input"
+    )
+
+
+def outline(graph: Graph) -> str:
+    """The whole picture as text, one step per paragraph, nothing shortened."""
+    if not graph.steps:
+        return EMPTY
+    steps = [step for step in graph.steps if not step.outside]
+    head = count(len(steps), "step")
+    if graph.models:
+        head += f", {count(len(graph.models), 'model')}"
+    lines = [f"{'Inside ' + clean(graph.inside) if graph.inside else 'Pipeline'}: {head}"]
+    for step in graph.steps:
+        lines += [_step_line(step), *_step_details(step, graph)]
+    return "\n".join(lines)
+
+
+def step_outline(step: Step) -> str:
+    """One step in full: the text of a tooltip."""
+    return "\n".join([_step_line(step), *_inference_lines(step)])
+
+
+def model_outline(model: Model) -> str:
+    """One model in full: the text of a tooltip."""
+    return _model_line(model)
+
+
+def mapping_outline(inference: Inference) -> str:
+    """A handler as text."""
+    title = f"Model handler: {count(len(inference.models), 'model')}"
+    if inference.keyed == "many":
+        title += f", {count(inference.key_count, 'key')}, {hint_text(inference)}"
+    facts = (fact for fact in _facts(inference) if fact != hint_text(inference))
+    return "\n".join([title, *facts, *map(_model_line, inference.models)])
+
+
+def alt(graph: Graph) -> str:
+    """One or two sentences that say what the picture shows."""
+    if not graph.steps:
+        return EMPTY
+    steps = [step for step in graph.steps if not step.outside]
+    names = [m.card.name for m in graph.models]
+    text = f"Diagram of a pipeline with {count(len(steps), 'step')}"
+    if names:
+        text += f" and {count(len(names), 'model')}: {_some(names)}"
+    return text + "."
+
+
+def mapping_alt(inference: Inference) -> str:
+    """The same for a handler."""
+    if inference.keyed != "many":
+        return f"Diagram of a model handler with one model: {clean(inference.models[0].card.name)}."
+    parts = [f"{_some(m.card.keys)} use {clean(m.card.name)}" for m in inference.models[:6]]
+    more = f"; and {len(inference.models) - 6} more models" if len(inference.models) > 6 else ""
+    return f"Diagram of a key mapping: {'; '.join(parts)}{more}. {hint_text(inference)}."
+
+
+def _some(names: Iterable[str], most: int = 6) -> str:
+    names = [shorten(name, 60) for name in names]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _step_line(step: Step) -> str:
+    kind = f" [{clean(plain_label(step.transform))}]" if step.transform else ""
+    where = " (outside)" if step.outside else ""
+    return f"- {clean(step.id)}{kind}{where}"
+
+
+def _step_details(step: Step, graph: Graph) -> Iterator[str]:
+    yield from _inference_lines(step)
+    for edge in graph.edges:
+        if edge.source == step.id:
+            yield f"    -> {_target_text(edge)}"
+
+
+def _inference_lines(step: Step) -> Iterator[str]:
+    for inference in step.inferences:
+        if inference.step != step.id:
+            yield f"    RunInference {clean(inference.step)}"
+        for line in (*_facts(inference), *map(_model_line, inference.models)):
+            yield f"    {line}"
+
+
+def _facts(inference: Inference) -> Iterator[str]:
+    if inference.keyed == "many":
+        yield hint_text(inference)
+    if inference.keyed == "one":
+        yield "one model for every key"
+    if inference.preprocess:
+        yield f"preprocess: {clean(', '.join(inference.preprocess))}"
+    if inference.postprocess:
+        yield f"postprocess: {clean(', '.join(inference.postprocess))}"
+    if inference.exception_handling:
+        yield "exception handling: what fails goes to a dead-letter output"
+    if inference.updates:
+        yield "the model may be replaced while the pipeline runs"
+
+
+def _model_line(model: Model) -> str:
+    card = model.card
+    facts = [card.handler, card.weights, card.device]
+    keys = f"{', '.join(card.keys)} -> " if card.keys else ""
+    stats = f": {stats_text(model.stats)}" if model.stats else ""
+    return clean(f"{keys}model {card.name} ({', '.join(filter(None, facts))}){stats}")
+
+
+def _target_text(edge: Edge) -> str:
+    target = clean(edge.target) if edge.target is not None else "(not used)"
+    notes = [edge_label(edge)]
+    if edge.dead_letter:
+        notes.append("dead letters")
+    if edge.elements is not None:
+        notes.append(count(edge.elements, "element"))
+    text = ", ".join(clean(note) for note in notes if note)
+    return f"{target} ({text})" if text else target

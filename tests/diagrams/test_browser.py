@@ -1,0 +1,138 @@
+"""Saved notebooks in a real browser: hostile labels do nothing, and every picture is visible."""
+
+from __future__ import annotations
+
+import shutil
+
+import nbformat
+import pytest
+
+import mmlab
+
+from .pipelines import BUILDERS, HOSTILE_LABELS, keyed_handler, torch_handler
+
+nbconvert = pytest.importorskip("nbconvert", reason="nbconvert makes the page that is tested")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+
+_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+_DARK = "body { background: #111 !important; }"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = shutil.which("chromium")
+    with playwright.sync_playwright() as p:
+        try:
+            found = p.chromium.launch(executable_path=program, args=_ARGUMENTS)
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium (on Debian: apt-get install chromium): {error}")
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page(viewport={"width": 1000, "height": 900})
+    page.problems = []
+    page.on("dialog", lambda dialog: (page.problems.append(dialog.message), dialog.dismiss()))
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    yield page
+    page.close()
+
+
+def _open(page, tmp_path, *diagrams, show="image/svg+xml", **options):
+    """Save the pictures in a notebook, make a page of it, and open that."""
+    cells = []
+    for diagram in diagrams:
+        data, metadata = diagram._repr_mimebundle_(include=[show])
+        if show == "text/html":
+            data = {show: diagram.html}
+        output = nbformat.v4.new_output("display_data", data=data, metadata=metadata)
+        cells.append(nbformat.v4.new_code_cell("mmlab.diagram(pipeline)", outputs=[output]))
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    # Scripts of the page itself (MathJax, require.js) come from a network that is not there.
+    exporter = nbconvert.HTMLExporter(mathjax_url="", require_js_url="", **options)
+    file = tmp_path / "page.html"
+    file.write_text(exporter.from_notebook_node(notebook)[0], encoding="utf-8")
+    page.route("http*://**", lambda route: route.abort())
+    page.goto(file.as_uri())
+    page.add_style_tag(content=_DARK)
+    page.wait_for_load_state()
+    return page
+
+
+def _visible(page, selector: str) -> int:
+    boxes = [element.bounding_box() for element in page.query_selector_all(selector)]
+    return sum(1 for box in boxes if box and box["width"] > 50 and box["height"] > 20)
+
+
+_SVG = ".mmlab-diagram > svg"
+_IMG = ".jp-OutputArea img"
+
+
+def _hostile():
+    yield mmlab.diagram(BUILDERS["hostile_labels"]())
+    yield mmlab.diagram(BUILDERS["hostile_labels"](), step=HOSTILE_LABELS[2] + " model")
+    yield mmlab.diagram(torch_handler(HOSTILE_LABELS[3]))
+    yield mmlab.diagram(keyed_handler("<script>window.pwned=1</script>"))
+
+
+@pytest.mark.parametrize("show", ["text/html", "image/svg+xml", "image/png", "inline"])
+def test_hostile_labels_execute_nothing(page, tmp_path, show):
+    if show == "inline":  # as GitHub's and nbviewer's older nbconvert does
+        page.set_content("".join(f'<div class="jp-OutputArea">{d.svg}</div>' for d in _hostile()))
+    else:
+        _open(page, tmp_path, *_hostile(), show=show)
+    assert page.evaluate("window.pwned") is None
+    assert page.problems == []
+    inside = ".jp-OutputArea :is(script, foreignObject, iframe, a[href], [onerror], [onload])"
+    assert page.query_selector_all(inside) == []
+    assert _visible(page, f".jp-OutputArea svg, {_IMG}") == 4
+
+
+def test_html_has_tooltips_and_a_name(page, tmp_path):
+    picture = mmlab.diagram(BUILDERS["keyed"]())
+    _open(page, tmp_path, picture, show="text/html")
+    assert page.get_attribute(_SVG, "aria-label") == picture.alt
+    titles = [t.text_content() for t in page.query_selector_all(f"{_SVG} g > title")]
+    assert any("models/config_4.pt" in title for title in titles)
+
+
+@pytest.mark.parametrize("show", ["image/svg+xml", "image/png"])
+def test_a_cleaned_page_still_shows_the_picture(page, tmp_path, show):
+    _open(page, tmp_path, mmlab.diagram(BUILDERS["keyed"]()), show=show, sanitize_html=True)
+    assert _visible(page, f".jp-OutputArea svg, {_IMG}") == 1
+
+
+def test_the_smallest_print_is_readable_at_notebook_width(page, tmp_path):
+    _open(page, tmp_path, mmlab.diagram(BUILDERS["long_chain"]()), show="text/html")
+    assert page.viewport_size["width"] == 1000
+    sizes = page.evaluate(
+        f"""[...document.querySelectorAll("{_SVG} text")].map(t =>
+            parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a)"""
+    )
+    assert min(sizes) >= 8.99
+
+
+def test_no_text_leaves_its_box(page, tmp_path):
+    names = ("keyed", "dead_letters", "streaming_windows", "beam cookbook.mergecontacts")
+    _open(page, tmp_path, *(mmlab.diagram(BUILDERS[name]()) for name in names), show="text/html")
+    outside = page.evaluate(
+        f"""[...document.querySelectorAll("{_SVG} g.node")].flatMap(node => {{
+            const box = [...node.querySelectorAll("polygon, path, ellipse")]
+                .map(shape => shape.getBoundingClientRect());
+            const left = Math.min(...box.map(b => b.left));
+            const right = Math.max(...box.map(b => b.right));
+            return [...node.querySelectorAll("text")].filter(t => {{
+                const b = t.getBoundingClientRect();
+                return b.left < left - 1 || b.right > right + 1;
+            }}).map(t => t.textContent);
+        }})"""
+    )
+    assert outside == []
+
+
+def test_the_paper_is_light_on_a_dark_page(page, tmp_path):
+    _open(page, tmp_path, mmlab.diagram(BUILDERS["keyed"]()), show="text/html")
+    paper = page.query_selector(f"{_SVG} .graph polygon")
+    assert paper.get_attribute("fill") in ("#ffffff", "white")
