@@ -20,7 +20,7 @@ lab: $(READY)
 
 test: $(READY) lint
 	@$(BIN)/python -m mmlab.lessons
-	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval $(TEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-sanitize-with tests/nbval.cfg $(TEST_ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff check --quiet mmlab tests && $(BIN)/ruff format --quiet --check mmlab tests || \

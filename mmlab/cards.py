@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from apache_beam.ml.inference.base import ModelHandler
@@ -65,6 +65,17 @@ def model_cards(handler: ModelHandler, step: str = "RunInference") -> list[Model
         )
         for cohort, leaf in leaves.items()
     ]
+
+
+def weights_name(weights: str | None) -> str | None:
+    """Weights as pictures write them: a file of this machine without its folders.
+
+    >>> weights_name("/home/me/models/CONFIG_1.pt"), weights_name("gs://models/a.pt")
+    ('CONFIG_1.pt', 'gs://models/a.pt')
+    """
+    if weights is None or "://" in weights or not Path(weights).is_absolute():
+        return weights
+    return Path(weights).name
 
 
 def key_text(key: Any) -> str:

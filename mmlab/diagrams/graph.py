@@ -170,11 +170,42 @@ def pipeline_graph(
     touched = {edge.source for edge in edges} | {edge.target for edge in edges}
     shown = [s for s in view.shown if not s.outside or s.id in touched]
     stats = _stats_of(pipeline, trace)
-    return Graph(
-        steps=tuple(_step(s, stats) for s in shown),
-        edges=tuple(edges),
-        composites=tuple(view.composites),
-        inside=step,
+    return _in_the_authors_words(
+        Graph(
+            steps=tuple(_step(s, stats) for s in shown),
+            edges=tuple(edges),
+            composites=tuple(view.composites),
+            inside=step,
+        )
+    )
+
+
+def _in_the_authors_words(graph: Graph) -> Graph:
+    """The graph without the numbers of cells that Beam puts before labels in a notebook."""
+    labels = [part.id for part in (*graph.steps, *graph.composites)]
+    author_label = beam_internals.author_label
+    names = beam_internals.author_labels(labels)
+    names[None] = None
+
+    def step(step: Step) -> Step:
+        composite = names.get(step.composite, step.composite)
+        inferences = tuple(
+            replace(inference, step=names.get(inference.step) or author_label(inference.step))
+            for inference in step.inferences
+        )
+        return replace(step, id=names[step.id], composite=composite, inferences=inferences)
+
+    return replace(
+        graph,
+        steps=tuple(map(step, graph.steps)),
+        edges=tuple(
+            replace(edge, source=names[edge.source], target=names[edge.target])
+            for edge in graph.edges
+        ),
+        composites=tuple(
+            replace(c, id=names[c.id], parent=names.get(c.parent, c.parent))
+            for c in graph.composites
+        ),
     )
 
 
@@ -482,7 +513,7 @@ def _inferences(
 ) -> Iterator[Inference]:
     for part in _with_parts(applied):
         for found in beam_internals.inferences_of(part):
-            inference = _inference(found.handler, beam_internals.author_label(found.full_label))
+            inference = _inference(found.handler, found.full_label)
             models = tuple(
                 replace(m, stats=stats.get((found.full_label, m.card.name)))
                 for m in inference.models

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+from mmlab.cards import weights_name
 from mmlab.diagrams.graph import Edge, Graph, Inference, Model, ModelStats, Step
 
 EMPTY = "This pipeline has no steps yet."
@@ -220,7 +221,7 @@ def _facts(inference: Inference) -> Iterator[str]:
 
 def _model_line(model: Model) -> str:
     card = model.card
-    facts = [card.handler, card.weights, card.device]
+    facts = [card.handler, weights_name(card.weights), card.device]
     keys = f"{', '.join(card.keys)} -> " if card.keys else ""
     stats = f": {stats_text(model.stats)}" if model.stats else ""
     return clean(f"{keys}model {card.name} ({', '.join(filter(None, facts))}){stats}")

@@ -351,3 +351,17 @@ def test_a_trace_of_two_steps_is_ambiguous_for_a_handler():
     trace = SimpleNamespace(per_model=lambda: rows, element_counts={})
     with pytest.raises(ValueError, match="one, two"):
         handler_inference(torch_handler("m"), trace=trace)
+
+
+def test_the_numbers_of_cells_are_left_out():
+    pipeline = beam.Pipeline()
+    read = pipeline | "[3]: Read" >> beam.Create([1])
+    _ = read | "[4]: Again" >> beam.Map(str)
+    _ = read | "[5]: Again" >> beam.Map(str)
+    found = pipeline_graph(pipeline)
+    assert [(step.id, step.label) for step in found.steps] == [
+        ("Read", "Read"),
+        ("[4]: Again", "Again"),
+        ("[5]: Again", "Again"),
+    ]
+    assert {edge.source for edge in found.edges if edge.target} == {"Read"}
