@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import apache_beam as beam
 from apache_beam.ml.inference.base import (
     KeyedModelHandler,
@@ -59,3 +61,20 @@ def run_keyed(runner, handler, keys, label="Score"):
             | label >> RunInference(handler)
         )
     return pipeline
+
+
+class Slow(NamedModels):
+    """Takes a while for each batch, so that there is something to watch."""
+
+    def run_inference(self, batch, model, inference_args=None):
+        time.sleep(0.25)
+        return super().run_inference(batch, model, inference_args)
+
+
+class Failing(NamedModels):
+    """Fails at its third element."""
+
+    def run_inference(self, batch, model, inference_args=None):
+        if 2 in batch:
+            raise ValueError("2 is too many")
+        return super().run_inference(batch, model, inference_args)

@@ -1,0 +1,114 @@
+"""A run is shown while it goes on: a picture that stays in a notebook, a line in a terminal."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import threading
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from PIL import Image
+
+from mmlab import WatchRunner
+from mmlab.watching import live
+from tests.handlers import NamedModels, keyed, run_keyed
+
+CELL = """
+import mmlab
+from tests.handlers import Failing, Slow, keyed, run_keyed
+runner = mmlab.WatchRunner({options})
+pipeline = run_keyed(runner, keyed([["a"], ["b"]], 1, handler={handler}), ["a", "b"] * {times})
+"""
+
+
+def executed(**words):
+    words = {"options": "", "handler": "Slow", "times": 4, **words}
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL.format(**words))])
+    client = NotebookClient(notebook, timeout=120, kernel_name="python3")
+    frames = []
+
+    original = client.process_message
+
+    def process(message, cell, index):
+        data = message["content"].get("data", {})
+        if "display_data" in message["msg_type"] and "image/png" in data:
+            frames.append(data)
+        return original(message, cell, index)
+
+    client.process_message = process
+    with contextlib.suppress(CellExecutionError):
+        client.execute()
+    return notebook.cells[0].outputs, frames
+
+
+def pictures(outputs):
+    shown = [out for out in outputs if out.output_type == "display_data"]
+    return [out for out in shown if "image/png" in out.data]
+
+
+def width(output):
+    return Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).width
+
+
+def test_a_notebook_keeps_one_picture_the_last_in_full_quality():
+    outputs, frames = executed()
+    (picture,) = pictures(outputs)
+    assert width(picture) == 1900
+    assert picture.metadata["image/png"]["width"] == 950
+    assert picture.data["text/plain"] == "Timeline of Score, drawn while it ran"
+    assert len({frame["image/png"] for frame in frames}) >= 4
+    assert len({frame["text/plain"] for frame in frames}) == 1
+
+
+def test_a_run_that_fails_leaves_its_last_picture():
+    outputs, _ = executed(handler="Failing")
+    assert width(pictures(outputs)[0]) == 1900
+    assert [out.ename for out in outputs if out.output_type == "error"] == ["ValueError"]
+
+
+def test_live_false_shows_nothing():
+    outputs, _ = executed(options="live=False", times=1)
+    assert pictures(outputs) == []
+
+
+def test_nothing_is_shown_where_output_is_captured(capsys):
+    run_keyed(WatchRunner(), keyed([["a"]]), ["a"])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_live_true_says_one_line(capsys):
+    run_keyed(WatchRunner(live=True), keyed([["a"]]), ["a"])
+    assert capsys.readouterr().err.startswith("Trace(DONE: 1 loads, 0 evictions, 1 elements")
+
+
+def test_a_terminal_gets_one_line_that_is_written_over(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    run_keyed(WatchRunner(), keyed([["a"]]), ["a"])
+    lines = terminal.getvalue().split("\r\x1b[K")
+    assert lines[-1].startswith("Trace(DONE")
+    assert lines[-1].endswith("\n")
+    assert not any("\n" in line for line in lines[:-1])
+
+
+def test_a_view_that_breaks_does_not_touch_the_run(monkeypatch):
+    monkeypatch.setattr(live.LivePicture, "add", lambda self, events: 1 / 0)
+    monkeypatch.setattr(live, "FRAME_SECONDS", 0.01)
+    runner = WatchRunner(live=True)
+    run_keyed(runner, keyed([["a"], ["b"]], 1, handler=NamedModels), ["a", "b"] * 20)
+    assert runner.trace.state == "DONE"
+    assert not [t for t in threading.enumerate() if t.name == "mmlab-live"]
+
+
+@pytest.mark.parametrize("value", ["yes", None, 2])
+def test_live_takes_three_values(value):
+    with pytest.raises(ValueError, match='give True, False or "auto"'):
+        WatchRunner(live=value)
