@@ -1,0 +1,130 @@
+"""What the live picture costs: one frame, however much has happened, and a pipeline beside it.
+
+Prints medians and ratios. Run it with `make bench`.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import statistics
+import time
+from collections.abc import Iterator
+
+logging.disable(logging.WARNING)
+
+import apache_beam as beam  # noqa: E402
+from apache_beam.ml.inference.base import RunInference  # noqa: E402
+
+from mmlab import WatchRunner  # noqa: E402
+from mmlab.plots.live import LivePicture, png  # noqa: E402
+from mmlab.plots.timeline import draw_timeline  # noqa: E402
+from mmlab.trace import Trace  # noqa: E402
+from mmlab.trace.event import Event  # noqa: E402
+from mmlab.watching import runner  # noqa: E402
+from mmlab.watching.live import LiveView  # noqa: E402
+from tests.handlers import NamedModels, keyed  # noqa: E402
+
+MODELS = 8
+FRAMES = 15
+ROUNDS = 5
+BATCHES = 600
+
+
+def thrashing(intervals: int) -> Iterator[Event]:
+    """Loads, uses and evictions one after another: three intervals for each load."""
+    names = [{"step": "Classify", "model": f"CONFIG_{i + 1}", "hint": 1} for i in range(MODELS)]
+    yield Event("bench", 0, "host", 1, 1, "run", info={"models": names})
+    for i in range(max(intervals // 3, 1)):
+        at, model, generation = i * 10_000_000, f"CONFIG_{i % MODELS + 1}", i // MODELS + 1
+
+        def event(kind: str, ms: int, **fields: int) -> Event:
+            return Event(
+                "bench", at + ms * 1_000_000, "host", 1, 1, kind, "Classify", model, generation,  # noqa: B023
+                **fields,
+            )  # fmt: skip
+
+        yield event("load_begin", 0, rss=500_000_000 + i)
+        yield event("load_end", 3, bytes=64_000_000)
+        yield event("use_begin", 4, n=1)
+        yield event("use_end", 6)
+        yield event("evict", 8)
+        yield event("free", 9)
+
+
+def seconds(work) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def frames() -> None:
+    print(f"one frame, {MODELS} lanes, median of {FRAMES} (new figure: of 1 to 3)")
+    for intervals in (100, 10_000, 100_000, 1_000_000):
+        picture, events = LivePicture("Classify"), list(thrashing(intervals))
+        picture.add(events)
+        png(picture.image())
+        times = []
+        for i in range(FRAMES):
+            at = events[-1].t_ns + i * 10_000_000
+            picture.add([Event("bench", at, "host", 1, 1, "limit", "Classify", limit=1)])
+            times.append(seconds(lambda: png(picture.image())))  # noqa: B023
+        ours = statistics.median(times) * 1e3
+        line = f"  {intervals:>9,} intervals  {ours:6.1f} ms"
+        if intervals <= 100_000:
+            trace = Trace(events)
+            _ = trace.residences
+            draw = [
+                seconds(lambda: draw_timeline(trace).figure.savefig(io.BytesIO(), dpi=100))  # noqa: B023
+                for _ in range(1 if intervals > 10_000 else 3)
+            ]
+            figure = statistics.median(draw) * 1e3
+            line += f"   new figure {figure:8.1f} ms   × {figure / ours:.0f}"
+        print(line)
+
+
+class Busy(NamedModels):
+    """Keeps a core busy for some milliseconds a batch."""
+
+    def run_inference(self, batch, model, inference_args=None):
+        sum(range(150_000))
+        return super().run_inference(batch, model, inference_args)
+
+
+class Picture:
+    """What a notebook does with a frame, without a notebook."""
+
+    def show(self, picture: LivePicture) -> None:
+        png(picture.image())
+
+    def finish(self, picture: LivePicture, trace: Trace) -> None:
+        pass
+
+
+def run(watch: bool) -> None:
+    with beam.Pipeline(WatchRunner(live=watch)) as pipeline:
+        _ = (
+            pipeline
+            | beam.Create([(f"K{i % 4}", i) for i in range(BATCHES)], reshuffle=False)
+            | RunInference(keyed([["K0"], ["K1"], ["K2"], ["K3"]], handler=Busy))
+        )
+
+
+def slowdown() -> None:
+    runner.live_view = lambda shown, folder, title: (
+        LiveView(folder, title, Picture()) if shown else None
+    )
+    run(False)
+    ratios, still = [], []
+    for _ in range(ROUNDS):
+        still.append(seconds(lambda: run(False)))
+        ratios.append(seconds(lambda: run(True)) / still[-1])
+    print(
+        f"a pipeline that keeps a core busy for {statistics.median(still):.1f} s: "
+        f"× {statistics.median(ratios):.3f} with the picture drawn (median of {ROUNDS} rounds)"
+    )
+
+
+if __name__ == "__main__":
+    frames()
+    slowdown()
