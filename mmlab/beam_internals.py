@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.internal import pickler
 from apache_beam.metrics import monitoring_infos
 from apache_beam.ml.inference import base
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
@@ -135,13 +136,15 @@ def device_name(handler: ModelHandler) -> str | None:
 class InferenceStep:
     """One `RunInference` of a pipeline: its label, its handler, and the DoFn that holds it.
 
-    `label` is the author's, `full_label` is Beam's.
+    `label` is the author's, `full_label` is Beam's. `sealed_in` holds DoFns around it that have
+    pickled it already: exception handling in a subprocess does.
     """
 
     label: str
     full_label: str
     handler: ModelHandler
     dofn: beam.DoFn
+    sealed_in: tuple[beam.DoFn, ...] = ()
 
     @property
     def uses_model_manager(self) -> bool:
@@ -190,14 +193,17 @@ def author_labels(labels: Iterable[str]) -> dict[str, str]:
 def inferences_of(applied: AppliedPTransform) -> list[InferenceStep]:
     """The `RunInference` whose model is called by this very transform, not by a part of it."""
     dofn_type = _private(base, "_RunInferenceDoFn", "find the RunInference steps of a pipeline")
+    nested = list(_dofns(getattr(applied.transform, "fn", None)))
+    sealed_in = tuple(dofn for dofn in nested if "_serialized_fn" in vars(dofn))
     return [
         InferenceStep(
             _step_label(applied),
             _step_label(applied),
             _private(dofn, "_model_handler", "find the model handler of a step"),
             dofn,
+            sealed_in,
         )
-        for dofn in _dofns(getattr(applied.transform, "fn", None))
+        for dofn in nested
         if isinstance(dofn, dofn_type)
     ]
 
@@ -205,6 +211,8 @@ def inferences_of(applied: AppliedPTransform) -> list[InferenceStep]:
 def replace_handler(step: InferenceStep, handler: ModelHandler) -> None:
     """Make the DoFn of `step` use `handler`."""
     step.dofn._model_handler = handler
+    for wrapper in step.sealed_in:
+        wrapper._serialized_fn = pickler.dumps(wrapper._fn)
 
 
 def _dofns(dofn: Any, depth: int = 0) -> Iterator[beam.DoFn]:

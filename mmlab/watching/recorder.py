@@ -217,6 +217,8 @@ def close_recorder(log: Log) -> None:
 def _forget_locks_after_fork() -> None:
     global _recorders_lock
     _recorders_lock = threading.Lock()
+    for recorder in _recorders.values():
+        recorder._lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

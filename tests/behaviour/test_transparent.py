@@ -211,6 +211,17 @@ def test_dead_letters_are_the_same():
     assert [use.error for use in failed] == ["ValueError: 13 is refused"]
 
 
+@pytest.mark.parametrize("options", [{}, {"timeout": 60}, {"use_subprocess": True}])
+def test_every_kind_of_exception_handling_is_watched(options):
+    handler = keyed(COHORTS, 1, 4)
+    runner = WatchRunner()
+    with beam.Pipeline(runner) as pipeline:
+        elements = pipeline | beam.Create(PAIRS, reshuffle=False)
+        _ = elements | RunInference(handler).with_exception_handling(**options)
+    assert runner.trace.summary().elements == len(PAIRS)
+    assert runner.trace.summary().loads > 0
+
+
 def test_a_failing_load_is_in_the_trace():
     runner = WatchRunner()
     assert outcome(runner, cannot_load)[0] is OSError
