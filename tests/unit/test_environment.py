@@ -108,3 +108,19 @@ def test_the_pip_lines_install_into_a_fresh_environment(tmp_path):
     version, where = done.stdout.split()
     assert version.split("+")[0] == "2.13.0"
     assert Path(where).is_relative_to(copy)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"PYTHON": "no-such-python"}, "mmlab needs Python 3.10 to 3.13; no-such-python"),
+        ({"PYTHON": sys.executable, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/"}, "is the network"),
+    ],
+)
+def test_set_up_that_fails_says_what_to_do(tmp_path, settings, sentence):
+    words = [f"{name}={value}" for name, value in settings.items()]
+    command = ["make", "lab", f"VENV={tmp_path / 'venv'}", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert sentence in done.stdout
