@@ -3,7 +3,8 @@
 from mmlab._quiet import without_import_noise
 
 with without_import_noise():
+    from mmlab.prediction import predict
     from mmlab.trace import Trace
     from mmlab.watching import WatchRunner, WatchWarning, watch
 
-__all__ = ["Trace", "WatchRunner", "WatchWarning", "watch"]
+__all__ = ["Trace", "WatchRunner", "WatchWarning", "predict", "watch"]

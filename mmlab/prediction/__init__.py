@@ -1,0 +1,7 @@
+"""What would happen for every hint, without running anything."""
+
+from mmlab.prediction.advice import Advice, NoAdviceError
+from mmlab.prediction.predictor import predict
+from mmlab.prediction.result import Prediction
+
+__all__ = ["Advice", "NoAdviceError", "Prediction", "predict"]
