@@ -72,8 +72,8 @@ class BitDepths(Depths):
     Every visit takes the next slot of the line and sets its bit; the bit of the model's visit
     before is cleared. The depth is the number of bits from that slot on. Bits are counted by a
     popcount in their word of 64 slots and, above that, by a tree of fan-out 16 that knows for every
-    node how many bits its elder siblings hold: a visit changes 16 neighbours per level, which is one
-    or two vector instructions. When the line is full, the bits that are left move to its begin.
+    node how many bits its elder siblings hold: a visit changes 16 neighbours per level, which is
+    one or two vector instructions. When the line is full, the bits that are left move to its begin.
     """
 
     def grow(self, models: int) -> None:
@@ -93,6 +93,8 @@ class BitDepths(Depths):
         self._next = _lay_out(self._live, self._bits, self._elder)
 
     def feed(self, visits: np.ndarray) -> None:
+        if not len(visits):
+            return
         self._next, self._live, self.first = map(
             int,
             _feed(

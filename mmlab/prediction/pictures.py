@@ -84,11 +84,14 @@ def _draw_loads(axes: Axes, p: Prediction) -> None:
     if p.optimum is not None:
         style = {"color": theme.PALETTE[2], "linewidth": 1.5, "linestyle": "--", "marker": "D"}
         curves.append(("fewest possible", p.optimum, style))
-    style = {"color": theme.PALETTE[4], "linewidth": 1.5, "linestyle": ":", "marker": "s"}
-    curves.append(("after GroupByKey", p.grouped_by_key, style))
     per_model = np.full(len(p.models), p.grouped_by_model)
+    same = np.array_equal(per_model, p.grouped_by_key)
+    if not same:
+        style = {"color": theme.PALETTE[4], "linewidth": 1.5, "linestyle": ":", "marker": "s"}
+        curves.append(("after GroupByKey", p.grouped_by_key, style))
     style = {"color": theme.PALETTE[6], "linewidth": 1.2, "linestyle": "-.", "marker": "|"}
-    curves.append(("grouped per model", per_model, style))
+    name = "after GroupByKey,\nor per model" if same else "grouped per model"
+    curves.append((name, per_model, style))
     for name, values, look in curves:
         look = {**look, "markersize": 4.5, "markerfacecolor": theme.PAPER}
         if not few:
@@ -100,6 +103,8 @@ def _draw_loads(axes: Axes, p: Prediction) -> None:
         axes.set_ylim(lowest * 0.6, highest * 2)
     else:
         axes.set_ylim(0, highest * 1.2)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.minorticks_off()
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_ylabel("loads", color=theme.INK, fontsize=9.5)
     axes.legend(

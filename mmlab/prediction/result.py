@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -146,19 +146,7 @@ class Prediction:
 
     def table(self) -> pd.DataFrame:
         """One row per hint: the limit, loads, evictions, optimum, loads after grouping, bytes."""
-        columns: dict[str, Any] = {"hint": self.hints}
-        if self.copies > 1:
-            columns["limit"] = self.hints * self.copies
-        columns |= {"loads": self.loads, "evictions": self.evictions}
-        if self.optimum is not None:
-            columns["optimum"] = self.optimum
-        columns |= {
-            "after GroupByKey": self.grouped_by_key,
-            "grouped per model": self.grouped_by_model,
-        }
-        if self.model_bytes is not None:
-            columns["model bytes"] = self.model_bytes
-        return pd.DataFrame(columns).set_index("hint")
+        return pd.DataFrame({"hint": self.hints, **self._columns()}).set_index("hint")
 
     def at(self, hint: int | None) -> dict[str, int]:
         """The row of one hint; None is no hint at all.
@@ -166,8 +154,19 @@ class Prediction:
         Raises:
           ValueError: there is no such hint.
         """
-        row = self.table().iloc[self.index(hint)]
-        return {str(name): int(value) for name, value in row.items()}
+        i = self.index(hint)
+        return {name: int(values[i]) for name, values in self._columns().items()}
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        columns = {"limit": self.hints * self.copies} if self.copies > 1 else {}
+        columns |= {"loads": self.loads, "evictions": self.evictions}
+        if self.optimum is not None:
+            columns["optimum"] = self.optimum
+        columns["after GroupByKey"] = self.grouped_by_key
+        columns["grouped per model"] = np.full(len(self.models), self.grouped_by_model)
+        if self.model_bytes is not None:
+            columns["model bytes"] = self.model_bytes
+        return columns
 
     def per_worker(self, hint: int | None) -> pd.DataFrame:
         """Each process under one hint: elements, visits, models, loads, evictions, bytes.
