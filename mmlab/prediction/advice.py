@@ -208,6 +208,7 @@ def _why(p: Prediction, a: Advice, memory: float | None, seconds: float | None, 
     if a.hint is not None:
         yield f"It costs {cost(a.loads)}, {_fewest(p, a.hint)}"
     yield _grouping(p, a, cost)
+    yield from p.notes
 
 
 def _fewest(p: Prediction, hint: int) -> str:

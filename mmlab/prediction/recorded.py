@@ -27,6 +27,7 @@ class Measured:
         not given back. Peak RSS less most bytes of models. None where either is not known.
       hint: `max_models_per_worker_hint` of the run.
       limit: models that the manager really allowed.
+      limit_grew: whether a copy joined after models had been loaded: until then, less was allowed.
       whole: whether the run ended and no event is missing.
     """
 
@@ -35,6 +36,7 @@ class Measured:
     buffer_bytes: int | None
     hint: int | None
     limit: int | None
+    limit_grew: bool
     whole: bool
 
     @property
@@ -139,12 +141,15 @@ def _measured(trace: Trace, cards: list[TracedModel]) -> Measured:
     buffer = None
     if summary.peak_rss_bytes is not None and summary.model_bytes is not None:
         buffer = max(summary.peak_rss_bytes - summary.model_bytes, 0)
-    limits = [event.limit for event in trace.limits(cards[0].step) if event.limit is not None]
+    rises = [event for event in trace.limits(cards[0].step) if event.limit is not None]
+    limits, changes = [event.limit for event in rises], [event.t_ns for event in rises]
+    begins = [r.load_begin_ns for r in trace.residences if r.step == cards[0].step]
     return Measured(
         sizes=sizes,
         load_seconds=seconds,
         buffer_bytes=buffer,
         hint=cards[0].hint,
         limit=max(limits, default=None),
+        limit_grew=bool(begins and changes and changes[-1] > begins[0]),
         whole=trace.state == "DONE" and not trace.torn and not trace.dropped,
     )

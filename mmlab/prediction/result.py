@@ -246,6 +246,20 @@ class Prediction:
     def __repr__(self) -> str:
         return "\n".join(self._sentences())
 
+    @property
+    def notes(self) -> list[str]:
+        """What the numbers take for granted, in sentences; empty where nothing needs saying."""
+        notes = []
+        if self.measured is not None and self.measured.limit_grew:
+            notes.append(
+                f"Copies of the handler joined while models were in use, until the limit was "
+                f"{self.measured.limit}. The prediction allows hint × {self.copies} from the "
+                "start, so a run loads more often."
+            )
+        if self.measured is not None and not self.measured.whole:
+            notes.append("The trace is of a run that did not end, or lacks events.")
+        return notes
+
     def _sentences(self) -> list[str]:
         from mmlab.prediction.words import fleet_words, plural
 
@@ -261,4 +275,4 @@ class Prediction:
                 f"  hint {hint}: {plural(row['loads'], 'load')}, "
                 f"{plural(row['evictions'], 'eviction')}"
             )
-        return lines
+        return lines + [f"  {note}" for note in self.notes]

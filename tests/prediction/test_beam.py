@@ -101,8 +101,8 @@ def test_copies_are_fitted_from_a_run_of_two_workers(mode):
     assert prediction.copies == summary.limit // 2
     assert len(prediction.managers.loads) == 1
     assert prediction.visits == summary.uses
-    if summary.limit >= len(cohorts):
-        assert prediction.at(2)["loads"] == summary.loads == prediction.models_seen
+    loads = prediction.at(2)["loads"]
+    assert loads <= summary.loads if prediction.notes else loads == summary.loads
 
 
 WORKER = """
