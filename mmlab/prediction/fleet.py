@@ -48,7 +48,7 @@ class Fleet:
             if prediction.machine_bytes is not None:
                 at = prediction.machine_bytes[prediction.index(hint)]
                 rows[routing]["model bytes of the fullest machine"] = int(at)
-        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("routing")
+        return pd.DataFrame.from_dict(rows, orient="index", dtype=object).rename_axis("routing")
 
     def __repr__(self) -> str:
         p = next(iter(self.predictions.values()))
@@ -58,8 +58,8 @@ class Fleet:
         ]
         for routing, row in self.table().iterrows():
             lines.append(
-                f"  {routing}: {plural(row['loads'].astype(int), 'load')}, at most "
-                f"{plural(row['models per process'].astype(int), 'model')} per process, skew "
+                f"  {routing}: {plural(row['loads'], 'load')}, at most "
+                f"{plural(row['models per process'], 'model')} per process, skew "
                 f"{row['skew']}"
             )
         return "\n".join(lines)
