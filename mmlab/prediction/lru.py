@@ -135,7 +135,12 @@ def _feed(visits, here, live, first, slot, bits, elder, counts):
     levels = len(elder)
     end = len(bits) << 6
     one = np.uint64(1)
+    latest = -1
     for visited in visits:
+        if visited == latest:
+            counts[1] += 1
+            continue
+        latest = visited
         before = slot[visited]
         if before >= 0:
             word = before >> 6
