@@ -105,13 +105,21 @@ def _draw_loads(axes: Axes, p: Prediction) -> None:
         axes.set_ylim(0, highest * 1.2)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     axes.minorticks_off()
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(_short_count))
     axes.set_ylabel("loads", color=theme.INK, fontsize=9.5)
     axes.legend(
         loc="upper left", bbox_to_anchor=(1.005, 1.02), frameon=False, fontsize=9.5,
         handlelength=2.8, labelcolor=theme.INK,
     )  # fmt: skip
     _mark_cliff(axes, p, p.cliff())
+
+
+def _short_count(value: float, _: int | None = None) -> str:
+    """
+    >>> _short_count(40), _short_count(10_000), _short_count(2_500_000)
+    ('40', '10,000', '2.5 M')
+    """
+    return f"{value / 1e6:g} M" if value >= 1e6 else f"{value:,.0f}"
 
 
 def _mark_cliff(axes: Axes, p: Prediction, cliff: Cliff | None) -> None:

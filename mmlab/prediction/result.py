@@ -208,7 +208,8 @@ class Prediction:
         """The narrowest range of hints that holds half of the whole fall in loads.
 
         None where loads do not fall, or fall over more than a twentieth of all hints (and more than
-        one): a slope, and no cliff.
+        one): a slope, and no cliff. Nor is it a cliff when a curve that begins steep goes on to
+        fall by more than a tenth of the whole.
         """
         loads = self.loads
         fall = int(loads[0] - loads[-1])
@@ -219,6 +220,8 @@ class Prediction:
         begin = int(reachable[np.argmin((foot - np.arange(len(loads)))[reachable])])
         end = int(foot[begin])
         if end - begin > max(1, len(loads) // 20):
+            return None
+        if begin == 0 and loads[end] - loads[-1] > fall / 10:
             return None
         return Cliff(begin + 1, end + 1, int(loads[begin]), int(loads[end]))
 

@@ -28,6 +28,8 @@ def test_a_slope_is_no_cliff():
     keys = (100 * rng.random(20_000) ** 2).astype(int)
     assert mmlab.predict(keys).cliff() is None
     assert mmlab.predict(["a", "a"]).cliff() is None
+    popular = (1000 * rng.random(20_000) ** 9).astype(int)
+    assert mmlab.predict(popular).cliff() is None
 
 
 def test_advice_that_fits():
@@ -115,12 +117,18 @@ def test_the_picture_says_the_same_in_words():
 
 
 def test_text_stays_inside_the_picture():
-    for prediction in (turns(), mmlab.predict(np.arange(5000) % 900, sizes=10**9, workers=3)):
+    many = mmlab.predict(np.arange(2_000_000) % 900, sizes=10**9, workers=3, optimum=False)
+    for prediction in (turns(), many):
         figure = prediction.plot().figure
+        figure.canvas.draw()  # axes place their labels when they are drawn
         renderer = figure.canvas.get_renderer()
         frame = figure.bbox
         for ax in figure.axes:
-            for text in [*ax.texts, *(ax.get_legend().get_texts() if ax.get_legend() else [])]:
+            for text in [
+                ax.yaxis.label,
+                *ax.texts,
+                *(ax.get_legend().get_texts() if ax.get_legend() else []),
+            ]:
                 box = text.get_window_extent(renderer)
                 assert frame.x0 <= box.x0 and box.x1 <= frame.x1, text.get_text()
 
