@@ -10,7 +10,7 @@ TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/torch==\1/p' constraints.txt)
 help:
 	@echo "make lab    opens JupyterLab on the notebooks (makes $(VENV) on first use)"
 	@echo "make test   runs every test and every notebook"
-	@echo "make bench  measures what watching and drawing cost, beside peers"
+	@echo "make bench  measures what watching, drawing and predicting cost, beside peers"
 
 lab: $(READY)
 	@$(BIN)/python -m mmlab.lessons

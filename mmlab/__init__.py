@@ -4,7 +4,8 @@ from mmlab._quiet import without_import_noise
 
 with without_import_noise():
     from mmlab.diagrams import Diagram, diagram
+    from mmlab.prediction import predict
     from mmlab.trace import Trace
     from mmlab.watching import WatchRunner, WatchWarning, watch
 
-__all__ = ["Diagram", "Trace", "WatchRunner", "WatchWarning", "diagram", "watch"]
+__all__ = ["Diagram", "Trace", "WatchRunner", "WatchWarning", "diagram", "predict", "watch"]

@@ -1,0 +1,8 @@
+"""What would happen for every hint, without running anything."""
+
+from mmlab.prediction.advice import Advice, NoAdviceError
+from mmlab.prediction.fleet import Fleet, compare_routings
+from mmlab.prediction.predictor import predict
+from mmlab.prediction.result import Prediction
+
+__all__ = ["Advice", "Fleet", "NoAdviceError", "Prediction", "compare_routings", "predict"]

@@ -1,0 +1,102 @@
+"""The plan past one machine: sprayed elements against keyed routing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import pandas as pd
+
+from mmlab.prediction.predictor import predictions
+from mmlab.prediction.result import Prediction
+from mmlab.prediction.routing import ROUTINGS, Routing
+from mmlab.prediction.words import plural
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Fleet:
+    """The same elements under several ways of routing.
+
+    Attributes:
+      predictions: by routing.
+    """
+
+    predictions: dict[Routing, Prediction]
+
+    def table(self, hint: int | None = None) -> pd.DataFrame:
+        """One row per routing, under one hint; None is no hint at all.
+
+        Loads of all processes and of the busiest one; models that a process is asked for at most;
+        the share of all elements that the busiest process gets, times the number of processes (1 is
+        even); bytes of models on the fullest machine, where sizes are known.
+
+        Raises:
+          ValueError: there is no such hint.
+        """
+        rows = {}
+        for routing, prediction in self.predictions.items():
+            each = prediction.per_worker(hint)
+            rows[routing] = {
+                "loads": int(each["loads"].sum()),
+                "evictions": int(each["evictions"].sum()),
+                "loads of the busiest": int(each["loads"].max()),
+                "models per process": int(each["models"].max()),
+                "skew": round(float(each["elements"].max() / each["elements"].mean()), 2),
+            }
+            if prediction.machine_bytes is not None:
+                at = prediction.machine_bytes[prediction.index(hint)]
+                rows[routing]["model bytes of the fullest machine"] = int(at)
+        return pd.DataFrame.from_dict(rows, orient="index", dtype=object).rename_axis("routing")
+
+    def __repr__(self) -> str:
+        p = next(iter(self.predictions.values()))
+        lines = [
+            f"{plural(p.elements, 'element')} for {plural(len(p.models), 'model')} on "
+            f"{plural(p.workers, 'machine')} × {plural(p.processes, 'process')}, without a hint"
+        ]
+        for routing, row in self.table().iterrows():
+            lines.append(
+                f"  {routing}: {plural(row['loads'], 'load')}, at most "
+                f"{plural(row['models per process'], 'model')} per process, skew "
+                f"{row['skew']}"
+            )
+        return "\n".join(lines)
+
+
+def compare_routings(
+    keys: Any,
+    mapping_or_handler: Any = None,
+    *,
+    workers: int,
+    processes: int = 1,
+    batch_size: int | None = None,
+    copies: int | None = None,
+    sizes: Mapping[Any, Real] | Sequence[Real] | Real | None = None,
+    optimum: bool = False,
+    column: str | None = None,
+    step: str | None = None,
+    seed: int = 0,
+) -> Fleet:
+    """Predict `workers` machines × `processes` for every routing, reading the keys once.
+
+    Arguments and errors are those of `mmlab.predict`. The optimum is left out unless asked for, so
+    that, with models of one size, memory does not grow with the number of keys.
+    """
+    return Fleet(
+        predictions(
+            keys,
+            mapping_or_handler,
+            routings=ROUTINGS,
+            batch_size=batch_size,
+            workers=workers,
+            processes=processes,
+            copies=copies,
+            sizes=sizes,
+            optimum=optimum,
+            column=column,
+            step=step,
+            seed=seed,
+        )
+    )

@@ -1,0 +1,344 @@
+"""Keys of any kind become numbers, piece by piece, and models get numbers of their own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.dataset
+from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, ModelHandler
+
+from mmlab import beam_internals
+from mmlab.cards import key_text, model_cards
+from mmlab.prediction.sizes import listed
+
+PIECE = 1 << 20
+"""Keys that are looked at together: what bounds the memory of reading them."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a mapping says.
+
+    Attributes:
+      names: of the models, in the order of the mapping.
+      of_key: key to the number of its model.
+    """
+
+    names: tuple[str, ...]
+    of_key: dict[Any, int]
+
+
+def read_mapping(mapping: Any) -> Models:
+    """Models and their keys.
+
+    Args:
+      mapping: a `KeyedModelHandler` or a handler around one, a list of `KeyModelMapping`, or a
+        dict: model name to its keys, or key to model name.
+
+    Raises:
+      TypeError, ValueError: it is nothing of that kind, or a key stands in it twice.
+    """
+    if isinstance(mapping, ModelHandler):
+        return _of_handler(mapping)
+    if isinstance(mapping, Mapping):
+        return _of_dict(mapping)
+    if isinstance(mapping, Iterable) and not isinstance(mapping, str | bytes):
+        entries = list(mapping)
+        if entries and all(isinstance(entry, KeyModelMapping) for entry in entries):
+            return _of_handler(KeyedModelHandler(entries))
+    raise TypeError(
+        "predict takes a KeyedModelHandler, a list of KeyModelMapping, or a dict such as "
+        f"{{'CONFIG_1': ['KEY_1', 'KEY_2']}}, not {_short(mapping)}"
+    )
+
+
+def _of_handler(handler: ModelHandler) -> Models:
+    keyed = beam_internals.keyed_handler(handler)
+    if keyed is None:
+        raise TypeError(
+            f"{type(handler).__name__} has one model, which is loaded once: predict is for a "
+            "KeyedModelHandler with several"
+        )
+    cards = model_cards(handler)
+    number = {card.cohort: i for i, card in enumerate(cards)}
+    cohorts = beam_internals.cohort_of_key(keyed)
+    return Models(
+        tuple(card.name for card in cards), {key: number[cohorts[key]] for key in cohorts}
+    )
+
+
+def _of_dict(mapping: Mapping[Any, Any]) -> Models:
+    if not mapping:
+        raise ValueError("the mapping is empty: name at least one model and its keys")
+    if not all(_is_many(value) for value in mapping.values()):
+        for key, value in mapping.items():
+            if _is_many(value) or value is None:
+                raise TypeError(f"the mapping gives {key!r} as {value!r}: give a model's name")
+        by_model: dict[Any, list[Any]] = {}
+        for key, model in mapping.items():
+            by_model.setdefault(model, []).append(key)
+        mapping = by_model
+    of_key: dict[Any, int] = {}
+    for number, (model, keys) in enumerate(mapping.items()):
+        for key in keys:
+            if key in of_key:
+                raise ValueError(
+                    f"key {key!r} of model {model} stands in the mapping already: every key must "
+                    "map to exactly one model"
+                )
+            of_key[key] = number
+    return Models(tuple(key_text(model) for model in mapping), of_key)
+
+
+def _is_many(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes)
+
+
+class KeyNumbers:
+    """Numbers keys, and knows the model of each.
+
+    With a mapping, keys have the order of the mapping, and others are refused. Without, every key
+    is a model of its own, in the order in which they come.
+
+    Args:
+      models: what a mapping says, or None.
+      as_text: whether the keys that come are the text of those in the mapping, as in a CSV file.
+    """
+
+    def __init__(self, models: Models | None, as_text: bool = False):
+        self._mapped = models is not None
+        self._names: list[str] = list(models.names) if models else []
+        self._number: dict[Any, int] = {}
+        self._model: list[int] = []
+        for key, model in (models.of_key if models else {}).items():
+            self._number[key_text(key) if as_text else key] = len(self._number)
+            self._model.append(model)
+
+    def __len__(self) -> int:
+        return len(self._number)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the models."""
+        return tuple(self._names)
+
+    @property
+    def models(self) -> np.ndarray:
+        """Number of each key's model, int32, shape (keys,)."""
+        return np.array(self._model, np.int32)
+
+    @property
+    def texts(self) -> list[str]:
+        """The keys as text, by number."""
+        return [key_text(key) for key in self._number]
+
+    def of(self, key: Hashable) -> int:
+        """The number of `key`, or -1 for one that no mapping names."""
+        number = self._number.get(key, -1)
+        if number < 0 and not self._mapped:
+            number = len(self._number)
+            self._number[key] = number
+            self._model.append(number)
+            self._names.append(key_text(key))
+        return number
+
+
+@dataclass(frozen=True)
+class Source:
+    """Keys, in pieces.
+
+    Attributes:
+      pieces: Arrow or NumPy arrays or pandas objects, each of at most `PIECE` keys.
+      place: how a sentence names the key at a position, counted from 0.
+      as_text: whether all keys are text, whatever they were.
+    """
+
+    pieces: Iterator[Any]
+    place: Callable[[int], str]
+    as_text: bool = False
+
+
+def numbered(source: Source, numbers: KeyNumbers) -> Iterator[np.ndarray]:
+    """Numbers of the keys of `source`, one int32 array per piece.
+
+    Raises:
+      ValueError: a key is missing or no mapping names it, or there are none; with its position.
+      TypeError: a key cannot be looked up.
+    """
+    position = 0
+    for piece in source.pieces:
+        codes, keys = _factorized(piece, position, source.place)
+        missing = codes < 0
+        for i, key in enumerate(keys):
+            if key is None or key != key:
+                missing |= codes == i
+        if missing.any():
+            at = source.place(position + int(missing.argmax()))
+            raise ValueError(
+                f"{at} is missing (None or NaN): drop such elements, or give them a key, before "
+                "they reach RunInference"
+            )
+        table = np.array([numbers.of(key) for key in keys], np.int32)
+        found = table[codes]
+        if len(table) and table.min() < 0 and (found < 0).any():
+            i = int((found < 0).argmax())
+            raise ValueError(_unnamed(source.place(position + i), keys[codes[i]], numbers))
+        position += len(found)
+        yield found
+    if position == 0:
+        raise ValueError("there are no keys: predict needs at least one")
+
+
+def _unnamed(place: str, key: Any, numbers: KeyNumbers) -> str:
+    if isinstance(key, tuple) and len(key) == 2:
+        with suppress(TypeError):
+            if numbers.of(key[0]) >= 0:
+                return f"{place} is a pair that begins with {key[0]!r}: give the keys alone"
+    return (
+        f"{place} is {_short(key)}, which no mapping names: add it to a KeyModelMapping, or drop "
+        f"such elements. The mapping has {listed(numbers.texts)}"
+    )
+
+
+def _factorized(
+    piece: Any, position: int, place: Callable[[int], str]
+) -> tuple[np.ndarray, list[Any]]:
+    """For each key its place among the different ones, -1 for a missing one; and those."""
+    if isinstance(piece, pa.Array):
+        encoded = piece if pa.types.is_dictionary(piece.type) else piece.dictionary_encode()
+        codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+        return codes.astype(np.int64, copy=False), encoded.dictionary.to_pylist()
+    try:
+        codes, keys = pd.factorize(piece)
+    except TypeError:
+        for i, key in enumerate(piece):
+            if not isinstance(key, Hashable) or not _hashes(key):
+                raise TypeError(
+                    f"{place(position + i)} is {_short(key)}, which cannot be a key: Beam looks "
+                    "keys up in a dict, so they must be hashable, such as text, numbers or tuples"
+                ) from None
+        raise
+    return codes, keys.tolist()
+
+
+def _hashes(key: Any) -> bool:
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True
+
+
+def read_keys(keys: Any, column: str | None) -> Source:
+    """The keys of a list, an array, a column or a file.
+
+    Args:
+      keys: see `mmlab.predict`.
+      column: of a file or a table; None for `key`, or the only one.
+
+    Raises:
+      FileNotFoundError, ValueError, TypeError: it cannot be read; the sentence says why.
+    """
+    if isinstance(keys, str | os.PathLike):
+        return _file(Path(keys), column)
+    if isinstance(keys, pd.DataFrame | pa.Table | pa.RecordBatch):
+        names = list(keys.columns) if isinstance(keys, pd.DataFrame) else keys.schema.names
+        keys = keys[_column(column, [str(name) for name in names], "the table")]
+    elif column is not None:
+        raise ValueError(f"column is {column!r}, but these keys have no columns: leave it out")
+    return Source(_pieces(keys), lambda i: f"keys[{i}]")
+
+
+def _pieces(keys: Any) -> Iterator[Any]:
+    if isinstance(keys, np.ndarray | pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
+        if keys.ndim != 1:
+            raise ValueError(
+                f"the keys have shape {keys.shape}: give one dimension, such as keys[:, 0]"
+            )
+        rows = keys.iloc if isinstance(keys, pd.Series) else keys
+        return (rows[i : i + PIECE] for i in range(0, len(keys), PIECE))
+    if not isinstance(keys, pa.Array | pa.ChunkedArray) and hasattr(keys, "__arrow_c_stream__"):
+        keys = pa.chunked_array(keys)
+    if isinstance(keys, pa.Array | pa.ChunkedArray):
+        chunks = keys.chunks if isinstance(keys, pa.ChunkedArray) else [keys]
+        return (chunk[i : i + PIECE] for chunk in chunks for i in range(0, len(chunk), PIECE))
+    if isinstance(keys, set | frozenset | Mapping) or not isinstance(keys, Iterable):
+        raise TypeError(
+            f"the keys are {_short(keys)}: give them in the order in which the elements come, as a "
+            "list, an array, a column, a file, or a Trace"
+        )
+    return _lists(iter(keys))
+
+
+def _lists(keys: Iterator[Any]) -> Iterator[np.ndarray]:
+    while piece := list(itertools.islice(keys, PIECE)):
+        yield np.fromiter(piece, dtype=object, count=len(piece))
+
+
+def _file(path: Path, column: str | None) -> Source:
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}: give a Parquet or CSV file with keys")
+    kinds = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".gz": "csv"}
+    kind = "parquet" if path.is_dir() else kinds.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(
+            f"{path} ends in {path.suffix or 'nothing'}: give .parquet, .csv or .csv.gz"
+        )
+    try:
+        if kind == "csv":
+            with pyarrow.csv.open_csv(path) as reader:
+                column = _column(column, reader.schema.names, path)
+            pieces = _csv_pieces(path, column)
+        else:
+            dataset = pyarrow.dataset.dataset(path, format="parquet")
+            column = _column(column, dataset.schema.names, path)
+            pieces = _parquet_pieces(dataset, column)
+    except pa.ArrowInvalid as problem:
+        raise ValueError(f"{path} cannot be read as {kind}: {problem}") from None
+    return Source(pieces, lambda i: f"{path}, row {i} of column {column!r}", as_text=kind == "csv")
+
+
+def _column(column: str | None, names: list[str], where: Any) -> str:
+    if column is None:
+        column = "key" if "key" in names else names[0] if len(names) == 1 else None
+        if column is None:
+            raise ValueError(f"say which column of {where} has the keys: {listed(names)}")
+    if column not in names:
+        raise ValueError(f"{where} has no column {column!r}: it has {listed(names)}")
+    return column
+
+
+def _parquet_pieces(dataset: Any, column: str) -> Iterator[pa.Array]:
+    for batch in dataset.to_batches(columns=[column], batch_size=PIECE, batch_readahead=1):
+        if len(batch):
+            yield batch.column(0)
+
+
+def _csv_pieces(path: Path, column: str) -> Iterator[pa.Array]:
+    """As text: `007` stays `007`; an empty field is missing."""
+    options = pyarrow.csv.ConvertOptions(
+        include_columns=[column],
+        column_types={column: pa.string()},
+        strings_can_be_null=True,
+        null_values=[""],
+    )
+    with pyarrow.csv.open_csv(path, convert_options=options) as reader:
+        for batch in reader:
+            if len(batch):
+                yield batch.column(0)
+
+
+def _short(value: Any, most: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,0 +1,281 @@
+"""What a prediction says: tables, a picture, advice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from mmlab.prediction.recorded import Measured
+
+if TYPE_CHECKING:
+    from mmlab.plots.picture import Picture
+    from mmlab.prediction.advice import Advice
+
+
+@dataclass(frozen=True, eq=False)
+class PerManager:
+    """Each process that holds models of its own.
+
+    Attributes:
+      elements, visits, models_seen: int64, shape (processes,).
+      loads, evictions: int64, shape (processes, models); column n - 1 is room for n models.
+      bytes: most bytes of models held at once, same shape; None without sizes.
+    """
+
+    elements: np.ndarray
+    visits: np.ndarray
+    models_seen: np.ndarray
+    loads: np.ndarray
+    evictions: np.ndarray
+    bytes: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Cliff:
+    """Where loads fall steeply.
+
+    Attributes:
+      hint: the smaller of the two hints, at the top of the fall.
+      foot: the larger one, at its foot.
+      before, after: loads at the two.
+    """
+
+    hint: int
+    foot: int
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Prediction:
+    """Loads, evictions and bytes for every hint from 1 to the number of models.
+
+    Arrays have the shape (models,): entry h - 1 is hint h. A hint above the number of models, or
+    none, does the same as the last entry.
+
+    Attributes:
+      models: names; `models_seen` of them are asked for.
+      elements, keys, visits: elements, different keys, and batches in models.
+      batch_size: elements in a batch; None where batches are those of a trace.
+      workers, processes: machines, and processes on each that hold models of their own.
+      copies: copies of the handler that share a manager; the limit is hint × copies.
+      routing: "spray", "by_key", "by_model", or "recorded" for the visits of a trace.
+      managers: each process by itself.
+      optimum_by_room, grouped_by_room: `optimum` and `grouped_by_key`, by how many models fit.
+      measured: what a trace measured; None without one.
+    """
+
+    models: tuple[str, ...]
+    models_seen: int
+    elements: int
+    keys: int
+    visits: int
+    batch_size: int | None
+    workers: int
+    processes: int
+    copies: int
+    routing: str
+    managers: PerManager
+    optimum_by_room: np.ndarray | None
+    grouped_by_room: np.ndarray
+    measured: Measured | None
+
+    @property
+    def hints(self) -> np.ndarray:
+        """1 to the number of models, shape (models,)."""
+        return np.arange(1, len(self.models) + 1)
+
+    @property
+    def loads(self) -> np.ndarray:
+        """Loads of all processes together."""
+        return self._per_hint(self.managers.loads.sum(axis=0))
+
+    @property
+    def evictions(self) -> np.ndarray:
+        """Evictions of all processes together."""
+        return self._per_hint(self.managers.evictions.sum(axis=0))
+
+    @property
+    def optimum(self) -> np.ndarray | None:
+        """The fewest loads that are possible, whatever is evicted; None if not asked for."""
+        return None if self.optimum_by_room is None else self._per_hint(self.optimum_by_room)
+
+    @property
+    def grouped_by_key(self) -> np.ndarray:
+        """Loads after a GroupByKey.
+
+        All elements of a key follow one another in one process, keys in the order first seen. Local
+        runners do so; Beam does not promise the order of the keys.
+        """
+        return self._per_hint(self.grouped_by_room)
+
+    @property
+    def grouped_by_model(self) -> int:
+        """Loads when all elements of a model follow one another: each model once, at any hint."""
+        return self.models_seen
+
+    @property
+    def model_bytes(self) -> np.ndarray | None:
+        """Most bytes of models that the fullest process holds; None without sizes."""
+        held = self.managers.bytes
+        return None if held is None else self._per_hint(held.max(axis=0))
+
+    @property
+    def machine_bytes(self) -> np.ndarray | None:
+        """The same for the fullest machine: its processes may all be at their peak at once."""
+        held = self.managers.bytes
+        if held is None:
+            return None
+        machines = held.reshape(self.workers, self.processes, -1).sum(axis=1)
+        return self._per_hint(machines.max(axis=0))
+
+    @property
+    def reloads(self) -> np.ndarray:
+        """Loads of models that the process had loaded before."""
+        return self.loads - int(self.managers.models_seen.sum())
+
+    def _per_hint(self, by_room: np.ndarray) -> np.ndarray:
+        room = np.minimum(self.hints * self.copies, len(self.models))
+        return by_room[..., room - 1]
+
+    # Answers
+
+    def table(self) -> pd.DataFrame:
+        """One row per hint: the limit, loads, evictions, optimum, loads after grouping, bytes."""
+        return pd.DataFrame({"hint": self.hints, **self._columns()}).set_index("hint")
+
+    def at(self, hint: int | None) -> dict[str, int]:
+        """The row of one hint; None is no hint at all.
+
+        Raises:
+          ValueError: there is no such hint.
+        """
+        i = self.index(hint)
+        return {name: int(values[i]) for name, values in self._columns().items()}
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        columns = {"limit": self.hints * self.copies} if self.copies > 1 else {}
+        columns |= {"loads": self.loads, "evictions": self.evictions}
+        if self.optimum is not None:
+            columns["optimum"] = self.optimum
+        columns["after GroupByKey"] = self.grouped_by_key
+        columns["grouped per model"] = np.full(len(self.models), self.grouped_by_model)
+        if self.model_bytes is not None:
+            columns["model bytes"] = self.model_bytes
+        return columns
+
+    def per_worker(self, hint: int | None) -> pd.DataFrame:
+        """Each process under one hint: elements, visits, models, loads, evictions, bytes.
+
+        Raises:
+          ValueError: there is no such hint.
+        """
+        i = self.index(hint)
+        each = self.managers
+        machine, process = np.divmod(np.arange(len(each.elements)), self.processes)
+        columns = {
+            "machine": machine + 1,
+            "process": process + 1,
+            "elements": each.elements,
+            "visits": each.visits,
+            "models": each.models_seen,
+            "loads": self._per_hint(each.loads)[:, i],
+            "evictions": self._per_hint(each.evictions)[:, i],
+        }
+        if each.bytes is not None:
+            columns["model bytes"] = self._per_hint(each.bytes)[:, i]
+        return pd.DataFrame(columns).set_index(["machine", "process"])
+
+    def index(self, hint: int | None) -> int:
+        """Place of `hint` in the arrays."""
+        most = len(self.models)
+        if hint is None:
+            return most - 1
+        if isinstance(hint, bool) or not isinstance(hint, int | np.integer):
+            raise TypeError(f"the hint is {hint!r}: give a whole number from 1 to {most}, or None")
+        if not 1 <= hint <= most:
+            above = ", as every higher hint does the same as the highest" if hint > most else ""
+            raise ValueError(
+                f"the hint is {hint}, but there are {most} models: give 1 to {most}{above}"
+            )
+        return int(hint) - 1
+
+    def cliff(self) -> Cliff | None:
+        """The narrowest range of hints that holds half of the whole fall in loads.
+
+        None where loads do not fall, or fall over more than a twentieth of all hints (and more than
+        one): a slope, and no cliff. Nor is it a cliff when a curve that begins steep goes on to
+        fall by more than a tenth of the whole.
+        """
+        loads = self.loads
+        fall = int(loads[0] - loads[-1])
+        if fall == 0:
+            return None
+        foot = np.searchsorted(-loads, -(loads - (fall + 1) // 2))
+        reachable = np.flatnonzero(foot < len(loads))
+        begin = int(reachable[np.argmin((foot - np.arange(len(loads)))[reachable])])
+        end = int(foot[begin])
+        if end - begin > max(1, len(loads) // 20):
+            return None
+        if begin == 0 and loads[end] - loads[-1] > fall / 10:
+            return None
+        return Cliff(begin + 1, end + 1, int(loads[begin]), int(loads[end]))
+
+    def plot(self, *, title: str | None = None) -> Picture:
+        """The curve of loads with its cliff, the optimum, and memory: see `draw_prediction`."""
+        from mmlab.prediction.pictures import draw_prediction
+
+        return draw_prediction(self, title)
+
+    def advise(
+        self,
+        *,
+        memory: float | None = None,
+        buffer: float | None = None,
+        load_seconds: float | Mapping[str, float] | None = None,
+        most_reloads: float = 0.05,
+    ) -> Advice:
+        """The smallest hint that does not thrash and fits: see `mmlab.prediction.advice.advise`."""
+        from mmlab.prediction.advice import advise
+
+        return advise(
+            self, memory=memory, buffer=buffer, load_seconds=load_seconds, most_reloads=most_reloads
+        )
+
+    def __repr__(self) -> str:
+        return "\n".join(self._sentences())
+
+    @property
+    def notes(self) -> list[str]:
+        """What the numbers take for granted, in sentences; empty where nothing needs saying."""
+        notes = []
+        if self.measured is not None and self.measured.limit_grew:
+            notes.append(
+                f"Copies of the handler joined while models were in use, until the limit was "
+                f"{self.measured.limit}. The prediction allows hint × {self.copies} from the "
+                "start, so a run loads more often."
+            )
+        if self.measured is not None and not self.measured.whole:
+            notes.append("The trace is of a run that did not end, or lacks events.")
+        return notes
+
+    def _sentences(self) -> list[str]:
+        from mmlab.prediction.words import fleet_words, plural
+
+        lines = [
+            f"Prediction for {plural(self.elements, 'element')} of {plural(self.keys, 'key')}, "
+            f"{plural(len(self.models), 'model')}, {fleet_words(self)}"
+        ]
+        cliff = self.cliff()
+        hints = {1, len(self.models)} | ({cliff.hint, cliff.foot} if cliff else set())
+        for hint in sorted(hints):
+            row = self.at(hint)
+            lines.append(
+                f"  hint {hint}: {plural(row['loads'], 'load')}, "
+                f"{plural(row['evictions'], 'eviction')}"
+            )
+        return lines + [f"  {note}" for note in self.notes]
