@@ -22,7 +22,6 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 JOB, PAYLOAD, REPORT, OUTPUT, LOG, SCRATCH = (
     "job.json",

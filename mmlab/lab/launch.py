@@ -23,7 +23,9 @@ from mmlab.lab.child import OUTPUT
 VARIABLE = "MMLAB_START"
 """Set to `spawn`, it makes every run start from nothing, also where there is fork."""
 
-_RUN = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mmlab.lab import {0}; {0}.main()"
+_RUN = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mmlab.lab import {0}; {0}.main()"
+)
 
 
 class Started(Protocol):

@@ -33,7 +33,7 @@ from mmlab.lab.limits import check_limits_work_here, parse_bytes
 from mmlab.trace import Trace
 from mmlab.trace.event import Event
 from mmlab.trace.log import SUFFIX, LogReader
-from mmlab.trace.out_of_memory import OutOfMemory, is_out_of_memory, megabytes, out_of_memory
+from mmlab.trace.out_of_memory import OutOfMemory, megabytes, out_of_memory
 
 POLL_SECONDS = 0.05
 LEAST_LIMIT = 80_000_000
@@ -211,8 +211,8 @@ class FreshRun:
         if not callable(build):
             raise TypeError(f"build is {build!r}: give a function build(pipeline, …)")
         payload = _pickled(build, args, options)
-        path = [os.path.abspath(entry) for entry in sys.path]
-        job = Job(os.getcwd(), path, dict(os.environ), self._memory_limit, sample_seconds)
+        path = [str(Path(entry).absolute()) for entry in sys.path]
+        job = Job(str(Path.cwd()), path, dict(os.environ), self._memory_limit, sample_seconds)
         self._began_ns = time.time_ns()
         self._interrupted = False
         self._outcome: RunOutcome | None = None

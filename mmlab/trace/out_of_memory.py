@@ -81,7 +81,9 @@ class OutOfMemory:
         if self.held == 0:
             return "no other model was held" if self.loading else "no model was held yet"
         size = f" ({megabytes(self.held_bytes)})" if self.held_bytes else ""
-        return f"1 model{size} was held" if self.held == 1 else f"{self.held} models{size} were held"
+        return (
+            f"1 model{size} was held" if self.held == 1 else f"{self.held} models{size} were held"
+        )
 
     def __str__(self) -> str:
         return f"{self.what} {self.advice}"
