@@ -3,7 +3,15 @@
 from mmlab._quiet import without_import_noise
 
 with without_import_noise():
+    from mmlab.lab import GroupByModel, compare_hints
     from mmlab.trace import Trace
     from mmlab.watching import WatchRunner, WatchWarning, watch
 
-__all__ = ["Trace", "WatchRunner", "WatchWarning", "watch"]
+__all__ = [
+    "GroupByModel",
+    "Trace",
+    "WatchRunner",
+    "WatchWarning",
+    "compare_hints",
+    "watch",
+]

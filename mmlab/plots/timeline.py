@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -116,6 +117,12 @@ class Seconds:
         self.start_ns, self.end_ns = start_ns, end_ns
         self.end = (end_ns - start_ns) * NS
         self.pixel = self.end / (figure.get_size_inches()[0] * DPI * 0.8)
+
+    def until(self, end_ns: int) -> Seconds:
+        """The same axis for a run that ends earlier: what is still open ends there."""
+        shorter = copy.copy(self)
+        shorter.end_ns = end_ns
+        return shorter
 
     def __call__(self, t_ns: int) -> float:
         return (t_ns - self.start_ns) * NS
