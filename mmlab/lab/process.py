@@ -37,9 +37,10 @@ from mmlab.trace.out_of_memory import OutOfMemory, megabytes, out_of_memory
 
 POLL_SECONDS = 0.05
 LEAST_LIMIT = 80_000_000
-"""What Beam needs for a run before the first model. With less, gRPC's threads wait for ever."""
-STALLED_SECONDS = 20.0
-"""A limited run that has asked for no model and has used no processor for so long has stalled."""
+"""What Beam needs for a run before the first model."""
+STALLED_SECONDS = 30.0
+"""A limited run that only waits for so long, before its first model, will wait for ever: gRPC does,
+for threads that could not be started."""
 OUTPUT_BYTES = 200_000
 """Of what a run prints, the end that is kept."""
 
@@ -219,6 +220,7 @@ class FreshRun:
         self._reader: LogReader | None = None
         self._events: list[Event] = []
         self._last_events: list[Event] = []
+        self._stalled = False
         self._busy = (time.monotonic(), 0.0)
         self.folder = Path(tempfile.mkdtemp(prefix="mmlab-run-"))
         try:
@@ -266,7 +268,8 @@ class FreshRun:
                     events = self.poll()
                     if events and on_events is not None:
                         on_events(events)
-                    if self._has_stalled():
+                    if not self._stalled and self._has_stalled():
+                        self._stalled = True
                         self._process.kill()
             except KeyboardInterrupt:
                 self.stop()
@@ -279,7 +282,7 @@ class FreshRun:
     def _has_stalled(self) -> bool:
         if self._memory_limit is None or any(e.event == "load_begin" for e in self._events[:50]):
             return False
-        now, used = time.monotonic(), _processor_seconds(self.pid)
+        now, used = time.monotonic(), _waiting_after(self.pid)
         if used is None or used - self._busy[1] > 0.02 * (now - self._busy[0]):
             self._busy = (now, used or 0.0)
         return now - self._busy[0] > STALLED_SECONDS
@@ -302,6 +305,8 @@ class FreshRun:
         report = _read_report(self.folder)
         if self._interrupted and (report is None or report.phase != "done"):
             report = Report("run" if self._events else "build", "KeyboardInterrupt", "interrupted")
+        elif report is None and self._stalled:
+            report = Report("limit", "Stalled", "the run waited for memory that it may not have")
         elif report is None:
             report = _report_of_the_killed(code, bool(self._events))
         first = min((event.t_ns for event in self._events), default=None)
@@ -349,12 +354,14 @@ class FreshRun:
             self._finish()
 
 
-def _processor_seconds(pid: int) -> float | None:
+def _waiting_after(pid: int) -> float | None:
+    """Seconds of processor that a process has used so far, if it is waiting now, else None."""
     try:
-        times = psutil.Process(pid).cpu_times()
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        return times.user + times.system if process.status() == psutil.STATUS_SLEEPING else None
     except psutil.Error:
         return None
-    return times.user + times.system
 
 
 def _event(like: Event, t_ns: int, kind: str, **fields: Any) -> Event:
@@ -432,6 +439,7 @@ def _first_line(text: str | None) -> str:
 
 def _too_small(limit: int) -> str:
     return (
-        f"A memory limit of {megabytes(limit)} is too small even to start: Beam itself needs "
-        f"{megabytes(LEAST_LIMIT)} before the first model. Give a larger memory_limit."
+        f"A memory limit of {megabytes(limit)} is too small even to start: Beam itself needs about "
+        f"{megabytes(LEAST_LIMIT)}, and more with several workers, before the first model. Give a "
+        "larger memory_limit."
     )
