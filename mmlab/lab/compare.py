@@ -6,17 +6,18 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from mmlab.lab.process import FreshRunError, RunOutcome, run_fresh
-from mmlab.plots.comparison import Multiple, draw_comparison, words_of
-from mmlab.plots.picture import Picture
 from mmlab.trace import Summary, Trace
 from mmlab.trace.event import Event
 from mmlab.watching.checks import check_hint
+
+if TYPE_CHECKING:
+    from mmlab.plots.picture import Picture
 
 Hint = int | None
 
@@ -138,7 +139,14 @@ class Comparison:
 
     def plot(self, title: str | None = None) -> Picture:
         """Small multiples, one per hint, on the same seconds and the same scale of memory."""
-        runs = [Multiple(row.label, _words(row), row.problem, row.shown.trace) for row in self.rows]
+        # Workers import mmlab too, and need no matplotlib.
+        from mmlab.plots.comparison import Multiple, draw_comparison
+        from mmlab.plots.picture import Picture
+
+        runs = [
+            Multiple(row.label, _words(row), _short_problem(row), row.shown.trace)
+            for row in self.rows
+        ]
         steps = dict.fromkeys(model.step for run in runs for model in run.trace.models)
         title = title or f"{', '.join(steps)}: one pipeline under several hints"
         return Picture(draw_comparison(runs, title, self.verdict), repr(self))
@@ -277,6 +285,8 @@ def _short_problem(row: HintRuns) -> str | None:
 
 
 def _words(row: HintRuns) -> str:
+    from mmlab.plots.comparison import words_of
+
     seconds = sorted(s.wall_seconds for s in row.summaries)
     spread = None
     if len(seconds) > 1:

@@ -117,7 +117,8 @@ class RunOutcome:
         if self.memory_limit is not None and not self.ran and self.phase in ("limit", "run"):
             return _too_small(self.memory_limit)
         if self.out_of_memory is not None:
-            return str(self.out_of_memory)
+            how = f"{_sentence(self.error)} " if self.error_type == "Killed" else ""
+            return f"{how}{self.out_of_memory}"
         said = f"{self.error_type}: {_first_line(self.error)}"
         if self.phase == "build":
             return f"build failed in the fresh process with {said}"
@@ -435,6 +436,11 @@ def _tail_of(path: Path) -> str:
 
 def _first_line(text: str | None) -> str:
     return next(iter((text or "").strip().splitlines()), "")
+
+
+def _sentence(text: str | None) -> str:
+    line = _first_line(text)
+    return f"{line[:1].upper()}{line[1:]}."
 
 
 def _too_small(limit: int) -> str:

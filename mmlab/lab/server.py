@@ -12,6 +12,7 @@ up, kills the child with all its children.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import os
@@ -39,6 +40,9 @@ PRELOADED = (
     "mmlab.lab.limits",
 )
 
+SET_CHILD_SUBREAPER = 36
+"""Of Linux's `prctl`."""
+
 
 @dataclass
 class _Child:
@@ -58,6 +62,7 @@ class ForkServer:
             end.setblocking(False)
 
     def serve(self) -> None:
+        _adopt_orphans()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
@@ -153,8 +158,19 @@ def _code_if_ended(pid: int) -> int | None:
 
 
 def _wait(pid: int) -> int:
-    """Wait for a child; its exit code, or minus the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    """Wait for a child and its group; the child's exit code, or minus the signal that ended it."""
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with suppress(ChildProcessError):
+        while True:
+            os.waitpid(-pid, 0)
+    return code
+
+
+def _adopt_orphans() -> None:
+    """Make the children of dead children ours to wait for: not every container's init does it."""
+    if sys.platform.startswith("linux"):
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _kill(pid: int) -> None:

@@ -121,7 +121,7 @@ def _draw_run(
     draw_lanes(top, lanes, x.until(run.trace.end_ns), hidden)
     draw_memory_curves(bottom, run.trace, x, scale.unit)
     _draw_limit_text(bottom, run.trace, scale.unit)
-    bottom.set_ylim(0, scale.top / scale.unit * 1.3)
+    bottom.set_ylim(0, scale.top / scale.unit * 1.42)
     bottom.yaxis.set_major_locator(MaxNLocator(nbins=3))
     bottom.set_ylabel(f"memory\n{scale.name}")
     for axes in (top, bottom):

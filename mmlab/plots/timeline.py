@@ -39,7 +39,8 @@ def draw_timeline(trace: Trace, *, title: str | None = None) -> Picture:
     decision to evict (a triangle), and from there to the moment its memory was freed (a dotted
     outline that ends in a circle). In the middle, the number of models resident, against the hint
     and the limit that really ruled. Below, the resident set size and the models' own bytes. Seconds
-    count from the submission of the pipeline.
+    count from the submission of the pipeline. A run that was out of memory ends with a mark at the
+    model that did not fit, and says what was held and what to change.
 
     Args:
       trace: a run, finished or not.

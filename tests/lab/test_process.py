@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -92,7 +94,7 @@ def test_notes_come_back(nothing_left):
 def test_a_killed_process_leaves_its_trace(nothing_left):
     outcome = run_fresh(pipelines.killed, 1)
     assert (outcome.phase, outcome.error_type) == ("run", "Killed")
-    assert "SIGKILL" in outcome.problem or outcome.oom
+    assert outcome.problem.startswith("The process was ended by SIGKILL, most likely because")
     assert outcome.trace.state == "FAILED"
     assert outcome.trace.summary().uses == 4
     assert outcome.trace.residences[-1].uses[-1].end_ns is None
@@ -107,18 +109,18 @@ def test_an_interrupt_stops_the_process_and_keeps_what_was_seen(nothing_left):
     began = time.monotonic()
     outcome = run_fresh(pipelines.sleepy, 2, on_events=interrupt)
     assert time.monotonic() - began < 40
+    server = psutil.Process(launch._server()._process.pid)
+    sleepers = [process for process in server.children(recursive=True) if _is(process, "sleep")]
     assert outcome.interrupted
     assert outcome.problem == "The run was interrupted."
     assert outcome.trace.state == "CANCELLED"
     assert outcome.trace.summary().loads >= 2
-    assert not any("61" in p.cmdline() for p in psutil.process_iter() if _name(p) == "sleep")
+    assert not sleepers
 
 
-def _name(process):
-    try:
-        return process.name()
-    except psutil.Error:
-        return ""
+def _is(process, name):
+    with contextlib.suppress(psutil.Error):
+        return process.name() == name
 
 
 @posix
@@ -180,6 +182,28 @@ def test_a_fork_server_that_was_killed_is_replaced(tmp_path, monkeypatch):
     os.kill(launch._server()._process.pid, signal.SIGKILL)
     launch._server()._process.wait()
     assert run_fresh(pipelines.small_models, 1).succeeded
+
+
+PARENT = """
+from mmlab.lab import FreshRun
+from tests.lab import pipelines
+run = FreshRun(pipelines.sleepy, 2)
+run.wait(lambda events: print(run.pid, run.folder, flush=True))
+"""
+
+
+@posix
+def test_when_the_notebook_is_killed_its_runs_and_files_go_too(tmp_path):
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", PARENT]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ, cwd=root) as parent:
+        pid, folder = parent.stdout.readline().split()
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(int(pid)) or Path(os.fsdecode(folder)).exists():
+        assert time.monotonic() < deadline, "something was left running"
+        time.sleep(0.05)
 
 
 # Out of memory
