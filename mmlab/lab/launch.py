@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -54,7 +55,11 @@ def start_process(folder: Path) -> Started:
       OSError: no process can be started.
     """
     if hasattr(os, "fork") and os.environ.get(VARIABLE) != "spawn":
-        return _server().start(folder)
+        try:
+            return _server().start(folder)
+        except ConnectionError:  # it was killed since it was last asked: another one takes over
+            stop_server()
+            return _server().start(folder)
     return _Spawned(folder)
 
 
@@ -72,12 +77,13 @@ class _Server:
         self._ready = False
         self._owner = os.getpid()
         self._control, other = socket.socketpair()
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the server)
         with other:
             self._process = subprocess.Popen(
                 _command("server", str(other.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stderr=self._complaints,
                 pass_fds=[other.fileno()],
                 start_new_session=True,
             )
@@ -93,10 +99,19 @@ class _Server:
                 socket.send_fds(self._control, [os.fsencode(folder)], [other.fileno()])
                 # The next request may only be sent when this one has been read.
                 forked = _Forked(channel, other)
+        except ConnectionError as problem:
+            channel.close()
+            raise ConnectionError(f"{problem}: {self._last_words()}") from None
         except BaseException:
             channel.close()
             raise
         return forked
+
+    def _last_words(self) -> str:
+        size = self._complaints.seek(0, os.SEEK_END)
+        self._complaints.seek(max(size - 2000, 0))
+        said = self._complaints.read().decode(errors="replace").strip()
+        return f"it said {said!r}" if said else "it said nothing"
 
     def _wait_until_ready(self) -> None:
         if not self._ready:
@@ -107,6 +122,7 @@ class _Server:
     def stop(self) -> None:
         """Hang up: the server ends by itself, with all that it started."""
         self._control.close()
+        self._complaints.close()
         if os.getpid() == self._owner:
             self._process.wait()
 
@@ -121,13 +137,15 @@ class _Forked:
         other.close()
         while b"\n" not in self._heard and not self._ended:
             self._hear()
+        if self._heard.startswith(b"fail "):
+            raise OSError(f"no process could be started: {self._heard[5:].decode().strip()}")
         if not self._heard.startswith(b"pid "):
             raise ConnectionError("the fork server ended")
         self.pid = int(self._heard.split()[1])
 
     def _hear(self) -> None:
         try:
-            words = self._channel.recv(64)
+            words = self._channel.recv(1024)
         except ConnectionError:
             words = b""
         self._heard += words

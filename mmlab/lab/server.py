@@ -6,8 +6,8 @@ thread, so that forking is safe, and a session of its own, so that an interrupt 
 does not reach it. When its parent is gone it ends, with all that it started.
 
 A request is the folder of a job and one end of a socket, the run's *channel*. On it the server says
-`pid N` when the child is there and `exit N` when it has ended; any word to the server, or hanging
-up, kills the child with all its children.
+`pid N` when the child is there, or `fail` and why, and `exit N` when it has ended. Any word to the
+server, or hanging up, kills the child with all its children.
 """
 
 from __future__ import annotations
@@ -96,7 +96,12 @@ class ForkServer:
             return False
         folder = os.fsdecode(message)
         channel = socket.socket(fileno=descriptors[0])
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as problem:
+            _say(channel, f"fail {problem}")
+            channel.close()
+            return True
         if pid == 0:
             self._become_child(folder, channel)
         with suppress(OSError):
