@@ -248,7 +248,7 @@ def _table_row(row: HintRuns, times: bool) -> dict[str, Any]:
     ended = {True: "done", False: "failed"}[row.succeeded]
     if any(outcome.oom for outcome in row.outcomes):
         ended = "out of memory"
-    if any(outcome.interrupted for outcome in row.outcomes):
+    if any(outcome.interrupted and not outcome.succeeded for outcome in row.outcomes):
         ended = "interrupted"
     cells: dict[str, Any] = {"ended": ended}
     for name in COUNTS:

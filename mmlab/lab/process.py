@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -277,7 +277,10 @@ class FreshRun:
             finally:
                 self._finish()
             if on_events is not None and self._last_events:
-                on_events(self._last_events)
+                try:
+                    on_events(self._last_events)
+                except KeyboardInterrupt:  # the run is over, but its caller shall still know
+                    self._outcome = replace(self._outcome, interrupted=True)
         return self._outcome
 
     def _has_stalled(self) -> bool:
@@ -322,7 +325,7 @@ class FreshRun:
             output=_tail_of(self.folder / OUTPUT),
             seconds=(ended_ns - self._began_ns) / 1e9,
             first_event_seconds=None if first is None else (first - self._began_ns) / 1e9,
-            interrupted=report.error_type == "KeyboardInterrupt" and self._interrupted,
+            interrupted=self._interrupted,
             memory_limit=self._memory_limit,
         )
 

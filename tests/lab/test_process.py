@@ -123,6 +123,16 @@ def _is(process, name):
         return process.name() == name
 
 
+def test_an_interrupt_after_the_end_is_known_too(nothing_left):
+    def interrupt(events):
+        if any(event.event == "end" for event in events):
+            raise KeyboardInterrupt
+
+    outcome = run_fresh(pipelines.small_models, 2, on_events=interrupt)
+    assert outcome.interrupted
+    assert outcome.trace.summary().elements == 12
+
+
 @posix
 def test_it_can_be_stopped_from_another_thread(nothing_left):
     with FreshRun(pipelines.sleepy, 2) as run:
