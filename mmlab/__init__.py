@@ -4,8 +4,19 @@ from mmlab._quiet import without_import_noise
 
 with without_import_noise():
     from mmlab.diagrams import Diagram, diagram
+    from mmlab.lab import GroupByModel, compare_hints
     from mmlab.prediction import predict
     from mmlab.trace import Trace
     from mmlab.watching import WatchRunner, WatchWarning, watch
 
-__all__ = ["Diagram", "Trace", "WatchRunner", "WatchWarning", "diagram", "predict", "watch"]
+__all__ = [
+    "Diagram",
+    "GroupByModel",
+    "Trace",
+    "WatchRunner",
+    "WatchWarning",
+    "compare_hints",
+    "diagram",
+    "predict",
+    "watch",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from mmlab.plots import theme
 from mmlab.plots.picture import DPI, Picture
 from mmlab.trace.event import Process
+from mmlab.trace.out_of_memory import OutOfMemory, megabytes, out_of_memory
 from mmlab.trace.residency import Residence, steps_of_count
 from mmlab.trace.trace import NS, Summary, Trace
 
@@ -37,7 +39,8 @@ def draw_timeline(trace: Trace, *, title: str | None = None) -> Picture:
     decision to evict (a triangle), and from there to the moment its memory was freed (a dotted
     outline that ends in a circle). In the middle, the number of models resident, against the hint
     and the limit that really ruled. Below, the resident set size and the models' own bytes. Seconds
-    count from the submission of the pipeline.
+    count from the submission of the pipeline. A run that was out of memory ends with a mark at the
+    model that did not fit, and says what was held and what to change.
 
     Args:
       trace: a run, finished or not.
@@ -48,15 +51,20 @@ def draw_timeline(trace: Trace, *, title: str | None = None) -> Picture:
 
 
 def _drawn(trace: Trace, title: str | None) -> Figure:
-    lanes = _lanes(trace)
+    lanes = lanes_of(trace)
     shown = lanes[:MOST_LANES]
-    figure, (top, middle, bottom) = _figure([lane.label for lane in shown])
-    x = _Seconds(trace.start_ns, max(trace.end_ns, trace.start_ns + 1), figure)
-    _draw_lanes(top, shown, x, hidden=len(lanes) - len(shown))
+    unfit = out_of_memory(trace)
+    figure, (top, middle, bottom) = _figure([lane.label for lane in shown], head_lines=bool(unfit))
+    x = Seconds(trace.start_ns, max(trace.end_ns, trace.start_ns + 1), figure)
+    draw_lanes(top, shown, x, hidden=len(lanes) - len(shown))
     _draw_residency(middle, trace, x)
     _draw_memory(bottom, trace, x)
-    _draw_header(figure, trace, title)
-    _draw_legend(figure)
+    if unfit is not None:
+        draw_end(top, shown, unfit, x)
+        for axes in (top, middle, bottom):
+            axes.axvline(x(unfit.at_ns), color=theme.ALERT, linewidth=1.2, zorder=2)
+    _draw_header(figure, trace, title, unfit)
+    draw_legend(figure)
     return figure
 
 
@@ -64,13 +72,17 @@ def _drawn(trace: Trace, title: str | None) -> Figure:
 
 
 @dataclass(frozen=True)
-class _Lane:
+class Lane:
+    """The loads of one model in one process, and how they are drawn."""
+
+    step: str
+    model: str
     label: str
     colour: str
     residences: Sequence[Residence]
 
 
-def _lanes(trace: Trace) -> list[_Lane]:
+def lanes_of(trace: Trace) -> list[Lane]:
     """One lane per process and model, in the order of the mapping; idle models have one too."""
     groups: dict[tuple[Process | None, str, str], list[Residence]] = {}
     processes = list(dict.fromkeys(r.process for r in trace.residences)) or [None]
@@ -87,23 +99,31 @@ def _lanes(trace: Trace) -> list[_Lane]:
         if not residences and len(processes) > 1:
             continue
         parts = [name[process]] if len(processes) > 1 else []
-        parts += [_shortened(step)] if several_steps and step != model else []
-        lanes.append(_Lane(" · ".join([*parts, _shortened(model)]), colours[model], residences))
+        parts += [shortened(step)] if several_steps and step != model else []
+        label = " · ".join([*parts, shortened(model)])
+        lanes.append(Lane(step, model, label, colours[model], residences))
     return lanes
 
 
-def _shortened(name: str, most: int = 24) -> str:
+def shortened(name: str, most: int = 24) -> str:
+    """A name that fits: without signs that cannot be drawn, and without its middle."""
     name = "".join(c if c.isprintable() else "?" for c in name)
     return name if len(name) <= most else f"{name[: most - 9]}…{name[-8:]}"
 
 
-class _Seconds:
+class Seconds:
     """Turns nanoseconds into seconds of the picture, and knows how wide one of its pixels is."""
 
     def __init__(self, start_ns: int, end_ns: int, figure: Figure):
         self.start_ns, self.end_ns = start_ns, end_ns
         self.end = (end_ns - start_ns) * NS
         self.pixel = self.end / (figure.get_size_inches()[0] * DPI * 0.8)
+
+    def until(self, end_ns: int) -> Seconds:
+        """The same axis for a run that ends earlier: what is still open ends there."""
+        shorter = copy.copy(self)
+        shorter.end_ns = end_ns
+        return shorter
 
     def __call__(self, t_ns: int) -> float:
         return (t_ns - self.start_ns) * NS
@@ -139,7 +159,8 @@ def merge_close(intervals: np.ndarray, gap: float, least: float) -> np.ndarray:
 # Lanes
 
 
-def _draw_lanes(axes: Axes, lanes: Sequence[_Lane], x: _Seconds, hidden: int) -> None:
+def draw_lanes(axes: Axes, lanes: Sequence[Lane], x: Seconds, hidden: int) -> None:
+    """Draw one lane below the other; `hidden` more are only said."""
     for y, lane in enumerate(lanes):
         _draw_lane(axes, y, lane, x)
     axes.set_yticks(range(len(lanes)), [lane.label for lane in lanes])
@@ -155,7 +176,7 @@ def _draw_lanes(axes: Axes, lanes: Sequence[_Lane], x: _Seconds, hidden: int) ->
         axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", color=theme.MUTED)
 
 
-def _draw_lane(axes: Axes, y: int, lane: _Lane, x: _Seconds) -> None:
+def _draw_lane(axes: Axes, y: int, lane: Lane, x: Seconds) -> None:
     pale, full, deep = theme.tint(lane.colour, 0.3), lane.colour, theme.shade(lane.colour, 0.55)
     loading, resident, used, leaving, failed = [], [], [], [], []
     for r in lane.residences:
@@ -181,7 +202,7 @@ def _draw_lane(axes: Axes, y: int, lane: _Lane, x: _Seconds) -> None:
     axes.plot(failed, [y] * len(failed), "X", color=theme.INK, markersize=8, zorder=5)
 
 
-def _draw_marks(axes: Axes, y: int, residences: Sequence[Residence], x: _Seconds) -> None:
+def _draw_marks(axes: Axes, y: int, residences: Sequence[Residence], x: Seconds) -> None:
     evicted = [x(r.evict_ns) for r in residences if r.evict_ns is not None]
     freed = [x(r.free_ns) for r in residences if r.free_ns is not None and r.error is None]
     few = len(evicted) <= MOST_MARKS
@@ -203,10 +224,29 @@ def _draw_marks(axes: Axes, y: int, residences: Sequence[Residence], x: _Seconds
     )
 
 
+def draw_end(axes: Axes, lanes: Sequence[Lane], unfit: OutOfMemory, x: Seconds) -> None:
+    """Mark the moment at which memory ran out, and the model that did not fit."""
+    at = x(unfit.at_ns)
+    for y, lane in enumerate(lanes):
+        if (lane.step, lane.model) == (unfit.step, unfit.model):
+            axes.plot([at], [y], "X", color=theme.ALERT, markersize=10, zorder=6, clip_on=False)
+            axes.annotate(
+                "did not fit" if unfit.loading else "out of memory",
+                (at, y),
+                xytext=(9, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+                fontweight="bold",
+                color=theme.ALERT,
+                annotation_clip=False,
+            )
+
+
 # Models resident
 
 
-def _draw_residency(axes: Axes, trace: Trace, x: _Seconds) -> None:
+def _draw_residency(axes: Axes, trace: Trace, x: Seconds) -> None:
     groups: dict[Process, list[Residence]] = defaultdict(list)
     for residence in trace.residences:
         groups[residence.process].append(residence)
@@ -226,7 +266,7 @@ def _draw_residency(axes: Axes, trace: Trace, x: _Seconds) -> None:
     axes.set_ylabel("models\nresident")
 
 
-def _draw_limits(axes: Axes, trace: Trace, x: _Seconds) -> int:
+def _draw_limits(axes: Axes, trace: Trace, x: Seconds) -> int:
     """The hint as a dashed line and the limit that ruled as a full one. Returns the highest."""
     hints = {model.step: model.hint for model in trace.models if model.hint is not None}
     marks: dict[float, str] = {}
@@ -252,7 +292,7 @@ def _draw_limits(axes: Axes, trace: Trace, x: _Seconds) -> int:
     return max(marks, default=0)
 
 
-def _draw_limit_line(axes: Axes, limits: Sequence[Any], x: _Seconds) -> None:
+def _draw_limit_line(axes: Axes, limits: Sequence[Any], x: Seconds) -> None:
     if limits:
         seconds = [*(x(event.t_ns) for event in limits), x.end]
         values = [*(event.limit for event in limits), limits[-1].limit]
@@ -262,7 +302,31 @@ def _draw_limit_line(axes: Axes, limits: Sequence[Any], x: _Seconds) -> None:
 # Memory
 
 
-def _draw_memory(axes: Axes, trace: Trace, x: _Seconds) -> None:
+def _draw_memory(axes: Axes, trace: Trace, x: Seconds) -> None:
+    limit = memory_limit(trace)
+    highest = max(highest_rss(trace), limit[1] if limit else 0)
+    unit, name = (1e9, "GB") if highest >= 2e9 else (1e6, "MB")
+    wording = "{:,.2f} GB" if highest >= 2e9 else "{:,.0f} MB"
+    draw_memory_curves(axes, trace, x, unit)
+    _label_memory(axes, trace.summary(), lambda value: wording.format(value / unit))
+    axes.set_ylim(0, highest / unit * (1.36 if limit else 1.22) or 1)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    axes.set_ylabel(f"memory\n{name}")
+    axes.set_xlabel("seconds since the pipeline was submitted")
+    axes.set_xlim(0, x.end)
+    if limit is not None:
+        text = f"limit: {megabytes(limit[0])}\nfor the run"
+        axes.annotate(text, (1, limit[1] / unit), xycoords=("axes fraction", "data"),
+                      xytext=(5, 0), textcoords="offset points", va="center", fontsize=9,
+                      color=theme.ALERT)  # fmt: skip
+
+
+def draw_memory_curves(axes: Axes, trace: Trace, x: Seconds, unit: float) -> None:
+    """Draw resident set size (line), GPU memory (dashed), models' own bytes (area), and the limit.
+
+    Args:
+      unit: bytes per unit of the axis.
+    """
     samples: dict[Process, list[tuple[float, int]]] = defaultdict(list)
     devices: dict[Process, list[tuple[float, int]]] = defaultdict(list)
     for event in trace.events:
@@ -270,20 +334,32 @@ def _draw_memory(axes: Axes, trace: Trace, x: _Seconds) -> None:
             samples[event.process].append((x(event.t_ns), event.rss))
         if event.device_bytes is not None:
             devices[event.process].append((x(event.t_ns), event.device_bytes))
-    highest = max([rss for rows in samples.values() for _, rss in rows], default=0)
-    unit, name = (1e9, "GB") if highest >= 2e9 else (1e6, "MB")
-    wording = "{:,.2f} GB" if highest >= 2e9 else "{:,.0f} MB"
     for rows in samples.values():
         axes.plot(*_columns(rows, unit), color=theme.INK, linewidth=1.4)
     for rows in devices.values():
         axes.plot(*_columns(rows, unit), color=theme.INK, linewidth=1.4, linestyle="--")
     _draw_model_bytes(axes, trace, x, unit)
-    _label_memory(axes, trace.summary(), lambda value: wording.format(value / unit))
-    axes.set_ylim(0, highest / unit * 1.22 or 1)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    axes.set_ylabel(f"memory\n{name}")
-    axes.set_xlabel("seconds since the pipeline was submitted")
-    axes.set_xlim(0, x.end)
+    limit = memory_limit(trace)
+    if limit is not None:
+        axes.axhline(limit[1] / unit, color=theme.ALERT, linewidth=1.2, linestyle=(0, (4, 3)))
+
+
+def highest_rss(trace: Trace) -> int:
+    """The highest resident set size that was sampled during the run, in bytes."""
+    during = (e.rss for e in trace.events if e.rss is not None and e.t_ns <= trace.end_ns)
+    return max(during, default=0)
+
+
+def memory_limit(trace: Trace) -> tuple[int, int] | None:
+    """The limit of the run, and the resident set size that it allowed, in bytes.
+
+    The limit counts from what the process held when the run began, which is its first sample.
+    """
+    limits = trace.of_kind("memory_limit")
+    first = next((event.rss for event in trace.events if event.rss is not None), None)
+    if not limits or first is None:
+        return None
+    return limits[-1].bytes, first + limits[-1].bytes
 
 
 def _columns(rows: list[tuple[float, int]], unit: float) -> tuple[list[float], list[float]]:
@@ -291,7 +367,7 @@ def _columns(rows: list[tuple[float, int]], unit: float) -> tuple[list[float], l
     return [seconds for seconds, _ in rows], [value / unit for _, value in rows]
 
 
-def _draw_model_bytes(axes: Axes, trace: Trace, x: _Seconds, unit: float) -> None:
+def _draw_model_bytes(axes: Axes, trace: Trace, x: Seconds, unit: float) -> None:
     change: dict[int, int] = defaultdict(int)
     for r in trace.residences:
         if r.load_end_ns is not None and r.bytes is not None:
@@ -332,9 +408,9 @@ def _label_memory(axes: Axes, s: Summary, wording: Callable[[int], str]) -> None
 # Frame
 
 
-def _figure(labels: Sequence[str]) -> tuple[Figure, Any]:
+def _figure(labels: Sequence[str], *, head_lines: bool) -> tuple[Figure, Any]:
     top, middle, bottom = max(len(labels), 1) * LANE_INCHES + 0.25, 0.85, 1.25
-    head, gaps, foot = 0.78, 0.3, 0.85
+    head, gaps, foot = 0.98 if head_lines else 0.78, 0.3, 0.85
     height = head + top + middle + bottom + gaps + foot
     figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
     FigureCanvasAgg(figure)
@@ -346,18 +422,25 @@ def _figure(labels: Sequence[str]) -> tuple[Figure, Any]:
         left=left / WIDTH_INCHES, right=0.885, top=1 - head / height, bottom=foot / height
     )
     for ax in axes:
-        ax.tick_params(colors=theme.INK, labelsize=9.5, length=0)
-        ax.yaxis.label.set(fontsize=9.5, color=theme.INK)
-        ax.xaxis.label.set(fontsize=9.5, color=theme.INK)
-        ax.grid(axis="x", color=theme.GRID, linewidth=0.8)
-        ax.set_axisbelow(True)
-        for side in ("top", "right", "left"):
-            ax.spines[side].set_visible(False)
-        ax.spines["bottom"].set_color(theme.MUTED)
+        dress(ax)
     return figure, axes
 
 
-def _draw_header(figure: Figure, trace: Trace, title: str | None) -> None:
+def dress(ax: Axes) -> None:
+    """Axes in the style of the house."""
+    ax.tick_params(colors=theme.INK, labelsize=9.5, length=0)
+    ax.yaxis.label.set(fontsize=9.5, color=theme.INK)
+    ax.xaxis.label.set(fontsize=9.5, color=theme.INK)
+    ax.grid(axis="x", color=theme.GRID, linewidth=0.8)
+    ax.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+    ax.spines["bottom"].set_color(theme.MUTED)
+
+
+def _draw_header(
+    figure: Figure, trace: Trace, title: str | None, unfit: OutOfMemory | None
+) -> None:
     height = figure.get_size_inches()[1]
     left = 0.012
     figure.text(
@@ -365,41 +448,49 @@ def _draw_header(figure: Figure, trace: Trace, title: str | None) -> None:
         va="top", color=theme.INK,
     )  # fmt: skip
     figure.text(left, 1 - 0.42 / height, _headline(trace), fontsize=10.5, va="top", color=theme.INK)
-    if trace.error:
-        error = _shortened(trace.error.splitlines()[0], 110)
-        figure.text(left, 1 - 0.63 / height, error, fontsize=9.5, va="top", color=theme.ALERT)
+    lines = []
+    if unfit is not None:
+        lines = [unfit.what, unfit.advice]
+    elif trace.error:
+        lines = trace.error.splitlines()[:1]
+    for i, line in enumerate(lines):
+        figure.text(left, 1 - (0.63 + 0.19 * i) / height, shortened(line, 110), fontsize=9.5,
+                    va="top", color=theme.ALERT)  # fmt: skip
 
 
 def _title(trace: Trace, title: str | None) -> str:
     if title is not None:
-        return _shortened(title, 70)
+        return shortened(title, 70)
     steps = list(dict.fromkeys(model.step for model in trace.models))
-    return _shortened(", ".join(steps), 70) or "No RunInference step"
+    return shortened(", ".join(steps), 70) or "No RunInference step"
 
 
 def _headline(trace: Trace) -> str:
     s = trace.summary()
     parts = [
-        f"{_limits_text(s)}",
-        f"{_plural(s.loads, 'load')}" + (f" ({s.reloads} reloads)" if s.reloads else ""),
-        _plural(s.evictions, "eviction"),
-        f"{_plural(s.elements, 'element')} in {_plural(s.uses, 'batch', 'batches')}",
+        f"{limits_text(s)}",
+        f"{plural(s.loads, 'load')}" + (f" ({s.reloads} reloads)" if s.reloads else ""),
+        plural(s.evictions, "eviction"),
+        f"{plural(s.elements, 'element')} in {plural(s.uses, 'batch', 'batches')}",
         f"{s.wall_seconds:.1f} s, {s.loading_share:.0%} of it loading",
     ]
     return "   ·   ".join(parts)
 
 
-def _limits_text(s: Summary) -> str:
+def limits_text(s: Summary) -> str:
+    """The hint, and the limit where it is another."""
     if s.hint is None:
         return "no limit" if s.limit is None else f"limit {s.limit}"
     return f"hint {s.hint}" if s.limit in (None, s.hint) else f"hint {s.hint} → limit {s.limit}"
 
 
-def _plural(n: int, one: str, many: str | None = None) -> str:
+def plural(n: int, one: str, many: str | None = None) -> str:
+    """`n` things, in words."""
     return f"{n:,} {one}" if n == 1 else f"{n:,} {many or one + 's'}"
 
 
-def _draw_legend(figure: Figure) -> None:
+def draw_legend(figure: Figure) -> None:
+    """Say below the figure what bars and marks mean."""
     line = {"linestyle": "none", "color": theme.INK}
     handles = [
         Patch(facecolor=theme.PAPER, edgecolor=theme.INK, hatch="//////", label="loading"),
@@ -422,15 +513,17 @@ def _outline(trace: Trace, title: str | None) -> str:
     s = trace.summary()
     width = max((len(count.model) for count in trace.per_model()), default=0)
     lines = [
-        f"Timeline of {_title(trace, title)}: {_limits_text(s)}, {_plural(s.loads, 'load')}, "
-        f"{_plural(s.evictions, 'eviction')}, at most {s.most_resident} resident"
+        f"Timeline of {_title(trace, title)}: {limits_text(s)}, {plural(s.loads, 'load')}, "
+        f"{plural(s.evictions, 'eviction')}, at most {s.most_resident} resident"
     ]
     for count in trace.per_model():
         lines.append(
-            f"  {count.model:<{width}}  {_plural(count.loads, 'load')}, "
-            f"{_plural(count.evictions, 'eviction')}, "
-            f"{_plural(count.uses, 'batch', 'batches')}, {_plural(count.elements, 'element')}"
+            f"  {count.model:<{width}}  {plural(count.loads, 'load')}, "
+            f"{plural(count.evictions, 'eviction')}, "
+            f"{plural(count.uses, 'batch', 'batches')}, {plural(count.elements, 'element')}"
         )
     if trace.error:
         lines.append(f"  ended with {trace.error.split(':')[0]}")
+    if (unfit := out_of_memory(trace)) is not None:
+        lines += [f"  {unfit.what}", f"  {unfit.advice}"]
     return "\n".join(lines)

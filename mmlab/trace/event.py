@@ -23,6 +23,7 @@ KINDS = {
     "free": "nothing refers to a model any more: its memory is released",
     "limit": "the model manager changed how many models it will hold",
     "memory": "a sample of a process's memory",
+    "memory_limit": "the run may take no more memory than so many bytes",
     "unknown_key": "a batch holds a key that no mapping names",
     "unobserved": "something that cannot be seen here",
     "dropped": "events that could not be written",
@@ -65,7 +66,7 @@ class Event:
       n: elements in the batch, or events dropped.
       rss, peak_rss, device_bytes: bytes; resident set size now, its highest since the process
         began, memory allocated on GPUs.
-      bytes: bytes of a model's own tensors or arrays.
+      bytes: bytes of a model's own tensors or arrays, or that the run may take.
       limit: number of models that the manager will hold.
       error: type and text of the exception.
       what: what cannot be observed.

@@ -1,0 +1,454 @@
+"""A fresh process per run: with torch and Beam imported, a limit of memory, a scratch folder.
+
+Models are never freed when a run ends, each reload leaves threads and files behind, and a run that
+is out of memory must not take the notebook with it. So experiments run in processes of their own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cloudpickle
+import psutil
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
+
+from mmlab.lab.child import JOB, LOG, OUTPUT, PAYLOAD, REPORT, SCRATCH, Job, Report
+from mmlab.lab.launch import start_process
+from mmlab.lab.limits import check_limits_work_here, parse_bytes
+from mmlab.trace import Trace
+from mmlab.trace.event import Event
+from mmlab.trace.log import SUFFIX, LogReader
+from mmlab.trace.out_of_memory import OutOfMemory, megabytes, out_of_memory
+
+POLL_SECONDS = 0.05
+LEAST_LIMIT = 80_000_000
+"""What Beam needs for a run before the first model."""
+STALLED_SECONDS = 30.0
+"""A limited run that only waits for so long, before its first model, will wait for ever: gRPC does,
+for threads that could not be started."""
+OUTPUT_BYTES = 200_000
+"""Of what a run prints, the end that is kept."""
+
+OnEvents = Callable[[list[Event]], None]
+
+
+class FreshRunError(RuntimeError):
+    """A run in a fresh process failed; the message says why and what to change.
+
+    Attributes:
+      outcome: the `RunOutcome`.
+    """
+
+    def __init__(self, outcome: RunOutcome):
+        super().__init__(outcome.problem)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What became of a run in a fresh process.
+
+    Attributes:
+      trace: what happened to the models, up to the last moment, also of a killed process.
+      phase: how far it came: "unpickle", "limit", "build", "run" or "done".
+      error_type, error: of the exception that ended it; None when it succeeded.
+      notes: what mmlab added to the exception.
+      traceback: its last lines.
+      output: the end of what the run printed and logged.
+      seconds: from the request to the end of the process.
+      first_event_seconds: from the request to the first event of the run; None when it had none.
+      interrupted: whether it was stopped from outside.
+      memory_limit: bytes that it was allowed to take, or None.
+    """
+
+    trace: Trace
+    phase: str
+    error_type: str | None = None
+    error: str | None = None
+    notes: tuple[str, ...] = ()
+    traceback: str = ""
+    output: str = ""
+    seconds: float = 0.0
+    first_event_seconds: float | None = None
+    interrupted: bool = False
+    memory_limit: int | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.phase == "done"
+
+    @property
+    def ran(self) -> bool:
+        """Whether the pipeline came so far that it asked for a model."""
+        return self.succeeded or bool(self.trace.of_kind("load_begin"))
+
+    @cached_property
+    def out_of_memory(self) -> OutOfMemory | None:
+        """Which model did not fit, what was held, what to change; None when memory was no issue."""
+        return None if self.interrupted else out_of_memory(self.trace)
+
+    @property
+    def oom(self) -> bool:
+        """Whether it ran out of memory."""
+        return self.out_of_memory is not None
+
+    @property
+    def problem(self) -> str | None:
+        """Why it failed and what to change, in sentences; None when it succeeded."""
+        if self.succeeded:
+            return None
+        if self.interrupted:
+            return "The run was interrupted."
+        if self.memory_limit is not None and not self.ran and self.phase in ("limit", "run"):
+            return _too_small(self.memory_limit)
+        if self.out_of_memory is not None:
+            how = f"{_sentence(self.error)} " if self.error_type == "Killed" else ""
+            return f"{how}{self.out_of_memory}"
+        said = f"{self.error_type}: {_first_line(self.error)}"
+        if self.phase == "build":
+            return f"build failed in the fresh process with {said}"
+        if self.phase == "unpickle":
+            return (
+                f"The fresh process could not read build ({said}). What it uses must be importable "
+                "there, or be defined in the notebook itself."
+            )
+        return " ".join([said, *self.notes])
+
+    def raise_if_failed(self) -> RunOutcome:
+        """The outcome itself, when the run succeeded.
+
+        Raises:
+          FreshRunError: it did not.
+        """
+        if not self.succeeded:
+            raise FreshRunError(self)
+        return self
+
+    def __repr__(self) -> str:
+        s = self.trace.summary()
+        counts = f"{s.loads} loads, {s.evictions} evictions, {s.elements} elements"
+        return f"RunOutcome({'DONE' if self.succeeded else self.problem} [{counts}])"
+
+
+def run_fresh(
+    build: Callable[..., Any],
+    *args: Any,
+    memory_limit: int | str | None = None,
+    options: PipelineOptions | Sequence[str] | None = None,
+    on_events: OnEvents | None = None,
+    sample_seconds: float = 0.05,
+) -> RunOutcome:
+    """Run the pipeline that `build(pipeline, *args)` makes, watched, in a fresh process.
+
+    The process has torch, Beam and mmlab imported already, the working directory, the environment
+    variables and the import path of this one, and a folder of its own for temporary files. When it
+    ends, however it ends, the folder and all that it started are gone.
+
+    An interrupt (the notebook's stop button, Ctrl-C) stops the process and returns what was seen
+    until then, with `interrupted` set; it is not raised.
+
+    Args:
+      build: adds steps, at least one `RunInference`, to the pipeline that it is given; its result
+        is ignored. It may be defined in a notebook.
+      args: further arguments for `build`; they travel as pickles.
+      memory_limit: what the models and the run may take, in bytes or as text ("600MB"), on top of
+        what torch and Beam hold from the start. Beam's own share of a run is 60 to 80 MB, and a
+        model takes twice its size while it is loaded. Each worker process has it for itself.
+        Linux only.
+      options: pipeline options, or flags such as `["--direct_num_workers=2"]`.
+      on_events: called with the events that are new, every 0.05 s in which there are any, in the
+        calling thread; for a live view.
+      sample_seconds: time between samples of memory.
+
+    Raises:
+      TypeError: `build` is not callable or cannot be sent to another process.
+      ValueError: `memory_limit` cannot be read, or is too small even to start.
+      NotImplementedError: this system enforces no memory limit.
+    """
+    with FreshRun(
+        build, *args, memory_limit=memory_limit, options=options, sample_seconds=sample_seconds
+    ) as run:
+        return run.wait(on_events)
+
+
+class FreshRun:
+    """A run in a fresh process that goes on while the caller does other things.
+
+    The arguments are those of `run_fresh`. Use it in a `with` statement, which stops and cleans up
+    what still runs at its end. `stop` may be called from any thread, such as that of a button.
+
+    Attributes:
+      pid: process id of the child.
+      folder: holds the run's log and output, until the run is over.
+    """
+
+    def __init__(
+        self,
+        build: Callable[..., Any],
+        *args: Any,
+        memory_limit: int | str | None = None,
+        options: PipelineOptions | Sequence[str] | None = None,
+        sample_seconds: float = 0.05,
+    ):
+        self._memory_limit = parse_bytes(memory_limit)
+        if self._memory_limit is not None:
+            check_limits_work_here()
+            if self._memory_limit < LEAST_LIMIT:
+                raise ValueError(_too_small(self._memory_limit))
+        if not callable(build):
+            raise TypeError(f"build is {build!r}: give a function build(pipeline, …)")
+        payload = _pickled(build, args, options)
+        path = [str(Path(entry).absolute()) for entry in sys.path]
+        job = Job(str(Path.cwd()), path, dict(os.environ), self._memory_limit, sample_seconds)
+        self._began_ns = time.time_ns()
+        self._interrupted = False
+        self._outcome: RunOutcome | None = None
+        self._reader: LogReader | None = None
+        self._events: list[Event] = []
+        self._last_events: list[Event] = []
+        self._stalled = False
+        self._busy = (time.monotonic(), 0.0)
+        self.folder = Path(tempfile.mkdtemp(prefix="mmlab-run-"))
+        try:
+            (self.folder / SCRATCH).mkdir()
+            (self.folder / LOG).mkdir()
+            (self.folder / PAYLOAD).write_bytes(payload)
+            (self.folder / JOB).write_text(json.dumps(asdict(job)))
+            self._process = start_process(self.folder)
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        self.pid = self._process.pid
+
+    @property
+    def log_folder(self) -> Path | None:
+        """The folder of the run's event log, for a reader of one's own; None until there is one."""
+        return next((path.parent for path in (self.folder / LOG).glob(f"*/*{SUFFIX}")), None)
+
+    @property
+    def outcome(self) -> RunOutcome | None:
+        """How it ended; None while it runs."""
+        return self._outcome
+
+    def poll(self) -> list[Event]:
+        """The events that were written since the last call, by any caller of `poll` or `wait`."""
+        if self._reader is None:
+            if (folder := self.log_folder) is None:
+                return []
+            self._reader = LogReader(folder)
+        events = self._reader.poll()
+        self._events += events
+        return events
+
+    def stop(self) -> None:
+        """End the process and all that it started; `wait` then returns what was seen."""
+        if self._outcome is None:
+            self._interrupted = True
+            self._process.kill()
+
+    def wait(self, on_events: OnEvents | None = None) -> RunOutcome:
+        """Wait for the end; an interrupt stops the run and is not raised."""
+        if self._outcome is None:
+            try:
+                while not self._process.wait(POLL_SECONDS):
+                    events = self.poll()
+                    if events and on_events is not None:
+                        on_events(events)
+                    if not self._stalled and self._has_stalled():
+                        self._stalled = True
+                        self._process.kill()
+            except KeyboardInterrupt:
+                self.stop()
+            finally:
+                self._finish()
+            if on_events is not None and self._last_events:
+                try:
+                    on_events(self._last_events)
+                except KeyboardInterrupt:  # the run is over, but its caller shall still know
+                    self._outcome = replace(self._outcome, interrupted=True)
+        return self._outcome
+
+    def _has_stalled(self) -> bool:
+        if self._memory_limit is None or any(e.event == "load_begin" for e in self._events[:50]):
+            return False
+        now, used = time.monotonic(), _waiting_after(self.pid)
+        if used is None or used - self._busy[1] > 0.02 * (now - self._busy[0]):
+            self._busy = (now, used or 0.0)
+        return now - self._busy[0] > STALLED_SECONDS
+
+    def _finish(self) -> None:
+        """End what still runs, collect what there is, and remove the folder."""
+        try:
+            if not self._process.wait(0):
+                self.stop()
+                while not self._process.wait(1):
+                    pass
+            code = self._process.close()
+            self._last_events = self.poll()
+            self._outcome = self._collect(code)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _collect(self, code: int | None) -> RunOutcome:
+        ended_ns = time.time_ns()
+        report = _read_report(self.folder)
+        if self._interrupted and (report is None or report.phase != "done"):
+            report = Report("run" if self._events else "build", "KeyboardInterrupt", "interrupted")
+        elif report is None and self._stalled:
+            report = Report("limit", "Stalled", "the run waited for memory that it may not have")
+        elif report is None:
+            report = _report_of_the_killed(code, bool(self._events))
+        first = min((event.t_ns for event in self._events), default=None)
+        trace = self._trace(report, ended_ns)
+        return RunOutcome(
+            trace=trace,
+            phase=report.phase,
+            error_type=report.error_type,
+            error=report.error,
+            notes=tuple(report.notes),
+            traceback=report.traceback,
+            output=_tail_of(self.folder / OUTPUT),
+            seconds=(ended_ns - self._began_ns) / 1e9,
+            first_event_seconds=None if first is None else (first - self._began_ns) / 1e9,
+            interrupted=self._interrupted,
+            memory_limit=self._memory_limit,
+        )
+
+    def _trace(self, report: Report, ended_ns: int) -> Trace:
+        """The trace, with what only the parent knows: the limit, and the end of the killed."""
+        added = []
+        if self._events:
+            first = min(self._events, key=lambda event: event.t_ns)
+            if self._memory_limit is not None:
+                added.append(_event(first, first.t_ns, "memory_limit", bytes=self._memory_limit))
+            if report.phase != "done" and not any(e.event == "end" for e in self._events):
+                state = PipelineState.CANCELLED if self._interrupted else PipelineState.FAILED
+                last_ns = max(ended_ns, *(event.t_ns for event in self._events))
+                error = f"{report.error_type}: {report.error}"
+                added.append(_event(first, last_ns, "end", info={"state": state}, error=error))
+        torn = self._reader.torn if self._reader is not None else 0
+        return Trace([*self._events, *added], torn=torn)
+
+    def __enter__(self) -> FreshRun:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._outcome is None:
+            self.stop()
+            self._finish()
+
+
+def _waiting_after(pid: int) -> float | None:
+    """Seconds of processor that a process has used so far, if it is waiting now, else None."""
+    try:
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        return times.user + times.system if process.status() == psutil.STATUS_SLEEPING else None
+    except psutil.Error:
+        return None
+
+
+def _event(like: Event, t_ns: int, kind: str, **fields: Any) -> Event:
+    return Event(like.run, t_ns, like.host, like.pid, like.tid, kind, **fields)
+
+
+# What goes to the child
+
+
+def _pickled(build: Callable[..., Any], args: tuple, options: Any) -> bytes:
+    if options is not None and not isinstance(options, PipelineOptions):
+        options = PipelineOptions(list(options))
+    try:
+        return cloudpickle.dumps((build, args, options))
+    except Exception as problem:
+        culprits = _unpicklable(build, args)
+        named = f": it uses {', '.join(culprits)}" if culprits else ""
+        raise TypeError(
+            f"build cannot be sent to a fresh process{named} ({problem}). Make such objects (open "
+            "files, locks, connections, loaded models) inside build, not outside."
+        ) from problem
+
+
+def _unpicklable(build: Callable[..., Any], args: tuple) -> list[str]:
+    """Names of the variables that `build` uses and that cannot be pickled."""
+    used = {f"argument {i}": arg for i, arg in enumerate(args, start=1)}
+    with suppress(TypeError):
+        variables = inspect.getclosurevars(build)
+        used |= {**variables.globals, **variables.nonlocals}
+    return [name for name, value in used.items() if not _can_be_pickled(value)]
+
+
+def _can_be_pickled(value: Any) -> bool:
+    try:
+        cloudpickle.dumps(value)
+    except Exception:
+        return False
+    return True
+
+
+# What comes back
+
+
+def _read_report(folder: Path) -> Report | None:
+    try:
+        return Report(**json.loads((folder / REPORT).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _report_of_the_killed(code: int | None, had_events: bool) -> Report:
+    phase = "run" if had_events else "limit"
+    if code is None or code >= 0:
+        return Report(phase, "Ended", "the process ended without saying how")
+    name = signal.Signals(-code).name
+    likely = {"SIGKILL": ", most likely because the machine was out of memory",
+              "SIGABRT": ", most likely because it was out of memory"}  # fmt: skip
+    return Report(phase, "Killed", f"the process was ended by {name}{likely.get(name, '')}")
+
+
+def _tail_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - OUTPUT_BYTES, 0))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return text if size <= OUTPUT_BYTES else f"…{text}"
+
+
+def _first_line(text: str | None) -> str:
+    return next(iter((text or "").strip().splitlines()), "")
+
+
+def _sentence(text: str | None) -> str:
+    line = _first_line(text)
+    return f"{line[:1].upper()}{line[1:]}."
+
+
+def _too_small(limit: int) -> str:
+    return (
+        f"A memory limit of {megabytes(limit)} is too small even to start: Beam itself needs about "
+        f"{megabytes(LEAST_LIMIT)}, and more with several workers, before the first model. Give a "
+        "larger memory_limit."
+    )

@@ -1,0 +1,101 @@
+"""Functions that build pipelines, for fresh processes; models of a size that memory shows."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import apache_beam as beam
+import torch
+from apache_beam.ml.inference.base import RunInference
+
+from mmlab import GroupByModel
+from tests.handlers import NamedModels, keyed
+
+MEGABYTES = 20
+COHORTS = [["a", "b"], ["c"], ["d", "e"], ["f"]]
+"""Four models; two of them answer two keys."""
+
+
+class Weights(torch.nn.Module):
+    def __init__(self, megabytes: int):
+        super().__init__()
+        self.weights = torch.nn.Parameter(torch.ones(megabytes, 250_000))
+
+
+class TorchModels(NamedModels):
+    """Models of 20 MB that take nothing from disk."""
+
+    megabytes = MEGABYTES
+
+    def load_model(self):
+        return Weights(self.megabytes)
+
+    def run_inference(self, batch, model, inference_args=None):
+        return [float(model.weights[0, 0]) for _ in batch]
+
+
+class HugeModels(TorchModels):
+    """Models of 60 MB: one more than the room that is left, whatever else needs room."""
+
+    megabytes = 60
+
+
+def turns(n):
+    """Keys that take turns, so that neighbours ask for different models."""
+    keys = [key for cohort in COHORTS for key in cohort]
+    return [(keys[i % len(keys)], i) for i in range(n)]
+
+
+def models_in_turn(pipeline, hint, n=18, handler=TorchModels, group=None):
+    """`n` elements whose keys take turns, grouped by nothing, "key" or "model"."""
+    keyed_handler = keyed(COHORTS, hint, handler=handler)
+    pairs = pipeline | beam.Create(turns(n), reshuffle=False)
+    if group == "key":
+        pairs = pairs | beam.GroupByKey() | beam.FlatMap(lambda kv: [(kv[0], v) for v in kv[1]])
+    if group == "model":
+        pairs = pairs | GroupByModel(keyed_handler)
+    _ = pairs | "Score" >> RunInference(keyed_handler)
+
+
+def small_models(pipeline, hint, n=12):
+    models_in_turn(pipeline, hint, n, NamedModels)
+
+
+def huge_models(pipeline, hint):
+    models_in_turn(pipeline, hint, handler=HugeModels)
+
+
+class Sleepy(NamedModels):
+    """Takes a minute for element 3, with a child process of its own beside it."""
+
+    def run_inference(self, batch, model, inference_args=None):
+        if 3 in batch:
+            os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "61")
+            time.sleep(60)
+        return super().run_inference(batch, model, inference_args)
+
+
+def sleepy(pipeline, hint):
+    models_in_turn(pipeline, hint, handler=Sleepy)
+
+
+class Killed(NamedModels):
+    def run_inference(self, batch, model, inference_args=None):
+        if 3 in batch:
+            os.kill(os.getpid(), 9)
+        return super().run_inference(batch, model, inference_args)
+
+
+def killed(pipeline, hint):
+    models_in_turn(pipeline, hint, handler=Killed)
+
+
+class Failing(NamedModels):
+    def run_inference(self, batch, model, inference_args=None):
+        raise RuntimeError("the model has gone mad")
+
+
+def failing(pipeline, hint):
+    print("said before")
+    models_in_turn(pipeline, hint, handler=Failing)

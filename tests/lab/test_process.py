@@ -1,0 +1,321 @@
+"""Fresh processes: what comes back, how they end, and that nothing of them stays."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import apache_beam as beam
+import psutil
+import pytest
+from apache_beam.ml.inference.base import RunInference
+
+from mmlab.lab import FreshRun, FreshRunError, launch, run_fresh
+from mmlab.lab.limits import parse_bytes
+from tests.handlers import NamedModels
+from tests.lab import pipelines
+
+posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits need Linux")
+
+
+@pytest.mark.parametrize("start", [pytest.param("fork", marks=posix), "spawn"])
+def test_a_run_comes_back_as_a_trace(nothing_left, monkeypatch, start):
+    monkeypatch.setenv(launch.VARIABLE, start)
+    outcome = run_fresh(pipelines.small_models, 2)
+    assert outcome.succeeded, outcome.problem
+    assert outcome.raise_if_failed() is outcome
+    assert outcome.trace.state == "DONE"
+    assert outcome.trace.summary().counts()["loads"] == 8
+    assert outcome.trace.events[0].pid != os.getpid()
+    assert 0 < outcome.first_event_seconds < outcome.seconds
+
+
+def test_a_function_of_a_notebook_with_what_it_closes_over(nothing_left):
+    hints = {"seen": 3}
+
+    class Local(NamedModels):
+        pass
+
+    def build(pipeline):
+        pipelines.models_in_turn(pipeline, hints["seen"], handler=Local)
+
+    build.__module__ = "__main__"
+    outcome = run_fresh(build)
+    assert outcome.trace.summary().hint == 3, outcome.problem
+
+
+def test_the_process_is_like_this_one_but_for_its_folder(nothing_left, monkeypatch, tmp_path):
+    monkeypatch.setenv("MMLAB_TEST", "yes")
+    monkeypatch.chdir(tmp_path)
+
+    def build(pipeline):
+        print(os.environ["MMLAB_TEST"], Path.cwd(), tempfile.gettempdir())
+        pipelines.small_models(pipeline, 1)
+
+    said = run_fresh(build).output.split()
+    assert said[:2] == ["yes", str(tmp_path)]
+    assert said[2].startswith(str(tmp_path / "mmlab-run-"))
+
+
+def test_an_error_comes_back_readable(nothing_left):
+    outcome = run_fresh(pipelines.failing, 1)
+    assert not outcome.succeeded
+    assert outcome.error_type == "RuntimeError"
+    assert outcome.error.startswith("the model has gone mad")
+    assert "run_inference" in outcome.traceback
+    assert "said before" in outcome.output
+    assert outcome.trace.state == "FAILED"
+    assert outcome.trace.summary().loads == 1
+    with pytest.raises(FreshRunError, match="gone mad") as failure:
+        outcome.raise_if_failed()
+    assert failure.value.outcome is outcome
+
+
+def test_notes_come_back(nothing_left):
+    def build(pipeline):
+        handler = pipelines.keyed([["a"]])
+        _ = pipeline | beam.Create([("Z", 1)]) | "Score" >> RunInference(handler)
+
+    outcome = run_fresh(build)
+    assert outcome.error_type == "KeyError"
+    if sys.version_info >= (3, 11):
+        assert "no KeyModelMapping of the keyed handler names it" in outcome.problem
+
+
+@posix
+def test_a_killed_process_leaves_its_trace(nothing_left):
+    outcome = run_fresh(pipelines.killed, 1)
+    assert (outcome.phase, outcome.error_type) == ("run", "Killed")
+    assert outcome.problem.startswith("The process was ended by SIGKILL, most likely because")
+    assert outcome.trace.state == "FAILED"
+    assert outcome.trace.summary().uses == 4
+    assert outcome.trace.residences[-1].uses[-1].end_ns is None
+
+
+@posix
+def test_an_interrupt_stops_the_process_and_keeps_what_was_seen(nothing_left):
+    def interrupt(events):
+        if any(event.event == "use_begin" and event.model == "Sleepy d" for event in events):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    began = time.monotonic()
+    outcome = run_fresh(pipelines.sleepy, 2, on_events=interrupt)
+    assert time.monotonic() - began < 40
+    server = psutil.Process(launch._server()._process.pid)
+    sleepers = [process for process in server.children(recursive=True) if _is(process, "sleep")]
+    assert outcome.interrupted
+    assert outcome.problem == "The run was interrupted."
+    assert outcome.trace.state == "CANCELLED"
+    assert outcome.trace.summary().loads >= 2
+    assert not sleepers
+
+
+def _is(process, name):
+    with contextlib.suppress(psutil.Error):
+        return process.name() == name
+
+
+def test_an_interrupt_after_the_end_is_known_too(nothing_left):
+    def interrupt(events):
+        if any(event.event == "end" for event in events):
+            raise KeyboardInterrupt
+
+    outcome = run_fresh(pipelines.small_models, 2, on_events=interrupt)
+    assert outcome.interrupted
+    assert outcome.trace.summary().elements == 12
+
+
+@posix
+def test_it_can_be_stopped_from_another_thread(nothing_left):
+    with FreshRun(pipelines.sleepy, 2) as run:
+        threading.Timer(1.0, run.stop).start()
+        outcome = run.wait()
+        assert run.wait() is outcome is run.outcome
+    assert outcome.interrupted
+
+
+@posix
+def test_leaving_the_with_statement_stops_it(nothing_left):
+    with pytest.raises(ZeroDivisionError), FreshRun(pipelines.sleepy, 2) as run:
+        raise ZeroDivisionError
+    assert not psutil.pid_exists(run.pid)
+    assert not run.folder.exists()
+
+
+@posix
+def test_an_error_of_the_live_view_stops_it_too(nothing_left):
+    def fails(events):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_fresh(pipelines.sleepy, 2, on_events=fails)
+
+
+def test_events_arrive_once_and_while_it_runs(nothing_left):
+    parts = []
+    outcome = run_fresh(pipelines.models_in_turn, 1, 30, on_events=parts.append)
+    events = [event for part in parts for event in part]
+    assert len(parts) > 1
+    assert len(events) == len(set(events_key(e) for e in events)) == len(outcome.trace.events)
+
+
+def events_key(event):
+    return event.t_ns, event.tid, event.event, event.model, event.generation
+
+
+@posix
+def test_runs_side_by_side(nothing_left):
+    outcomes = {}
+
+    def run(hint):
+        outcomes[hint] = run_fresh(pipelines.small_models, hint)
+
+    threads = [threading.Thread(target=run, args=(hint,)) for hint in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {hint: o.trace.summary().hint for hint, o in outcomes.items()} == {1: 1, 2: 2, 3: 3}
+
+
+@posix
+def test_a_fork_server_that_was_killed_is_replaced(tmp_path, monkeypatch):
+    run_fresh(pipelines.small_models, 1)
+    os.kill(launch._server()._process.pid, signal.SIGKILL)
+    launch._server()._process.wait()
+    assert run_fresh(pipelines.small_models, 1).succeeded
+
+
+PARENT = """
+from mmlab.lab import FreshRun
+from tests.lab import pipelines
+run = FreshRun(pipelines.sleepy, 2)
+run.wait(lambda events: print(run.pid, run.folder, flush=True))
+"""
+
+
+@posix
+def test_when_the_notebook_is_killed_its_runs_and_files_go_too(tmp_path):
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", PARENT]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ, cwd=root) as parent:
+        pid, folder = parent.stdout.readline().split()
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(int(pid)) or Path(os.fsdecode(folder)).exists():
+        assert time.monotonic() < deadline, "something was left running"
+        time.sleep(0.05)
+
+
+# Out of memory
+
+
+@linux
+def test_without_a_hint_it_does_not_fit_and_with_hint_1_it_does(nothing_left):
+    outcome = run_fresh(pipelines.huge_models, None, memory_limit="200MB")
+    assert outcome.error_type == "RuntimeError"
+    assert "DefaultCPUAllocator: can't allocate memory" in outcome.error
+    unfit = outcome.out_of_memory
+    assert (unfit.step, unfit.loading, unfit.memory_limit) == ("Score", True, 200_000_000)
+    assert unfit.model == f"HugeModels {'acdf'[unfit.held]}"
+    assert unfit.held_bytes == unfit.held * 60_000_000
+    assert 1 <= unfit.held <= 3
+    assert f"Set max_models_per_worker_hint={unfit.held}" in outcome.problem
+    again = run_fresh(pipelines.huge_models, unfit.held, memory_limit="200MB")
+    assert again.succeeded, again.problem
+
+
+@linux
+def test_the_timeline_ends_with_a_mark_that_says_so(nothing_left):
+    outcome = run_fresh(pipelines.huge_models, None, memory_limit="200MB")
+    picture = outcome.trace.timeline()
+    top, _, bottom = picture.figure.axes
+    said = [text.get_text() for axes in (top, bottom) for text in axes.texts]
+    said += [text.get_text() for text in picture.figure.texts]
+    assert "did not fit" in said
+    assert "limit: 200 MB\nfor the run" in said
+    assert outcome.out_of_memory.what in said
+    assert outcome.out_of_memory.advice in said
+    assert outcome.out_of_memory.what in repr(picture)
+
+
+@linux
+def test_twenty_runs_out_of_memory_leave_nothing(nothing_left):
+    for _ in range(20):
+        outcome = run_fresh(pipelines.huge_models, None, memory_limit="150MB")
+        assert outcome.oom, outcome.problem
+
+
+def test_two_hundred_thrashing_reloads_leave_nothing(nothing_left):
+    outcome = run_fresh(pipelines.models_in_turn, 1, 300, NamedModels)
+    assert outcome.trace.summary().reloads >= 195
+
+
+# Bad input
+
+
+@linux
+@pytest.mark.parametrize("limit", ["20MB", 1, 79_999_999])
+def test_a_limit_too_small_to_start_is_said_at_once(nothing_left, limit):
+    with pytest.raises(ValueError, match="too small even to start: .* a larger memory_limit"):
+        run_fresh(pipelines.small_models, 1, memory_limit=limit)
+
+
+@pytest.mark.parametrize("limit", ["much", "", "-5MB", 0, -1, True, 1.5, [1], "5 parsecs", "nan"])
+def test_a_limit_that_cannot_be_read_says_what_can(nothing_left, limit):
+    with pytest.raises(ValueError, match="memory_limit is .* '600MB'"):
+        run_fresh(pipelines.small_models, 1, memory_limit=limit)
+
+
+def test_limits_are_read():
+    assert parse_bytes("0.5 GB") == parse_bytes("500MB") == parse_bytes(500_000_000)
+    assert parse_bytes("1GiB") == 1 << 30
+
+
+def test_where_limits_do_not_work_it_says_so(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(NotImplementedError, match="needs Linux, and this is win32: leave it out"):
+        run_fresh(pipelines.small_models, 1, memory_limit="1GB")
+
+
+def test_what_cannot_be_pickled_is_named(nothing_left):
+    lock = threading.Lock()
+
+    def build(pipeline):
+        with lock:
+            pipelines.small_models(pipeline, 1)
+
+    with pytest.raises(TypeError, match="it uses lock .* inside build, not outside"):
+        run_fresh(build)
+    with pytest.raises(TypeError, match="it uses argument 2"):
+        run_fresh(pipelines.small_models, 1, lock)
+    with pytest.raises(TypeError, match="give a function"):
+        run_fresh("build")
+
+
+def test_a_build_that_raises(nothing_left):
+    outcome = run_fresh(lambda pipeline: pipeline.no_such_thing)
+    assert outcome.phase == "build"
+    assert "build failed in the fresh process with AttributeError" in outcome.problem
+
+
+def test_a_build_without_run_inference(nothing_left):
+    outcome = run_fresh(lambda pipeline: pipeline | beam.Create([1]))
+    assert "put no RunInference step into the pipeline" in outcome.problem
+
+
+def test_a_build_that_runs_the_pipeline_itself(nothing_left):
+    def build(pipeline):
+        with pipeline:
+            pipelines.small_models(pipeline, 1)
+
+    assert "leave out `with pipeline:`" in run_fresh(build).problem
