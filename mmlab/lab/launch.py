@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from multiprocessing.connection import wait  # unlike select, for descriptors above 1023 too
 from pathlib import Path
 from typing import Protocol
 
@@ -152,7 +152,7 @@ class _Forked:
         self._ended = not words
 
     def wait(self, seconds: float) -> bool:
-        if not self._ended and select.select([self._channel], [], [], seconds)[0]:
+        if not self._ended and wait([self._channel], seconds):
             self._hear()
         return self._ended
 

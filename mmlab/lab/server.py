@@ -16,13 +16,13 @@ import ctypes
 import gc
 import importlib
 import os
-import select
 import shutil
 import signal
 import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import wait  # unlike select, for descriptors above 1023 too
 from pathlib import Path
 
 PRELOADED = (
@@ -76,8 +76,7 @@ class ForkServer:
                 shutil.rmtree(child.folder, ignore_errors=True)
 
     def _answer_once(self) -> bool:
-        ready, _, _ = select.select([self._control, self._woken, *self._children], [], [])
-        for end in ready:
+        for end in wait([self._control, self._woken, *self._children]):
             if end is self._control:
                 if not self._take_request():
                     return False

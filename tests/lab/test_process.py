@@ -38,6 +38,24 @@ def test_a_run_comes_back_as_a_trace(nothing_left, monkeypatch, start):
     assert 0 < outcome.first_event_seconds < outcome.seconds
 
 
+@posix
+def test_a_notebook_with_more_than_a_thousand_open_files_can_still_run():
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip("this machine allows too few open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    launch.stop_server()
+    with contextlib.ExitStack() as stack:
+        for _ in range(1100):
+            stack.enter_context(open(os.devnull))  # noqa: PTH123
+        assert run_fresh(pipelines.small_models, 2).succeeded
+        launch.stop_server()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    run_fresh(pipelines.small_models, 2)
+
+
 def test_a_function_of_a_notebook_with_what_it_closes_over(nothing_left):
     hints = {"seen": 3}
 
