@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/torch==\1/p' constraints.txt)
 
-.PHONY: lab test bench lint constraints clean help
+.PHONY: lab test bench lint notebooks constraints clean help
 
 help:
 	@echo "make lab    opens JupyterLab on the notebooks (makes $(VENV) on first use)"
@@ -25,6 +25,11 @@ test: $(READY) lint
 lint: $(READY)
 	@$(BIN)/ruff check --quiet mmlab tests && $(BIN)/ruff format --quiet --check mmlab tests || \
 	  { echo "The code is not in the house style: run $(BIN)/ruff format mmlab tests"; exit 1; }
+
+# Runs the notebooks and stores what they show.
+notebooks: $(READY)
+	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --inplace --execute \
+	  --ExecutePreprocessor.record_timing=False $(or $(NOTEBOOK),notebooks/*.ipynb)
 
 bench: $(READY)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

@@ -1,6 +1,7 @@
 """What the notebooks share: real data, real models, and little else."""
 
 from mmlab.lessons.digits import MAPPING, SCANNERS, scans_file
+from mmlab.lessons.exercises import check, hint
 from mmlab.lessons.models import (
     DigitClassifier,
     FixedBatches,
@@ -18,8 +19,10 @@ __all__ = [
     "SCANNERS",
     "DigitClassifier",
     "FixedBatches",
+    "check",
     "compare",
     "handler",
+    "hint",
     "mapping",
     "predicted_digit",
     "scans_file",

@@ -1,0 +1,51 @@
+"""The checks of the lessons' exercises: three outcomes, two hints, behaviour and never text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmlab.lessons.exercises import (
+    ab_pattern,
+    key_mapping,
+    memory_management,
+    sequence_pattern,
+    start_here,
+)
+from mmlab.lessons.exercises.exercise import Exercise, Verdict
+
+_LESSONS = (start_here, ab_pattern, sequence_pattern, key_mapping, memory_management)
+EXERCISES: dict[str, Exercise] = {
+    exercise.name: exercise for lesson in _LESSONS for exercise in lesson.EXERCISES
+}
+"""Name to exercise, in the order of the lessons."""
+
+
+def check(name: str, answer: Any) -> Verdict:
+    """Judge an answer to an exercise by what it does; a notebook shows the verdict.
+
+    Args:
+      name: of the exercise.
+      answer: what the exercise asks for: most often a function that builds a pipeline.
+
+    Raises:
+      ValueError: there is no such exercise.
+    """
+    return _exercise(name).check(answer)
+
+
+def hint(name: str, number: int = 1) -> None:
+    """Print hint 1 or 2 of an exercise.
+
+    Raises:
+      ValueError: there is no such exercise or hint.
+    """
+    print(_exercise(name).hint(number))
+
+
+def _exercise(name: str) -> Exercise:
+    if name not in EXERCISES:
+        raise ValueError(f"there is no exercise {name!r}: there are {', '.join(EXERCISES)}")
+    return EXERCISES[name]
+
+
+__all__ = ["EXERCISES", "Exercise", "Verdict", "check", "hint"]

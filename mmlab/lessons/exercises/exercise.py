@@ -1,0 +1,140 @@
+"""An exercise: an answer goes in, and what it does is judged, never how it is written."""
+
+from __future__ import annotations
+
+import dis
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+CORRECT, INCORRECT, NOT_ATTEMPTED = "correct", "incorrect", "not attempted"
+
+_SIGNS = {CORRECT: ("✓", "#007A5A"), INCORRECT: ("✗", "#B42318"), NOT_ATTEMPTED: ("…", "#667085")}
+
+
+class WrongError(Exception):
+    """What an answer does wrong.
+
+    Args:
+      seen: what was seen, and what was expected instead, in sentences.
+      hint: which hint helps on from here, 1 or 2.
+    """
+
+    def __init__(self, seen: str, hint: int = 1):
+        super().__init__(seen)
+        self.hint = hint
+
+
+class UntouchedError(Exception):
+    """The answer does nothing yet."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found.
+
+    Attributes:
+      outcome: "correct", "incorrect" or "not attempted".
+      message: what was seen, in sentences.
+      hint: a hint that fits what was seen; None for a correct answer.
+    """
+
+    outcome: str
+    message: str
+    hint: str | None = None
+
+    def __repr__(self) -> str:
+        first = f"{self.outcome.capitalize()}. {self.message}"
+        return first if self.hint is None else f"{first}\n{self.hint}"
+
+    def _repr_html_(self) -> str:
+        sign, colour = _SIGNS[self.outcome]
+        hint = "" if self.hint is None else f"<br><em>{escape(self.hint)}</em>"
+        return (
+            f'<div style="border-left: 4px solid {colour}; padding: 4px 12px">'
+            f'<strong style="color: {colour}">{sign} {self.outcome.capitalize()}.</strong> '
+            f"{escape(self.message)}{hint}</div>"
+        )
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One task of a lesson.
+
+    Attributes:
+      name: lesson and task, as in "key_mapping.new_scanner".
+      judge: takes the answer; returns what it did right, in a sentence, or raises `WrongError` or
+        `UntouchedError`. Any other exception counts as the answer's own.
+      hints: a gentle one, and one that leaves little to find.
+    """
+
+    name: str
+    judge: Callable[[Any], str]
+    hints: tuple[str, str]
+
+    def check(self, answer: Any) -> Verdict:
+        """Judge an answer. Whatever the answer does, this returns."""
+        if is_untouched(answer):
+            return _not_attempted()
+        try:
+            return Verdict(CORRECT, self.judge(answer))
+        except (UntouchedError, NotImplementedError):
+            return _not_attempted()
+        except WrongError as wrong:
+            return Verdict(INCORRECT, str(wrong), self.hint(wrong.hint))
+        except Exception as error:
+            return Verdict(INCORRECT, f"It stopped with {_first_line(error)}", self.hint(1))
+
+    def hint(self, number: int = 1) -> str:
+        """Hint 1 or 2.
+
+        Raises:
+          ValueError: there is no such hint.
+        """
+        if number not in (1, 2):
+            raise ValueError(f"{self.name} has hint 1 and hint 2, not {number!r}")
+        return f"Hint {number}: {self.hints[number - 1]}"
+
+
+def is_untouched(answer: Any) -> bool:
+    """Whether an answer still holds `...`, or does nothing at all.
+
+    >>> is_untouched({"CONFIG_1": ...}), is_untouched(lambda pipeline: None), is_untouched([1, 2])
+    (True, True, False)
+    """
+    if answer is None or answer is ...:
+        return True
+    if isinstance(answer, types.FunctionType):
+        return _does_nothing(answer.__code__) or _holds_ellipsis(answer.__code__)
+    if isinstance(answer, Mapping):
+        return any(is_untouched(value) for value in answer.values())
+    if isinstance(answer, list | tuple | set):
+        return any(is_untouched(value) for value in answer)
+    return False
+
+
+def _does_nothing(code: types.CodeType) -> bool:
+    """Whether a function only returns None."""
+    steps = [step for step in dis.get_instructions(code) if step.opname not in ("RESUME", "NOP")]
+    constants = [step.argval for step in steps if step.opname in ("LOAD_CONST", "RETURN_CONST")]
+    return constants == [None] and all(
+        step.opname in ("LOAD_CONST", "RETURN_CONST", "RETURN_VALUE") for step in steps
+    )
+
+
+def _holds_ellipsis(code: types.CodeType) -> bool:
+    return any(
+        const is ... or (isinstance(const, types.CodeType) and _holds_ellipsis(const))
+        for const in code.co_consts
+    )
+
+
+def _not_attempted() -> Verdict:
+    return Verdict(NOT_ATTEMPTED, "Put your own code in the place of ... and run the cell again.")
+
+
+def _first_line(error: BaseException) -> str:
+    text = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {text}"[:300]
