@@ -26,9 +26,10 @@ from mmlab.trace.event import UNOBSERVED
 from mmlab.trace.log import LogReader, members
 from mmlab.watching.checks import check_step, explain
 from mmlab.watching.handler import is_watched, watched
-from mmlab.watching.live import LiveView, live_view
+from mmlab.watching.live import LiveView
 from mmlab.watching.logs import new_log
 from mmlab.watching.recorder import Log, close_recorder, describe, recorder_for
+from mmlab.watching.screens import check_live, screen_for
 
 
 class WatchWarning(UserWarning):
@@ -72,8 +73,7 @@ class WatchRunner(PipelineRunner):
             )
         if not sample_seconds > 0:
             raise ValueError(f"sample_seconds is {sample_seconds!r}: give a positive number")
-        if live not in (True, False, "auto"):
-            raise ValueError(f'live is {live!r}: give True, False or "auto"')
+        check_live(live)
         self._runner = runner or FnApiRunner()
         self._live = live
         self._log_folder = None if log is None else Path(log)
@@ -210,7 +210,9 @@ class _Run:
     def show(self, live: bool | str) -> None:
         """Show the run while it goes on, from now until it ends."""
         labels = (step.label for step in beam_internals.inference_steps(self.pipeline))
-        self.view = live_view(live, self.log.folder, ", ".join(labels) or "the pipeline")
+        title = ", ".join(labels) or "the pipeline"
+        screen = screen_for(live, f"Timeline of {title}, drawn while it ran")
+        self.view = None if screen is None else LiveView(self.log.folder, title, screen)
 
     @contextmanager
     def ending_on_error(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 from mmlab import WatchRunner
-from mmlab.watching import live
+from mmlab.watching import screens
 from tests.handlers import NamedModels, keyed, run_keyed
 
 CELL = """
@@ -100,8 +100,8 @@ def test_a_terminal_gets_one_line_that_is_written_over(monkeypatch):
 
 
 def test_a_view_that_breaks_does_not_touch_the_run(monkeypatch):
-    monkeypatch.setattr(live.LivePicture, "add", lambda self, events: 1 / 0)
-    monkeypatch.setattr(live, "FRAME_SECONDS", 0.01)
+    monkeypatch.setattr(screens.LivePicture, "add", lambda self, events: 1 / 0)
+    monkeypatch.setattr(screens, "FRAME_SECONDS", 0.01)
     runner = WatchRunner(live=True)
     run_keyed(runner, keyed([["a"], ["b"]], 1, handler=NamedModels), ["a", "b"] * 20)
     assert runner.trace.state == "DONE"

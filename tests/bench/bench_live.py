@@ -22,7 +22,6 @@ from mmlab.plots.timeline import draw_timeline  # noqa: E402
 from mmlab.trace import Trace  # noqa: E402
 from mmlab.trace.event import Event  # noqa: E402
 from mmlab.watching import runner  # noqa: E402
-from mmlab.watching.live import LiveView  # noqa: E402
 from tests.handlers import NamedModels, keyed  # noqa: E402
 
 MODELS = 8
@@ -91,13 +90,13 @@ class Busy(NamedModels):
         return super().run_inference(batch, model, inference_args)
 
 
-class Picture:
+class Notebook:
     """What a notebook does with a frame, without a notebook."""
 
     def show(self, picture: LivePicture) -> None:
         png(picture.image())
 
-    def finish(self, picture: LivePicture, trace: Trace) -> None:
+    def finish(self, trace: Trace) -> None:
         pass
 
 
@@ -111,9 +110,7 @@ def run(watch: bool) -> None:
 
 
 def slowdown() -> None:
-    runner.live_view = lambda shown, folder, title: (
-        LiveView(folder, title, Picture()) if shown else None
-    )
+    runner.screen_for = lambda live, text: Notebook() if live else None
     run(False)
     ratios, still = [], []
     for _ in range(ROUNDS):

@@ -1,0 +1,148 @@
+"""Where a run is shown while it goes on: under the cell of a notebook, or in a terminal's line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from mmlab.plots.live import LivePicture, png
+from mmlab.trace import Trace
+from mmlab.trace.event import Event
+
+FRAME_SECONDS = 0.2
+MOST_WORK = 0.05
+"""Share of the time that drawing may take; slower frames come less often."""
+
+
+class Screen(Protocol):
+    """Shows one picture, over and over in the same place."""
+
+    def show(self, picture: LivePicture) -> None:
+        """Show how a run stands."""
+
+    def finish(self, trace: Trace) -> None:
+        """Leave the last, full-quality picture of a run."""
+
+    def clear(self) -> None:
+        """Leave nothing: what was shown is shown elsewhere."""
+
+
+def screen_for(live: bool | str, text: str) -> Screen | None:
+    """The screen that suits where this process runs.
+
+    Args:
+      live: True, False, or "auto": in notebooks and terminals, but not where output is captured.
+      text: stands for the picture where none can be shown; the same in every frame, so that a
+        notebook can be compared exactly.
+
+    Raises:
+      ValueError: `live` is none of these.
+    """
+    check_live(live)
+    if live is False:
+        return None
+    if in_notebook():
+        return NotebookScreen(text)
+    return TerminalScreen() if live is True or sys.stderr.isatty() else None
+
+
+def check_live(live: bool | str) -> None:
+    """Refuse a value of `live` that is not True, False or "auto".
+
+    Raises:
+      ValueError: it is not.
+    """
+    if not (isinstance(live, bool) or live == "auto"):
+        raise ValueError(f'live is {live!r}: give True, False or "auto"')
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+class NotebookScreen:
+    """A picture that is updated in its place, by display handle, and stays in the saved file.
+
+    Args:
+      text: see `screen_for`.
+    """
+
+    def __init__(self, text: str):
+        self._text = text
+        self._handle: Any = None
+
+    def show(self, picture: LivePicture) -> None:
+        image = picture.image()
+        self._put(png(image), {"width": image.width, "height": image.height})
+
+    def finish(self, trace: Trace) -> None:
+        data, metadata = trace.timeline()._repr_mimebundle_()
+        self._put(data["image/png"], metadata["image/png"])
+
+    def clear(self) -> None:
+        if self._handle is not None:
+            self._handle.update({"text/plain": self._text}, raw=True)
+
+    def _put(self, png: bytes, size: dict[str, int]) -> None:
+        from IPython.display import display
+
+        data, metadata = {"image/png": png, "text/plain": self._text}, {"image/png": size}
+        if self._handle is None:
+            self._handle = display(data, raw=True, metadata=metadata, display_id=True)
+        else:
+            self._handle.update(data, raw=True, metadata=metadata)
+
+
+class TerminalScreen:
+    """One line on standard error, written over and over."""
+
+    def show(self, picture: LivePicture) -> None:
+        if sys.stderr.isatty():
+            self._write(picture.line())
+
+    def finish(self, trace: Trace) -> None:
+        self._write(f"{trace!r}\n")
+
+    def clear(self) -> None:
+        self._write("")
+
+    def _write(self, line: str) -> None:
+        over = "\r\x1b[K" if sys.stderr.isatty() else ""
+        sys.stderr.write(f"{over}{line}")
+        sys.stderr.flush()
+
+
+class Frames:
+    """Draws a run on a screen, as often as it may.
+
+    Args:
+      title: stands above the picture.
+      screen: where it is shown.
+
+    Attributes:
+      pause: seconds until the next frame is due.
+    """
+
+    def __init__(self, title: str, screen: Screen):
+        self._picture = LivePicture(title)
+        self._screen = screen
+        self._last = time.monotonic()
+        self.pause = FRAME_SECONDS
+        self._draw()
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Take events, and draw them unless the last frame was a moment ago."""
+        self._picture.add(events)
+        if time.monotonic() - self._last >= self.pause:
+            self._draw()
+
+    def _draw(self) -> None:
+        began = time.thread_time()
+        self._screen.show(self._picture)
+        self.pause = max(FRAME_SECONDS, (time.thread_time() - began) / MOST_WORK)
+        self._last = time.monotonic()
