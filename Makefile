@@ -29,7 +29,7 @@ lint: $(READY)
 # Runs the notebooks and stores what they show.
 notebooks: $(READY)
 	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --inplace --execute \
-	  --ExecutePreprocessor.record_timing=False $(or $(NOTEBOOK),notebooks/*.ipynb)
+	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False $(or $(NOTEBOOK),notebooks/*.ipynb)
 
 bench: $(READY)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

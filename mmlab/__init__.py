@@ -4,7 +4,7 @@ from mmlab._quiet import without_import_noise
 
 with without_import_noise():
     from mmlab.diagrams import Diagram, diagram
-    from mmlab.lab import GroupByModel, compare_hints
+    from mmlab.lab import GroupByModel, compare_hints, explore
     from mmlab.prediction import predict
     from mmlab.trace import Trace
     from mmlab.watching import WatchRunner, WatchWarning, watch
@@ -17,6 +17,7 @@ __all__ = [
     "WatchWarning",
     "compare_hints",
     "diagram",
+    "explore",
     "predict",
     "watch",
 ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,6 +16,7 @@ from mmlab.lab.process import FreshRunError, RunOutcome, run_fresh
 from mmlab.trace import Summary, Trace
 from mmlab.trace.event import Event
 from mmlab.watching.checks import check_hint
+from mmlab.watching.screens import Frames, Screen, TerminalScreen, screen_for
 
 if TYPE_CHECKING:
     from mmlab.plots.picture import Picture
@@ -168,6 +170,7 @@ def compare_hints(
     repeat: int = 1,
     memory_limit: int | str | None = None,
     options: PipelineOptions | Sequence[str] | None = None,
+    live: bool | str = "auto",
     progress: Callable[[str], None] | None = print,
     on_events: Callable[[Hint, list[Event]], None] | None = None,
 ) -> Comparison:
@@ -184,8 +187,10 @@ def compare_hints(
       repeat: runs per hint; with 3 or more, tables show medians and ranges.
       memory_limit: see `run_fresh`.
       options: see `run_fresh`.
+      live: whether to draw each run while it goes on, one after another in one place, as
+        `WatchRunner` does; the comparison takes its place.
       progress: called with one line per run, or None for silence.
-      on_events: called with the hint and its new events while it runs; for a live view.
+      on_events: called with the hint and its new events while it runs; for a view of your own.
 
     Raises:
       ValueError: no hints, a hint twice, or one that is not a positive integer; `repeat` is not;
@@ -198,22 +203,29 @@ def compare_hints(
         raise ValueError(f"repeat is {repeat!r}: give the number of runs per hint, at least 1")
     outcomes: dict[Hint, list[RunOutcome]] = {hint: [] for hint in hints}
     plan = [(number, hint) for number in range(1, repeat + 1) for hint in hints]
-    for done, (number, hint) in enumerate(plan, start=1):
-        outcome = run_fresh(
-            build,
-            hint,
-            memory_limit=memory_limit,
-            options=options,
-            on_events=None if on_events is None else lambda events, h=hint: on_events(h, events),
-        )
-        outcomes[hint].append(outcome)
-        if progress is not None:
+    with _shown(live) as screen:
+        for done, (number, hint) in enumerate(plan, start=1):
             again = f", run {number} of {repeat}" if repeat > 1 else ""
-            progress(f"[{done}/{len(plan)}] {HintRuns(hint, ()).label}{again}: {_line(outcome)}")
-        if outcome.interrupted:
-            break
-        if outcome.phase == "unpickle":
-            raise FreshRunError(outcome)
+            name = f"[{done}/{len(plan)}] {HintRuns(hint, ()).label}{again}"
+            views = [] if screen is None else [Frames(name, screen).add]
+            if on_events is not None:
+                views.append(partial(on_events, hint))
+            outcome = run_fresh(
+                build,
+                hint,
+                memory_limit=memory_limit,
+                options=options,
+                on_events=partial(_show, views),
+            )
+            outcomes[hint].append(outcome)
+            if isinstance(screen, TerminalScreen):
+                screen.clear()
+            if progress is not None:
+                progress(f"{name}: {_line(outcome)}")
+            if outcome.interrupted:
+                break
+            if outcome.phase == "unpickle":
+                raise FreshRunError(outcome)
     rows = tuple(HintRuns(hint, tuple(runs)) for hint, runs in outcomes.items() if runs)
     every = [outcome for row in rows for outcome in row.outcomes]
     if not any(outcome.ran or outcome.interrupted or outcome.oom for outcome in every):
@@ -232,6 +244,22 @@ def _checked(hints: Any) -> list[Hint]:
         if hint in listed[:place]:
             raise ValueError(f"the hint {hint} is there twice: give each once, and repeat=")
     return listed
+
+
+@contextmanager
+def _shown(live: bool | str) -> Iterator[Screen | None]:
+    """A screen for the runs, which is empty afterwards: the comparison shows them all."""
+    screen = screen_for(live, "")
+    try:
+        yield screen
+    finally:
+        if screen is not None:
+            screen.clear()
+
+
+def _show(views: Sequence[Callable[[list[Event]], None]], events: list[Event]) -> None:
+    for view in views:
+        view(events)
 
 
 def _line(outcome: RunOutcome) -> str:

@@ -38,6 +38,7 @@ PRELOADED = (
     "mmlab.lessons",
     "mmlab.lab.child",
     "mmlab.lab.limits",
+    "mmlab.lab.setting",
 )
 
 SET_CHILD_SUBREAPER = 36

@@ -1,10 +1,10 @@
 """What the notebooks share: real data, real models, and little else."""
 
+from mmlab.lab.batches import FixedBatches
 from mmlab.lessons.digits import MAPPING, SCANNERS, scans_file
 from mmlab.lessons.exercises import check, hint
 from mmlab.lessons.models import (
     DigitClassifier,
-    FixedBatches,
     handler,
     mapping,
     predicted_digit,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, PredictionResult
+from apache_beam.ml.inference.base import KeyModelMapping, PredictionResult
 from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
 from torch import nn
 
@@ -82,27 +82,6 @@ def handler(name: str, **options: Any) -> PytorchModelHandlerTensor:
 def mapping(configs: dict[str, tuple[str, ...]] = MAPPING) -> list[KeyModelMapping]:
     """Keys to models, as `KeyedModelHandler` takes it; by default the right one."""
     return [KeyModelMapping(list(keys), handler(name)) for name, keys in configs.items()]
-
-
-class FixedBatches(KeyedModelHandler):
-    """A `KeyedModelHandler` whose batches have one size, so that a run can be repeated exactly.
-
-    Beam adapts the size of batches to measured time, and takes no batching arguments from the
-    handlers of several models; overriding `batch_elements_kwargs` is its documented way out.
-    """
-
-    def __init__(
-        self,
-        unkeyed: Any,
-        max_models_per_worker_hint: int | None = None,
-        *,
-        batch_size: int = 1,
-    ):
-        super().__init__(unkeyed, max_models_per_worker_hint=max_models_per_worker_hint)
-        self.batch_size = batch_size
-
-    def batch_elements_kwargs(self) -> dict[str, int]:
-        return {"min_batch_size": self.batch_size, "max_batch_size": self.batch_size}
 
 
 def predicted_digit(result: PredictionResult) -> int:

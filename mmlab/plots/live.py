@@ -19,6 +19,7 @@ from matplotlib import font_manager
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from mmlab.plots import theme
+from mmlab.plots.timeline import plural
 from mmlab.trace.event import Event, Process
 
 NS = 1e-9
@@ -200,10 +201,15 @@ class LivePicture:
     def line(self) -> str:
         """The run in one line of text, for a terminal."""
         c, resident = self._counts, sum(1 for state, *_ in self._open if state == "resident")
-        return (
-            f"{self._now:5.1f} s · {c['elements']:,} elements · {c['loads']:,} loads · "
-            f"{c['evictions']:,} evictions · {resident} resident · RSS {self._rss_now():,.0f} MB"
-        )
+        parts = [
+            f"{self._now:5.1f} s",
+            plural(c["elements"], "element"),
+            plural(c["loads"], "load"),
+            plural(c["evictions"], "eviction"),
+            f"{resident} resident",
+            f"RSS {self._rss_now():,.0f} MB",
+        ]
+        return " · ".join(parts)
 
     def image(self) -> Image.Image:
         """The frame, 950 pixels wide."""
@@ -276,10 +282,10 @@ class LivePicture:
     def _paint_header(self, draw: ImageDraw.ImageDraw) -> None:
         c = self._counts
         parts = [
-            f"running, {self._now:.1f} s",
-            f"{c['loads']:,} loads ({c['reloads']:,} reloads)",
-            f"{c['evictions']:,} evictions",
-            f"{c['elements']:,} elements in {c['uses']:,} batches",
+            "nothing has happened yet" if self._start_ns is None else f"running, {self._now:.1f} s",
+            f"{plural(c['loads'], 'load')} ({plural(c['reloads'], 'reload')})",
+            plural(c["evictions"], "eviction"),
+            f"{plural(c['elements'], 'element')} in {plural(c['uses'], 'batch', 'batches')}",
         ]
         draw.text((12, 8), _short(self._title, 70), theme.INK, _font(17, True))
         draw.text((12, 34), "   ·   ".join(parts), theme.INK, _font(13))

@@ -22,8 +22,8 @@ class Screen(Protocol):
     def show(self, picture: LivePicture) -> None:
         """Show how a run stands."""
 
-    def finish(self, trace: Trace) -> None:
-        """Leave the last, full-quality picture of a run."""
+    def finish(self, trace: Trace, title: str | None = None) -> None:
+        """Leave the last, full-quality picture of a run, under a title of its own if wanted."""
 
     def clear(self) -> None:
         """Leave nothing: what was shown is shown elsewhere."""
@@ -80,8 +80,8 @@ class NotebookScreen:
         image = picture.image()
         self._put(png(image), {"width": image.width, "height": image.height})
 
-    def finish(self, trace: Trace) -> None:
-        data, metadata = trace.timeline()._repr_mimebundle_()
+    def finish(self, trace: Trace, title: str | None = None) -> None:
+        data, metadata = trace.timeline(title=title)._repr_mimebundle_()
         self._put(data["image/png"], metadata["image/png"])
 
     def clear(self) -> None:
@@ -105,7 +105,7 @@ class TerminalScreen:
         if sys.stderr.isatty():
             self._write(picture.line())
 
-    def finish(self, trace: Trace) -> None:
+    def finish(self, trace: Trace, title: str | None = None) -> None:
         self._write(f"{trace!r}\n")
 
     def clear(self) -> None:

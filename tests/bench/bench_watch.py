@@ -25,7 +25,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner  # noqa: E
 from viztracer import VizTracer  # noqa: E402
 
 from mmlab import WatchRunner  # noqa: E402
-from mmlab.lessons.models import FixedBatches  # noqa: E402
+from mmlab.lab.batches import FixedBatches  # noqa: E402
 from mmlab.watching.recorder import Log, Site, close_recorder, recorder_for  # noqa: E402
 
 BATCHES = 5_000

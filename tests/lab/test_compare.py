@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 import mmlab
 from mmlab.lab import Comparison, FreshRunError, RunOutcome
@@ -168,3 +170,36 @@ def test_an_interrupt_keeps_what_was_seen(nothing_left):
     assert [row.hint for row in comparison.rows] == [1, 2]
     assert comparison.table()["ended"].iloc[0] == "done"
     assert comparison.verdict.endswith("interrupted before the end.")
+
+
+def test_a_notebook_sees_each_run_while_it_goes_on_and_keeps_the_comparison():
+    source = (
+        "import mmlab\nfrom tests.lab import pipelines\n"
+        "comparison = mmlab.compare_hints(pipelines.models_in_turn, hints=(1, None))\ncomparison"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    client = NotebookClient(notebook, timeout=120, kernel_name="python3")
+    frames, process = [], client.process_message
+
+    def note(message, cell, index):
+        if "display_data" in message["msg_type"]:
+            frames.append(message["content"]["data"])
+        return process(message, cell, index)
+
+    client.process_message = note
+    client.execute()
+    assert len({frame["image/png"] for frame in frames if "image/png" in frame}) >= 4
+    place, *said, result = notebook.cells[0].outputs
+    assert place.data == {"text/plain": ""}
+    assert "".join(out.text for out in said).splitlines() == [
+        "[1/2] hint 1: 12 loads (8 again), 11 evictions, 18 elements",
+        "[2/2] no hint: 4 loads (0 again), 0 evictions, 18 elements",
+    ]
+    assert "image/png" in result.data
+
+
+def test_a_terminal_sees_a_line_that_goes(nothing_left, capsys):
+    mmlab.compare_hints(pipelines.small_models, hints=(1,), live=True)
+    shown = capsys.readouterr()
+    assert shown.out == "[1/1] hint 1: 8 loads (4 again), 7 evictions, 12 elements\n"
+    assert shown.err == ""

@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-
 import nbformat
 import pytest
 
 import mmlab
-
-from .pipelines import BUILDERS, HOSTILE_LABELS, keyed_handler, torch_handler
+from tests.diagrams.pipelines import BUILDERS, HOSTILE_LABELS, keyed_handler, torch_handler
 
 nbconvert = pytest.importorskip("nbconvert", reason="nbconvert makes the page that is tested")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 
-_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 _DARK = "body { background: #111 !important; }"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = shutil.which("chromium")
-    with playwright.sync_playwright() as p:
-        try:
-            found = p.chromium.launch(executable_path=program, args=_ARGUMENTS)
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium (on Debian: apt-get install chromium): {error}")
-        yield found
-        found.close()
-
-
-@pytest.fixture
-def page(browser):
-    page = browser.new_page(viewport={"width": 1000, "height": 900})
-    page.problems = []
-    page.on("dialog", lambda dialog: (page.problems.append(dialog.message), dialog.dismiss()))
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    yield page
-    page.close()
 
 
 def _open(page, tmp_path, *diagrams, show="image/svg+xml", **options):
