@@ -53,6 +53,7 @@ def test_it_is_stored_clean(path):
     whole = json.dumps(stored)
     for stain in ("/work/", "/root/", "/home/", "/tmp/", "Warning:", "WARNING", "Traceback"):
         assert stain not in whole, stain
+    assert set(stored["metadata"]) == {"kernelspec", "language_info"}
     for cell in stored["cells"]:
         assert set(cell["metadata"]) <= {"tags", "jupyter"}, cell["metadata"]
         for output in cell.get("outputs", ()):
