@@ -4,19 +4,22 @@ from mmlab._quiet import without_import_noise
 
 with without_import_noise():
     from mmlab.diagrams import Diagram, diagram
-    from mmlab.lab import GroupByModel, compare_hints
+    from mmlab.lab import GroupByModel, compare_hints, preflight
     from mmlab.prediction import predict
+    from mmlab.problems import Problem
     from mmlab.trace import Trace
     from mmlab.watching import WatchRunner, WatchWarning, watch
 
 __all__ = [
     "Diagram",
     "GroupByModel",
+    "Problem",
     "Trace",
     "WatchRunner",
     "WatchWarning",
     "compare_hints",
     "diagram",
     "predict",
+    "preflight",
     "watch",
 ]

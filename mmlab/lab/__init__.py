@@ -2,6 +2,7 @@
 
 from mmlab.lab.compare import Comparison, compare_hints
 from mmlab.lab.grouping import GroupByModel
+from mmlab.lab.preflight import preflight
 from mmlab.lab.process import FreshRun, FreshRunError, RunOutcome, run_fresh
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "GroupByModel",
     "RunOutcome",
     "compare_hints",
+    "preflight",
     "run_fresh",
 ]
