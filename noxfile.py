@@ -22,11 +22,16 @@ PINS = Path("constraints.txt").read_text(encoding="utf-8").splitlines()
 TORCH = next(pin for pin in PINS if pin.startswith("torch=="))
 TESTS = (
     "tests/unit",
-    "tests/behaviour",
+    "tests/behaviour/test_bad_input.py",
+    "tests/behaviour/test_beam_changes.py",
+    "tests/behaviour/test_transparent.py",
+    "tests/behaviour/test_truth.py",
     "tests/diagrams/test_graph.py",
     "tests/lab/test_grouping.py",
+    "tests/lab/test_preflight.py",
     "tests/prediction/test_beam.py",
 )
+QUICKLY = ("-q", "-n", "2", "--dist", "loadfile", "-m", "not network")
 
 nox.options.sessions = ["versions"]
 nox.options.default_venv_backend = "venv"
@@ -63,4 +68,4 @@ def _newest(session: nox.Session) -> str:
 
 def _test(session: nox.Session, beam: str) -> None:
     session.log(f"Python {session.python}, apache-beam {beam}")
-    session.run("python", "-m", "pytest", "-q", "-m", "not network", *(session.posargs or TESTS))
+    session.run("python", "-m", "pytest", *QUICKLY, *(session.posargs or TESTS))

@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from mmlab import beam_internals
+from mmlab._arguments import short
 from mmlab.beam_internals import InferenceStep, inference_steps
 from mmlab.cards import key_text
 from mmlab.prediction.keys import read_keys
@@ -103,7 +104,7 @@ def _read(subject: Any) -> tuple[list[_Step], list[Problem]]:
         return _of_build(subject)
     raise TypeError(
         "preflight takes a ModelHandler, a list of KeyModelMapping, a beam.Pipeline or a function "
-        f"build(pipeline), not {_short(subject)}"
+        f"build(pipeline), not {short(subject)}"
     )
 
 
@@ -210,7 +211,7 @@ def _key_of(element: Any, known: Collection[Any], place: str) -> Any:
         element = element[0]
     if not _hashes(element):
         raise TypeError(
-            f"{place} is {_short(element)}, which is neither a key nor a (key, example) pair: Beam "
+            f"{place} is {short(element)}, which is neither a key nor a (key, example) pair: Beam "
             "looks keys up in a dict, so they must be hashable, such as text or numbers"
         )
     return None if _is_missing(element) else element
@@ -280,8 +281,3 @@ def _fix(key: Any, keys: Collection[Any]) -> str:
     wanted = str(key).casefold().strip()
     close = [wanted] if wanted in texts else difflib.get_close_matches(wanted, texts, 2, 0.8)
     return f"Is it {texts[close[0]]!r}? Else a{add}" if len(close) == 1 else f"A{add}"
-
-
-def _short(value: Any, most: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, PredictionResult
+from apache_beam.ml.inference.base import (
+    KeyedModelHandler,
+    KeyModelMapping,
+    ModelHandler,
+    PredictionResult,
+)
 from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
 from torch import nn
 
+from mmlab._arguments import short, whole_number
 from mmlab.lessons.cache import is_made, made_once
 from mmlab.lessons.digits import MAPPING, SIDE, distorted, pictures
 
@@ -45,8 +51,8 @@ class DigitClassifier(nn.Module):
 
 def weights_file(name: str) -> Path:
     """The state dict of `CONFIG_1` … `CONFIG_4`, trained on first use (some 5 s)."""
-    if name not in MAPPING:
-        raise ValueError(f"there is no model {name!r}: the lessons have {', '.join(MAPPING)}")
+    if name not in tuple(MAPPING):
+        raise ValueError(f"there is no model {short(name)}: the lessons have {', '.join(MAPPING)}")
     return made_once(f"{name}.pt", lambda path: _train(name, path))
 
 
@@ -80,7 +86,19 @@ def handler(name: str, **options: Any) -> PytorchModelHandlerTensor:
 
 
 def mapping(configs: dict[str, tuple[str, ...]] = MAPPING) -> list[KeyModelMapping]:
-    """Keys to models, as `KeyedModelHandler` takes it; by default the right one."""
+    """Keys to models, as `KeyedModelHandler` takes it; by default the right one.
+
+    Raises:
+      TypeError: `configs` is no dict of model names to lists of keys.
+      ValueError: there is no such model.
+    """
+    if not isinstance(configs, dict):
+        raise TypeError(
+            f"configs is {short(configs)}: give a dict such as {{'CONFIG_1': ['KEY_1']}}"
+        )
+    for name, keys in configs.items():
+        if not isinstance(keys, list | tuple):
+            raise TypeError(f"the keys of {name} are {short(keys)}: give a list such as ['KEY_1']")
     return [KeyModelMapping(list(keys), handler(name)) for name, keys in configs.items()]
 
 
@@ -89,6 +107,9 @@ class FixedBatches(KeyedModelHandler):
 
     Beam adapts the size of batches to measured time, and takes no batching arguments from the
     handlers of several models; overriding `batch_elements_kwargs` is its documented way out.
+
+    Raises:
+      TypeError, ValueError: `unkeyed` is no list of mappings; `batch_size` no positive integer.
     """
 
     def __init__(
@@ -98,15 +119,28 @@ class FixedBatches(KeyedModelHandler):
         *,
         batch_size: int = 1,
     ):
+        if not isinstance(unkeyed, list | ModelHandler):
+            raise TypeError(
+                f"FixedBatches takes a list of KeyModelMapping, as KeyedModelHandler does, not "
+                f"{short(unkeyed)}"
+            )
         super().__init__(unkeyed, max_models_per_worker_hint=max_models_per_worker_hint)
-        self.batch_size = batch_size
+        self.batch_size = whole_number("batch_size", batch_size)
 
     def batch_elements_kwargs(self) -> dict[str, int]:
         return {"min_batch_size": self.batch_size, "max_batch_size": self.batch_size}
 
 
 def predicted_digit(result: PredictionResult) -> int:
-    """The digit with the highest score."""
+    """The digit with the highest score.
+
+    Raises:
+      TypeError: it is no `PredictionResult`, such as the pair that a keyed handler gives.
+    """
+    if not isinstance(result, PredictionResult):
+        pair = isinstance(result, tuple) and len(result) == 2
+        hint = ": a keyed handler gives (key, result), take the second" if pair else ""
+        raise TypeError(f"predicted_digit takes a PredictionResult, not {short(result)}{hint}")
     return int(result.inference.argmax())
 
 

@@ -30,14 +30,25 @@ def step_problems(
         leaves = beam_internals.handler_chain(handler)[-1:]
     else:
         leaves = list(beam_internals.cohort_handlers(keyed).values())
-    problem = hint_problem(cards[0].hint, step)
-    if problem is not None:
-        yield problem
+    if keyed is not None:
+        yield from _of_mapping(keyed, step)
     if files_are_here:
         for card, leaf in zip(cards, leaves, strict=True):
             yield from weights_problems(card, beam_internals.weights_reader(leaf))
     if keyed is not None:
         yield from _ignored_batching(keyed, cards, leaves)
+
+
+def _of_mapping(keyed: KeyedModelHandler, step: str) -> Iterator[Problem]:
+    if not beam_internals.cohort_handlers(keyed):
+        yield Problem(
+            "the keyed handler has no models, so every element fails.",
+            step,
+            "Give KeyedModelHandler at least one KeyModelMapping.",
+        )
+    problem = hint_problem(beam_internals.model_hint(keyed), step)
+    if problem is not None:
+        yield problem
 
 
 def hint_problem(hint: Any, step: str) -> Problem | None:

@@ -34,7 +34,8 @@ def check_step(step: InferenceStep, cards: Sequence[ModelCard], *, files_are_her
       ValueError: the hint is not a positive integer.
       FileNotFoundError: weights are missing that no earlier step could still choose.
     """
-    check_hint(cards[0].hint, step.label)
+    for card in cards[:1]:
+        check_hint(card.hint, step.label)
     if files_are_here and not step.loads_at_run_time:
         for card in cards:
             _check_weights(card)

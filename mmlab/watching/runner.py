@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -19,6 +18,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
 from mmlab import beam_internals
+from mmlab._arguments import path_argument, seconds_argument, short
 from mmlab.beam_internals import BeamChangedError, InferenceStep
 from mmlab.cards import ModelCard, card_info, model_cards
 from mmlab.trace import Trace
@@ -54,7 +54,7 @@ class WatchRunner(PipelineRunner):
         finds beside it.
 
     Raises:
-      TypeError: `runner` is not a Beam runner.
+      TypeError: `runner` is not a Beam runner, `log` no path, `sample_seconds` no number.
       ValueError: `sample_seconds` is not positive, or `live` is not True, False or "auto".
     """
 
@@ -71,14 +71,14 @@ class WatchRunner(PipelineRunner):
             raise TypeError(
                 f"WatchRunner wraps a Beam runner, such as FnApiRunner(), not {runner!r}"
             )
-        if not sample_seconds > 0:
-            raise ValueError(f"sample_seconds is {sample_seconds!r}: give a positive number")
         if live not in (True, False, "auto"):
-            raise ValueError(f'live is {live!r}: give True, False or "auto"')
+            raise ValueError(f'live is {short(live)}: give True, False or "auto"')
+        if check not in (True, False):
+            raise ValueError(f"check is {short(check)}: give True or False")
         self._runner = runner or FnApiRunner()
         self._live = live
-        self._log_folder = None if log is None else Path(log)
-        self._sample_seconds = sample_seconds
+        self._log_folder = None if log is None else path_argument("log", log, "a folder")
+        self._sample_seconds = seconds_argument("sample_seconds", sample_seconds)
         self._check = check
         self._last: _Run | None = None
 
