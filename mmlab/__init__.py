@@ -4,7 +4,8 @@ from mmlab._quiet import without_import_noise
 
 with without_import_noise():
     from mmlab.diagrams import Diagram, diagram
-    from mmlab.lab import GroupByModel, compare_hints, preflight
+    from mmlab.lab import GroupByModel, compare_hints
+    from mmlab.lab.preflight import preflight
     from mmlab.prediction import predict
     from mmlab.problems import Problem
     from mmlab.trace import Trace

@@ -2,7 +2,6 @@
 
 from mmlab.lab.compare import Comparison, compare_hints
 from mmlab.lab.grouping import GroupByModel
-from mmlab.lab.preflight import preflight
 from mmlab.lab.process import FreshRun, FreshRunError, RunOutcome, run_fresh
 
 __all__ = [
@@ -12,6 +11,5 @@ __all__ = [
     "GroupByModel",
     "RunOutcome",
     "compare_hints",
-    "preflight",
     "run_fresh",
 ]

@@ -200,7 +200,7 @@ def _keys_of(data: Any, steps: Collection[_Step]) -> _Seen:
 
 
 def _listed(piece: Any) -> list[Any]:
-    return piece.to_pylist() if hasattr(piece, "to_pylist") else list(piece)
+    return piece.to_pylist() if hasattr(piece, "to_pylist") else piece.tolist()
 
 
 def _key_of(element: Any, known: Collection[Any], place: str) -> Any:
