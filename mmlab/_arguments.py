@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ def short(value: Any, most: int = 80) -> str:
         text = repr(value)
     except Exception:
         text = f"<{type(value).__name__}>"
+    text = re.sub(r" object at 0x[0-9a-fA-F]+", "", text)
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

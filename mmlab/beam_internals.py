@@ -23,6 +23,8 @@ from apache_beam.pipeline import AppliedPTransform, Pipeline, PipelineVisitor
 from apache_beam.pvalue import PCollection
 from apache_beam.runners.runner import PipelineResult
 
+READ_IN = "2.77"
+
 
 class BeamChangedError(RuntimeError):
     """A private name of Beam that mmlab relies on is not there any more."""
@@ -30,7 +32,7 @@ class BeamChangedError(RuntimeError):
     def __init__(self, name: str, purpose: str):
         super().__init__(
             f"apache-beam {beam.__version__} has no {name}, which mmlab needs to {purpose}. "
-            "Install the apache-beam version pinned in constraints.txt."
+            f"Install apache-beam {READ_IN}, or a newer mmlab."
         )
 
 

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from mmlab.beam_internals import InferenceStep, author_label
 from mmlab.problems.problem import Problem
 
-UNLABELLED = re.compile(r"RunInference(_\d+)?")
-"""Beam's own label; the number is what `--auto_unique_labels` appends."""
+UNLABELLED = re.compile(r"RunInference(_[0-9a-f]{6})?")
+"""Beam's own label; the suffix is what `--auto_unique_labels` appends."""
 
 
 def label_problems(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
@@ -27,8 +27,8 @@ def label_problems(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
     for scope, times in unlabelled.items():
         if times > 1:
             yield Problem(
-                f"{times} RunInference steps have no label, so nothing but a number tells them "
-                "apart.",
+                f"{times} RunInference steps have no label of their own, so that traces and pictures "
+                "can hardly tell them apart.",
                 scope or "the pipeline",
                 "Give each a label: 'Model A' >> RunInference(…).",
             )

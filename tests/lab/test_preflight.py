@@ -251,7 +251,7 @@ def test_unlabelled_inference_twice_where_beam_numbers_them():
     unlabelled_twice(pipeline)
     problem = only(preflight(pipeline))
     assert not problem.fatal
-    assert problem.what.startswith("2 RunInference steps have no label")
+    assert problem.what.startswith("2 RunInference steps have no label of their own")
 
 
 def test_whatever_fails_while_building_is_a_problem():
