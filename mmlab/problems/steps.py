@@ -27,8 +27,8 @@ def label_problems(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
     for scope, times in unlabelled.items():
         if times > 1:
             yield Problem(
-                f"{times} RunInference steps have no label of their own, so that traces and pictures "
-                "can hardly tell them apart.",
+                f"{times} RunInference steps have no label of their own: traces and pictures can "
+                "hardly tell them apart.",
                 scope or "the pipeline",
                 "Give each a label: 'Model A' >> RunInference(…).",
             )
