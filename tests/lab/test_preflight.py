@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 import torch
 from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, RunInference
-from apache_beam.ml.inference.onnx_inference import OnnxModelHandlerNumpy
 from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
 from apache_beam.ml.inference.sklearn_inference import SklearnModelHandlerNumpy
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -340,8 +339,7 @@ def test_state_dicts_are_no_torchscript(tmp_path):
 
 def test_weights_of_other_frameworks(tmp_path):
     (tmp_path / "model.onnx").write_text("this is text")
-    problem = only(preflight(OnnxModelHandlerNumpy(str(tmp_path / "model.onnx"))))
-    assert "is text, not an ONNX model" in problem.what
+    assert "is text, not an ONNX model" in what_is_wrong(tmp_path / "model.onnx", "onnx")[0]
     (tmp_path / "model.pkl").write_bytes(pickle.dumps([1]))
     assert preflight(SklearnModelHandlerNumpy(str(tmp_path / "model.pkl"))) == []
     (tmp_path / "model.h5").write_bytes(b"no hdf")
