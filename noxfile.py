@@ -34,7 +34,6 @@ TESTS = (
     "tests/diagrams/test_graph.py",
     "tests/lab/test_grouping.py",
     "tests/lab/test_preflight.py",
-    "tests/prediction/test_beam.py",
 )
 
 nox.options.sessions = ["versions"]

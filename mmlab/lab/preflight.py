@@ -192,10 +192,19 @@ def _keys_of(data: Any, steps: Collection[_Step]) -> _Seen:
     seen = _Seen({}, {}, 0, source.as_text)
     elements = itertools.chain.from_iterable(map(_listed, source.pieces))
     for place, element in enumerate(itertools.islice(elements, MOST_ELEMENTS)):
-        key = _key_of(element, known, source.place(place))
-        seen.times[key] = seen.times.get(key, 0) + 1
-        seen.first.setdefault(key, place)
-        seen.elements = place + 1
+        try:
+            key = _key_of(element, known)
+            if key not in seen.first:
+                key = None if _is_missing(key) else key
+                seen.first.setdefault(key, place)
+            seen.times[key] = seen.times.get(key, 0) + 1
+        except TypeError:
+            raise TypeError(
+                f"{source.place(place)} is {short(element)}, which is neither a key nor a (key, "
+                "example) pair: Beam looks keys up in a dict, so they must be hashable, such as "
+                "text or numbers"
+            ) from None
+    seen.elements = sum(seen.times.values())
     return seen
 
 
@@ -203,26 +212,14 @@ def _listed(piece: Any) -> list[Any]:
     return piece.to_pylist() if hasattr(piece, "to_pylist") else piece.tolist()
 
 
-def _key_of(element: Any, known: Collection[Any], place: str) -> Any:
+def _key_of(element: Any, known: Collection[Any]) -> Any:
     """The key of an element, which is a `(key, example)` pair or the key itself."""
     if isinstance(element, tuple) and len(element) == 2:
-        if _hashes(element) and element in known:
-            return element
-        element = element[0]
-    if not _hashes(element):
-        raise TypeError(
-            f"{place} is {short(element)}, which is neither a key nor a (key, example) pair: Beam "
-            "looks keys up in a dict, so they must be hashable, such as text or numbers"
-        )
-    return None if _is_missing(element) else element
-
-
-def _hashes(key: Any) -> bool:
-    try:
-        hash(key)
-    except TypeError:
-        return False
-    return True
+        try:
+            return element if element in known else element[0]
+        except TypeError:
+            return element[0]  # the example cannot be looked up
+    return element
 
 
 def _is_missing(key: Any) -> bool:

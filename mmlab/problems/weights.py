@@ -62,10 +62,14 @@ def _by_content(path: Path, head: bytes, loads: str | None) -> tuple[str, str] |
         )
     if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
         return f"{path} is a web page, not weights: a download went wrong.", again
-    if head.startswith(ZIP) and not zipfile.is_zipfile(path):
-        return f"{path} is cut off: its end is missing.", again
+    if head.startswith(ZIP):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return _archive(path, archive.namelist(), loads)
+        except zipfile.BadZipFile:
+            return f"{path} is cut off: its end is missing.", again
     if loads in ("state dict", "TorchScript"):
-        return _torch(path, head, loads)
+        return _torch(path, head)
     if loads == "onnx" and _is_text(head):
         return f"{path} is text, not an ONNX model.", "Give the file that was exported."
     if path.suffix == ".h5" and not head.startswith(b"\x89HDF"):
@@ -73,9 +77,7 @@ def _by_content(path: Path, head: bytes, loads: str | None) -> tuple[str, str] |
     return None
 
 
-def _torch(path: Path, head: bytes, loads: str) -> tuple[str, str] | None:
-    if head.startswith(ZIP):
-        return _torch_archive(path, loads)
+def _torch(path: Path, head: bytes) -> tuple[str, str] | None:
     if head[8:9] == b"{":
         return (
             f"{path} is a safetensors file, which torch.load cannot read.",
@@ -90,9 +92,10 @@ def _torch(path: Path, head: bytes, loads: str) -> tuple[str, str] | None:
     )
 
 
-def _torch_archive(path: Path, loads: str) -> tuple[str, str] | None:
-    with zipfile.ZipFile(path) as archive:
-        inside = {name.partition("/")[2] for name in archive.namelist()}
+def _archive(path: Path, names: list[str], loads: str | None) -> tuple[str, str] | None:
+    if loads not in ("state dict", "TorchScript"):
+        return None
+    inside = {name.partition("/")[2] for name in names}
     if "data.pkl" not in inside:
         return (
             f"{path} is a ZIP archive that torch.save did not write.",
