@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/torch==\1/p' constraints.txt)
 
-.PHONY: lab test bench lint notebooks constraints clean help
+.PHONY: lab test versions bench lint notebooks constraints clean help
 
 help:
 	@echo "make lab    opens JupyterLab on the notebooks (makes $(VENV) on first use)"
 	@echo "make test   runs every test and every notebook"
+	@echo "make versions  tests every Python and Beam that we claim, each in an environment of its own"
 	@echo "make bench  measures what watching, drawing and predicting cost, beside peers"
 
 lab: $(READY)
@@ -22,8 +23,13 @@ test: $(READY) lint
 	@$(BIN)/python -m mmlab.lessons
 	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-sanitize-with tests/nbval.cfg $(TEST_ARGS)
 
+# The Pythons that are found: python3.10 to python3.13 on PATH.
+versions: $(READY)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[versions]'
+	$(BIN)/nox $(NOX_ARGS)
+
 lint: $(READY)
-	@$(BIN)/ruff check --quiet mmlab tests && $(BIN)/ruff format --quiet --check mmlab tests || \
+	@$(BIN)/ruff check --quiet mmlab tests noxfile.py && $(BIN)/ruff format --quiet --check mmlab tests noxfile.py || \
 	  { echo "The code is not in the house style: run $(BIN)/ruff format mmlab tests"; exit 1; }
 
 # Runs the notebooks and stores what they show.
@@ -57,4 +63,4 @@ constraints: $(READY)
 	  --no-header --quiet --output-file constraints.txt
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) .nox build .pytest_cache .hypothesis .ruff_cache

@@ -23,6 +23,8 @@ from apache_beam.pipeline import AppliedPTransform, Pipeline, PipelineVisitor
 from apache_beam.pvalue import PCollection
 from apache_beam.runners.runner import PipelineResult
 
+READ_IN = "2.77"
+
 
 class BeamChangedError(RuntimeError):
     """A private name of Beam that mmlab relies on is not there any more."""
@@ -30,7 +32,7 @@ class BeamChangedError(RuntimeError):
     def __init__(self, name: str, purpose: str):
         super().__init__(
             f"apache-beam {beam.__version__} has no {name}, which mmlab needs to {purpose}. "
-            "Install the apache-beam version pinned in constraints.txt."
+            f"Install apache-beam {READ_IN}, or a newer mmlab."
         )
 
 
@@ -72,9 +74,7 @@ def with_wrapped(handler: ModelHandler, inner: ModelHandler) -> None:
 
 def holds_many_models(handler: ModelHandler) -> bool:
     """Whether this very handler maps keys to several models."""
-    return isinstance(handler, KeyedModelHandler) and not _private(
-        handler, "_single_model", "tell one model from many"
-    )
+    return isinstance(handler, KeyedModelHandler) and _wrapped(handler) is None
 
 
 def keyed_handler(handler: ModelHandler) -> KeyedModelHandler | None:
@@ -100,8 +100,17 @@ def replace_cohort_handlers(keyed: KeyedModelHandler, handlers: Mapping[Any, Mod
 
 
 def model_hint(keyed: KeyedModelHandler) -> Any:
-    """`max_models_per_worker_hint` as it was given."""
-    return getattr(keyed, "_max_models_per_worker_hint", None)
+    """`max_models_per_worker_hint` as it was given; None also where it cannot be read."""
+    return getattr(keyed, _HINT, None)
+
+
+def hides_hint(handler: ModelHandler) -> bool:
+    """Whether the hint of a keyed handler cannot be read in this version of Beam."""
+    keyed = keyed_handler(handler)
+    return keyed is not None and not hasattr(keyed, _HINT)
+
+
+_HINT = "_max_models_per_worker_hint"
 
 
 _WEIGHTS = (
@@ -123,6 +132,22 @@ def weights_location(handler: ModelHandler) -> str | None:
     return None
 
 
+def weights_reader(handler: ModelHandler) -> str | None:
+    """What surely reads the weights, where it is Beam's own code; None for the author's own.
+
+    "state dict" or "TorchScript" for PyTorch; else the framework as Beam's modules name it, such as
+    "onnx" or "sklearn".
+    """
+    module = type(handler).load_model.__module__
+    if not module.startswith("apache_beam.ml.inference."):
+        return None
+    if getattr(handler, "_torch_script_model_path", None):
+        return "TorchScript"
+    if getattr(handler, "_state_dict_path", None):
+        return "state dict"
+    return module.rpartition(".")[2].removesuffix("_inference")
+
+
 def device_name(handler: ModelHandler) -> str | None:
     """`cpu`, `cuda`, … for handlers that know their device."""
     device = getattr(handler, "_device", None)
@@ -130,6 +155,9 @@ def device_name(handler: ModelHandler) -> str | None:
 
 
 # Pipelines
+
+
+_FIND_STEPS = "find the RunInference steps of a pipeline"
 
 
 @dataclass(frozen=True)
@@ -157,16 +185,49 @@ class InferenceStep:
 
 
 def inference_steps(pipeline: Pipeline) -> list[InferenceStep]:
-    """Every `RunInference` of `pipeline`, in the order in which they were applied."""
+    """Every `RunInference` of `pipeline`, in the order in which they were applied.
+
+    Raises:
+      BeamChangedError: there is one whose model handler cannot be found.
+    """
+    steps, hidden = readable_steps(pipeline)
+    for change in hidden.values():
+        raise change
+    return steps
+
+
+def readable_steps(
+    pipeline: Pipeline,
+) -> tuple[list[InferenceStep], dict[str, BeamChangedError]]:
+    """Every `RunInference` of `pipeline` whose model handler is found, in the order of application.
+
+    And the others: label to what this version of Beam lacks.
+    """
     found: list[InferenceStep] = []
+    hidden: dict[str, BeamChangedError] = {}
+    applied_by_author: list[str] = []
 
     class Finder(PipelineVisitor):
+        def enter_composite_transform(self, applied: AppliedPTransform) -> None:
+            if isinstance(applied.transform, RunInference):
+                applied_by_author.append(applied.full_label)
+
         def visit_transform(self, applied: AppliedPTransform) -> None:
-            found.extend(inferences_of(applied))
+            try:
+                found.extend(inferences_of(applied))
+            except BeamChangedError as change:
+                hidden[_step_label(applied)] = change
 
     pipeline.visit(Finder())
-    labels = author_labels(step.label for step in found)
-    return [replace(step, label=labels[step.label]) for step in found]
+    seen = {step.full_label for step in found} | set(hidden)
+    for label in applied_by_author:
+        if label not in seen:
+            hidden[label] = BeamChangedError("_RunInferenceDoFn", _FIND_STEPS)
+    labels = author_labels([*(step.label for step in found), *hidden])
+    return (
+        [replace(step, label=labels[step.label]) for step in found],
+        {labels[label]: change for label, change in hidden.items()},
+    )
 
 
 def author_label(label: str) -> str:
@@ -192,7 +253,6 @@ def author_labels(labels: Iterable[str]) -> dict[str, str]:
 
 def inferences_of(applied: AppliedPTransform) -> list[InferenceStep]:
     """The `RunInference` whose model is called by this very transform, not by a part of it."""
-    dofn_type = _private(base, "_RunInferenceDoFn", "find the RunInference steps of a pipeline")
     nested = list(_dofns(getattr(applied.transform, "fn", None)))
     sealed_in = tuple(dofn for dofn in nested if "_serialized_fn" in vars(dofn))
     return [
@@ -204,8 +264,17 @@ def inferences_of(applied: AppliedPTransform) -> list[InferenceStep]:
             sealed_in,
         )
         for dofn in nested
-        if isinstance(dofn, dofn_type)
+        if _asks_a_model(dofn)
     ]
+
+
+def _asks_a_model(dofn: beam.DoFn) -> bool:
+    dofn_type = getattr(base, "_RunInferenceDoFn", None)
+    if dofn_type is not None:
+        return isinstance(dofn, dofn_type)
+    # Under another name it is still the one of Beam's DoFns that holds a model handler.
+    holds = isinstance(getattr(dofn, "_model_handler", None), ModelHandler)
+    return holds and type(dofn).__module__ == base.__name__
 
 
 def replace_handler(step: InferenceStep, handler: ModelHandler) -> None:

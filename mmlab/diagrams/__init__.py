@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from apache_beam import Pipeline
-from apache_beam.ml.inference.base import ModelHandler, RunInference
+from apache_beam.ml.inference.base import KeyModelMapping, ModelHandler, RunInference
 from apache_beam.pvalue import PCollection
 from apache_beam.runners.runner import PipelineResult
 
+from mmlab._arguments import short
 from mmlab.diagrams import dot, graph, text
 from mmlab.diagrams.render import Diagram, GraphvizError
 from mmlab.plots.theme import model_palette
+from mmlab.trace import Trace
 
 __all__ = ["Diagram", "GraphvizError", "diagram"]
 
@@ -42,9 +44,15 @@ def diagram(
     """
     if direction not in ("LR", "TB"):
         raise ValueError(f'direction is "LR" or "TB", not {direction!r}')
+    if trace is not None and not isinstance(trace, Trace):
+        raise TypeError(f"trace is {short(trace)}: give an mmlab.Trace, such as result.trace")
     if isinstance(subject, Pipeline):
         return _pipeline_diagram(subject, trace, depth, step, direction)
     if isinstance(subject, ModelHandler):
+        if step is not None:
+            raise ValueError(
+                f"step is {short(step)}, but a model handler has no steps: leave it out"
+            )
         return _handler_diagram(subject, trace, direction)
     pipeline = getattr(subject, "pipeline", None)
     if isinstance(pipeline, Pipeline) and hasattr(subject, "trace"):
@@ -75,6 +83,10 @@ def _expected(subject: Any) -> str:
         return f"{message}; this run was not watched: use diagram(pipeline, trace=...)"
     if isinstance(subject, PCollection):
         return f"{message}; this is a PCollection: use diagram(pcollection.pipeline)"
+    if isinstance(subject, Trace):
+        return f"{message}; this is a Trace: use diagram(pipeline, trace=trace)"
+    if isinstance(subject, list | tuple) and subject and isinstance(subject[0], KeyModelMapping):
+        return f"{message}; this is a list of KeyModelMapping: use KeyedModelHandler(mappings)"
     if isinstance(subject, RunInference):
         return f"{message}; this is a RunInference: give the handler that it was made with"
     if isinstance(subject, type) and issubclass(subject, (Pipeline, ModelHandler)):

@@ -16,6 +16,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from mmlab._arguments import file_to_write
 from mmlab.diagrams.dot import SMALLEST
 
 _SECONDS = 60
@@ -76,9 +77,10 @@ class Diagram:
 
         Raises:
           ValueError: another ending.
+          OSError: it cannot be written.
           GraphvizError: Graphviz is not there, or could not draw.
         """
-        path = Path(path)
+        path = file_to_write(path)
         content = self._content(path.suffix.lower())
         scratch = path.with_name(f".{uuid.uuid4().hex}.part")
         try:

@@ -111,7 +111,7 @@ def _become_like_the_parent(job: Job, folder: Path) -> None:
 def _run(folder: Path, job: Job, enter: Callable[[str], None]) -> None:
     import apache_beam as beam
 
-    from mmlab.beam_internals import inference_steps
+    from mmlab.beam_internals import readable_steps
     from mmlab.lab.limits import limit_memory
     from mmlab.watching import WatchRunner
 
@@ -123,7 +123,7 @@ def _run(folder: Path, job: Job, enter: Callable[[str], None]) -> None:
     runner = WatchRunner(live=False, log=folder / LOG, sample_seconds=job.sample_seconds)
     pipeline = beam.Pipeline(runner, options=options)
     build(pipeline, *args)
-    if not inference_steps(pipeline):
+    if not any(readable_steps(pipeline)):
         raise ValueError(
             "build put no RunInference step into the pipeline that it was given: write "
             "pipeline | … | RunInference(handler), and let it return nothing"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from mmlab._arguments import short, whole_number
 from mmlab.lab.process import FreshRunError, RunOutcome, run_fresh
 from mmlab.trace import Summary, Trace
 from mmlab.trace.event import Event
@@ -193,14 +194,16 @@ def compare_hints(
       on_events: called with the hint and its new events while it runs; for a view of your own.
 
     Raises:
-      ValueError: no hints, a hint twice, or one that is not a positive integer; `repeat` is not;
-        `memory_limit` cannot be read or is too small.
+      ValueError: no hints, a hint twice, or one that is not a positive integer; `repeat` is less
+        than 1; `memory_limit` cannot be read or is too small.
       TypeError: `hints` is not a sequence, or `build` cannot be sent to another process.
       FreshRunError: no hint came so far that a model was asked for: the mistake is in `build`.
     """
     hints = _checked(hints)
-    if isinstance(repeat, bool) or not isinstance(repeat, int) or repeat < 1:
-        raise ValueError(f"repeat is {repeat!r}: give the number of runs per hint, at least 1")
+    repeat = whole_number("repeat", repeat)
+    for name, function in {"progress": progress, "on_events": on_events}.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} is {short(function)}: give a function, or None")
     outcomes: dict[Hint, list[RunOutcome]] = {hint: [] for hint in hints}
     plan = [(number, hint) for number in range(1, repeat + 1) for hint in hints]
     with _shown(live) as screen:

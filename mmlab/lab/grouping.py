@@ -9,6 +9,7 @@ import apache_beam as beam
 from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, ModelHandler
 
 from mmlab import beam_internals
+from mmlab._arguments import short, whole_number
 
 NO_MODEL = -1
 """Place of the elements whose key no mapping names; RunInference will say so itself."""
@@ -45,18 +46,16 @@ class GroupByModel(beam.PTransform):
         means one busy worker: on a fleet, take as many as there are worker processes.
 
     Raises:
-      TypeError: `handler_or_mapping` is neither.
+      TypeError: `handler_or_mapping` is neither, or `lanes` is no whole number.
       ValueError: the handler has one model for all keys: there is nothing to group; or `lanes` is
-        not a positive integer.
+        not positive.
     """
 
     def __init__(
         self, handler_or_mapping: ModelHandler | Sequence[KeyModelMapping], *, lanes: int = 1
     ):
         super().__init__()
-        if isinstance(lanes, bool) or not isinstance(lanes, int) or lanes < 1:
-            raise ValueError(f"lanes is {lanes!r}: give an integer of at least 1")
-        self._lanes = lanes
+        self._lanes = whole_number("lanes", lanes)
         self._model_of_key = _model_of_key(handler_or_mapping)
 
     def expand(self, pairs: beam.PCollection) -> beam.PCollection:
@@ -92,7 +91,7 @@ def _mappings(mappings: Any) -> list[KeyModelMapping]:
     if not listed or not all(isinstance(mapping, KeyModelMapping) for mapping in listed):
         raise TypeError(
             "GroupByModel takes the KeyedModelHandler of the RunInference step, or its list of "
-            f"KeyModelMapping, not {mappings!r}"
+            f"KeyModelMapping, not {short(mappings)}"
         )
     return listed
 
@@ -100,7 +99,13 @@ def _mappings(mappings: Any) -> list[KeyModelMapping]:
 def _in_lane(
     pair: tuple[Any, Any], model_of_key: dict[Any, int], lanes: int
 ) -> tuple[int, tuple[Any, Any]]:
-    return model_of_key.get(pair[0], NO_MODEL) % lanes, pair
+    try:
+        key, _ = pair
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"GroupByModel takes (key, element) pairs, as RunInference does, and got {short(pair)}"
+        ) from None
+    return model_of_key.get(key, NO_MODEL) % lanes, pair
 
 
 def _by_model(

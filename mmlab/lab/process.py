@@ -27,6 +27,7 @@ import psutil
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
+from mmlab._arguments import seconds_argument, short
 from mmlab.lab.child import JOB, LOG, OUTPUT, PAYLOAD, REPORT, SCRATCH, Job, Report
 from mmlab.lab.launch import start_process
 from mmlab.lab.limits import check_limits_work_here, parse_bytes
@@ -176,14 +177,43 @@ def run_fresh(
       sample_seconds: time between samples of memory.
 
     Raises:
-      TypeError: `build` is not callable or cannot be sent to another process.
+      TypeError: `build` is not callable, takes other arguments, or cannot be sent to another
+        process; `options` or `on_events` is not what it must be.
       ValueError: `memory_limit` cannot be read, or is too small even to start.
       NotImplementedError: this system enforces no memory limit.
     """
+    if on_events is not None and not callable(on_events):
+        raise TypeError(f"on_events is {short(on_events)}: give a function of a list of events")
     with FreshRun(
         build, *args, memory_limit=memory_limit, options=options, sample_seconds=sample_seconds
     ) as run:
         return run.wait(on_events)
+
+
+def _check_build(build: Any, args: Sequence[Any]) -> None:
+    if not callable(build):
+        raise TypeError(f"build is {short(build)}: give a function build(pipeline, …)")
+    try:
+        signature = inspect.signature(build)
+    except (TypeError, ValueError):
+        return  # some callables of C tell nothing about their arguments
+    try:
+        signature.bind(None, *args)
+    except TypeError as problem:
+        call = ", ".join(["pipeline", *map(short, args)])
+        raise TypeError(f"build is called as build({call}), but {problem}") from None
+
+
+def _checked_options(options: Any) -> PipelineOptions | list[str] | None:
+    if options is None or isinstance(options, PipelineOptions):
+        return options
+    flags = list(options) if isinstance(options, list | tuple) else [None]
+    if not all(isinstance(flag, str) for flag in flags):
+        raise TypeError(
+            f"options is {short(options)}: give PipelineOptions, or a list of flags such as "
+            "['--direct_num_workers=2']"
+        )
+    return flags
 
 
 class FreshRun:
@@ -210,8 +240,9 @@ class FreshRun:
             check_limits_work_here()
             if self._memory_limit < LEAST_LIMIT:
                 raise ValueError(_too_small(self._memory_limit))
-        if not callable(build):
-            raise TypeError(f"build is {build!r}: give a function build(pipeline, …)")
+        _check_build(build, args)
+        options = _checked_options(options)
+        seconds_argument("sample_seconds", sample_seconds)
         payload = _pickled(build, args, options)
         path = [str(Path(entry).absolute()) for entry in sys.path]
         job = Job(str(Path.cwd()), path, dict(os.environ), self._memory_limit, sample_seconds)

@@ -17,6 +17,7 @@ from apache_beam.ml.inference.base import KeyModelMapping, RunInference
 from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
 from torch import nn
 
+from mmlab._arguments import short, whole_number
 from mmlab.lab.batches import FixedBatches
 from mmlab.lab.grouping import GroupByModel
 from mmlab.lab.limits import parse_bytes
@@ -48,7 +49,8 @@ class Setting:
       memory_limit: what the run may take, as text or bytes; None is no limit.
 
     Raises:
-      ValueError: a number is not a positive integer, a word is not one of those above, or there are
+      TypeError: a number is no integer.
+      ValueError: a number is not positive, a word is not one of those above, or there are
         both processes and threads.
     """
 
@@ -66,13 +68,11 @@ class Setting:
     def __post_init__(self) -> None:
         check_hint(self.hint, "explore")
         for name in ("models", "megabytes", "elements", "batch_size", "processes", "threads"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}: give an integer of at least 1")
+            whole_number(name, getattr(self, name))
         for name, words in (("order", ORDERS), ("group", GROUPS)):
             if getattr(self, name) not in words:
                 known = ", ".join(f'"{word}"' for word in words)
-                raise ValueError(f"{name} is {getattr(self, name)!r}: give one of {known}")
+                raise ValueError(f"{name} is {short(getattr(self, name))}: give one of {known}")
         if self.processes > 1 and self.threads > 1:
             raise ValueError(
                 f"{self.processes} processes and {self.threads} threads: Beam's local runner has "

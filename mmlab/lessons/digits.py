@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sklearn.datasets import load_digits
 
+from mmlab._arguments import whole_number
 from mmlab.lessons.cache import made_once
 
 SIDE = 8
@@ -75,9 +76,11 @@ def scans_file(rows: int = TEST_DIGITS) -> Path:
 
     Row i went through scanner `KEY_{i % 6 + 1}`. Columns: `key` (string), `pixels` (64 float32,
     row by row), `label` (int64, the digit it shows).
+
+    Raises:
+      TypeError, ValueError: `rows` is no whole number from 1 to 480.
     """
-    if not 1 <= rows <= TEST_DIGITS:
-        raise ValueError(f"rows is {rows!r}: there are 1 to {TEST_DIGITS} test digits")
+    rows = whole_number("rows", rows, most=TEST_DIGITS)
     return made_once(f"scans-{rows}.parquet", lambda path: _write_scans(path, rows))
 
 

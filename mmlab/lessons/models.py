@@ -12,6 +12,7 @@ from apache_beam.ml.inference.base import KeyModelMapping, PredictionResult
 from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
 from torch import nn
 
+from mmlab._arguments import short
 from mmlab.lessons.cache import is_made, made_once
 from mmlab.lessons.digits import MAPPING, SIDE, distorted, pictures
 
@@ -45,8 +46,8 @@ class DigitClassifier(nn.Module):
 
 def weights_file(name: str) -> Path:
     """The state dict of `CONFIG_1` … `CONFIG_4`, trained on first use (some 5 s)."""
-    if name not in MAPPING:
-        raise ValueError(f"there is no model {name!r}: the lessons have {', '.join(MAPPING)}")
+    if name not in tuple(MAPPING):
+        raise ValueError(f"there is no model {short(name)}: the lessons have {', '.join(MAPPING)}")
     return made_once(f"{name}.pt", lambda path: _train(name, path))
 
 
@@ -80,12 +81,32 @@ def handler(name: str, **options: Any) -> PytorchModelHandlerTensor:
 
 
 def mapping(configs: dict[str, tuple[str, ...]] = MAPPING) -> list[KeyModelMapping]:
-    """Keys to models, as `KeyedModelHandler` takes it; by default the right one."""
+    """Keys to models, as `KeyedModelHandler` takes it; by default the right one.
+
+    Raises:
+      TypeError: `configs` is no dict of model names to lists of keys.
+      ValueError: there is no such model.
+    """
+    if not isinstance(configs, dict):
+        raise TypeError(
+            f"configs is {short(configs)}: give a dict such as {{'CONFIG_1': ['KEY_1']}}"
+        )
+    for name, keys in configs.items():
+        if not isinstance(keys, list | tuple):
+            raise TypeError(f"the keys of {name} are {short(keys)}: give a list such as ['KEY_1']")
     return [KeyModelMapping(list(keys), handler(name)) for name, keys in configs.items()]
 
 
 def predicted_digit(result: PredictionResult) -> int:
-    """The digit with the highest score."""
+    """The digit with the highest score.
+
+    Raises:
+      TypeError: it is no `PredictionResult`, such as the pair that a keyed handler gives.
+    """
+    if not isinstance(result, PredictionResult):
+        pair = isinstance(result, tuple) and len(result) == 2
+        hint = ": a keyed handler gives (key, result), take the second" if pair else ""
+        raise TypeError(f"predicted_digit takes a PredictionResult, not {short(result)}{hint}")
     return int(result.inference.argmax())
 
 

@@ -6,13 +6,19 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmlab._arguments import whole_number
 from mmlab.lessons.digits import MAPPING, SCANNERS, distorted, pictures
 from mmlab.plots import theme
 from mmlab.plots.picture import Picture
 
 
 def show_scans(each: int = 3) -> Picture:
-    """The same `each` digits as every scanner sees them, and the model that reads them."""
+    """The same `each` digits, 1 to 10, as every scanner sees them, and the model that reads them.
+
+    Raises:
+      TypeError, ValueError: `each` is no such number.
+    """
+    each = whole_number("each", each, most=10)
     with theme.style():
         return _drawn(each)
 

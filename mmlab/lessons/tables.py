@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from mmlab._arguments import short
 from mmlab.trace import Trace
 
 COLUMNS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident", "limit")
@@ -19,6 +20,11 @@ def compare(traces: Mapping[str, Trace], guesses: Mapping[str, int | None]) -> p
       traces: name of the run (the hint) to its trace.
       guesses: name of the run to the guessed number of loads; None where there is no guess.
     """
+    for name, trace in traces.items():
+        if not isinstance(trace, Trace):
+            raise TypeError(
+                f"the run {name!r} is {short(trace)}: give its trace, such as p.result.trace"
+            )
     rows = {name: _row(trace, guesses.get(name)) for name, trace in traces.items()}
     table = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
     return table.rename_axis("hint")

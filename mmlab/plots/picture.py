@@ -11,6 +11,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mmlab._arguments import file_to_write
+
 DPI = 200
 PIXELS_PER_INCH = 100
 """Width of a notebook's picture: 9.5 inches are 950 CSS pixels."""
@@ -30,9 +32,15 @@ class Picture:
         self._text = text
 
     def save(self, path: str | os.PathLike[str], *, dpi: int = DPI) -> Path:
-        """Write the picture; the ending chooses the format (png, svg, pdf, …)."""
+        """Write the picture; the ending chooses the format (png, svg, pdf, …).
+
+        Raises:
+          ValueError: there is no such format.
+          OSError: it cannot be written.
+        """
+        path = file_to_write(path)
         self.figure.savefig(path, dpi=dpi)
-        return Path(path)
+        return path
 
     def __repr__(self) -> str:
         return self._text

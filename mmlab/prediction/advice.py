@@ -84,6 +84,8 @@ def advise(
     """
     p = prediction
     _check(memory=memory, buffer=buffer, most_reloads=most_reloads)
+    if most_reloads > 1:
+        raise ValueError(f"most_reloads is {most_reloads}: give a share of the visits, 0 to 1")
     measured = p.measured
     buffer = buffer if buffer is not None else measured.buffer_bytes if measured else None
     _refuse(p, memory, buffer)

@@ -19,6 +19,7 @@ import pyarrow.dataset
 from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, ModelHandler
 
 from mmlab import beam_internals
+from mmlab._arguments import short
 from mmlab.cards import key_text, model_cards
 from mmlab.prediction.sizes import listed
 
@@ -59,7 +60,7 @@ def read_mapping(mapping: Any) -> Models:
             return _of_handler(KeyedModelHandler(entries))
     raise TypeError(
         "predict takes a KeyedModelHandler, a list of KeyModelMapping, or a dict such as "
-        f"{{'CONFIG_1': ['KEY_1', 'KEY_2']}}, not {_short(mapping)}"
+        f"{{'CONFIG_1': ['KEY_1', 'KEY_2']}}, not {short(mapping)}"
     )
 
 
@@ -92,12 +93,16 @@ def _of_dict(mapping: Mapping[Any, Any]) -> Models:
     of_key: dict[Any, int] = {}
     for number, (model, keys) in enumerate(mapping.items()):
         for key in keys:
+            if not _hashes(key):
+                raise TypeError(f"model {model} has {short(key)}, {_UNHASHABLE}")
             if key in of_key:
                 raise ValueError(
                     f"key {key!r} of model {model} stands in the mapping already: every key must "
                     "map to exactly one model"
                 )
             of_key[key] = number
+    if not of_key:
+        raise ValueError("the mapping has no keys: give at least one model a key")
     return Models(tuple(key_text(model) for model in mapping), of_key)
 
 
@@ -181,7 +186,11 @@ def numbered(source: Source, numbers: KeyNumbers) -> Iterator[np.ndarray]:
         codes, keys = _factorized(piece, position, source.place)
         missing = codes < 0
         for i, key in enumerate(keys):
-            if key is None or key != key:
+            gone = _is_missing(key)
+            if gone is None:
+                at = source.place(position + int((codes == i).argmax()))
+                raise TypeError(f"{at} is {short(key)}, {_UNHASHABLE}")
+            if gone:
                 missing |= codes == i
         if missing.any():
             at = source.place(position + int(missing.argmax()))
@@ -206,7 +215,7 @@ def _unnamed(place: str, key: Any, numbers: KeyNumbers) -> str:
             if numbers.of(key[0]) >= 0:
                 return f"{place} is a pair that begins with {key[0]!r}: give the keys alone"
     return (
-        f"{place} is {_short(key)}, which no mapping names: add it to a KeyModelMapping, or drop "
+        f"{place} is {short(key)}, which no mapping names: add it to a KeyModelMapping, or drop "
         f"such elements. The mapping has {listed(numbers.texts)}"
     )
 
@@ -224,12 +233,23 @@ def _factorized(
     except TypeError:
         for i, key in enumerate(piece):
             if not isinstance(key, Hashable) or not _hashes(key):
-                raise TypeError(
-                    f"{place(position + i)} is {_short(key)}, which cannot be a key: Beam looks "
-                    "keys up in a dict, so they must be hashable, such as text, numbers or tuples"
-                ) from None
+                raise TypeError(f"{place(position + i)} is {short(key)}, {_UNHASHABLE}") from None
         raise
     return codes, keys.tolist()
+
+
+_UNHASHABLE = (
+    "which cannot be a key: Beam looks keys up in a dict, so they must be hashable, such as text, "
+    "numbers or tuples"
+)
+
+
+def _is_missing(key: Any) -> bool | None:
+    """Whether `key` is None or NaN; None where it cannot be compared, as arrays and tensors."""
+    try:
+        return key is None or bool(key != key)
+    except (TypeError, ValueError, RuntimeError):
+        return None
 
 
 def _hashes(key: Any) -> bool:
@@ -251,6 +271,10 @@ def read_keys(keys: Any, column: str | None) -> Source:
       FileNotFoundError, ValueError, TypeError: it cannot be read; the sentence says why.
     """
     if isinstance(keys, str | os.PathLike):
+        if "://" in str(keys):
+            raise ValueError(
+                f"{keys} is not on this machine: copy the file here first, or give its column"
+            )
         return _file(Path(keys), column)
     if isinstance(keys, pd.DataFrame | pa.Table | pa.RecordBatch):
         names = list(keys.columns) if isinstance(keys, pd.DataFrame) else keys.schema.names
@@ -273,9 +297,10 @@ def _pieces(keys: Any) -> Iterator[Any]:
     if isinstance(keys, pa.Array | pa.ChunkedArray):
         chunks = keys.chunks if isinstance(keys, pa.ChunkedArray) else [keys]
         return (chunk[i : i + PIECE] for chunk in chunks for i in range(0, len(chunk), PIECE))
-    if isinstance(keys, set | frozenset | Mapping) or not isinstance(keys, Iterable):
+    unordered = set | frozenset | Mapping | bytes
+    if isinstance(keys, unordered) or not isinstance(keys, Iterable):
         raise TypeError(
-            f"the keys are {_short(keys)}: give them in the order in which the elements come, as a "
+            f"the keys are {short(keys)}: give them in the order in which the elements come, as a "
             "list, an array, a column, a file, or a Trace"
         )
     return _lists(iter(keys))
@@ -292,8 +317,9 @@ def _file(path: Path, column: str | None) -> Source:
     kinds = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".gz": "csv"}
     kind = "parquet" if path.is_dir() else kinds.get(path.suffix.lower())
     if kind is None:
+        trace = "; a trace is read with mmlab.Trace.load" if path.suffix == ".jsonl" else ""
         raise ValueError(
-            f"{path} ends in {path.suffix or 'nothing'}: give .parquet, .csv or .csv.gz"
+            f"{path} ends in {path.suffix or 'nothing'}: give .parquet, .csv or .csv.gz{trace}"
         )
     try:
         if kind == "csv":
@@ -310,6 +336,8 @@ def _file(path: Path, column: str | None) -> Source:
 
 
 def _column(column: str | None, names: list[str], where: Any) -> str:
+    if not names:
+        raise ValueError(f"{where} holds no table with columns")
     if column is None:
         column = "key" if "key" in names else names[0] if len(names) == 1 else None
         if column is None:
@@ -337,8 +365,3 @@ def _csv_pieces(path: Path, column: str) -> Iterator[pa.Array]:
         for batch in reader:
             if len(batch):
                 yield batch.column(0)
-
-
-def _short(value: Any, most: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= most else f"{text[: most - 1]}…"

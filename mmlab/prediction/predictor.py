@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmlab import beam_internals
+from mmlab._arguments import whole_number
 from mmlab.prediction import replay
 from mmlab.prediction.keys import KeyNumbers, Source, numbered, read_keys, read_mapping
 from mmlab.prediction.recorded import Measured, Recorded, read_trace
@@ -104,10 +104,11 @@ def predictions(
 ) -> dict[Routing, Prediction]:
     """One prediction per routing, while the keys are read once."""
     for name, value in {"workers": workers, "processes": processes}.items():
-        _positive(name, value)
+        whole_number(name, value)
     for name, value in {"batch_size": batch_size, "copies": copies}.items():
         if value is not None:
-            _positive(name, value)
+            whole_number(name, value)
+    whole_number("seed", seed, least=0)
     for routing in routings:
         if routing not in ROUTINGS:
             raise ValueError(f"routing is {routing!r}: it is one of {', '.join(ROUTINGS)}")
@@ -263,15 +264,6 @@ def _differ(sizes: Any, recorded: Recorded | None) -> bool:
     if sizes is None:
         return recorded is not None
     return not isinstance(sizes, Real)
-
-
-def _positive(name: str, value: Any) -> None:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}: give a whole number, 1 or more") from None
-    if number < 1 or isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}: give a whole number, 1 or more")
 
 
 def _fixed_batch_size(handler: Any) -> int | None:

@@ -32,6 +32,7 @@ KINDS = {
 UNOBSERVED = {
     "evictions": "evictions are not shown: this version of Beam hides them",
     "limit": "the limit that ruled is not shown: this version of Beam hides it",
+    "hint": "the hint is not shown: this version of Beam hides it",
     "free": "cannot be weakly referenced: when its memory is released is not seen",
     "model manager": "not watched: Beam's ModelManager keeps its models in processes of their own",
     "handler": "not watched: its model handler cannot be copied",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from mmlab._arguments import file_to_write, path_argument, short
 from mmlab.trace.event import UNOBSERVED, Event, Process, parse
 from mmlab.trace.log import SUFFIX, LogReader
 from mmlab.trace.residency import Residence, covered_ns, residences, steps_of_count
@@ -123,6 +124,8 @@ class Trace:
     """
 
     def __init__(self, events: Iterable[Event], torn: int = 0):
+        if isinstance(events, str | os.PathLike):
+            raise TypeError(f"Trace takes events, not {short(events)}: read files with Trace.load")
         self.events: Sequence[Event] = sorted(events, key=lambda event: event.t_ns)
         self.torn = torn
         self.run = self.events[0].run if self.events else None
@@ -143,10 +146,11 @@ class Trace:
           path: a file from `save`, or a folder of event logs.
 
         Raises:
+          TypeError: `path` is no path.
           FileNotFoundError: there is nothing at `path`, or no trace in that folder.
           ValueError: a file that is no trace, a folder with several runs, or a newer format.
         """
-        path = Path(path)
+        path = path_argument("path", path, "a saved trace or the log folder of a run")
         if path.is_dir():
             return _load_folder(path)
         if not path.exists():
@@ -157,8 +161,11 @@ class Trace:
         """Write all events to one file of JSON lines, which `Trace.load` reads.
 
         The file is there whole or not at all. Returns its path.
+
+        Raises:
+          OSError: it cannot be written.
         """
-        path = Path(path)
+        path = file_to_write(path)
         with tempfile.NamedTemporaryFile(
             "w", encoding="ascii", dir=path.parent, prefix=f".{path.name}", delete=False
         ) as file:

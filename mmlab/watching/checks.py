@@ -1,14 +1,25 @@
-"""What would surely fail in a worker, said before the run."""
+"""What is said before a run, and why a run failed."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from mmlab.beam_internals import InferenceStep
 from mmlab.cards import ModelCard
+from mmlab.problems import (
+    Problem,
+    held_by,
+    hint_problem,
+    label_problems,
+    memory_problem,
+    missing_library_problems,
+    missing_weights,
+    step_problems,
+)
+from mmlab.problems.weights import local_file
 
 
 def check_step(step: InferenceStep, cards: Sequence[ModelCard], *, files_are_here: bool) -> None:
@@ -23,7 +34,8 @@ def check_step(step: InferenceStep, cards: Sequence[ModelCard], *, files_are_her
       ValueError: the hint is not a positive integer.
       FileNotFoundError: weights are missing that no earlier step could still choose.
     """
-    check_hint(cards[0].hint, step.label)
+    for card in cards[:1]:
+        check_hint(card.hint, step.label)
     if files_are_here and not step.loads_at_run_time:
         for card in cards:
             _check_weights(card)
@@ -35,40 +47,40 @@ def check_hint(hint: Any, step: str) -> None:
     Raises:
       ValueError: with what Beam would have done, and what to write instead.
     """
-    if hint is None:
-        return
-    try:
-        positive = not isinstance(hint, bool) and operator.index(hint) > 0
-    except TypeError:
-        positive = False
-    if not positive:
-        raise ValueError(
-            f"{step}: max_models_per_worker_hint is {hint!r}, but it counts models: give an "
-            "integer of at least 1, or None for no limit."
-        )
+    problem = hint_problem(hint, step)
+    if problem is not None:
+        raise ValueError(str(problem))
 
 
 def _check_weights(card: ModelCard) -> None:
-    path = _local_file(card.weights)
-    if path is None or path.exists():
-        return
-    whose = f" (keys {', '.join(card.keys)})" if card.keys else ""
-    raise FileNotFoundError(
-        f"{card.step}: the weights of model {card.name}{whose} are missing: {path} does not "
-        "exist. Correct the path in the model handler, or make the file first. If a step of this "
-        "very pipeline writes it, use WatchRunner(check=False)."
-    )
+    path = local_file(card.weights)
+    if path is not None and not path.exists():
+        raise FileNotFoundError(
+            f"{missing_weights(card, path)} If a step of this very pipeline writes it, use "
+            "WatchRunner(check=False)."
+        )
 
 
-_WEIGHT_ENDINGS = {".pt", ".pth", ".onnx", ".pkl", ".pickle", ".joblib", ".h5", ".keras", ".bst"}
+def worth_a_warning(
+    steps: Sequence[InferenceStep], options: PipelineOptions | None, *, runs_here: bool
+) -> Iterator[Problem]:
+    """What may go wrong in a pipeline that nothing speaks against running.
 
-
-def _local_file(weights: str | None) -> Path | None:
-    """`weights` as a path, where it certainly is one; hub names and URIs are not."""
-    if weights is None or "://" in weights:
-        return None
-    path = Path(weights)
-    return path if path.is_absolute() or path.suffix in _WEIGHT_ENDINGS else None
+    Args:
+      steps: every `RunInference` of the pipeline.
+      options: of the pipeline.
+      runs_here: whether the models will be on this machine.
+    """
+    yield from label_problems(steps)
+    for step in steps:
+        here = runs_here and not step.loads_at_run_time
+        yield from step_problems(step.handler, step.label, files_are_here=here)
+    if runs_here and steps:
+        yield from missing_library_problems()
+        held = [held_by(step.handler, step.label, options) for step in steps]
+        problem = memory_problem(held)
+        if problem is not None:
+            yield problem
 
 
 def explain(events: Iterable[Any]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
 
 from mmlab import beam_internals
+from mmlab._arguments import path_argument, seconds_argument, short
 from mmlab.cards import ModelCard, card_info, count_or_none, key_text, model_cards
 from mmlab.trace.log import members
 from mmlab.watching.logs import shared_log
@@ -44,11 +45,18 @@ def watch(
       A handler of the same class that behaves the same and records.
 
     Raises:
-      TypeError: `handler` is no model handler, or cannot be copied.
+      TypeError: `handler` is no model handler, or cannot be copied; `log` is no path.
+      ValueError: `handler` is watched already; `step` or `sample_seconds` is not what it must be.
       OSError: the folder cannot be written.
     """
     if not isinstance(handler, ModelHandler):
-        raise TypeError(f"watch takes a Beam ModelHandler, not {handler!r}")
+        raise TypeError(f"watch takes a Beam ModelHandler, not {short(handler)}")
+    if is_watched(handler):
+        raise ValueError("this handler is watched already: give the one that it was made from")
+    if not isinstance(step, str) or not step:
+        raise ValueError(f"step is {short(step)}: give the label of the RunInference step")
+    path_argument("log", log, "a folder")
+    seconds_argument("sample_seconds", sample_seconds)
     shared = shared_log(log, sample_seconds)
     cards = [card_info(card) for card in model_cards(handler, step)]
     recorder_for(shared).emit("models", members(info={"models": cards}))
@@ -266,7 +274,7 @@ class _LoadManager(_Watched):
     def __call__(self) -> Any:
         manager = self._call()
         recorder = self.recorder
-        step = next(iter(self._sites.values())).step
+        step = next((site.step for site in self._sites.values()), None)
         blind = beam_internals.observe_manager(
             manager,
             on_evict=lambda cohort: self._evicted(recorder, cohort),
@@ -323,7 +331,7 @@ class _KeyedInference(_Watched):
         return plan
 
     def _report_unknown(self, key: Any) -> None:
-        step = next(iter(self._sites.values())).step
+        step = next((site.step for site in self._sites.values()), None)
         self.recorder.emit("unknown_key", members(step=step, error=describe_key(key)))
 
 

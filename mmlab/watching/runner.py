@@ -6,11 +6,10 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -19,12 +18,13 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
 from mmlab import beam_internals
-from mmlab.beam_internals import InferenceStep
+from mmlab._arguments import path_argument, seconds_argument, short
+from mmlab.beam_internals import BeamChangedError, InferenceStep
 from mmlab.cards import ModelCard, card_info, model_cards
 from mmlab.trace import Trace
 from mmlab.trace.event import UNOBSERVED
 from mmlab.trace.log import LogReader, members
-from mmlab.watching.checks import check_step, explain
+from mmlab.watching.checks import check_step, explain, worth_a_warning
 from mmlab.watching.handler import is_watched, watched
 from mmlab.watching.live import LiveView
 from mmlab.watching.logs import new_log
@@ -50,11 +50,12 @@ class WatchRunner(PipelineRunner):
       log: a folder that keeps the event logs, one folder per run in it; every worker must be able
         to write there. None keeps them in a temporary folder until the run has ended.
       sample_seconds: time between samples of memory in each worker.
-      check: whether to refuse, before the run, what would surely fail in a worker: hints that are
-        not positive integers, weights that are missing.
+      check: whether to refuse, before the run, what would surely fail in a worker (hints that are
+        not positive integers, weights that are missing), and to warn of what `mmlab.preflight`
+        finds beside it.
 
     Raises:
-      TypeError: `runner` is not a Beam runner.
+      TypeError: `runner` is not a Beam runner, `log` no path, `sample_seconds` no number.
       ValueError: `sample_seconds` is not positive, or `live` is not True, False or "auto".
     """
 
@@ -71,13 +72,13 @@ class WatchRunner(PipelineRunner):
             raise TypeError(
                 f"WatchRunner wraps a Beam runner, such as FnApiRunner(), not {runner!r}"
             )
-        if not sample_seconds > 0:
-            raise ValueError(f"sample_seconds is {sample_seconds!r}: give a positive number")
         check_live(live)
+        if check not in (True, False):
+            raise ValueError(f"check is {short(check)}: give True or False")
         self._runner = runner or FnApiRunner()
         self._live = live
-        self._log_folder = None if log is None else Path(log)
-        self._sample_seconds = sample_seconds
+        self._log_folder = None if log is None else path_argument("log", log, "a folder")
+        self._sample_seconds = seconds_argument("sample_seconds", sample_seconds)
         self._check = check
         self._last: _Run | None = None
 
@@ -95,17 +96,26 @@ class WatchRunner(PipelineRunner):
           ValueError, FileNotFoundError: what `check` refuses.
           OSError: the log folder cannot be written.
         """
-        steps = beam_internals.inference_steps(pipeline)
-        cards = [model_cards(step.handler, step.label) for step in steps]
+        found = _find_steps(pipeline)
+        steps = [step for step, _ in found.steps]
         if self._check:
-            for step, step_cards in zip(steps, cards, strict=True):
-                check_step(step, step_cards, files_are_here=_runs_here(self._runner))
+            self._look_before(found, options)
         run = _Run(self, pipeline, new_log(self._log_folder, self._sample_seconds))
-        run.begin([card for step_cards in cards for card in step_cards])
-        run.show(self._live)
+        run.begin([card for _, cards in found.steps for card in cards])
+        for label, change in found.hidden.items():
+            run.cannot_watch(label, f"not watched: {change}")
+        run.show(self._live, [*(step.label for step in steps), *found.hidden])
         with run.ending_on_error(), _handlers_swapped(steps, run.log) as restore:
             result = self._runner.run_pipeline(pipeline, options)
             return WatchedResult(result, run, restore)
+
+    def _look_before(self, found: _Found, options: PipelineOptions) -> None:
+        here = runs_here(self._runner)
+        for step, cards in found.steps:
+            check_step(step, cards, files_are_here=here)
+        steps = [step for step, _ in found.steps]
+        for problem in worth_a_warning(steps, options, runs_here=here):
+            warnings.warn(str(problem), WatchWarning, stacklevel=4)
 
     # The rest is the wrapped runner's.
 
@@ -207,9 +217,14 @@ class _Run:
         except Exception:
             return {}
 
-    def show(self, live: bool | str) -> None:
-        """Show the run while it goes on, from now until it ends."""
-        labels = (step.label for step in beam_internals.inference_steps(self.pipeline))
+    def cannot_watch(self, step: str, why: str) -> None:
+        """Say so, and watch what is left: the memory of this process."""
+        _say_unwatched(self.log, step, why.rstrip("."))
+        if runs_here(self.runner):
+            recorder_for(self.log).start_sampling()
+
+    def show(self, live: bool | str, labels: Iterable[str]) -> None:
+        """Show the run of these steps while it goes on, from now until it ends."""
         title = ", ".join(labels) or "the pipeline"
         screen = screen_for(live, f"Timeline of {title}, drawn while it ran")
         self.view = None if screen is None else LiveView(self.log.folder, title, screen)
@@ -240,6 +255,30 @@ class _Run:
             self.view.finish(lambda: self.trace)
         if self.runner._log_folder is None:
             shutil.rmtree(self.log.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The `RunInference` steps of a pipeline.
+
+    Attributes:
+      steps: each with the cards of its models.
+      hidden: label to what this version of Beam lacks, of those that cannot be watched.
+    """
+
+    steps: list[tuple[InferenceStep, list[ModelCard]]]
+    hidden: dict[str, BeamChangedError]
+
+
+def _find_steps(pipeline: Pipeline) -> _Found:
+    readable, hidden = beam_internals.readable_steps(pipeline)
+    steps = []
+    for step in readable:
+        try:
+            steps.append((step, model_cards(step.handler, step.label)))
+        except BeamChangedError as change:
+            hidden[step.label] = change
+    return _Found(steps, hidden)
 
 
 @contextmanager
@@ -275,12 +314,20 @@ def _swap(step: InferenceStep, log: Log) -> None:
         except TypeError:
             unwatched = "handler"
     if unwatched is not None:
-        recorder_for(log).emit("unobserved", members(step=step.label, what=unwatched))
-        warnings.warn(f"{step.label}: {UNOBSERVED[unwatched]}", WatchWarning, stacklevel=2)
+        _say_unwatched(log, step.label, unwatched)
+    elif beam_internals.hides_hint(step.handler):
+        _say_unwatched(log, step.label, "hint")
 
 
-def _runs_here(runner: PipelineRunner) -> bool:
-    return type(runner).__module__.startswith(
+def _say_unwatched(log: Log, step: str, what: str) -> None:
+    recorder_for(log).emit("unobserved", members(step=step, what=what))
+    warnings.warn(f"{step}: {UNOBSERVED.get(what, what)}", WatchWarning, stacklevel=3)
+
+
+def runs_here(runner: PipelineRunner) -> bool:
+    """Whether the workers of `runner` are on this machine, and so is what they read and hold."""
+    inner = runner._runner if isinstance(runner, WatchRunner) else runner
+    return type(inner).__module__.startswith(
         ("apache_beam.runners.portability.fn_api_runner", "apache_beam.runners.direct")
     )
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from mmlab._arguments import short
 from mmlab.plots.live import LivePicture, png
 from mmlab.trace import Trace
 from mmlab.trace.event import Event
@@ -55,7 +56,7 @@ def check_live(live: bool | str) -> None:
       ValueError: it is not.
     """
     if not (isinstance(live, bool) or live == "auto"):
-        raise ValueError(f'live is {live!r}: give True, False or "auto"')
+        raise ValueError(f'live is {short(live)}: give True, False or "auto"')
 
 
 def in_notebook() -> bool:

@@ -89,7 +89,7 @@ def test_the_scans_take_turns_and_the_test_digits_are_not_trained_on():
 
 @pytest.mark.parametrize("rows", [0, -1, 481])
 def test_rows_that_are_not_there_are_refused(rows):
-    with pytest.raises(ValueError, match="there are 1 to 480"):
+    with pytest.raises(ValueError, match="whole number from 1 to 480"):
         lessons.scans_file(rows=rows)
 
 

@@ -1,0 +1,81 @@
+"""Arguments of public functions, checked in one place, so that all say the same sentences."""
+
+from __future__ import annotations
+
+import operator
+import os
+import re
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+
+def short(value: Any, most: int = 80) -> str:
+    """A value as a sentence quotes it.
+
+    >>> short("abc"), short("a" * 100, most=10)
+    ("'abc'", "'aaaaaaaa…")
+    """
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    text = re.sub(r" object at 0x[0-9a-fA-F]+", "", text)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def path_argument(name: str, value: Any, kind: str) -> Path:
+    """`value` as a path.
+
+    Raises:
+      TypeError, ValueError: it is no path, or empty; `kind` says what to give.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} is {short(value)}: give {kind}, as text or a Path")
+    if not str(value):
+        raise ValueError(f"{name} is empty: give {kind}")
+    return Path(value)
+
+
+def file_to_write(value: Any) -> Path:
+    """The path of a file that can be written.
+
+    Raises:
+      TypeError, ValueError: it is no path, or empty.
+      IsADirectoryError, FileNotFoundError: it is a folder, or in a folder that is not there.
+    """
+    path = path_argument("path", value, "the path of a file")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the path of a file in it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}: make it first")
+    return path
+
+
+def seconds_argument(name: str, value: Any) -> float:
+    """A positive, finite number of seconds.
+
+    Raises:
+      TypeError, ValueError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {short(value)}: give a positive number of seconds")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} is {value!r}: give a positive number of seconds")
+    return float(value)
+
+
+def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """A whole number of any library, from `least` to `most`.
+
+    Raises:
+      TypeError, ValueError: it is not.
+    """
+    upto = f", {least} or more" if most is None else f" from {least} to {most}"
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {short(value)}: give a whole number{upto}") from None
+    if isinstance(value, bool) or number < least or (most is not None and number > most):
+        raise ValueError(f"{name} is {value!r}: give a whole number{upto}")
+    return number

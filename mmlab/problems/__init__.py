@@ -1,0 +1,28 @@
+"""What is wrong with a model handler, found without loading a model or running anything."""
+
+from mmlab.problems.handlers import (
+    hint_problem,
+    large_hint,
+    mapping_problems,
+    missing_weights,
+    odd_keys,
+    step_problems,
+)
+from mmlab.problems.memory import Held, held_by, memory_problem
+from mmlab.problems.problem import Problem
+from mmlab.problems.steps import label_problems, missing_library_problems
+
+__all__ = [
+    "Held",
+    "Problem",
+    "held_by",
+    "hint_problem",
+    "label_problems",
+    "large_hint",
+    "mapping_problems",
+    "memory_problem",
+    "missing_library_problems",
+    "missing_weights",
+    "odd_keys",
+    "step_problems",
+]

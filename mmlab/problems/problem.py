@@ -1,0 +1,28 @@
+"""One problem, as every check says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, repr=False)
+class Problem:
+    """Something that is wrong with a pipeline or a model handler.
+
+    Attributes:
+      what: what is wrong, a sentence.
+      where: the step, and where it applies the model and its keys.
+      fix: what to do about it, a sentence.
+      fatal: whether the run would surely fail.
+    """
+
+    what: str
+    where: str
+    fix: str
+    fatal: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what} {self.fix}"
+
+    def __repr__(self) -> str:
+        return f"[fatal] {self}" if self.fatal else str(self)
