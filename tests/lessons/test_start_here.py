@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from mmlab import lessons
@@ -47,3 +49,15 @@ def test_digits(result, seen, hint):
     assert verdict.outcome == "incorrect", verdict
     assert seen in verdict.message, verdict
     assert verdict.hint.startswith(f"Hint {hint}:"), verdict
+
+
+ROW = re.compile(r"^\| \[.+?\]\((\w+\.ipynb)\) \| (\d+) \|", re.M)
+
+
+def test_the_table_of_lessons_says_the_minutes_that_they_say():
+    table = "\n".join(cell.source for cell in notebook.cells(PATH))
+    minutes = dict(ROW.findall(table))
+    for path in notebook.NOTEBOOKS:
+        if path != PATH:
+            says = re.search(r"\*\*Time\*\* (\d+) minutes", notebook.cells(path)[0].source)
+            assert minutes[path.name] == says[1], path.name
