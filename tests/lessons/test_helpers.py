@@ -33,6 +33,14 @@ def test_without_notes_a_warning_of_ours_is_printed_instead(capsys):
     assert not others
 
 
+def test_the_number_of_the_cell_is_left_out(capsys):
+    with lessons.real_error():
+        raise RuntimeError("no [1]: dtype [while running '[16]: Read [2]: all/ParDo']")
+    assert capsys.readouterr().out == (
+        "RuntimeError: no [1]: dtype [while running 'Read [2]: all/ParDo']\n"
+    )
+
+
 def test_an_error_that_does_not_come_is_not_hidden(capsys):
     with lessons.real_error():
         pass
