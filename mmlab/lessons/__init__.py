@@ -1,6 +1,7 @@
 """What the notebooks share: real data, real models, and little else."""
 
 from mmlab.lessons.digits import MAPPING, SCANNERS, scans_file
+from mmlab.lessons.errors import real_error
 from mmlab.lessons.exercises import check, hint
 from mmlab.lessons.models import (
     DigitClassifier,
@@ -25,6 +26,7 @@ __all__ = [
     "hint",
     "mapping",
     "predicted_digit",
+    "real_error",
     "scans_file",
     "show_scans",
     "start",
