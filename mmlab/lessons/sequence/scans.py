@@ -40,14 +40,21 @@ def noisy(upright: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.clip(CONTRAST * upright + shadow + grain, 0, 1).astype(np.float32)
 
 
-def scans_file(rows: int = TEST_DIGITS) -> Path:
-    """The first `rows` of the 480 test digits, noisy, as a Parquet file.
+def scans_file(rows: int = TEST_DIGITS, lamp: str = "old") -> Path:
+    """The first `rows` of the 480 test digits as a Parquet file.
 
     Columns: `id` (string, `scan-000` … `scan-479`) and `pixels` (64 float32, row by row).
+
+    Args:
+      rows: how many.
+      lamp: "old" for noisy scans, "new" for clean ones.
     """
     if not 1 <= rows <= TEST_DIGITS:
         raise ValueError(f"rows is {rows!r}: there are 1 to {TEST_DIGITS} test digits")
-    return made_once(f"noisy-scans-{rows}.parquet", lambda path: _write(path, _scans()[:rows]))
+    if lamp not in ("old", "new"):
+        raise ValueError(f'lamp is {lamp!r}: it is "old" or "new"')
+    scans = _scans() if lamp == "old" else _clean_scans()
+    return made_once(f"{lamp}-lamp-{rows}.parquet", lambda path: _write(path, scans[:rows]))
 
 
 def damaged_file() -> Path:
@@ -77,6 +84,11 @@ def name_of(number: int) -> str:
 def _scans() -> np.ndarray:
     upright, _ = pictures("test")
     return noisy(upright, np.random.default_rng(SEED)).reshape(len(upright), -1)
+
+
+def _clean_scans() -> np.ndarray:
+    upright, _ = pictures("test")
+    return upright.reshape(len(upright), -1)
 
 
 def _damaged() -> list[np.ndarray | None]:
