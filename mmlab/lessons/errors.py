@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mmlab.watching import WatchWarning
 
+_CELL_NUMBER = re.compile(r"(?<=\[while running ')\[\d+\]: ")
+
 
 @contextmanager
 def real_error() -> Iterator[None]:
     """Print the error in which the lines inside end, instead of raising it.
 
-    Its type and first line are printed, then what mmlab adds to it. Without an error it says so,
-    so that a lesson cannot teach an error that is gone.
+    Its type and first line are printed, then what mmlab adds to it. The number of the cell, which
+    Beam puts before the label of a step, is left out: it changes with every run of the cell.
+    Without an error it says so, so that a lesson cannot teach an error that is gone.
     """
     with warnings.catch_warnings(record=True) as remarks, without_logging():
         warnings.simplefilter("always", WatchWarning)  # where Python has no notes, before 3.11
@@ -46,4 +50,4 @@ def _is_ours(remark: warnings.WarningMessage) -> bool:
 
 def _in_short(error: BaseException) -> str:
     text = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {text}"
+    return f"{type(error).__name__}: {_CELL_NUMBER.sub('', text)}"
