@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from mmlab import lessons
 from mmlab.lessons import sequence
 from mmlab.lessons.digits import pictures
 from mmlab.lessons.exercises.running import run
@@ -178,3 +179,9 @@ def test_what_fails_in_a_map_is_no_dead_letter():
 
     with pytest.raises(IndexError):
         run(build)
+
+
+def test_a_label_that_is_there_twice_is_named_without_the_number_of_its_cell(capsys):
+    with lessons.real_error():
+        raise RuntimeError('A transform with label "[4]: RunInference" already exists')
+    assert capsys.readouterr().out.endswith('with label "RunInference" already exists\n')
