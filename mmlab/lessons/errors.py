@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from mmlab.watching import WatchWarning
 
-_CELL_NUMBER = re.compile(r"(?<=\[while running ')\[\d+\]: ")
+_CELL_NUMBER = re.compile(r"(?<=['\"])\[\d+\]: ")
 
 
 @contextmanager
