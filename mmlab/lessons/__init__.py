@@ -2,6 +2,8 @@
 
 from mmlab.lessons.digits import MAPPING, SCANNERS, scans_file
 from mmlab.lessons.exercises import check, hint
+from mmlab.lessons.leftovers import leftovers_per_load, print_leftovers
+from mmlab.lessons.memory import show_memory, show_release
 from mmlab.lessons.models import (
     DigitClassifier,
     FixedBatches,
@@ -23,9 +25,13 @@ __all__ = [
     "compare",
     "handler",
     "hint",
+    "leftovers_per_load",
     "mapping",
     "predicted_digit",
+    "print_leftovers",
     "scans_file",
+    "show_memory",
+    "show_release",
     "show_scans",
     "start",
     "weights_file",

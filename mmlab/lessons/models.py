@@ -64,14 +64,20 @@ def prepare(say: Callable[[str], None]) -> None:
         say(f"[{number}/{len(missing)}] trained {name} in {seconds:.0f} s")
 
 
-def handler(name: str, **options: Any) -> PytorchModelHandlerTensor:
+def handler(
+    name: str,
+    *,
+    kind: type[PytorchModelHandlerTensor] = PytorchModelHandlerTensor,
+    **options: Any,
+) -> PytorchModelHandlerTensor:
     """Beam's handler for the model `name`.
 
     Args:
       name: `CONFIG_1` … `CONFIG_4`.
-      options: for `PytorchModelHandlerTensor`.
+      kind: `PytorchModelHandlerTensor`, or a class of one's own that does more.
+      options: for it.
     """
-    return PytorchModelHandlerTensor(
+    return kind(
         state_dict_path=str(weights_file(name)),
         model_class=DigitClassifier,
         load_model_args={"weights_only": True},
@@ -79,9 +85,14 @@ def handler(name: str, **options: Any) -> PytorchModelHandlerTensor:
     )
 
 
-def mapping(configs: dict[str, tuple[str, ...]] = MAPPING) -> list[KeyModelMapping]:
-    """Keys to models, as `KeyedModelHandler` takes it; by default the right one."""
-    return [KeyModelMapping(list(keys), handler(name)) for name, keys in configs.items()]
+def mapping(configs: dict[str, tuple[str, ...]] = MAPPING, **options: Any) -> list[KeyModelMapping]:
+    """Keys to models, as `KeyedModelHandler` takes it; by default the right one.
+
+    Args:
+      configs: names of models to their keys.
+      options: for `handler`.
+    """
+    return [KeyModelMapping(list(keys), handler(name, **options)) for name, keys in configs.items()]
 
 
 class FixedBatches(KeyedModelHandler):

@@ -12,16 +12,19 @@ from mmlab.trace import Trace
 COLUMNS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident", "limit")
 
 
-def compare(traces: Mapping[str, Trace], guesses: Mapping[str, int | None]) -> pd.DataFrame:
+def compare(
+    traces: Mapping[str, Trace], guesses: Mapping[str, int | None], *, what: str = "hint"
+) -> pd.DataFrame:
     """Counts of several runs, one row each, beside what the learner guessed for their loads.
 
     Args:
       traces: name of the run (the hint) to its trace.
       guesses: name of the run to the guessed number of loads; None where there is no guess.
+      what: differs from run to run; the name of the index.
     """
     rows = {name: _row(trace, guesses.get(name)) for name, trace in traces.items()}
     table = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
-    return table.rename_axis("hint")
+    return table.rename_axis(what)
 
 
 def _row(trace: Trace, guess: int | None) -> dict[str, Any]:
