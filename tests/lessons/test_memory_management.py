@@ -158,3 +158,18 @@ def test_elements_pass_the_counter(capsys):
     assert lessons.print_leftovers("scan") == "scan"
     threads, files, _ = map(int, capsys.readouterr().out.split()[1:])
     assert threads >= 1 and files >= 1
+
+
+def test_tables_hold_the_columns_that_are_asked_for():
+    trace = Trace([*load(0, "a"), *load(2, "a", 2), at(5, "use_begin")])
+    table = lessons.compare(
+        {None: trace}, {None: 3}, what="run", columns=["loads", "limit", "processes_holding"]
+    )
+    assert table.index.name == "run" and list(table.index) == ["none"]
+    assert table.loc["none"].to_dict() == {
+        "my guess": 3,
+        "loads": 2,
+        "limit": "–",
+        "processes_holding": 1,
+    }
+    assert "my guess" not in lessons.compare({1: trace})
