@@ -5,13 +5,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/torch==\1/p' constraints.txt)
 
-.PHONY: lab test versions bench lint notebooks constraints clean help
+.PHONY: lab test versions bench lint notebooks wheel colab constraints clean help
 
 help:
 	@echo "make lab    opens JupyterLab on the notebooks (makes $(VENV) on first use)"
 	@echo "make test   runs every test and every notebook"
 	@echo "make versions  tests every Python and Beam that we claim, each in an environment of its own"
 	@echo "make bench  measures what watching, drawing and predicting cost, beside peers"
+	@echo "make wheel  puts mmlab into one file, for Colab: dist/mmlab-*.whl"
+	@echo "make colab  runs notebooks on Colab's kernel stack, with mmlab from that file only"
 
 lab: $(READY)
 	@$(BIN)/python -m mmlab.lessons
@@ -36,6 +38,15 @@ lint: $(READY)
 notebooks: $(READY)
 	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --inplace --execute \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False $(or $(NOTEBOOK),notebooks/*.ipynb)
+
+# Setuptools would pack what an earlier build left in build/lib.
+wheel: $(READY)
+	@rm -rf build/lib dist/mmlab-*.whl
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@echo "Put this beside the notebook: $$(ls dist/mmlab-*.whl)"
+
+colab: wheel
+	$(BIN)/python -m tests.colab $(NOTEBOOK)
 
 bench: $(READY)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
@@ -63,4 +74,4 @@ constraints: $(READY)
 	  --no-header --quiet --output-file constraints.txt
 
 clean:
-	rm -rf $(VENV) .nox build .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) .nox build dist .pytest_cache .hypothesis .ruff_cache

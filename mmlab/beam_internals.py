@@ -22,6 +22,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunIn
 from apache_beam.pipeline import AppliedPTransform, Pipeline, PipelineVisitor
 from apache_beam.pvalue import PCollection
 from apache_beam.runners.runner import PipelineResult
+from apache_beam.utils.multi_process_shared import MultiProcessShared
 
 READ_IN = "2.77"
 
@@ -414,6 +415,21 @@ def _reporting_limit(manager_type: type) -> type:
     Reporting.__name__ = manager_type.__name__
     Reporting.__qualname__ = manager_type.__qualname__
     return Reporting
+
+
+def keep_addresses_in(folder: str) -> bool:
+    """Let this process keep the lock and address files of its models in `folder`.
+
+    Beam writes two for each load and removes none. It chose their folder, the one for temporary
+    files, when it was imported, which for a forked process was in another life.
+
+    Returns:
+      Whether this version of Beam can be told so.
+    """
+    defaults = getattr(MultiProcessShared.__init__, "__kwdefaults__", None) or {}
+    if "path" in defaults:
+        defaults["path"] = folder
+    return "path" in defaults
 
 
 def held_model(reference: Any) -> Any | None:

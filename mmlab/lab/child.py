@@ -111,10 +111,11 @@ def _become_like_the_parent(job: Job, folder: Path) -> None:
 def _run(folder: Path, job: Job, enter: Callable[[str], None]) -> None:
     import apache_beam as beam
 
-    from mmlab.beam_internals import readable_steps
+    from mmlab.beam_internals import keep_addresses_in, readable_steps
     from mmlab.lab.limits import limit_memory
     from mmlab.watching import WatchRunner
 
+    keep_addresses_in(str(folder / SCRATCH))
     build, args, options = pickle.loads((folder / PAYLOAD).read_bytes())
     if job.memory_limit is not None:
         enter("limit")

@@ -5,6 +5,8 @@ from mmlab.lessons.counters import counters
 from mmlab.lessons.digits import MAPPING, SCANNERS, scan, scans_file, true_digit
 from mmlab.lessons.errors import real_error
 from mmlab.lessons.exercises import check, hint
+from mmlab.lessons.leftovers import leftovers_per_load, print_leftovers
+from mmlab.lessons.memory import show_memory, show_release
 from mmlab.lessons.models import (
     DigitClassifier,
     handler,
@@ -26,12 +28,16 @@ __all__ = [
     "counters",
     "handler",
     "hint",
+    "leftovers_per_load",
     "mapping",
     "per_model",
     "predicted_digit",
+    "print_leftovers",
     "real_error",
     "scan",
     "scans_file",
+    "show_memory",
+    "show_release",
     "show_right",
     "show_scans",
     "start",

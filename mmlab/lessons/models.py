@@ -65,14 +65,20 @@ def prepare(say: Callable[[str], None]) -> None:
         say(f"[{number}/{len(missing)}] trained {name} in {seconds:.0f} s")
 
 
-def handler(name: str, **options: Any) -> PytorchModelHandlerTensor:
+def handler(
+    name: str,
+    *,
+    kind: type[PytorchModelHandlerTensor] = PytorchModelHandlerTensor,
+    **options: Any,
+) -> PytorchModelHandlerTensor:
     """Beam's handler for the model `name`.
 
     Args:
       name: `CONFIG_1` … `CONFIG_4`.
-      options: for `PytorchModelHandlerTensor`.
+      kind: `PytorchModelHandlerTensor`, or a class of one's own that does more.
+      options: for it.
     """
-    return PytorchModelHandlerTensor(
+    return kind(
         state_dict_path=str(weights_file(name)),
         model_class=DigitClassifier,
         load_model_args={"weights_only": True},
@@ -80,8 +86,12 @@ def handler(name: str, **options: Any) -> PytorchModelHandlerTensor:
     )
 
 
-def mapping(configs: dict[str, tuple[str, ...]] = MAPPING) -> list[KeyModelMapping]:
+def mapping(configs: dict[str, tuple[str, ...]] = MAPPING, **options: Any) -> list[KeyModelMapping]:
     """Keys to models, as `KeyedModelHandler` takes it; by default the right one.
+
+    Args:
+      configs: names of models to their keys.
+      options: for `handler`.
 
     Raises:
       TypeError: `configs` is no dict of model names to lists of keys.
@@ -94,7 +104,7 @@ def mapping(configs: dict[str, tuple[str, ...]] = MAPPING) -> list[KeyModelMappi
     for name, keys in configs.items():
         if not isinstance(keys, list | tuple):
             raise TypeError(f"the keys of {name} are {short(keys)}: give a list such as ['KEY_1']")
-    return [KeyModelMapping(list(keys), handler(name)) for name, keys in configs.items()]
+    return [KeyModelMapping(list(keys), handler(name, **options)) for name, keys in configs.items()]
 
 
 def predicted_digit(result: PredictionResult) -> int:

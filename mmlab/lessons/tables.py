@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,22 +12,45 @@ from mmlab.trace import Trace
 
 COLUMNS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident", "limit")
 
+MORE = {
+    "freed": lambda trace: sum(residence.free_ns is not None for residence in trace.residences),
+    "model_megabytes": lambda trace: round(trace.summary().model_bytes / 1e6),
+    "processes_asking": lambda trace: len({use.process for use in trace.of_kind("use_begin")}),
+    "processes_holding": lambda trace: len({load.process for load in trace.of_kind("load_end")}),
+}
+"""Columns beside the counts of `Trace.summary()`: models whose memory came back during the run,
+most megabytes of models in one process, and the processes that ask models or hold them."""
 
-def compare(traces: Mapping[str, Trace], guesses: Mapping[str, int | None]) -> pd.DataFrame:
-    """Counts of several runs, one row each, beside what the learner guessed for their loads.
+
+def compare(
+    traces: Mapping[Any, Trace],
+    guesses: Mapping[Any, int | None] | None = None,
+    *,
+    what: str = "hint",
+    columns: Sequence[str] = COLUMNS,
+) -> pd.DataFrame:
+    """Integers of several runs, one row each, beside what the learner guessed.
 
     Args:
-      traces: name of the run (the hint) to its trace.
-      guesses: name of the run to the guessed number of loads; None where there is no guess.
+      traces: name of the run (the hint; None is no hint) to its trace.
+      guesses: name of the run to the guess, None where there is none; without guesses there is no
+        column for them.
+      what: differs from run to run; the name of the index.
+      columns: names from `Trace.summary().counts()` and `MORE`.
     """
     for name, trace in traces.items():
         if not isinstance(trace, Trace):
             raise TypeError(
                 f"the run {name!r} is {short(trace)}: give its trace, such as p.result.trace"
             )
-    rows = {name: _row(trace, guesses.get(name)) for name, trace in traces.items()}
-    table = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
-    return table.rename_axis("hint")
+    rows = {}
+    for name, trace in traces.items():
+        guess = {} if guesses is None else {"my guess": guesses.get(name)}
+        row = {**guess, **_row(trace, columns)}
+        rows["none" if name is None else name] = {
+            column: "–" if value is None else value for column, value in row.items()
+        }
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=object).rename_axis(what)
 
 
 def per_model(trace: Trace) -> pd.DataFrame:
@@ -45,7 +68,6 @@ def per_model(trace: Trace) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", dtype=object).rename_axis("model")
 
 
-def _row(trace: Trace, guess: int | None) -> dict[str, Any]:
+def _row(trace: Trace, columns: Sequence[str]) -> dict[str, int | None]:
     counts = trace.summary().counts()
-    row = {"my guess": guess, **{name: counts[name] for name in COLUMNS}}
-    return {name: "–" if value is None else value for name, value in row.items()}
+    return {name: MORE[name](trace) if name in MORE else counts[name] for name in columns}

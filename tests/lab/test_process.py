@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,6 +82,21 @@ def test_the_process_is_like_this_one_but_for_its_folder(nothing_left, monkeypat
     said = run_fresh(build).output.split()
     assert said[:2] == ["yes", str(tmp_path)]
     assert said[2].startswith(str(tmp_path / "mmlab-run-"))
+
+
+def test_what_beam_leaves_behind_for_each_load_goes_with_the_run(nothing_left):
+    class Looking(NamedModels):
+        def run_inference(self, batch, model, inference_args=None):
+            here = list(Path(tempfile.gettempdir()).glob("*.address"))
+            print("addresses", len(here))
+            return super().run_inference(batch, model, inference_args)
+
+    def build(pipeline):
+        pipelines.models_in_turn(pipeline, 1, handler=Looking)
+
+    outcome = run_fresh(build)
+    seen = re.findall(r"addresses (\d+)", outcome.output)
+    assert int(seen[-1]) - int(seen[0]) == outcome.trace.summary().loads - 1 > 0
 
 
 def test_an_error_comes_back_readable(nothing_left):

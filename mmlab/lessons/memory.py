@@ -1,0 +1,140 @@
+"""Two pictures of memory: what a process holds beside its models, and how late models are freed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mmlab.plots import theme
+from mmlab.plots.picture import Picture
+from mmlab.trace import Trace
+
+MB = 1e6
+ROW_INCHES = 0.42
+LEFT_INCHES = 2.1
+WIDTH_INCHES = 9.5
+PARTS = (
+    ("before the first model: Python, PyTorch, Beam, the transforms", theme.FILL),
+    ("the models", "#0072B2"),
+    ("the rest of the peak", "#E69F00"),
+)
+
+
+def show_memory(traces: Mapping[str, Trace]) -> Picture:
+    """The peak of each run's memory, split into models and what the process needs beside them.
+
+    Args:
+      traces: name of the run to its trace; runs of fresh processes, so that no run inherits
+        models of another.
+    """
+    shares = {name: memory_shares(trace) for name, trace in traces.items()}
+    words = "\n".join(
+        f"  {name}: {models / MB:.0f} MB of models" for name, (_, models, _) in shares.items()
+    )
+    with theme.style():
+        return Picture(_drawn_shares(shares), f"Memory at the peak, run by run\n{words}")
+
+
+def memory_shares(trace: Trace) -> tuple[int, int, int]:
+    """Bytes of the peak: held before the first model, of models, and the rest.
+
+    The first is the process's resident set size when it begins to load, the second the most bytes
+    of models that it held at once, the third what the peak has beyond both: the second copy of a
+    model that is being loaded, buffers, and what Beam needs while it runs.
+    """
+    first = trace.of_kind("load_begin")[0]
+    summary = trace.summary()
+    models = summary.model_bytes or 0
+    before = first.rss or 0
+    return before, models, max((summary.peak_rss_bytes or 0) - before - models, 0)
+
+
+def _drawn_shares(shares: Mapping[str, Sequence[int]]) -> Figure:
+    figure, axes = _rows(list(shares), 1.25)
+    for row, share in enumerate(shares.values()):
+        left = 0.0
+        for value, (_, colour) in zip(share, PARTS, strict=True):
+            axes.barh(row, value / MB, left=left, height=0.62, color=colour, edgecolor=theme.PAPER)
+            if value / MB > 40:
+                text = {"ha": "center", "va": "center", "color": theme.readable_on(colour)}
+                axes.text(left + value / MB / 2, row, f"{value / MB:,.0f}", fontsize=9.5, **text)
+            left += value / MB
+        axes.text(left, row, f"  {left:,.0f}", va="center", fontweight="bold", color=theme.INK)
+    axes.set_xlim(0, 1.12 * max(sum(share) for share in shares.values()) / MB)
+    axes.set_xlabel("MB at the peak of the run (resident set size)")
+    patches = [axes.barh(0, 0, color=colour) for _, colour in PARTS]
+    figure.legend(
+        patches, [name for name, _ in PARTS], loc="upper left", ncols=3, frameon=False, fontsize=9
+    )
+    return figure
+
+
+def show_release(traces: Mapping[str, Trace]) -> Picture:
+    """How long after its eviction each model was freed: a dot for each eviction.
+
+    Args:
+      traces: name of the run to its trace.
+    """
+    rows = {name: release_delays(trace) for name, trace in traces.items()}
+    words = "\n".join(
+        f"  {name}: {len(delays)} evictions, {sum(freed for _, freed in delays)} freed in the run"
+        for name, delays in rows.items()
+    )
+    with theme.style():
+        return Picture(_drawn_delays(rows), f"From evicted to freed\n{words}")
+
+
+def release_delays(trace: Trace) -> list[tuple[float, bool]]:
+    """Milliseconds from each eviction to the release, and whether the release was seen.
+
+    Where it was not, they count to the end of the run.
+    """
+    return [
+        ((r.last_ns - r.evict_ns) / 1e6, r.free_ns is not None)
+        for r in trace.residences
+        if r.evict_ns is not None
+    ]
+
+
+def _drawn_delays(rows: Mapping[str, list[tuple[float, bool]]]) -> Figure:
+    figure, axes = _rows(list(rows), 1.2)
+    for row, delays in enumerate(rows.values()):
+        for freed, marker, label in ((True, "o", "freed"), (False, ">", "not before the end")):
+            ms = [max(delay, 0.001) for delay, seen in delays if seen is freed]
+            style = {"facecolor": "none", "edgecolor": theme.INK, "linewidth": 1.3, "s": 42}
+            axes.scatter(ms, [row] * len(ms), marker=marker, label=label, zorder=3, **style)
+    axes.set_xscale("log")
+    axes.set_xlim(0.005, 20_000)
+    axes.set_xticks(
+        [0.01, 0.1, 1, 10, 100, 1000, 10_000],
+        ["0.01 ms", "0.1 ms", "1 ms", "10 ms", "0.1 s", "1 s", "10 s"],
+    )
+    axes.tick_params(which="minor", bottom=False)
+    axes.set_xlabel("from the decision to evict to the release of the memory")
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    figure.legend(
+        unique.values(), unique.keys(), loc="upper left", ncols=2, frameon=False, fontsize=9
+    )
+    return figure
+
+
+def _rows(names: list[str], beside_inches: float) -> tuple[Figure, Axes]:
+    """One row per name, the first on top, with room for a legend above and an axis below."""
+    height = beside_inches + ROW_INCHES * len(names)
+    figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
+    FigureCanvasAgg(figure)
+    left = LEFT_INCHES / WIDTH_INCHES
+    bottom = 0.62 / height
+    axes = figure.add_axes((left, bottom, 0.98 - left, ROW_INCHES * len(names) / height))
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="x", color=theme.GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(left=False, labelsize=9.5, labelcolor=theme.INK)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    return figure, axes
