@@ -11,7 +11,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, Mo
 from mmlab import beam_internals
 from mmlab.cards import ModelCard, count_or_none, key_text, model_cards
 from mmlab.problems.problem import Problem
-from mmlab.problems.weights import local_file, what_is_wrong
+from mmlab.problems.weights import is_missing, local_file, what_is_wrong
 
 
 def step_problems(
@@ -86,7 +86,7 @@ def weights_problems(card: ModelCard, loads: str | None = None) -> Iterator[Prob
     path = local_file(card.weights)
     if path is None:
         return
-    if not path.exists():
+    if is_missing(path):
         yield missing_weights(card, path)
         return
     wrong = what_is_wrong(path, loads)

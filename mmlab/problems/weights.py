@@ -24,6 +24,14 @@ def local_file(weights: str | None) -> Path | None:
     return path if path.is_absolute() or path.suffix in ENDINGS else None
 
 
+def is_missing(path: Path) -> bool:
+    """Whether there is surely nothing at `path`."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False  # a name that is too long, a folder that is closed
+
+
 def what_is_wrong(path: Path, loads: str | None = None) -> tuple[str, str] | None:
     """Why `path` cannot be the weights that a handler loads, and what to do about it.
 
@@ -66,8 +74,10 @@ def _by_content(path: Path, head: bytes, loads: str | None) -> tuple[str, str] |
         try:
             with zipfile.ZipFile(path) as archive:
                 return _archive(path, archive.namelist(), loads)
-        except zipfile.BadZipFile:
-            return f"{path} is cut off: its end is missing.", again
+        except OSError:
+            raise
+        except Exception:  # BadZipFile, and what zipfile raises over contents that are noise
+            return f"{path} is cut off or damaged: its list of contents cannot be read.", again
     if loads in ("state dict", "TorchScript"):
         return _torch(path, head)
     if loads == "onnx" and _is_text(head):

@@ -19,7 +19,7 @@ from mmlab.problems import (
     missing_weights,
     step_problems,
 )
-from mmlab.problems.weights import local_file
+from mmlab.problems.weights import is_missing, local_file
 
 
 def check_step(step: InferenceStep, cards: Sequence[ModelCard], *, files_are_here: bool) -> None:
@@ -54,7 +54,7 @@ def check_hint(hint: Any, step: str) -> None:
 
 def _check_weights(card: ModelCard) -> None:
     path = local_file(card.weights)
-    if path is not None and not path.exists():
+    if path is not None and is_missing(path):
         raise FileNotFoundError(
             f"{missing_weights(card, path)} If a step of this very pipeline writes it, use "
             "WatchRunner(check=False)."

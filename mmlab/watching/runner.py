@@ -114,8 +114,12 @@ class WatchRunner(PipelineRunner):
         for step, cards in found.steps:
             check_step(step, cards, files_are_here=here)
         steps = [step for step, _ in found.steps]
-        for problem in worth_a_warning(steps, options, runs_here=here):
-            warnings.warn(str(problem), WatchWarning, stacklevel=4)
+        try:
+            said = [str(problem) for problem in worth_a_warning(steps, options, runs_here=here)]
+        except Exception as error:  # whatever an author's handler says of itself, it shall run
+            said = [f"the pipeline was not looked at before its run: {describe(error)}"]
+        for sentence in said:
+            warnings.warn(sentence, WatchWarning, stacklevel=4)
 
     # The rest is the wrapped runner's.
 

@@ -292,7 +292,7 @@ NOT_WEIGHTS = {
     "a folder": (lambda path: path.mkdir(), "is a folder"),
     "text": (lambda path: path.write_text("hello\nthere"), "no PyTorch file: it holds text"),
     "noise": (lambda path: path.write_bytes(bytes(range(7, 99))), "nothing that torch.save writes"),
-    "cut off": (cut_off, "is cut off"),
+    "cut off": (cut_off, "is cut off or damaged"),
     "an archive": (archive, "a ZIP archive that torch.save did not write"),
     "a Git LFS pointer": (
         lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1"),
@@ -500,6 +500,23 @@ def test_the_runner_warns_of_them_and_runs(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", WatchWarning)
         run_keyed(WatchRunner(check=False), KeyedModelHandler(mappings), ["a"])
+
+
+def test_a_handler_that_cannot_be_asked_runs():
+    class Shy(NamedModels):
+        asked = 0
+
+        def share_model_across_processes(self):
+            Shy.asked += 1
+            if Shy.asked == 1:
+                raise ValueError("not before the run")
+            return False
+
+    handler = Shy()
+    handler._model_uri = "x" * 5_000 + ".pt"
+    with pytest.warns(WatchWarning, match="not looked at before its run: ValueError: not before"):
+        run_keyed(WatchRunner(), handler, ["a"])
+    assert Shy.asked > 1
 
 
 def test_a_handler_without_models_warns_and_runs():
