@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mmlab.plots import theme
 from mmlab.plots.picture import DPI, Picture
-from mmlab.trace.event import Process
+from mmlab.trace.event import Process, printable
 from mmlab.trace.out_of_memory import OutOfMemory, megabytes, out_of_memory
 from mmlab.trace.residency import Residence, steps_of_count
 from mmlab.trace.trace import NS, Summary, Trace
@@ -107,7 +107,7 @@ def lanes_of(trace: Trace) -> list[Lane]:
 
 def shortened(name: str, most: int = 24) -> str:
     """A name that fits: without signs that cannot be drawn, and without its middle."""
-    name = "".join(c if c.isprintable() else "?" for c in name)
+    name = printable(name)
     return name if len(name) <= most else f"{name[: most - 9]}…{name[-8:]}"
 
 
@@ -518,12 +518,12 @@ def _outline(trace: Trace, title: str | None) -> str:
     ]
     for count in trace.per_model():
         lines.append(
-            f"  {count.model:<{width}}  {plural(count.loads, 'load')}, "
+            f"  {printable(count.model):<{width}}  {plural(count.loads, 'load')}, "
             f"{plural(count.evictions, 'eviction')}, "
             f"{plural(count.uses, 'batch', 'batches')}, {plural(count.elements, 'element')}"
         )
     if trace.error:
-        lines.append(f"  ended with {trace.error.split(':')[0]}")
+        lines.append(f"  ended with {printable(trace.error.split(':')[0])}")
     if (unfit := out_of_memory(trace)) is not None:
-        lines += [f"  {unfit.what}", f"  {unfit.advice}"]
+        lines += [f"  {printable(unfit.what)}", f"  {unfit.advice}"]
     return "\n".join(lines)

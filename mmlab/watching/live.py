@@ -54,12 +54,13 @@ class LiveView:
         self._quietly(lambda: self._screen.finish(self._picture, trace()))
 
     def _follow(self) -> None:
-        pause = FRAME_SECONDS
+        least = max(FRAME_SECONDS, self._reader.pause)
+        pause = least
         while not self._stop.wait(pause):
             began = time.thread_time()
             if not self._quietly(self._frame):
                 return
-            pause = max(FRAME_SECONDS, (time.thread_time() - began) / MOST_WORK)
+            pause = max(least, (time.thread_time() - began) / MOST_WORK)
 
     def _frame(self) -> None:
         events = self._reader.poll()

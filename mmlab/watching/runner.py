@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -47,7 +46,9 @@ class WatchRunner(PipelineRunner):
         notebook, whose last frame stays, or as one line in a terminal. "auto" keeps quiet where
         output is captured.
       log: a folder that keeps the event logs, one folder per run in it; every worker must be able
-        to write there. None keeps them in a temporary folder until the run has ended.
+        to write there. A path, on a disk that all machines see, or a URI of any file system that
+        Beam knows (`gs://…`, `s3://…`, `hdfs://…`). None keeps them in a temporary folder until
+        the run has ended. New folders are private to their owner.
       sample_seconds: time between samples of memory in each worker.
       check: whether to refuse, before the run, what would surely fail in a worker: hints that are
         not positive integers, weights that are missing.
@@ -76,7 +77,7 @@ class WatchRunner(PipelineRunner):
             raise ValueError(f'live is {live!r}: give True, False or "auto"')
         self._runner = runner or FnApiRunner()
         self._live = live
-        self._log_folder = None if log is None else Path(log)
+        self._log_folder = log
         self._sample_seconds = sample_seconds
         self._check = check
         self._last: _Run | None = None
@@ -232,7 +233,7 @@ class _Run:
         close_recorder(self.log)
         self.reader = LogReader(self.log.folder)
         with suppress(OSError):  # whatever became of the log, the pipeline's own result stands
-            self.reader.fetch()
+            self.reader.fetch_all()
         self.runner._last = self
         if self.view is not None:
             self.view.finish(lambda: self.trace)
