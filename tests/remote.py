@@ -11,13 +11,17 @@ from pathlib import Path
 
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 
-from tests.handlers import NamedModels
+from tests.handlers import AnsweringModels, NamedModels
 
 SCHEME = "addonly"
 
 
 class NamedModelsAfar(NamedModels):
     """`NamedModels`, importable with the file system beside it."""
+
+
+class AnsweringModelsAfar(AnsweringModels):
+    """The same for `AnsweringModels`."""
 
 
 class NotThere(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +93,7 @@ def lanes_of(trace: Trace) -> list[Lane]:
         groups.setdefault((r.process, r.step, r.model), []).append(r)
     colours = theme.model_palette.colours(model for _, _, model in groups)
     several_steps = len({step for _, step, _ in groups}) > 1
-    name = {process: f"worker {i}" for i, process in enumerate(processes, start=1)}
+    name = process_names([process for process in processes if process is not None])
     lanes = []
     for (process, step, model), residences in groups.items():
         if not residences and len(processes) > 1:
@@ -103,6 +103,24 @@ def lanes_of(trace: Trace) -> list[Lane]:
         label = " · ".join([*parts, shortened(model)])
         lanes.append(Lane(step, model, label, colours[model], residences))
     return lanes
+
+
+def process_names(processes: Sequence[Process]) -> dict[Process, str]:
+    """What pictures call the processes: numbered, and after their machine where there are several.
+
+    >>> list(process_names([Process("a", 7), Process("a", 9)]).values())
+    ['worker 1', 'worker 2']
+    >>> list(process_names([Process("a", 7), Process("b", 7), Process("b", 9)]).values())
+    ['a 1', 'b 1', 'b 2']
+    """
+    hosts = list(dict.fromkeys(process.host for process in processes))
+    host_name = {host: shortened(host, 18) for host in hosts} if len(hosts) > 1 else {}
+    numbers: Counter[str] = Counter()
+    names = {}
+    for process in processes:
+        numbers[process.host] += 1
+        names[process] = f"{host_name.get(process.host, 'worker')} {numbers[process.host]}"
+    return names
 
 
 def shortened(name: str, most: int = 24) -> str:
