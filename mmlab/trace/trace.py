@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import pandas as pd
 
 from mmlab.trace.event import MOST_LINE_BYTES, UNOBSERVED, Event, Process, parse, printable
 from mmlab.trace.log import LogReader
+from mmlab.trace.perfetto import write_perfetto
 from mmlab.trace.place import SUFFIX, Location, exists_remote, folder_at, location, read_remote
 from mmlab.trace.residency import Residence, covered_ns, residences, steps_of_count
 
@@ -182,20 +183,31 @@ class Trace:
           ValueError: `path` is a URI.
           OSError: the file cannot be written.
         """
-        path = location(path)
-        if isinstance(path, str):
-            raise ValueError(f"save writes to this machine, not to {path}")
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="ascii", dir=path.parent, prefix=f".{path.name}", delete=False
-        ) as file:
-            try:
-                file.writelines(event.to_json() + "\n" for event in self.events)
-                file.close()
-                Path(file.name).replace(path)
-            except BaseException:
-                file.close()
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        path = _local(path)
+        with _whole_or_not_at_all(path) as file:
+            file.writelines(event.to_json() + "\n" for event in self.events)
+        return path
+
+    def to_perfetto(self, path: str | os.PathLike[str]) -> Path:
+        """Write the trace for https://ui.perfetto.dev, or for `chrome://tracing`.
+
+        There, each process has a lane for each of its models, with loading and batches in it, and
+        counters of its resident set size, models and limit. Nothing is sent: Perfetto reads the
+        file in the browser. `Trace.load` does not read it back.
+
+        Args:
+          path: of this machine; Perfetto expects it to end in `.json`.
+
+        Returns:
+          The path. The file is there whole or not at all.
+
+        Raises:
+          ValueError: `path` is a URI.
+          OSError: the file cannot be written.
+        """
+        path = _local(path)
+        with _whole_or_not_at_all(path) as file:
+            write_perfetto(self, file)
         return path
 
     # The run
@@ -326,6 +338,29 @@ class Trace:
     def _info(self, kind: str) -> dict[str, Any]:
         event = self._last(kind)
         return dict(event.info or {}) if event else {}
+
+
+def _local(path: str | os.PathLike[str]) -> Path:
+    where = location(path)
+    if isinstance(where, str):
+        raise ValueError(f"traces are saved to this machine, not to {where}")
+    return where
+
+
+@contextmanager
+def _whole_or_not_at_all(path: Path) -> Iterator[TextIO]:
+    """A new ASCII file beside `path`, which takes its place when all is written."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="ascii", dir=path.parent, prefix=f".{path.name[:64]}", delete=False
+    ) as file:
+        try:
+            yield file
+            file.close()
+            Path(file.name).replace(path)
+        except BaseException:
+            file.close()
+            Path(file.name).unlink(missing_ok=True)
+            raise
 
 
 def _traced_model(card: dict[str, Any]) -> TracedModel:
