@@ -76,7 +76,9 @@ def lanes(events):
             assert stack, "a mark outside its slice"
             found[lane_of[identity]].append((e["name"], e["ts"] / 1e6, e["ts"] / 1e6))
     assert not any(stacks.values())
-    return {lane: sorted(slices, key=lambda s: (s[1], -s[2])) for lane, slices in found.items()}
+    for (_, name), slices in found.items():
+        slices.sort(key=lambda s: (s[1], -s[2], s[0] != name))
+    return dict(found)
 
 
 def counters(events, name):
