@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.pipeline import Pipeline
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
@@ -101,6 +101,7 @@ class WatchRunner(PipelineRunner):
         if self._check:
             for step, step_cards in zip(steps, cards, strict=True):
                 check_step(step, step_cards, files_are_here=_runs_here(self._runner))
+        _warn_of_template(options)
         run = _Run(self, pipeline, new_log(self._log_folder, self._sample_seconds))
         run.begin([card for step_cards in cards for card in step_cards])
         run.show(self._live)
@@ -276,6 +277,16 @@ def _swap(step: InferenceStep, log: Log) -> None:
     if unwatched is not None:
         recorder_for(log).emit("unobserved", members(step=step.label, what=unwatched))
         warnings.warn(f"{step.label}: {UNOBSERVED[unwatched]}", WatchWarning, stacklevel=2)
+
+
+def _warn_of_template(options: PipelineOptions) -> None:
+    if options.view_as(GoogleCloudOptions).template_location:
+        warnings.warn(
+            "A template runs later and more than once, and this run ends when it is written: its "
+            "jobs are not watched. Wrap the handler with mmlab.watch(handler, log=...) instead.",
+            WatchWarning,
+            stacklevel=3,
+        )
 
 
 def _runs_here(runner: PipelineRunner) -> bool:
