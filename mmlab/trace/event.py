@@ -167,7 +167,13 @@ def _object(line: str | bytes) -> dict[str, Any]:
         raise ValueError("not a line of JSON") from None
     if not isinstance(data, dict) or end != len(text):
         raise ValueError("not a JSON object")
-    return data
+    return _whole_text(data) if r"\ud" in text or r"\uD" in text else data
+
+
+def _whole_text(data: dict[str, Any]) -> dict[str, Any]:
+    """`data` with `?` for halves of surrogate pairs: no page and no file takes those."""
+    text = json.dumps(data, ensure_ascii=False).encode("utf-8", "replace").decode()
+    return json.loads(text)
 
 
 def _no_constant(name: str) -> None:

@@ -89,6 +89,13 @@ def test_a_shape_that_was_right_once_does_not_let_wrong_values_pass():
         parse(line(v=VERSION, n=True), {})
 
 
+def test_half_a_surrogate_pair_is_not_text():
+    assert parse(line(model="a\ud83d"), {}).model == "a?"
+    assert parse(line(model="a").replace('"a"', r'"\uDC00"'), {}).model == "?"
+    assert parse(line(model="🚀", keys={"模\udcff": 2}), {}).keys == {"模?": 2}
+    assert parse(line(model="🚀"), {}).model == "🚀"
+
+
 def test_shapes_do_not_fill_the_memory():
     for i in range(2 * events._MOST_SHAPES):
         parse(line(**{f"unknown {i}": 1}), {})
@@ -184,7 +191,9 @@ def test_names_are_drawn_saved_and_read_back(tmp_path):
     picture = trace.timeline()
     for ending in ("png", "svg", "pdf"):
         assert picture.save(tmp_path / f"picture.{ending}").stat().st_size > 1_000
-    assert picture._repr_mimebundle_()[0]["image/png"]
+    data, metadata = picture._repr_mimebundle_()
+    assert data["image/png"]
+    assert metadata["image/png"]["alt"] == repr(picture).splitlines()[0]
     assert Trace.load(trace.save(tmp_path / "trace.jsonl")).events == trace.events
     text = trace.to_perfetto(tmp_path / "trace.json").read_text("ascii")
     assert json.loads(text)["traceEvents"]
