@@ -128,6 +128,8 @@ def printable(text: str) -> str:
     >>> printable("a\\x1b[2Jb")
     'a?[2Jb'
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else "?" for c in text)
 
 

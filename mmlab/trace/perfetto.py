@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import count
+from itertools import chain, count
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mmlab.trace.event import Process, encode, printable
@@ -21,37 +22,40 @@ if TYPE_CHECKING:
 _MOST_PID = 2**31 - 1
 
 
+Line = tuple[int, str]
+"""Nanoseconds since the first event, and the event as JSON."""
+
+
 def write_perfetto(trace: Trace, file: TextIO) -> None:
     """Write `trace` to `file` as one JSON object, in ASCII."""
     zero_ns = trace.events[0].t_ns if trace.events else 0
-    slices = sorted(_slices_and_counters(trace, zero_ns), key=lambda event: event["ts"])
+    lines = sorted(_slices_and_counters(trace, zero_ns), key=itemgetter(0))
     file.write('{"displayTimeUnit":"ms","otherData":')
-    file.write(encode({"run": _text(trace.run or ""), "began_unix_ns": zero_ns}))
+    file.write(encode({"run": printable(trace.run or ""), "began_unix_ns": zero_ns}))
     file.write(',"traceEvents":[\n')
     separator = ""
-    for event in (*_names(trace), *slices):
-        file.write(separator + encode(event))
+    for text in chain(map(encode, _names(trace)), map(itemgetter(1), lines)):
+        file.write(separator)
+        file.write(text)
         separator = ",\n"
     file.write("\n]}\n")
 
 
-def _slices_and_counters(trace: Trace, zero_ns: int) -> Iterator[dict[str, Any]]:
+def _slices_and_counters(trace: Trace, zero_ns: int) -> Iterator[Line]:
     pids = _pids(trace)
     ids: dict[Process, Iterator[int]] = defaultdict(lambda: count(1))
     several_steps = len({model.step for model in trace.models}) > 1
-    for residence in trace.residences:
-        parts = (residence.step, residence.model) if several_steps else (residence.model,)
-        lane = _Lane(
-            _text(" · ".join(parts)), pids[residence.process], zero_ns, ids[residence.process]
-        )
-        yield from lane.of(residence)
+    for r in trace.residences:
+        name = " · ".join((r.step, r.model) if several_steps else (r.model,))
+        lane = _Lane(printable(name), pids[r.process], zero_ns, ids[r.process])
+        yield from lane.of(r)
     yield from _counters(trace, pids, zero_ns)
 
 
 def _names(trace: Trace) -> Iterator[dict[str, Any]]:
     for index, (process, pid) in enumerate(_pids(trace).items()):
         common = {"ph": "M", "pid": pid, "tid": pid}
-        yield {**common, "name": "process_name", "args": {"name": _text(str(process))}}
+        yield {**common, "name": "process_name", "args": {"name": printable(str(process))}}
         yield {**common, "name": "process_sort_index", "args": {"sort_index": index}}
 
 
@@ -73,20 +77,20 @@ class _Lane:
     """Turns a load of a model into events: slices that begin and end inside one another."""
 
     def __init__(self, name: str, pid: int, zero_ns: int, ids: Iterator[int]):
-        self._name = name
-        self._pid = pid
+        self._name = encode(name)
+        self._fields = f',"cat":"model","pid":{pid},"tid":{pid},"id2":{{"local":"'
         self._zero_ns = zero_ns
         self._ids = ids
 
-    def of(self, r: Residence) -> Iterator[dict[str, Any]]:
+    def of(self, r: Residence) -> Iterator[Line]:
         begin, end = r.load_begin_ns, max(r.last_ns, r.load_begin_ns)
         loaded = _within(r.load_end_ns if r.load_end_ns is not None else end, begin, end)
         rows = _rows(r.uses, loaded, end)
         identity = self._new_id()
         yield self._event("b", self._name, begin, identity, _of_load(r))
-        yield from self._slice("loading", begin, loaded, identity)
+        yield from self._slice('"loading"', begin, loaded, identity)
         yield from self._uses(rows[0] if rows else [], identity)
-        for name, t_ns in (("evicted", r.evict_ns), ("freed", r.free_ns)):
+        for name, t_ns in (('"evicted"', r.evict_ns), ('"freed"', r.free_ns)):
             if t_ns is not None:
                 yield self._event("n", name, _within(t_ns, begin, end), identity)
         yield self._event("e", self._name, end, identity)
@@ -96,32 +100,23 @@ class _Lane:
             yield from self._uses(row, identity)
             yield self._event("e", self._name, row[-1][1], identity)
 
-    def _uses(self, row: list[tuple[int, int, Use]], identity: str) -> Iterator[dict[str, Any]]:
+    def _uses(self, row: list[tuple[int, int, Use]], identity: str) -> Iterator[Line]:
         for begin, end, use in row:
-            yield from self._slice("in use", begin, end, identity, _of_use(use))
+            yield from self._slice('"in use"', begin, end, identity, _of_use(use))
 
     def _slice(
-        self, name: str, begin: int, end: int, identity: str, args: dict[str, Any] | None = None
-    ) -> Iterator[dict[str, Any]]:
+        self, name: str, begin: int, end: int, identity: str, args: str = ""
+    ) -> Iterator[Line]:
         yield self._event("b", name, begin, identity, args)
         yield self._event("e", name, end, identity)
 
     def _new_id(self) -> str:
-        return hex(next(self._ids))
+        return f'{self._fields}{hex(next(self._ids))}"}}'
 
-    def _event(
-        self, phase: str, name: str, t_ns: int, identity: str, args: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        event = {
-            "ph": phase,
-            "cat": "model",
-            "name": name,
-            "ts": _microseconds(t_ns - self._zero_ns),
-            "pid": self._pid,
-            "tid": self._pid,
-            "id2": {"local": identity},
-        }
-        return {**event, "args": args} if args else event
+    def _event(self, phase: str, name: str, t_ns: int, identity: str, args: str = "") -> Line:
+        # Put together by hand: a long run has millions of them.
+        after = t_ns - self._zero_ns
+        return after, f'{{"ph":"{phase}","name":{name},"ts":{after / 1000:.3f}{identity}{args}}}'
 
 
 def _rows(uses: Iterable[Use], least: int, most: int) -> list[list[tuple[int, int, Use]]]:
@@ -137,30 +132,31 @@ def _rows(uses: Iterable[Use], least: int, most: int) -> list[list[tuple[int, in
     return rows
 
 
-def _of_load(r: Residence) -> dict[str, Any]:
+def _of_load(r: Residence) -> str:
     facts = {"step": r.step, "model": r.model, "generation": r.generation, "bytes": r.bytes}
     return _args({**facts, "error": r.error})
 
 
-def _of_use(use: Use) -> dict[str, Any]:
-    keys = {_text(key): n for key, n in use.keys.items()} or None
+def _of_use(use: Use) -> str:
+    keys = {printable(key): n for key, n in use.keys.items()} or None
     facts = {"elements": use.n, "keys": keys, "asked_by": str(use.process), "error": use.error}
     return _args(facts)
 
 
-def _args(facts: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: _text(value) if isinstance(value, str) else value
+def _args(facts: dict[str, Any]) -> str:
+    known = {
+        name: printable(value) if isinstance(value, str) else value
         for name, value in facts.items()
         if value is not None
     }
+    return f',"args":{encode(known)}'
 
 
-def _counters(trace: Trace, pids: dict[Process, int], zero_ns: int) -> Iterator[dict[str, Any]]:
-    def counter(process: Process, name: str, t_ns: int, value: int) -> dict[str, Any]:
-        ts = _microseconds(max(t_ns - zero_ns, 0))
-        pid = pids[process]
-        return {"ph": "C", "name": name, "ts": ts, "pid": pid, "args": {"value": value}}
+def _counters(trace: Trace, pids: dict[Process, int], zero_ns: int) -> Iterator[Line]:
+    def counter(process: Process, name: str, t_ns: int, value: int) -> Line:
+        after = max(t_ns - zero_ns, 0)
+        text = encode({"ph": "C", "name": name, "pid": pids[process], "args": {"value": value}})
+        return after, f'{text[:-1]},"ts":{after / 1000:.3f}}}'
 
     for event in trace.events:
         if event.rss is not None:
@@ -169,7 +165,7 @@ def _counters(trace: Trace, pids: dict[Process, int], zero_ns: int) -> Iterator[
             yield counter(event.process, "GPU memory (bytes)", event.t_ns, event.device_bytes)
         if event.event == "limit" and event.limit is not None:
             name = "limit" if event.step is None else f"limit of {event.step}"
-            yield counter(event.process, _text(name), event.t_ns, event.limit)
+            yield counter(event.process, printable(name), event.t_ns, event.limit)
     groups: dict[Process, list[Residence]] = defaultdict(list)
     for residence in trace.residences:
         groups[residence.process].append(residence)
@@ -178,14 +174,5 @@ def _counters(trace: Trace, pids: dict[Process, int], zero_ns: int) -> Iterator[
             yield counter(process, "models resident", t_ns, models)
 
 
-def _microseconds(ns: int) -> float:
-    return round(ns / 1000, 3)
-
-
 def _within(t_ns: int, least: int, most: int) -> int:
     return min(max(t_ns, least), most)
-
-
-def _text(name: str) -> str:
-    """A name without signs that some reader of JSON refuses, such as half a surrogate pair."""
-    return printable(name)

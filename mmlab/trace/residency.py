@@ -171,8 +171,9 @@ class _Loads:
             residence.free_ns = event.t_ns
 
     def _use_begin(self, event: Event) -> None:
-        use = Use(event.t_ns, event.n or 0, event.process, event.keys or {})
-        self._open_uses[event.process, event.tid, event.step, event.model] = use
+        process = event.process
+        use = Use(event.t_ns, event.n or 0, process, event.keys or {})
+        self._open_uses[process, event.tid, event.step, event.model] = use
         if residence := self._used(event):
             residence.uses.append(use)
 

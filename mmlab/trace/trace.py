@@ -249,7 +249,16 @@ class Trace:
 
     def of_kind(self, *kinds: str) -> list[Event]:
         """Events of these kinds, by time."""
+        if len(kinds) == 1:
+            return list(self._by_kind.get(kinds[0], ()))
         return [event for event in self.events if event.event in kinds]
+
+    @cached_property
+    def _by_kind(self) -> dict[str, list[Event]]:
+        groups: dict[str, list[Event]] = defaultdict(list)
+        for event in self.events:
+            groups[event.event].append(event)
+        return dict(groups)
 
     @cached_property
     def start_ns(self) -> int:
@@ -265,7 +274,8 @@ class Trace:
     def residences(self) -> list[Residence]:
         """Every load of a model: when it was loading, resident, in use, evicted and freed."""
         during = [event for event in self.events if event.t_ns <= self.end_ns]
-        return residences(during, self.end_ns)
+        with _collector_paused():
+            return residences(during, self.end_ns)
 
     def limits(self, step: str) -> list[Event]:
         """How many models the model manager of `step` allowed, each time that changed."""
@@ -333,7 +343,7 @@ class Trace:
         )
 
     def _last(self, kind: str) -> Event | None:
-        return next((event for event in reversed(self.events) if event.event == kind), None)
+        return next(reversed(self._by_kind.get(kind, ())), None)
 
     def _info(self, kind: str) -> dict[str, Any]:
         event = self._last(kind)
