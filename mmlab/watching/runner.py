@@ -102,6 +102,7 @@ class WatchRunner(PipelineRunner):
             for step, step_cards in zip(steps, cards, strict=True):
                 check_step(step, step_cards, files_are_here=_runs_here(self._runner))
         _warn_of_template(options)
+        _warn_of_dask(self._runner)
         run = _Run(self, pipeline, new_log(self._log_folder, self._sample_seconds))
         run.begin([card for step_cards in cards for card in step_cards])
         run.show(self._live)
@@ -284,6 +285,17 @@ def _warn_of_template(options: PipelineOptions) -> None:
         warnings.warn(
             "A template runs later and more than once, and this run ends when it is written: its "
             "jobs are not watched. Wrap the handler with mmlab.watch(handler, log=...) instead.",
+            WatchWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_dask(runner: PipelineRunner) -> None:
+    if type(runner).__module__.startswith("apache_beam.runners.dask"):
+        warnings.warn(
+            "The DaskRunner of apache-beam 2.77 drops what a step emits when its bundle ends, "
+            "watched or not: predictions of batches that were not full are missing from the "
+            "result. Count them before you rely on it.",
             WatchWarning,
             stacklevel=3,
         )

@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from mmlab import Trace, WatchRunner
 from mmlab.plots.timeline import lanes_of
 from mmlab.trace.event import Process
+from mmlab.watching import WatchWarning
 from tests import remote
 from tests.handlers import AnsweringModels, NamedModels, keyed
 from tests.remote import AnsweringModelsAfar
@@ -107,7 +108,9 @@ def test_models_of_a_dask_cluster(cluster, dask, tmp_path):
     plain = run(make(), keyed(COHORTS, 2, handler=AnsweringModels), options, tmp_path / "plain")
     runner = WatchRunner(make(), log=tmp_path / "log")
     handler = keyed(COHORTS, 2, handler=AnsweringModels)
-    assert run(runner, handler, options, tmp_path / "watched") == plain
+    with pytest.warns(WatchWarning, match="drops what a step emits when its bundle ends"):
+        assert run(runner, handler, options, tmp_path / "watched") == plain
+    assert 0 < len(plain) < len(PAIRS), "Beam has mended its DaskRunner: take the warning away"
     trace = runner.trace
     assert trace.state == "DONE"
     assert trace.notes == []

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import subprocess
+import sys
 import time
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +21,8 @@ from mmlab.trace.log import LogReader, members
 from mmlab.trace.place import ENDED, RemoteFolder, is_remote, location
 from mmlab.trace.segments import SegmentWriter
 from tests import remote
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +100,46 @@ def test_a_writer_that_was_killed_is_not_waited_for_for_ever_and_is_named(tmp_pa
     assert kinds(trace.events) == ["process"]
     (note,) = trace.notes
     assert f":{os.getpid()}: events after second 0.0 may be missing: it was killed" in note
+
+
+DOOMED = """
+import os, signal, sys, time
+from mmlab.trace import segments
+from tests import remote
+segments.CHECK_SECONDS, segments.FIRST_SECONDS = 0.02, 0.1
+writer = segments.SegmentWriter(sys.argv[1], "run")
+writer.emit("limit", ',"limit":1')
+while len(os.listdir(sys.argv[2])) < 2:
+    time.sleep(0.02)
+segments.FIRST_SECONDS = 1_000
+writer.emit("limit", ',"limit":2')
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_a_killed_process_loses_its_last_segment_and_no_more(tmp_path):
+    command = [sys.executable, "-c", DOOMED, remote.uri(tmp_path), str(tmp_path)]
+    assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
+    trace = Trace.load(remote.uri(tmp_path))
+    assert [event.limit for event in trace.of_kind("limit")] == [1]
+    assert "may be missing: it was killed" in trace.notes[0]
+
+
+EXITING = """
+import sys
+from mmlab.trace.segments import SegmentWriter
+from tests import remote
+SegmentWriter(sys.argv[1], "run").emit("free")
+"""
+
+
+def test_a_process_that_ends_by_itself_writes_all(tmp_path):
+    command = [sys.executable, "-c", EXITING, remote.uri(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    trace = Trace.load(remote.uri(tmp_path))
+    assert kinds(trace.events) == ["process", "free", "close"]
+    assert trace.notes == []
 
 
 def test_what_cannot_be_written_now_is_written_later(tmp_path, monkeypatch):
