@@ -35,6 +35,23 @@ class NamedModels(ModelHandler):
         return [PredictionResult(example, model.name) for example in batch]
 
 
+class AnsweringModel(Model):
+    """Answers by a method: another process sees no attributes of a model, only its methods."""
+
+    def answer(self):
+        return self.name
+
+
+class AnsweringModels(NamedModels):
+    """Models that can be used from a process that does not hold them."""
+
+    def load_model(self):
+        return AnsweringModel(self.name)
+
+    def run_inference(self, batch, model, inference_args=None):
+        return [PredictionResult(example, model.answer()) for example in batch]
+
+
 class FixedBatches(KeyedModelHandler):
     """A keyed handler with batches of one size."""
 

@@ -33,8 +33,9 @@ from mmlab.lab.launch import start_process
 from mmlab.lab.limits import check_limits_work_here, parse_bytes
 from mmlab.trace import Trace
 from mmlab.trace.event import Event
-from mmlab.trace.log import SUFFIX, LogReader
+from mmlab.trace.log import LogReader
 from mmlab.trace.out_of_memory import OutOfMemory, megabytes, out_of_memory
+from mmlab.trace.place import SUFFIX
 
 POLL_SECONDS = 0.05
 LEAST_LIMIT = 80_000_000

@@ -59,4 +59,5 @@ class Picture:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         width, height = (round(i * PIXELS_PER_INCH) for i in self.figure.get_size_inches())
         data = {"image/png": self._png(), "text/plain": self._text}
-        return data, {"image/png": {"width": width, "height": height}}
+        alt = self._text.partition("\n")[0]
+        return data, {"image/png": {"width": width, "height": height, "alt": alt}}

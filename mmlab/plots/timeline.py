@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mmlab.plots import theme
 from mmlab.plots.picture import DPI, Picture
-from mmlab.trace.event import Process
+from mmlab.trace.event import Process, printable
 from mmlab.trace.out_of_memory import OutOfMemory, megabytes, out_of_memory
 from mmlab.trace.residency import Residence, steps_of_count
 from mmlab.trace.trace import NS, Summary, Trace
@@ -93,7 +93,7 @@ def lanes_of(trace: Trace) -> list[Lane]:
         groups.setdefault((r.process, r.step, r.model), []).append(r)
     colours = theme.model_palette.colours(model for _, _, model in groups)
     several_steps = len({step for _, step, _ in groups}) > 1
-    name = {process: f"worker {i}" for i, process in enumerate(processes, start=1)}
+    name = process_names([process for process in processes if process is not None])
     lanes = []
     for (process, step, model), residences in groups.items():
         if not residences and len(processes) > 1:
@@ -105,9 +105,27 @@ def lanes_of(trace: Trace) -> list[Lane]:
     return lanes
 
 
+def process_names(processes: Sequence[Process]) -> dict[Process, str]:
+    """What pictures call the processes: numbered, and after their machine where there are several.
+
+    >>> list(process_names([Process("a", 7), Process("a", 9)]).values())
+    ['worker 1', 'worker 2']
+    >>> list(process_names([Process("a", 7), Process("b", 7), Process("b", 9)]).values())
+    ['a 1', 'b 1', 'b 2']
+    """
+    hosts = list(dict.fromkeys(process.host for process in processes))
+    host_name = {host: shortened(host, 18) for host in hosts} if len(hosts) > 1 else {}
+    numbers: Counter[str] = Counter()
+    names = {}
+    for process in processes:
+        numbers[process.host] += 1
+        names[process] = f"{host_name.get(process.host, 'worker')} {numbers[process.host]}"
+    return names
+
+
 def shortened(name: str, most: int = 24) -> str:
     """A name that fits: without signs that cannot be drawn, and without its middle."""
-    name = "".join(c if c.isprintable() else "?" for c in name)
+    name = printable(name)
     return name if len(name) <= most else f"{name[: most - 9]}…{name[-8:]}"
 
 
@@ -518,12 +536,12 @@ def _outline(trace: Trace, title: str | None) -> str:
     ]
     for count in trace.per_model():
         lines.append(
-            f"  {count.model:<{width}}  {plural(count.loads, 'load')}, "
+            f"  {printable(count.model):<{width}}  {plural(count.loads, 'load')}, "
             f"{plural(count.evictions, 'eviction')}, "
             f"{plural(count.uses, 'batch', 'batches')}, {plural(count.elements, 'element')}"
         )
     if trace.error:
-        lines.append(f"  ended with {trace.error.split(':')[0]}")
+        lines.append(f"  ended with {printable(trace.error.split(':')[0])}")
     if (unfit := out_of_memory(trace)) is not None:
-        lines += [f"  {unfit.what}", f"  {unfit.advice}"]
+        lines += [f"  {printable(unfit.what)}", f"  {unfit.advice}"]
     return "\n".join(lines)

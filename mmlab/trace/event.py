@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from operator import itemgetter
+from sys import intern
 from typing import Any, NamedTuple
 
 VERSION = 1
@@ -14,6 +16,7 @@ KINDS = {
     "run": "the pipeline was submitted; names its steps and models",
     "models": "a handler was watched on its own; names its models",
     "end": "the pipeline ended",
+    "close": "a process that buffers its events has written the last of them",
     "load_begin": "a model handler was asked for its model",
     "load_end": "the model is there",
     "load_fail": "the model could not be loaded",
@@ -111,12 +114,25 @@ class Event:
 _FIELDS = tuple(f.name for f in fields(Event))
 _KNOWN = frozenset(_FIELDS)
 _REQUIRED = {"run": str, "t_ns": int, "host": str, "pid": int, "tid": int, "event": str}
+_REPEATED = ("run", "host", "event", "step", "model", "cohort")
 _OPTIONAL = {
     **dict.fromkeys(("step", "model", "cohort", "error", "what"), str),
     **dict.fromkeys(("generation", "n", "rss", "peak_rss", "device_bytes", "bytes"), int),
     **dict.fromkeys(("limit", "wall_ns", "v"), int),
     **dict.fromkeys(("keys", "info"), dict),
 }
+
+
+def printable(text: str) -> str:
+    """Text from a trace as a terminal or a page may show it: signs that command them are gone.
+
+    >>> printable("a\\x1b[2Jb")
+    'a?[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "?" for c in text)
+
 
 encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -125,19 +141,82 @@ def parse(line: str | bytes, clocks: dict[str, int]) -> Event:
     """Read one line of an event log and put it on the wall clock.
 
     Args:
-      line: as `Event.to_json` writes it.
+      line: as `Event.to_json` writes it; at most `MOST_LINE_BYTES`.
       clocks: nanoseconds from each machine's monotonic clock to the epoch. The first `process`
         event of a machine adds its entry, so that a clock that is set back later moves nothing.
 
     Raises:
       ValueError: the line is not an event, or was written by a newer mmlab.
     """
+    event = _checked(_object(line))
+    _align(event, clocks)
+    return Event(**event)
+
+
+MOST_LINE_BYTES = 16_000_000
+"""A run of 10,000 models describes them in 5 MB; no other event is near that."""
+MOST_DEPTH = 8
+_BEYOND = 2**63
+_MOST_SHAPES = 1_000
+
+
+def _object(line: str | bytes) -> dict[str, Any]:
+    if len(line) > MOST_LINE_BYTES:
+        raise ValueError(f"not an event: the line is longer than {MOST_LINE_BYTES:,} bytes")
     try:
-        data = json.loads(line)
+        text = (line if isinstance(line, str) else line.decode()).strip()
+        data, end = _decode(text)
     except (ValueError, RecursionError):
         raise ValueError("not a line of JSON") from None
-    if not isinstance(data, dict):
+    if not isinstance(data, dict) or end != len(text):
         raise ValueError("not a JSON object")
+    return _whole_text(data) if r"\ud" in text or r"\uD" in text else data
+
+
+def _whole_text(data: dict[str, Any]) -> dict[str, Any]:
+    """`data` with `?` for halves of surrogate pairs: no page and no file takes those."""
+    text = json.dumps(data, ensure_ascii=False).encode("utf-8", "replace").decode()
+    return json.loads(text)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant).raw_decode
+
+_shapes: dict[tuple[Any, ...], Callable[[Any], tuple[int, ...]]] = {}
+"""Names and types of members that have been found right, to what reads their integers: the lines
+of a log have a few shapes, and are then read in half the time."""
+
+
+def _checked(data: dict[str, Any]) -> dict[str, Any]:
+    """The members of an event, each of its type and within its range."""
+    shape = (*data, *map(type, data.values()))
+    integers = _shapes.get(shape)
+    if integers is None:
+        known = _with_right_types(data)
+        integers = itemgetter(*(name for name, value in known.items() if type(value) is int))
+        if len(known) == len(data) and len(_shapes) < _MOST_SHAPES:
+            _shapes[shape] = integers
+        data = known
+    if data.get("v", VERSION) > VERSION:
+        raise NewerTraceError(data["v"])
+    values = integers(data)
+    if max(values) >= _BEYOND or min(values) < -_BEYOND:
+        raise ValueError("not an event: a number has more than 64 bits")
+    if "keys" in data:
+        _check_counts("keys", data["keys"])
+    if "info" in data:
+        _check_info(data["info"])
+    for name in _REPEATED:
+        if name in data:
+            data[name] = intern(data[name])  # half of a trace's memory, otherwise
+    return data
+
+
+def _with_right_types(data: dict[str, Any]) -> dict[str, Any]:
+    """The members that this version knows."""
     version = data.get("v")
     if isinstance(version, int) and version > VERSION:
         raise NewerTraceError(version)
@@ -148,9 +227,53 @@ def parse(line: str | bytes, clocks: dict[str, int]) -> Event:
         kind = _OPTIONAL.get(name)
         if kind is not None and type(value) is not kind:
             raise ValueError(f"{name!r} is not {kind.__name__}")
-    event = {name: value for name, value in data.items() if name in _KNOWN}
-    _align(event, clocks)
-    return Event(**event)
+    return {name: value for name, value in data.items() if name in _KNOWN}
+
+
+def _check_counts(name: str, counts: Any) -> None:
+    values = counts.values() if isinstance(counts, dict) else (None,)
+    for n in values:
+        if type(n) is not int or not 0 <= n < _BEYOND:
+            raise ValueError(f"{name!r} is not a number of elements for each name")
+
+
+_CARD = {
+    **dict.fromkeys(("step", "model"), (str,)),
+    **dict.fromkeys(("handler", "weights", "device", "cohort"), (str, type(None))),
+    "keys": (list,),
+    "hint": (int, type(None)),
+}
+
+
+def _check_info(info: dict[str, Any]) -> None:
+    """See that what a run says of itself has the form that `Trace` reads."""
+    if not _is_flat(info, MOST_DEPTH):
+        raise ValueError("'info' is not plain: it is nested too deep")
+    models = info.get("models", [])
+    if not isinstance(models, list) or not all(_is_card(card) for card in models):
+        raise ValueError("'info' is not a description of models")
+    _check_counts("element_counts", info.get("element_counts", {}))
+    if not isinstance(info.get("state", ""), str):
+        raise ValueError("'state' is not str")
+
+
+def _is_card(card: Any) -> bool:
+    return (
+        isinstance(card, dict)
+        and "step" in card
+        and "model" in card
+        and all(type(card[name]) in kinds for name, kinds in _CARD.items() if name in card)
+        and all(type(key) is str for key in card.get("keys", ()))
+        and abs(card.get("hint") or 0) < _BEYOND
+    )
+
+
+def _is_flat(value: Any, depth: int) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return depth > 0 and all(_is_flat(item, depth - 1) for item in value)
+    return True
 
 
 def _align(event: dict[str, Any], clocks: dict[str, int]) -> None:

@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmlab.trace.event import VERSION, Event, NewerTraceError, encode, parse
-
-SUFFIX = ".jsonl"
-ENDED = "ended"
-"""A file of this name in a log folder tells the processes that write there to stop."""
+from mmlab.trace.place import ENDED, SUFFIX, folder_at, shared_bits
 
 _writers: weakref.WeakSet[LogWriter] = weakref.WeakSet()
 
@@ -44,12 +41,12 @@ class LogWriter:
         _writers.add(self)
 
     def _open(self) -> None:
-        host, pid = socket.gethostname(), os.getpid()
-        name = f"{_safe(host)}-{pid}-{secrets.token_hex(4)}{SUFFIX}"
+        name = f"{file_stem()}{SUFFIX}"
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
         self._fd: int | None = os.open(self._folder / name, flags, 0o600)
-        head = encode({"v": VERSION, "run": self._run, "host": host, "pid": pid})
-        self._head = self._line_start = head[:-1] + ',"tid":'
+        if shared := shared_bits(self._folder) & 0o066:
+            (self._folder / name).chmod(0o600 | shared)  # who reads them need not be who writes
+        self._head = self._line_start = line_head(self._run)
         self.emit("process", f',"wall_ns":{time.time_ns()}')
 
     def emit(self, event: str, fields: str = "") -> None:
@@ -82,6 +79,10 @@ class LogWriter:
         self._line_start = self._head if whole else "\n" + self._head
         return whole
 
+    def run_ended(self) -> bool:
+        """Whether the processes that write to this folder were told to stop."""
+        return (self._folder / ENDED).exists()
+
     def close(self) -> None:
         """Stop writing; events that come later are let go."""
         fd, self._fd = self._fd, None
@@ -112,23 +113,42 @@ def members(**fields: Any) -> str:
     return "," + text[1:-1] if len(text) > 2 else ""
 
 
+def file_stem() -> str:
+    """A name for the log of this process, which no other has."""
+    return f"{_safe(socket.gethostname())}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def line_head(run: str) -> str:
+    """How each line of this process begins, up to the id of its thread."""
+    head = encode({"v": VERSION, "run": run, "host": socket.gethostname(), "pid": os.getpid()})
+    return head[:-1] + ',"tid":'
+
+
 def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name)[:64]
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in name)[:64]
 
 
 class LogReader:
     """Reads a log folder again and again while it grows, each event once.
+
+    Args:
+      folder: a path, or a URI that Beam's FileSystems know.
 
     Attributes:
       invalid: complete lines that are not events.
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
-        self._folder = Path(folder)
-        self._offset: dict[Path, int] = {}
-        self._unread: dict[Path, bytes] = {}
+        self._folder = folder_at(folder)
+        self._offset: dict[str, int] = {}
+        self._unread: dict[str, bytes] = {}
         self._clocks: dict[str, int] = {}
         self.invalid = 0
+
+    @property
+    def pause(self) -> float:
+        """Seconds that a follower should leave between two polls."""
+        return self._folder.pause
 
     def poll(self) -> list[Event]:
         """The events that were written since the last call, file by file."""
@@ -137,18 +157,24 @@ class LogReader:
 
     def fetch(self) -> None:
         """Read what was written since the last call, to be parsed later; the folder may then go."""
-        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-            with path.open("rb") as file:
-                file.seek(self._offset.get(path, 0))
-                data = file.read()
-            self._offset[path] = self._offset.get(path, 0) + len(data)
-            self._unread[path] = self._unread.get(path, b"") + data
+        for name in self._folder.logs():
+            data = self._folder.read(name, self._offset.get(name, 0))
+            self._offset[name] = self._offset.get(name, 0) + len(data)
+            self._unread[name] = self._unread.get(name, b"") + data
+
+    def fetch_all(self) -> None:
+        """Fetch what a run that has ended left, once the processes that buffer have written it."""
+        deadline = time.monotonic() + self._folder.patience
+        self.fetch()
+        while self._folder.awaits(self._unread) and time.monotonic() < deadline:
+            time.sleep(self._folder.pause / 4)
+            self.fetch()
 
     def parse(self) -> list[Event]:
         """The events among what was fetched, file by file."""
         events: list[Event] = []
-        for path, data in self._unread.items():
-            *lines, self._unread[path] = data.split(b"\n")
+        for name, data in self._unread.items():
+            *lines, self._unread[name] = data.split(b"\n")
             for line in lines:
                 try:
                     events.append(parse(line, self._clocks))

@@ -128,9 +128,18 @@ class _Loads:
         self._latest: dict[tuple[Process, str, str], Residence] = {}
         self._holders: dict[tuple[str, str, str], list[Residence]] = defaultdict(list)
         self._open_uses: dict[tuple[Process, int, str, str], Use] = {}
+        self._handlers = {
+            "load_begin": self._load_begin,
+            "load_end": self._load_end,
+            "load_fail": self._load_fail,
+            "evict": self._evict,
+            "free": self._free,
+            "use_begin": self._use_begin,
+            "use_end": self._use_end,
+        }
 
     def add(self, event: Event) -> None:
-        handle = getattr(self, f"_{event.event}", None)
+        handle = self._handlers.get(event.event)
         if handle is not None and event.step is not None and event.model is not None:
             handle(event)
 
@@ -162,8 +171,9 @@ class _Loads:
             residence.free_ns = event.t_ns
 
     def _use_begin(self, event: Event) -> None:
-        use = Use(event.t_ns, event.n or 0, event.process, event.keys or {})
-        self._open_uses[event.process, event.tid, event.step, event.model] = use
+        process = event.process
+        use = Use(event.t_ns, event.n or 0, process, event.keys or {})
+        self._open_uses[process, event.tid, event.step, event.model] = use
         if residence := self._used(event):
             residence.uses.append(use)
 

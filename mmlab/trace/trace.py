@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import os
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import pandas as pd
 
 from mmlab._arguments import file_to_write, path_argument, short
-from mmlab.trace.event import UNOBSERVED, Event, Process, parse
-from mmlab.trace.log import SUFFIX, LogReader
+from mmlab.trace.event import MOST_LINE_BYTES, UNOBSERVED, Event, Process, parse, printable
+from mmlab.trace.log import LogReader
+from mmlab.trace.perfetto import write_perfetto
+from mmlab.trace.place import SUFFIX, Location, exists_remote, folder_at, location, read_remote
 from mmlab.trace.residency import Residence, covered_ns, residences, steps_of_count
 
 if TYPE_CHECKING:
     from mmlab.plots.picture import Picture
 
 NS = 1e-9
+MOST_BYTES = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -139,44 +146,73 @@ class Trace:
     # Files
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Trace:
+    def load(cls, path: str | os.PathLike[str], *, most_bytes: int | None = MOST_BYTES) -> Trace:
         """Read a trace that was saved, or the log folder of a run, finished or not.
 
+        A trace is read as data: nothing in it is ever run, and what does not have the form of an
+        event is refused (in a file) or counted (in a folder, where killed processes cut lines off).
+
         Args:
-          path: a file from `save`, or a folder of event logs.
+          path: a file from `save`, or a folder of event logs; a path, or a URI that Beam knows.
+          most_bytes: what the files may hold together, so that a wrong file does not fill the
+            memory; None for no limit. A million events are about 200 MB, and take about 1 GB.
 
         Raises:
           TypeError: `path` is no path.
           FileNotFoundError: there is nothing at `path`, or no trace in that folder.
-          ValueError: a file that is no trace, a folder with several runs, or a newer format.
+          ValueError: a file that is no trace, a folder with several runs, a newer format, or more
+            than `most_bytes`.
         """
-        path = path_argument("path", path, "a saved trace or the log folder of a run")
-        if path.is_dir():
-            return _load_folder(path)
-        if not path.exists():
-            raise FileNotFoundError(f"no trace at {path}: the file does not exist")
-        return _load_file(path)
+        path_argument("path", path, "a saved trace or the log folder of a run")
+        where = location(path)
+        with _collector_paused():
+            if isinstance(where, str):
+                return _load_remote(where, most_bytes)
+            if where.is_dir():
+                return _load_folder(str(where), most_bytes)
+            if not where.exists():
+                raise FileNotFoundError(f"no trace at {where}: the file does not exist")
+            _check_size(where, where.stat().st_size, most_bytes)
+            with where.open("rb") as file:
+                return _load_lines(where, file)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write all events to one file of JSON lines, which `Trace.load` reads.
 
         The file is there whole or not at all. Returns its path.
 
+        Args:
+          path: of this machine.
+
         Raises:
-          OSError: it cannot be written.
+          ValueError: `path` is a URI.
+          OSError: the file cannot be written.
         """
-        path = file_to_write(path)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="ascii", dir=path.parent, prefix=f".{path.name}", delete=False
-        ) as file:
-            try:
-                file.writelines(event.to_json() + "\n" for event in self.events)
-                file.close()
-                Path(file.name).replace(path)
-            except BaseException:
-                file.close()
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        path = _local(path)
+        with _whole_or_not_at_all(path) as file:
+            file.writelines(event.to_json() + "\n" for event in self.events)
+        return path
+
+    def to_perfetto(self, path: str | os.PathLike[str]) -> Path:
+        """Write the trace for https://ui.perfetto.dev, or for `chrome://tracing`.
+
+        There, each process has a lane for each of its models, with loading and batches in it, and
+        counters of its resident set size, models and limit. Nothing is sent: Perfetto reads the
+        file in the browser. `Trace.load` does not read it back.
+
+        Args:
+          path: of this machine; Perfetto expects it to end in `.json`.
+
+        Returns:
+          The path. The file is there whole or not at all.
+
+        Raises:
+          ValueError: `path` is a URI.
+          OSError: the file cannot be written.
+        """
+        path = _local(path)
+        with _whole_or_not_at_all(path) as file:
+            write_perfetto(self, file)
         return path
 
     # The run
@@ -189,7 +225,7 @@ class Trace:
         if not known:
             seen = dict.fromkeys((r.step, r.model) for r in self.residences)
             return [TracedModel(step, model) for step, model in seen]
-        return [TracedModel(**{**card, "keys": tuple(card.get("keys", ()))}) for card in known]
+        return [_traced_model(card) for card in known]
 
     @cached_property
     def element_counts(self) -> dict[str, int]:
@@ -218,7 +254,16 @@ class Trace:
 
     def of_kind(self, *kinds: str) -> list[Event]:
         """Events of these kinds, by time."""
+        if len(kinds) == 1:
+            return list(self._by_kind.get(kinds[0], ()))
         return [event for event in self.events if event.event in kinds]
+
+    @cached_property
+    def _by_kind(self) -> dict[str, list[Event]]:
+        groups: dict[str, list[Event]] = defaultdict(list)
+        for event in self.events:
+            groups[event.event].append(event)
+        return dict(groups)
 
     @cached_property
     def start_ns(self) -> int:
@@ -234,7 +279,8 @@ class Trace:
     def residences(self) -> list[Residence]:
         """Every load of a model: when it was loading, resident, in use, evicted and freed."""
         during = [event for event in self.events if event.t_ns <= self.end_ns]
-        return residences(during, self.end_ns)
+        with _collector_paused():
+            return residences(during, self.end_ns)
 
     def limits(self, step: str) -> list[Event]:
         """How many models the model manager of `step` allowed, each time that changed."""
@@ -282,8 +328,9 @@ class Trace:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per event, with `seconds` since the run was submitted."""
-        rows = [asdict(event) for event in self.events]
-        frame = pd.DataFrame(rows, columns=list(Event.__dataclass_fields__))
+        names = [field.name for field in fields(Event)]
+        columns = {name: list(map(attrgetter(name), self.events)) for name in names}
+        frame = pd.DataFrame(columns, columns=names)
         frame.insert(0, "seconds", (frame["t_ns"] - self.start_ns) * NS)
         return frame
 
@@ -301,38 +348,100 @@ class Trace:
         )
 
     def _last(self, kind: str) -> Event | None:
-        return next((event for event in reversed(self.events) if event.event == kind), None)
+        return next(reversed(self._by_kind.get(kind, ())), None)
 
     def _info(self, kind: str) -> dict[str, Any]:
         event = self._last(kind)
         return dict(event.info or {}) if event else {}
 
 
-def _load_folder(folder: Path) -> Trace:
-    if not any(folder.glob(f"*{SUFFIX}")):
-        runs = sorted(p.parent.name for p in folder.glob(f"*/*{SUFFIX}"))
-        runs = list(dict.fromkeys(runs))
+def _local(path: str | os.PathLike[str]) -> Path:
+    path_argument("path", path, "the path of a file")
+    where = location(path)
+    if isinstance(where, str):
+        raise ValueError(f"traces are saved to this machine, not to {where}")
+    return file_to_write(where)
+
+
+@contextmanager
+def _whole_or_not_at_all(path: Path) -> Iterator[TextIO]:
+    """A new ASCII file beside `path`, which takes its place when all is written."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="ascii", dir=path.parent, prefix=f".{path.name[:64]}", delete=False
+    ) as file:
+        try:
+            yield file
+            file.close()
+            Path(file.name).replace(path)
+        except BaseException:
+            file.close()
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def _traced_model(card: dict[str, Any]) -> TracedModel:
+    known = {name: card[name] for name in TracedModel.__dataclass_fields__ if name in card}
+    return TracedModel(**{**known, "keys": tuple(card.get("keys", ()))})
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Without the garbage collector, which looks for cycles among a million events, many times."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _check_size(where: Location, size: int, most_bytes: int | None) -> None:
+    if most_bytes is not None and size > most_bytes:
+        raise ValueError(
+            f"{where} holds {size:,} bytes, and a trace is read into memory: to read more than "
+            f"{most_bytes:,}, give Trace.load(…, most_bytes=…)"
+        )
+
+
+def _load_folder(path: str, most_bytes: int | None) -> Trace:
+    folder = folder_at(path)
+    if not folder.logs():
+        runs = folder.runs()
         if len(runs) == 1:
-            return _load_folder(folder / runs[0])
+            return _load_folder(f"{path}/{runs[0]}", most_bytes)
         if runs:
-            raise ValueError(f"{folder} holds {len(runs)} runs, load one of: {', '.join(runs)}")
-        raise FileNotFoundError(f"no trace in {folder}: it holds no event log (*{SUFFIX})")
-    reader = LogReader(folder)
+            raise ValueError(f"{path} holds {len(runs)} runs, load one of: {', '.join(runs)}")
+        raise FileNotFoundError(f"no trace in {path}: it holds no event log (*{SUFFIX})")
+    _check_size(path, folder.size(), most_bytes)
+    reader = LogReader(path)
     events = reader.poll()
     return Trace(events, torn=reader.torn)
 
 
-def _load_file(path: Path) -> Trace:
+def _load_remote(uri: str, most_bytes: int | None) -> Trace:
+    if not uri.endswith(SUFFIX):
+        return _load_folder(uri, most_bytes)
+    if not exists_remote(uri):
+        raise FileNotFoundError(f"no trace at {uri}: the file does not exist")
+    data = read_remote(uri, None if most_bytes is None else most_bytes + 1)
+    _check_size(uri, len(data), most_bytes)
+    return _load_lines(uri, io.BytesIO(data))
+
+
+def _load_lines(where: Location, file: BinaryIO) -> Trace:
     clocks: dict[str, int] = {}
     events = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                events.append(parse(line, clocks))
-            except ValueError as problem:
-                raise ValueError(f"{path}, line {number}: {problem}") from None
+    number = 0
+    while line := file.readline(MOST_LINE_BYTES + 2):
+        number += 1
+        try:
+            events.append(parse(line, clocks))
+        except ValueError as problem:
+            raise ValueError(f"{where}, line {number}: {problem}") from None
     if not events:
-        raise ValueError(f"{path} is empty: not a trace")
+        raise ValueError(f"{where} is empty: not a trace")
     return Trace(events)
 
 
@@ -424,9 +533,9 @@ def _notes(trace: Trace) -> Iterable[str]:
     ):
         step, model, what = event
         subject = f"{step}: model {model}" if model else f"{step}"
-        yield f"{subject}: {UNOBSERVED.get(what, what)}."
+        yield printable(f"{subject}: {UNOBSERVED.get(what, what)}.")
     for step, key in dict.fromkeys((e.step, e.error) for e in trace.of_kind("unknown_key")):
-        yield f"{step}: key {key} is in the data, but no KeyModelMapping names it."
+        yield printable(f"{step}: key {key} is in the data, but no KeyModelMapping names it.")
     if not trace.events:
         yield "There are no events: the log folder was removed, or could not be read."
     if trace.torn:
@@ -434,8 +543,20 @@ def _notes(trace: Trace) -> Iterable[str]:
         yield f"{trace.torn} cut-off {lines}: a process ended while it wrote, or the disk was full."
     if trace.dropped:
         yield f"{trace.dropped} events could not be written: is the log folder full or gone?"
+    for process, last_ns in _unclosed(trace).items():
+        yield printable(
+            f"{process}: events after second {(last_ns - trace.start_ns) * NS:.1f} may be missing: "
+            "it was killed, or had not written them when the trace was read."
+        )
     if trace.events and trace._last("run") and not trace._last("end"):
         yield "The end of the run was not seen."
+
+
+def _unclosed(trace: Trace) -> dict[Process, int]:
+    """Processes that buffer events and did not say that they wrote the last; their last event."""
+    segmented = {e.process for e in trace.of_kind("process") if (e.info or {}).get("segments")}
+    segmented -= {e.process for e in trace.of_kind("close")}
+    return {e.process: e.t_ns for e in trace.events if e.process in segmented} if segmented else {}
 
 
 def _wording(s: Summary) -> list[tuple[str, str]]:

@@ -34,7 +34,7 @@ class LiveView:
         _quietly(lambda: self._screen.finish(trace()))
 
     def _follow(self) -> None:
-        while not self._stop.wait(self._frames.pause):
+        while not self._stop.wait(max(self._frames.pause, self._reader.pause)):
             if not _quietly(self._frame):
                 return
 

@@ -6,8 +6,9 @@ import os
 import secrets
 import tempfile
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from mmlab.trace.place import Location, RemoteFolder, is_remote, location, make_folder
 from mmlab.watching.recorder import Log
 
 IDLE_SECONDS = 60.0
@@ -20,13 +21,15 @@ def new_log(folder: str | os.PathLike[str] | None, sample_seconds: float) -> Log
 
     Raises:
       OSError: it cannot be written.
+      ValueError: the URI has no file system in Beam.
     """
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     if folder is None:
         return Log(tempfile.mkdtemp(prefix="mmlab-"), run, sample_seconds)
-    path = _absolute(folder) / run
+    where = _absolute(folder)
+    path = str(where / run) if isinstance(where, Path) else f"{where}/{run}"
     _make(path)
-    return Log(str(path), run, sample_seconds)
+    return Log(path, run, sample_seconds)
 
 
 def shared_log(folder: str | os.PathLike[str], sample_seconds: float) -> Log:
@@ -35,26 +38,29 @@ def shared_log(folder: str | os.PathLike[str], sample_seconds: float) -> Log:
     Raises:
       OSError: it cannot be written.
     """
-    path = _absolute(folder)
+    path = str(_absolute(folder))
     _make(path)
-    run = f"{path.name}-{secrets.token_hex(3)}"
-    return _shared.setdefault(str(path), Log(str(path), run, sample_seconds, IDLE_SECONDS))
+    run = f"{PurePosixPath(path).name}-{secrets.token_hex(3)}"
+    return _shared.setdefault(path, Log(path, run, sample_seconds, IDLE_SECONDS))
 
 
-def _absolute(folder: str | os.PathLike[str]) -> Path:
-    return Path(folder).expanduser().absolute()
+def _absolute(folder: str | os.PathLike[str]) -> Location:
+    where = location(folder)
+    return where.expanduser().absolute() if isinstance(where, Path) else where
 
 
-def _make(path: Path) -> None:
-    """Make the folder, private to its owner, and see that a file can be written there."""
+def _make(path: str) -> None:
+    """Make the folder, and see that a file can be written there."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
-        tempfile.TemporaryFile(dir=path).close()
+        if is_remote(path):
+            RemoteFolder(path).make()
+        else:
+            make_folder(Path(path))
+            tempfile.TemporaryFile(dir=path).close()
     except OSError as problem:
-        raise type(problem)(
+        raise OSError(
             problem.errno,
-            f"the event log cannot be written there ({problem.strerror}); give log=... a folder "
-            "that this process and every worker can write to",
-            str(path),
+            f"the event log cannot be written there ({problem.strerror or problem}); give log=... "
+            "a folder that this process and every worker can write to",
+            path,
         ) from problem

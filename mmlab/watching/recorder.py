@@ -11,11 +11,12 @@ import weakref
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from mmlab.trace.event import encode
-from mmlab.trace.log import ENDED, LogWriter, members
+from mmlab.trace.log import LogWriter, members
+from mmlab.trace.place import ENDED, folder_at, is_remote
+from mmlab.trace.segments import SegmentWriter
 from mmlab.watching.memory import MemorySampler, rss_bytes
 
 
@@ -24,7 +25,7 @@ class Log:
     """Where the events of a run go. Travels to the workers inside the handlers.
 
     Attributes:
-      folder: an absolute path that all workers can reach.
+      folder: an absolute path, or a URI of Beam's FileSystems, that all workers can reach.
       run: identifies the run.
       sample_seconds: time between samples of memory.
       idle_seconds: sampling stops when no model was loaded for so long, until the next load.
@@ -74,7 +75,7 @@ class Recorder:
 
     def _is_over(self) -> bool:
         idle = time.monotonic() - self._last_load > self._log.idle_seconds
-        return idle or Path(self._log.folder, ENDED).exists()
+        return idle or self._writer is None or self._writer.run_ended()
 
     def emit(self, event: str, fields: str = "") -> None:
         if self._writer is not None:
@@ -183,10 +184,10 @@ def _encoded(key: str) -> str:
     return encode(key)
 
 
-def _open_writer(log: Log) -> LogWriter | None:
+def _open_writer(log: Log) -> LogWriter | SegmentWriter | None:
     # A worker that cannot reach the log folder works on, unwatched.
     try:
-        return LogWriter(log.folder, log.run)
+        return (SegmentWriter if is_remote(log.folder) else LogWriter)(log.folder, log.run)
     except OSError:
         return None
 
@@ -207,7 +208,7 @@ def recorder_for(log: Log) -> Recorder:
 def close_recorder(log: Log) -> None:
     """Tell every process that the run has ended, and close this process's recorder."""
     with contextlib.suppress(OSError):
-        Path(log.folder, ENDED).touch()
+        folder_at(log.folder).touch(ENDED)
     with _recorders_lock:
         recorder = _recorders.pop(log, None)
     if recorder is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.pipeline import Pipeline
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
@@ -48,7 +48,9 @@ class WatchRunner(PipelineRunner):
         notebook, whose last frame stays, or as one line in a terminal. "auto" keeps quiet where
         output is captured.
       log: a folder that keeps the event logs, one folder per run in it; every worker must be able
-        to write there. None keeps them in a temporary folder until the run has ended.
+        to write there. A path, on a disk that all machines see, or a URI of any file system that
+        Beam knows (`gs://…`, `s3://…`, `hdfs://…`). None keeps them in a temporary folder until
+        the run has ended. New folders are private to their owner.
       sample_seconds: time between samples of memory in each worker.
       check: whether to refuse, before the run, what would surely fail in a worker (hints that are
         not positive integers, weights that are missing), and to warn of what `mmlab.preflight`
@@ -77,7 +79,9 @@ class WatchRunner(PipelineRunner):
             raise ValueError(f"check is {short(check)}: give True or False")
         self._runner = runner or FnApiRunner()
         self._live = live
-        self._log_folder = None if log is None else path_argument("log", log, "a folder")
+        if log is not None:
+            path_argument("log", log, "a folder")
+        self._log_folder = log
         self._sample_seconds = seconds_argument("sample_seconds", sample_seconds)
         self._check = check
         self._last: _Run | None = None
@@ -100,6 +104,8 @@ class WatchRunner(PipelineRunner):
         steps = [step for step, _ in found.steps]
         if self._check:
             self._look_before(found, options)
+        _warn_of_template(options)
+        _warn_of_dask(self._runner)
         run = _Run(self, pipeline, new_log(self._log_folder, self._sample_seconds))
         run.begin([card for _, cards in found.steps for card in cards])
         for label, change in found.hidden.items():
@@ -253,7 +259,7 @@ class _Run:
         close_recorder(self.log)
         self.reader = LogReader(self.log.folder)
         with suppress(OSError):  # whatever became of the log, the pipeline's own result stands
-            self.reader.fetch()
+            self.reader.fetch_all()
         self.runner._last = self
         if self.view is not None:
             self.view.finish(lambda: self.trace)
@@ -326,6 +332,27 @@ def _swap(step: InferenceStep, log: Log) -> None:
 def _say_unwatched(log: Log, step: str, what: str) -> None:
     recorder_for(log).emit("unobserved", members(step=step, what=what))
     warnings.warn(f"{step}: {UNOBSERVED.get(what, what)}", WatchWarning, stacklevel=3)
+
+
+def _warn_of_template(options: PipelineOptions) -> None:
+    if options.view_as(GoogleCloudOptions).template_location:
+        warnings.warn(
+            "A template runs later and more than once, and this run ends when it is written: its "
+            "jobs are not watched. Wrap the handler with mmlab.watch(handler, log=...) instead.",
+            WatchWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_dask(runner: PipelineRunner) -> None:
+    if type(runner).__module__.startswith("apache_beam.runners.dask"):
+        warnings.warn(
+            "The DaskRunner of apache-beam 2.77 drops what a step emits when its bundle ends, "
+            "watched or not: predictions of batches that were not full are missing from the "
+            "result. Count them before you rely on it.",
+            WatchWarning,
+            stacklevel=3,
+        )
 
 
 def runs_here(runner: PipelineRunner) -> bool:

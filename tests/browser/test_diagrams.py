@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import html
+
 import nbformat
+import pandas as pd
 import pytest
 
 import mmlab
+from mmlab.lab.compare import Comparison, HintRuns
+from mmlab.lab.process import RunOutcome
 from tests.diagrams.pipelines import BUILDERS, HOSTILE_LABELS, keyed_handler, torch_handler
+from tests.unit.test_hostile_traces import hostile_trace
 
 nbconvert = pytest.importorskip("nbconvert", reason="nbconvert makes the page that is tested")
 
@@ -61,6 +68,64 @@ def test_hostile_labels_execute_nothing(page, tmp_path, show):
     inside = ".jp-OutputArea :is(script, foreignObject, iframe, a[href], [onerror], [onload])"
     assert page.query_selector_all(inside) == []
     assert _visible(page, f".jp-OutputArea svg, {_IMG}") == 4
+
+
+def _tables(trace):
+    outcome = RunOutcome(trace, "run", "ValueError", " ".join(HOSTILE_LABELS))
+    comparison = Comparison((HintRuns(1, (outcome,)),))
+    frames = [trace.to_frame(), pd.DataFrame(trace.per_model()), comparison.table()]
+    return [f"<p>{html.escape(note)}</p>" for note in trace.notes] + [
+        thing._repr_html_() for thing in (trace.summary(), *frames)
+    ]
+
+
+def _page_of(tmp_path, outputs):
+    """A saved notebook with these outputs, of data and metadata, as a page."""
+    shown = [nbformat.v4.new_output("display_data", data=d, metadata=m) for d, m in outputs]
+    cells = [nbformat.v4.new_code_cell("trace", outputs=[output]) for output in shown]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    exporter = nbconvert.HTMLExporter(mathjax_url="", require_js_url="")
+    file = tmp_path / "page.html"
+    file.write_text(exporter.from_notebook_node(notebook)[0], encoding="utf-8")
+    return file.as_uri()
+
+
+def test_hostile_traces_execute_nothing(page, tmp_path):
+    """Timelines as PNG and SVG, what stands beside them, tables, sentences, and comparisons."""
+    trace = hostile_trace()
+    svg = trace.timeline().save(tmp_path / "timeline.svg").read_text("utf-8")
+    comparison = Comparison((HintRuns(1, (RunOutcome(trace, "run", "ValueError", svg),)),))
+    pictures = []
+    for picture in (trace.timeline(), comparison):
+        data, metadata = picture._repr_mimebundle_()
+        png = base64.b64encode(data["image/png"]).decode()
+        pictures += [({"image/png": png}, metadata), ({"text/plain": data["text/plain"]}, {})]
+    plain = ["\n".join(trace.notes), repr(trace), str(trace.summary()), trace.error]
+    outputs = [
+        *pictures,
+        *(({"text/plain": text}, {}) for text in plain),
+        *(({"text/html": text}, {}) for text in _tables(trace)),
+        ({"image/svg+xml": svg[svg.index("<svg") :]}, {}),
+    ]
+    page.route("http*://**", lambda route: route.abort())
+    page.goto(_page_of(tmp_path, outputs))
+    page.wait_for_load_state()
+    assert page.evaluate("window.pwned") is None
+    assert page.problems == []
+    inside = ".jp-OutputArea :is(script, foreignObject, iframe, a[href], [onerror], [onload])"
+    assert page.query_selector_all(inside) == []
+    assert _visible(page, _IMG) == 3
+    assert _visible(page, ".jp-OutputArea table") == 4
+    assert "<script>window.pwned=1" in page.inner_text("body")  # shown, and not run
+
+
+def test_a_hostile_timeline_is_a_document_of_its_own(page, tmp_path):
+    svg = hostile_trace().timeline().save(tmp_path / "timeline.svg")
+    page.goto(svg.as_uri())
+    assert page.evaluate("window.pwned") is None
+    assert page.problems == []
+    assert page.evaluate("document.documentElement.tagName") == "svg"
+    assert page.query_selector_all("parsererror, script, foreignObject, image[href^=http]") == []
 
 
 def test_html_has_tooltips_and_a_name(page, tmp_path):

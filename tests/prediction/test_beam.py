@@ -9,13 +9,13 @@ import sys
 
 import apache_beam as beam
 import pytest
-from apache_beam.ml.inference.base import PredictionResult, RunInference
+from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
 import mmlab
 from mmlab import WatchRunner
 from mmlab.prediction.routing import sprayed
-from tests.handlers import Model, NamedModels, keyed, run_keyed
+from tests.handlers import AnsweringModels, keyed, run_keyed
 
 
 def random_case(seed):
@@ -83,21 +83,6 @@ def test_a_run_grouped_per_model_loads_each_model_once():
     assert runner.trace.summary().loads == prediction.grouped_by_model
 
 
-class AnsweringModel(Model):
-    """Answers by a method: another process sees no attributes of a model, only its methods."""
-
-    def answer(self):
-        return self.name
-
-
-class AnsweringModels(NamedModels):
-    def load_model(self):
-        return AnsweringModel(self.name)
-
-    def run_inference(self, batch, model, inference_args=None):
-        return [PredictionResult(example, model.answer()) for example in batch]
-
-
 @pytest.mark.parametrize("mode", ["multi_threading", "multi_processing"])
 def test_copies_are_fitted_from_a_run_of_two_workers(mode):
     """Two threads, or two worker processes, share one manager: its limit is twice the hint."""
@@ -123,7 +108,7 @@ def test_copies_are_fitted_from_a_run_of_two_workers(mode):
 WORKER = """
 import json, sys
 from mmlab import WatchRunner
-from tests.handlers import Model, NamedModels, keyed, run_keyed
+from tests.handlers import AnsweringModels, Model, NamedModels, keyed, run_keyed
 case = json.load(sys.stdin)
 runner = WatchRunner()
 run_keyed(runner, keyed(case["cohorts"], case["hint"], case["batch_size"]), case["keys"])

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmlab.trace.event import KINDS, VERSION, Event, NewerTraceError, parse
-from mmlab.trace.log import SUFFIX, LogReader, LogWriter, members
+from mmlab.trace.log import LogReader, LogWriter, members
+from mmlab.trace.place import SUFFIX
 
 text = st.text(max_size=40)
 counts = st.one_of(st.none(), st.integers(0, 2**60))

@@ -1,0 +1,235 @@
+"""Where logs and traces are kept: a folder of this machine, or one behind Beam's FileSystems."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+SUFFIX = ".jsonl"
+ENDED = "ended"
+"""A file of this name in a log folder tells the processes that write there to stop."""
+
+_CLOSE = b'"event":"close"'
+
+Location = Path | str
+"""A path of this machine, or a URI such as `gs://bucket/logs`."""
+
+
+def location(path: str | os.PathLike[str]) -> Location:
+    """What was given as a path, told apart from a URI. `file://` is this machine.
+
+    Raises:
+      ValueError: a URI that has signs in it which Beam takes for a pattern.
+
+    >>> location("gs://bucket/logs/"), str(location("file:///tmp/my%20logs"))
+    ('gs://bucket/logs', '/tmp/my logs')
+    """
+    text = os.fspath(path)
+    if not isinstance(text, str) or not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        return Path(text)
+    if text.lower().startswith("file://"):
+        return Path(unquote(urlsplit(text).path))
+    if re.search(r"[*?\[]", text):
+        raise ValueError(f"{text}: *, ? and [ are patterns to Beam's FileSystems: use another name")
+    return text.rstrip("/")
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is a URI of another file system than this machine's.
+
+    >>> is_remote("gs://bucket/logs"), is_remote("/tmp/logs"), is_remote("file:///tmp/logs")
+    (True, False, False)
+    """
+    return isinstance(location(path), str)
+
+
+def folder_at(path: str | os.PathLike[str]) -> LocalFolder | RemoteFolder:
+    """The folder of event logs at `path`; it need not exist."""
+    where = location(path)
+    return RemoteFolder(where) if isinstance(where, str) else LocalFolder(where)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, if it is not there, that only its owner can enter.
+
+    In a folder whose owner lets others write, they can write to the new one as well: workers that
+    run as other users need that. One where everybody may write, but each only their own (such as
+    `/tmp`), says nothing of the kind. A folder that is there keeps its mode.
+    """
+    if path.is_dir():
+        return
+    if not path.parent.is_dir():
+        make_folder(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    shared = shared_bits(path.parent)
+    if shared:
+        path.chmod(path.stat().st_mode | shared)
+
+
+def shared_bits(folder: Path) -> int:
+    """The permissions that a folder gives to those besides its owner who may write there."""
+    mode = folder.stat().st_mode
+    if mode & stat.S_ISVTX:
+        return 0
+    group = stat.S_IRWXG if mode & stat.S_IWGRP else 0
+    others = stat.S_IRWXO if mode & stat.S_IWOTH else 0
+    return mode & (group | others)
+
+
+class LocalFolder:
+    """A folder that this machine sees as one of its own: a disk, or a share."""
+
+    pause = 0.0
+    patience = 0.0
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def logs(self) -> list[str]:
+        """Names of the event logs in it, sorted."""
+        return sorted(path.name for path in self._path.glob(f"*{SUFFIX}"))
+
+    def size(self) -> int:
+        """Bytes of its event logs."""
+        return sum(path.stat().st_size for path in self._path.glob(f"*{SUFFIX}"))
+
+    def runs(self) -> list[str]:
+        """Names of the folders in it that hold event logs, sorted."""
+        return sorted({path.parent.name for path in self._path.glob(f"*/*{SUFFIX}")})
+
+    def awaits(self, logs: Mapping[str, bytes]) -> bool:
+        """Whether a process has yet to write what it saw: here each event is written at once."""
+        return False
+
+    def read(self, name: str, offset: int) -> bytes:
+        """What stands in a log from `offset` on."""
+        with (self._path / name).open("rb") as file:
+            file.seek(offset)
+            return file.read()
+
+    def touch(self, name: str) -> None:
+        (self._path / name).touch()
+
+    def exists(self, name: str) -> bool:
+        return (self._path / name).exists()
+
+
+class RemoteFolder:
+    """A folder behind Beam's FileSystems: its files are written whole, once, and never grow.
+
+    Every method raises OSError, whatever the file system itself raises.
+    """
+
+    pause = 1.0
+    """Seconds: each look at the folder is a request over a network."""
+    patience = 8.0
+    """Seconds in which a process that lives has noticed the end of the run and written the rest."""
+
+    def __init__(self, uri: str):
+        self._uri = uri
+        self._sizes: dict[str, int] = {}
+
+    def logs(self) -> list[str]:
+        """Names of the event logs in it, sorted."""
+        self._sizes = dict(sorted(self._match(f"*{SUFFIX}")))
+        return list(self._sizes)
+
+    def size(self) -> int:
+        """Bytes of its event logs."""
+        return sum(size for _, size in self._match(f"*{SUFFIX}"))
+
+    def runs(self) -> list[str]:
+        """Names of the folders in it that hold event logs, sorted."""
+        return sorted({path.split("/")[0] for path, _ in self._match(f"*/*{SUFFIX}")})
+
+    def awaits(self, logs: Mapping[str, bytes]) -> bool:
+        """Whether a process that has begun a log has not closed it: each writes segments."""
+        stems = {name.split(".")[0] for name in logs}
+        closed = {name.split(".")[0] for name, data in logs.items() if _CLOSE in data[-400:]}
+        return bool(stems - closed)
+
+    def read(self, name: str, offset: int) -> bytes:
+        """What stands in a log from `offset` on; nothing is asked for when it has not grown."""
+        if self._sizes.get(name, -1) == offset:
+            return b""
+        return read_remote(self._path(name))[offset:]
+
+    def write(self, name: str, data: bytes) -> None:
+        """Make a new file."""
+        write_remote(self._path(name), data)
+
+    def touch(self, name: str) -> None:
+        if not self.exists(name):
+            self.write(name, b"\n")  # some object stores hold no empty objects
+
+    def exists(self, name: str) -> bool:
+        return exists_remote(self._path(name))
+
+    def make(self) -> None:
+        """Make the folder, and see that a file can be written there."""
+        with _os_errors(self._uri) as files:
+            if not files.exists(self._uri):
+                files.mkdirs(self._uri)
+        probe = f"probe-{os.getpid()}-{os.urandom(4).hex()}"
+        self.write(probe, b"\n")
+        self.remove(probe)
+
+    def remove(self, name: str) -> None:
+        """Remove a file where that is allowed: to add files is all that a log needs."""
+        with suppress(OSError), _os_errors(self._uri) as files:
+            files.delete([self._path(name)])
+
+    def _path(self, name: str) -> str:
+        return f"{self._uri}/{name}"
+
+    def _match(self, pattern: str) -> list[tuple[str, int]]:
+        with _os_errors(self._uri) as files:
+            (found,) = files.match([self._path(pattern)])
+        names = ((m.path.rsplit("/", pattern.count("/") + 1), m) for m in found.metadata_list)
+        return [("/".join(parts[1:]), m.size_in_bytes) for parts, m in names]
+
+
+def read_remote(uri: str, most_bytes: int | None = None) -> bytes:
+    """A file behind Beam's FileSystems, or the beginning of one."""
+    with _os_errors(uri) as files, files.open(uri, compression_type=_as_is()) as file:
+        return file.read(-1 if most_bytes is None else most_bytes)
+
+
+def write_remote(uri: str, data: bytes) -> None:
+    """Make a file behind Beam's FileSystems."""
+    with _os_errors(uri) as files, files.create(uri, compression_type=_as_is()) as file:
+        file.write(data)
+
+
+def exists_remote(uri: str) -> bool:
+    """Whether there is a file at `uri`."""
+    with _os_errors(uri) as files:
+        return files.exists(uri)
+
+
+def _as_is() -> str:
+    from apache_beam.io.filesystem import CompressionTypes
+
+    return CompressionTypes.UNCOMPRESSED
+
+
+@contextmanager
+def _os_errors(uri: str) -> Iterator[Any]:
+    """Beam's FileSystems, whose clients each have errors of their own.
+
+    Beam is not needed to read a trace of this machine, so it is imported here.
+    """
+    from apache_beam.io.filesystems import FileSystems
+
+    try:
+        yield FileSystems
+    except OSError:
+        raise
+    except Exception as problem:
+        raise OSError(f"{uri}: {problem}") from problem
