@@ -22,6 +22,7 @@ KINDS = {
     "evict": "the model manager dropped a model: least recently used",
     "free": "nothing refers to a model any more: its memory is released",
     "limit": "the model manager changed how many models it will hold",
+    "refresh": "a model that was loaded is to come from another place from now on",
     "memory": "a sample of a process's memory",
     "memory_limit": "the run may take no more memory than so many bytes",
     "unknown_key": "a batch holds a key that no mapping names",
@@ -33,8 +34,9 @@ UNOBSERVED = {
     "evictions": "evictions are not shown: this version of Beam hides them",
     "limit": "the limit that ruled is not shown: this version of Beam hides it",
     "free": "cannot be weakly referenced: when its memory is released is not seen",
-    "model manager": "not watched: Beam's ModelManager keeps its models in processes of their own",
-    "handler": "not watched: its model handler cannot be copied",
+    "model manager": "Beam's ModelManager keeps each load of a model in a process of its own: a "
+    "batch is shown at the latest of several loads, and what it evicts is shown as freed",
+    "handler": "not watched: its model handler cannot be copied together with what records",
     "watched": "not in this trace: its handler is watched on its own, with mmlab.watch",
 }
 """What the field `what` of an event can say, in words."""
@@ -70,6 +72,7 @@ class Event:
       limit: number of models that the manager will hold.
       error: type and text of the exception.
       what: what cannot be observed.
+      path: where a refreshed model comes from: file, folder, URI or hub name.
       wall_ns: the wall clock at `t_ns`, nanoseconds since the epoch.
       info: of the whole run, for `run` and `end`.
     """
@@ -93,6 +96,7 @@ class Event:
     limit: int | None = None
     error: str | None = None
     what: str | None = None
+    path: str | None = None
     wall_ns: int | None = None
     info: Mapping[str, Any] | None = None
     v: int = VERSION
@@ -111,7 +115,7 @@ _FIELDS = tuple(f.name for f in fields(Event))
 _KNOWN = frozenset(_FIELDS)
 _REQUIRED = {"run": str, "t_ns": int, "host": str, "pid": int, "tid": int, "event": str}
 _OPTIONAL = {
-    **dict.fromkeys(("step", "model", "cohort", "error", "what"), str),
+    **dict.fromkeys(("step", "model", "cohort", "error", "what", "path"), str),
     **dict.fromkeys(("generation", "n", "rss", "peak_rss", "device_bytes", "bytes"), int),
     **dict.fromkeys(("limit", "wall_ns", "v"), int),
     **dict.fromkeys(("keys", "info"), dict),

@@ -45,6 +45,7 @@ class ModelCounts:
       loads, reloads, evictions, uses, elements: counts; a use is one batch in one model.
       load_seconds: summed over loads.
       keys: elements per key.
+      refreshes: how often it was given another path, once it had been loaded.
     """
 
     step: str
@@ -56,6 +57,7 @@ class ModelCounts:
     elements: int
     load_seconds: float
     keys: dict[str, int] = field(default_factory=dict)
+    refreshes: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Summary:
       rss_bytes: resident set size at the end, of the worker process whose peak was highest.
       peak_rss_bytes: its highest resident set size during the run.
       device_bytes: highest memory allocated on GPUs by one process; None without a GPU.
+      refreshes: how often a model that had been loaded was given another path.
     """
 
     loads: int
@@ -94,6 +97,7 @@ class Summary:
     rss_bytes: int | None
     peak_rss_bytes: int | None
     device_bytes: int | None
+    refreshes: int = 0
 
     _COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident")
 
@@ -255,6 +259,7 @@ class Trace:
             loading_share=covered_ns(loading) / wall_ns if wall_ns else 0.0,
             wall_seconds=wall_ns * NS,
             model_bytes=_most_model_bytes(held),
+            refreshes=len(self.of_kind("refresh")),
             **memory,
         )
 
@@ -268,8 +273,11 @@ class Trace:
         uses: dict[tuple[str, str], list[Event]] = defaultdict(list)
         for use in self.of_kind("use_begin"):
             uses[use.step, use.model].append(use)
+        refreshes = Counter((event.step, event.model) for event in self.of_kind("refresh"))
         return [
-            _model_counts(step, model, group, uses[step, model], self.end_ns)
+            _model_counts(
+                step, model, group, uses[step, model], refreshes[step, model], self.end_ns
+            )
             for (step, model), group in groups.items()
         ]
 
@@ -388,7 +396,12 @@ def _peak(samples: list[Event]) -> int:
 
 
 def _model_counts(
-    step: str, model: str, group: list[Residence], uses: list[Event], end_ns: int
+    step: str,
+    model: str,
+    group: list[Residence],
+    uses: list[Event],
+    refreshes: int,
+    end_ns: int,
 ) -> ModelCounts:
     held = [r for r in group if r.load_end_ns is not None]
     keys: Counter[str] = Counter()
@@ -404,6 +417,7 @@ def _model_counts(
         elements=sum(use.n or 0 for use in uses),
         load_seconds=sum(end - begin for begin, end in (_loading(r, end_ns) for r in group)) * NS,
         keys=dict(keys),
+        refreshes=refreshes,
     )
 
 
@@ -441,6 +455,7 @@ def _wording(s: Summary) -> list[tuple[str, str]]:
     return [
         ("loads", f"{s.loads} ({s.reloads} again)"),
         ("evictions", f"{s.evictions}"),
+        *([("refreshes", f"{s.refreshes}")] if s.refreshes else []),
         ("uses", f"{s.uses} batches, {s.elements} elements"),
         ("most resident", f"{s.most_resident} models"),
         ("hint → limit", f"{s.hint or 'none'} → {s.limit or 'none'}"),

@@ -264,8 +264,8 @@ def _handlers_swapped(steps: list[InferenceStep], log: Log) -> Iterator[Any]:
 def _swap(step: InferenceStep, log: Log) -> None:
     unwatched = None
     if step.uses_model_manager:
-        unwatched = "model manager"
-    elif is_watched(step.handler):
+        recorder_for(log).emit("unobserved", members(step=step.label, what="model manager"))
+    if is_watched(step.handler):
         unwatched = "watched"
     else:
         try:
