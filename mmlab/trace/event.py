@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -162,6 +163,11 @@ def _align(event: dict[str, Any], clocks: dict[str, int]) -> None:
     event["t_ns"] += clocks.get(event["host"], 0)
     if event["event"] == "process":
         event["wall_ns"] = event["t_ns"]
+
+
+def dropped(n: int, last: Event) -> Event:
+    """The event that says that after `last` a process could not write `n` events."""
+    return Event(last.run, last.t_ns, last.host, os.getpid(), last.tid, "dropped", n=n)
 
 
 class NewerTraceError(ValueError):

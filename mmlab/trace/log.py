@@ -82,6 +82,11 @@ class LogWriter:
         self._line_start = self._head if whole else "\n" + self._head
         return whole
 
+    @property
+    def lost(self) -> int:
+        """Events that could not be written, and that the log does not tell of yet."""
+        return self._lost
+
     def close(self) -> None:
         """Stop writing; events that come later are let go."""
         fd, self._fd = self._fd, None

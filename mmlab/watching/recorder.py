@@ -81,6 +81,11 @@ class Recorder:
         if self._writer is not None:
             self._writer.emit(event, fields)
 
+    @property
+    def lost(self) -> int:
+        """Events that could not be written, and that the log does not tell of yet."""
+        return self._writer.lost if self._writer is not None else 0
+
     def stop_sampling(self) -> None:
         """Take a last sample of memory."""
         with self._lock:

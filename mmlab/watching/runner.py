@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from mmlab import beam_internals
 from mmlab.beam_internals import InferenceStep
 from mmlab.cards import ModelCard, card_info, model_cards
 from mmlab.trace import Trace
-from mmlab.trace.event import UNOBSERVED
+from mmlab.trace.event import UNOBSERVED, dropped
 from mmlab.trace.log import LogReader, members
 from mmlab.watching.checks import check_step, explain
 from mmlab.watching.handler import is_watched, watched
@@ -184,6 +185,7 @@ class _Run:
     pipeline: Pipeline
     log: Log
     reader: LogReader | None = None
+    lost: int = 0
     view: LiveView | None = None
 
     @property
@@ -194,6 +196,8 @@ class _Run:
     def trace(self) -> Trace:
         """The trace of a run that has ended; parsed when it is first asked for."""
         events = self.reader.parse()
+        if self.lost and events:  # by this process, up to the end: the log could not say so
+            events.append(dropped(self.lost, max(events, key=attrgetter("t_ns"))))
         return Trace(events, torn=self.reader.torn)
 
     def begin(self, cards: list[ModelCard]) -> None:
@@ -229,6 +233,7 @@ class _Run:
         recorder.stop_sampling()
         info = {"state": state, "element_counts": self._element_counts(result)}
         recorder.emit("end", members(info=info, error=describe(error) if error else None))
+        self.lost = recorder.lost
         close_recorder(self.log)
         self.reader = LogReader(self.log.folder)
         with suppress(OSError):  # whatever became of the log, the pipeline's own result stands
