@@ -151,6 +151,13 @@ class InferenceStep:
         return bool(getattr(self.dofn, "use_model_manager", False))
 
     @property
+    def shared_as(self) -> str | None:
+        """The tag under which it shares its models with other steps; None where it cannot."""
+        if not self.handler.share_model_across_processes():
+            return None
+        return getattr(self.dofn, "_model_tag", None)
+
+    @property
     def loads_at_run_time(self) -> bool:
         """Whether the model path may still change (side input) before the model is loaded."""
         return bool(getattr(self.dofn, "_load_model_at_runtime", False))

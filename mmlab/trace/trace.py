@@ -434,6 +434,11 @@ def _notes(trace: Trace) -> Iterable[str]:
         yield f"{subject}: {UNOBSERVED.get(what, what)}."
     for step, key in dict.fromkeys((e.step, e.error) for e in trace.of_kind("unknown_key")):
         yield f"{step}: key {key} is in the data, but no KeyModelMapping names it."
+    for steps in trace._info("run").get("sharing", ()):
+        yield (
+            f"{', '.join(steps)}: these steps share their models (model_identifier); a load, an "
+            "eviction and the limit are shown at the step that loaded first."
+        )
     if not trace.events:
         yield "There are no events: the log folder was removed, or could not be read."
     if trace.torn:

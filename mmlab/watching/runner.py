@@ -102,7 +102,7 @@ class WatchRunner(PipelineRunner):
             for step, step_cards in zip(steps, cards, strict=True):
                 check_step(step, step_cards, files_are_here=_runs_here(self._runner))
         run = _Run(self, pipeline, new_log(self._log_folder, self._sample_seconds))
-        run.begin([card for step_cards in cards for card in step_cards])
+        run.begin([card for step_cards in cards for card in step_cards], _sharing(steps))
         run.show(self._live)
         with run.ending_on_error(), _handlers_swapped(steps, run.log) as restore:
             result = self._runner.run_pipeline(pipeline, options)
@@ -200,8 +200,10 @@ class _Run:
             events.append(dropped(self.lost, max(events, key=attrgetter("t_ns"))))
         return Trace(events, torn=self.reader.torn)
 
-    def begin(self, cards: list[ModelCard]) -> None:
+    def begin(self, cards: list[ModelCard], sharing: list[list[str]]) -> None:
         info = {"models": [card_info(card) for card in cards], "python": sys.version.split()[0]}
+        if sharing:
+            info["sharing"] = sharing
         recorder_for(self.log).emit("run", members(info=info))
 
     def _element_counts(self, result: Any) -> dict[str, int]:
@@ -280,6 +282,15 @@ def _swap(step: InferenceStep, log: Log) -> None:
     if unwatched is not None:
         recorder_for(log).emit("unobserved", members(step=step.label, what=unwatched))
         warnings.warn(f"{step.label}: {UNOBSERVED[unwatched]}", WatchWarning, stacklevel=2)
+
+
+def _sharing(steps: list[InferenceStep]) -> list[list[str]]:
+    """Labels of steps that Beam gives the same models: those with one `model_identifier`."""
+    groups: dict[str, list[str]] = {}
+    for step in steps:
+        if (tag := step.shared_as) is not None:
+            groups.setdefault(tag, []).append(step.label)
+    return [labels for labels in groups.values() if len(labels) > 1]
 
 
 def _runs_here(runner: PipelineRunner) -> bool:
