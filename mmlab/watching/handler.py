@@ -226,10 +226,11 @@ class _Refresh(_Watched):
         super().__init__(handler, log)
         self._site = site
 
-    def __call__(self, model_path: str | None = None) -> Any:
-        result = self._call(model_path)
-        if model_path:
-            self.recorder.refreshes(self._site, str(model_path))
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self._call(*args, **kwargs)
+        for path in (*args, *kwargs.values())[:1]:
+            if path:
+                self.recorder.refreshes(self._site, str(path))
         return result
 
 
