@@ -180,6 +180,13 @@ class InferenceStep:
         return bool(getattr(self.dofn, "use_model_manager", False))
 
     @property
+    def shared_as(self) -> str | None:
+        """The tag under which it shares its models with other steps; None where it cannot."""
+        if not self.handler.share_model_across_processes():
+            return None
+        return getattr(self.dofn, "_model_tag", None)
+
+    @property
     def loads_at_run_time(self) -> bool:
         """Whether the model path may still change (side input) before the model is loaded."""
         return bool(getattr(self.dofn, "_load_model_at_runtime", False))
@@ -285,6 +292,19 @@ def replace_handler(step: InferenceStep, handler: ModelHandler) -> None:
         wrapper._serialized_fn = pickler.dumps(wrapper._fn)
 
 
+def pickles_itself(handler: ModelHandler) -> bool:
+    """Whether the handler's class has a say in how it is pickled."""
+    plain = {"__reduce_ex__", "__reduce__", "__getstate__", "__setstate__"}
+    return any(
+        getattr(type(handler), name, None) is not getattr(object, name, None) for name in plain
+    )
+
+
+def pickled(handler: ModelHandler) -> ModelHandler:
+    """The handler as it reaches a worker."""
+    return pickler.loads(pickler.dumps(handler))
+
+
 def _dofns(dofn: Any, depth: int = 0) -> Iterator[beam.DoFn]:
     """`dofn` and the DoFns it wraps: exception handling, timeouts and type checks nest them."""
     if not isinstance(dofn, beam.DoFn) or depth > 8:
@@ -379,17 +399,22 @@ class _ObservedOrder(OrderedDict):
 
 
 def observe_manager(
-    manager: Any, on_evict: Callable[[Any], None], on_limit: Callable[[Any], None]
+    manager: Any,
+    on_evict: Callable[[Any], None],
+    on_limit: Callable[[Any], None],
+    on_refresh: Callable[[Any, ModelHandler, str], None],
 ) -> list[str]:
-    """Report what a model manager decides: evictions, and the limit that really rules.
+    """Report what a model manager decides: evictions, refreshes, the limit that really rules.
 
     Args:
       manager: what `KeyedModelHandler.load_model` returned, in the process that holds the models.
       on_evict: called with the cohort at the moment the manager drops it.
       on_limit: called with the number of models the manager will hold, whenever it changes.
+      on_refresh: called with a cohort, its model handler and the new path of its weights, which the
+        next load takes.
 
     Returns:
-      What cannot be observed with this version of Beam: any of "evictions", "limit".
+      What cannot be observed with this version of Beam: any of "evictions", "limit", "refresh".
     """
     blind = []
     if isinstance(getattr(manager, "_tag_map", None), OrderedDict):
@@ -398,19 +423,28 @@ def observe_manager(
         manager._tag_map = order
     else:
         blind.append("evictions")
-    if hasattr(manager, "_max_models") and callable(getattr(manager, "increment_max_models", None)):
-        manager.__class__ = _reporting_limit(type(manager))
-        manager._on_limit = on_limit
-    else:
-        blind.append("limit")
-    return blind
+    tells = {
+        "limit": hasattr(manager, "_max_models") and hasattr(manager, "increment_max_models"),
+        "refresh": hasattr(manager, "_mh_map") and hasattr(manager, "update_model_handler"),
+    }
+    manager._on_limit, manager._on_refresh = on_limit, on_refresh
+    manager.__class__ = _reporting(type(manager), **tells)
+    return blind + [what for what, told in tells.items() if not told]
 
 
-def _reporting_limit(manager_type: type) -> type:
+def _reporting(manager_type: type, *, limit: bool, refresh: bool) -> type:
     class Reporting(manager_type):
-        def increment_max_models(self, increment: int) -> None:
-            super().increment_max_models(increment)
-            self._on_limit(self._max_models)
+        if limit:
+
+            def increment_max_models(self, increment: int) -> None:
+                super().increment_max_models(increment)
+                self._on_limit(self._max_models)
+
+        if refresh:
+
+            def update_model_handler(self, key: Any, model_path: str, previous_key: Any) -> None:
+                super().update_model_handler(key, model_path, previous_key)
+                self._on_refresh(key, self._mh_map[key], model_path)
 
     Reporting.__name__ = manager_type.__name__
     Reporting.__qualname__ = manager_type.__qualname__

@@ -95,3 +95,20 @@ class Failing(NamedModels):
         if 2 in batch:
             raise ValueError("2 is too many")
         return super().run_inference(batch, model, inference_args)
+
+
+class Answering(Model):
+    """Answers through a method: of a model in another process there is no more to be had."""
+
+    def answer(self, example):
+        return self.name, example
+
+
+class Answers(NamedModels):
+    """A handler whose model may live in another process."""
+
+    def load_model(self):
+        return Answering(self.name)
+
+    def run_inference(self, batch, model, inference_args=None):
+        return [model.answer(example) for example in batch]

@@ -29,7 +29,8 @@ RESIDENCY, MEMORY, FOOT = 64, 84, 44
 MOST_LANES = 40
 FIRST_SPAN = 2.0
 """Seconds that the time axis spans at first; it grows by half whenever the run outgrows it."""
-STATES = ("loading", "resident", "leaving", "used", "evicted")
+COUNTS = ("loads", "reloads", "evictions", "refreshes", "uses", "elements")
+STATES = ("loading", "resident", "leaving", "used", "evicted", "refreshed")
 
 _Lane = tuple[Process | None, str, str]
 
@@ -95,7 +96,7 @@ class LivePicture:
         self._open: dict[tuple[str, _Lane, int], float] = {}
         self._limits: list[tuple[float, int]] = []
         self._rss: dict[Process, _Curve] = defaultdict(_Curve)
-        self._counts = dict.fromkeys(("loads", "reloads", "evictions", "uses", "elements"), 0)
+        self._counts = dict.fromkeys(COUNTS, 0)
         self._covers: dict[str, np.ndarray] = {}
 
     # Events
@@ -185,6 +186,11 @@ class LivePicture:
         self._counts["evictions"] += 1
         self._memory(event)
 
+    def _refresh(self, event: Event) -> None:
+        now = self._seconds(event)
+        self._intervals["refreshed"].add(self._lane(self._key(event)), now, now)
+        self._counts["refreshes"] += 1
+
     def _free(self, event: Event) -> None:
         _ = self._end_of("leaving", event) or self._end_of("resident", event)
 
@@ -233,6 +239,7 @@ class LivePicture:
             lane = {state: covers[state][number] for state in STATES}
             _paint_lane(image, top, lane, colours[model])
             _paint_marks(draw, top, lane["evicted"])
+            _paint_refreshes(draw, top + BAR // 2, lane["refreshed"])
             draw.text((LEFT - 8, top + BAR / 2), _short(model), theme.INK, _font(12, True), "rm")
         top = HEAD + lanes_height + GAP
         self._paint_residency(draw, top, covers)
@@ -285,6 +292,7 @@ class LivePicture:
             "nothing has happened yet" if self._start_ns is None else f"running, {self._now:.1f} s",
             f"{plural(c['loads'], 'load')} ({plural(c['reloads'], 'reload')})",
             plural(c["evictions"], "eviction"),
+            *([plural(c["refreshes"], "refresh", "refreshes")] if c["refreshes"] else []),
             f"{plural(c['elements'], 'element')} in {plural(c['uses'], 'batch', 'batches')}",
         ]
         draw.text((12, 8), _short(self._title, 70), theme.INK, _font(17, True))
@@ -360,6 +368,13 @@ def _paint_marks(draw: ImageDraw.ImageDraw, top: int, evicted: np.ndarray) -> No
     for column in np.unique(np.flatnonzero(evicted) // 6 * 6 + 3):
         x = LEFT + int(column)
         draw.polygon([(x - 4, top - 7), (x + 4, top - 7), (x, top - 1)], theme.INK)
+
+
+def _paint_refreshes(draw: ImageDraw.ImageDraw, y: int, refreshed: np.ndarray) -> None:
+    for column in np.unique(np.flatnonzero(refreshed) // 6 * 6 + 3):
+        x = LEFT + int(column)
+        diamond = [(x - 4, y), (x, y - 4), (x + 4, y), (x, y + 4)]
+        draw.polygon(diamond, theme.PAPER, theme.INK)
 
 
 def _paint_lane(

@@ -30,6 +30,12 @@ BAR = 0.62
 """Height of a resident model, as a share of its lane."""
 MOST_MARKS = 60
 """Evictions in one lane that are still drawn one by one with a mark."""
+REFRESHED = {
+    "color": theme.PAPER,
+    "markeredgecolor": theme.INK,
+    "markersize": 5.5,
+    "linestyle": "none",
+}
 
 
 def draw_timeline(trace: Trace, *, title: str | None = None) -> Picture:
@@ -37,7 +43,8 @@ def draw_timeline(trace: Trace, *, title: str | None = None) -> Picture:
 
     Above, one lane per process and model: loading (hatched), resident (pale), in use (full), the
     decision to evict (a triangle), and from there to the moment its memory was freed (a dotted
-    outline that ends in a circle). In the middle, the number of models resident, against the hint
+    outline that ends in a circle); a diamond marks a refresh, when a model is to come from another
+    path from then on. In the middle, the number of models resident, against the hint
     and the limit that really ruled. Below, the resident set size and the models' own bytes. Seconds
     count from the submission of the pipeline. A run that was out of memory ends with a mark at the
     model that did not fit, and says what was held and what to change.
@@ -64,7 +71,7 @@ def _drawn(trace: Trace, title: str | None) -> Figure:
         for axes in (top, middle, bottom):
             axes.axvline(x(unfit.at_ns), color=theme.ALERT, linewidth=1.2, zorder=2)
     _draw_header(figure, trace, title, unfit)
-    draw_legend(figure)
+    draw_legend(figure, refreshes=bool(trace.of_kind("refresh")))
     return figure
 
 
@@ -80,6 +87,8 @@ class Lane:
     label: str
     colour: str
     residences: Sequence[Residence]
+    refreshes: Sequence[int] = ()
+    """When, in nanoseconds, it was given another path."""
 
 
 def lanes_of(trace: Trace) -> list[Lane]:
@@ -91,6 +100,9 @@ def lanes_of(trace: Trace) -> list[Lane]:
             groups[process, model.step, model.model] = []
     for r in trace.residences:
         groups.setdefault((r.process, r.step, r.model), []).append(r)
+    refreshes: dict[tuple[Process, str, str], list[int]] = defaultdict(list)
+    for event in trace.of_kind("refresh"):
+        refreshes[event.process, event.step, event.model].append(event.t_ns)
     colours = theme.model_palette.colours(model for _, _, model in groups)
     several_steps = len({step for _, step, _ in groups}) > 1
     name = process_names([process for process in processes if process is not None])
@@ -101,7 +113,8 @@ def lanes_of(trace: Trace) -> list[Lane]:
         parts = [name[process]] if len(processes) > 1 else []
         parts += [shortened(step)] if several_steps and step != model else []
         label = " · ".join([*parts, shortened(model)])
-        lanes.append(Lane(step, model, label, colours[model], residences))
+        refreshed = refreshes[process, step, model]
+        lanes.append(Lane(step, model, label, colours[model], residences, refreshed))
     return lanes
 
 
@@ -217,6 +230,8 @@ def _draw_lane(axes: Axes, y: int, lane: Lane, x: Seconds) -> None:
     bars(used, BAR + 0.1, 3, facecolors=deep, edgecolors="none")
     bars(leaving, BAR * 0.7, 0, facecolors="none", edgecolors=theme.INK, linestyle=":", linewidth=1)
     _draw_marks(axes, y, lane.residences, x)
+    refreshed = [x(t_ns) for t_ns in lane.refreshes]
+    axes.plot(refreshed, [y] * len(refreshed), "D", **REFRESHED, zorder=5)
     axes.plot(failed, [y] * len(failed), "X", color=theme.INK, markersize=8, zorder=5)
 
 
@@ -489,6 +504,7 @@ def _headline(trace: Trace) -> str:
         f"{limits_text(s)}",
         f"{plural(s.loads, 'load')}" + (f" ({s.reloads} reloads)" if s.reloads else ""),
         plural(s.evictions, "eviction"),
+        *([plural(s.refreshes, "refresh", "refreshes")] if s.refreshes else []),
         f"{plural(s.elements, 'element')} in {plural(s.uses, 'batch', 'batches')}",
         f"{s.wall_seconds:.1f} s, {s.loading_share:.0%} of it loading",
     ]
@@ -507,8 +523,8 @@ def plural(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one}" if n == 1 else f"{n:,} {many or one + 's'}"
 
 
-def draw_legend(figure: Figure) -> None:
-    """Say below the figure what bars and marks mean."""
+def draw_legend(figure: Figure, *, refreshes: bool = False) -> None:
+    """Say below the figure what bars and marks mean; the mark of refreshes where there are any."""
     line = {"linestyle": "none", "color": theme.INK}
     handles = [
         Patch(facecolor=theme.PAPER, edgecolor=theme.INK, hatch="//////", label="loading"),
@@ -520,8 +536,10 @@ def draw_legend(figure: Figure) -> None:
             label="freed: memory given back", **line,
         ),
     ]  # fmt: skip
+    if refreshes:
+        handles.append(Line2D([], [], marker="D", label="refreshed", **REFRESHED))
     figure.legend(
-        handles=handles, loc="lower center", ncols=5, frameon=False, fontsize=9.5,
+        handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=9.5,
         bbox_to_anchor=(0.5, 0.0), handlelength=1.6, columnspacing=1.6,
     )  # fmt: skip
 
@@ -538,7 +556,8 @@ def _outline(trace: Trace, title: str | None) -> str:
         lines.append(
             f"  {printable(count.model):<{width}}  {plural(count.loads, 'load')}, "
             f"{plural(count.evictions, 'eviction')}, "
-            f"{plural(count.uses, 'batch', 'batches')}, {plural(count.elements, 'element')}"
+            + (f"{plural(count.refreshes, 'refresh', 'refreshes')}, " if count.refreshes else "")
+            + f"{plural(count.uses, 'batch', 'batches')}, {plural(count.elements, 'element')}"
         )
     if trace.error:
         lines.append(f"  ended with {printable(trace.error.split(':')[0])}")

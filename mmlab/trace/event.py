@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from operator import itemgetter
@@ -25,6 +26,7 @@ KINDS = {
     "evict": "the model manager dropped a model: least recently used",
     "free": "nothing refers to a model any more: its memory is released",
     "limit": "the model manager changed how many models it will hold",
+    "refresh": "a model that was loaded is to come from another place from now on",
     "memory": "a sample of a process's memory",
     "memory_limit": "the run may take no more memory than so many bytes",
     "unknown_key": "a batch holds a key that no mapping names",
@@ -37,8 +39,9 @@ UNOBSERVED = {
     "limit": "the limit that ruled is not shown: this version of Beam hides it",
     "hint": "the hint is not shown: this version of Beam hides it",
     "free": "cannot be weakly referenced: when its memory is released is not seen",
-    "model manager": "not watched: Beam's ModelManager keeps its models in processes of their own",
-    "handler": "not watched: its model handler cannot be copied",
+    "model manager": "Beam's ModelManager keeps each load of a model in a process of its own: a "
+    "batch is shown at the latest of several loads, and what it evicts is shown as freed",
+    "handler": "not watched: its model handler cannot be copied together with what records",
     "watched": "not in this trace: its handler is watched on its own, with mmlab.watch",
 }
 """What the field `what` of an event can say, in words."""
@@ -74,6 +77,7 @@ class Event:
       limit: number of models that the manager will hold.
       error: type and text of the exception.
       what: what cannot be observed.
+      path: where a refreshed model comes from: file, folder, URI or hub name.
       wall_ns: the wall clock at `t_ns`, nanoseconds since the epoch.
       info: of the whole run, for `run` and `end`.
     """
@@ -97,6 +101,7 @@ class Event:
     limit: int | None = None
     error: str | None = None
     what: str | None = None
+    path: str | None = None
     wall_ns: int | None = None
     info: Mapping[str, Any] | None = None
     v: int = VERSION
@@ -116,7 +121,7 @@ _KNOWN = frozenset(_FIELDS)
 _REQUIRED = {"run": str, "t_ns": int, "host": str, "pid": int, "tid": int, "event": str}
 _REPEATED = ("run", "host", "event", "step", "model", "cohort")
 _OPTIONAL = {
-    **dict.fromkeys(("step", "model", "cohort", "error", "what"), str),
+    **dict.fromkeys(("step", "model", "cohort", "error", "what", "path"), str),
     **dict.fromkeys(("generation", "n", "rss", "peak_rss", "device_bytes", "bytes"), int),
     **dict.fromkeys(("limit", "wall_ns", "v"), int),
     **dict.fromkeys(("keys", "info"), dict),
@@ -282,6 +287,11 @@ def _align(event: dict[str, Any], clocks: dict[str, int]) -> None:
     event["t_ns"] += clocks.get(event["host"], 0)
     if event["event"] == "process":
         event["wall_ns"] = event["t_ns"]
+
+
+def dropped(n: int, last: Event) -> Event:
+    """The event that says that after `last` a process could not write `n` events."""
+    return Event(last.run, last.t_ns, last.host, os.getpid(), last.tid, "dropped", n=n)
 
 
 class NewerTraceError(ValueError):

@@ -83,6 +83,11 @@ class LogWriter:
         """Whether the processes that write to this folder were told to stop."""
         return (self._folder / ENDED).exists()
 
+    @property
+    def lost(self) -> int:
+        """Events that could not be written, and that the log does not tell of yet."""
+        return self._lost
+
     def close(self) -> None:
         """Stop writing; events that come later are let go."""
         fd, self._fd = self._fd, None

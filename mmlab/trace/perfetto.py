@@ -13,7 +13,7 @@ from itertools import chain, count
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TextIO
 
-from mmlab.trace.event import Process, encode, printable
+from mmlab.trace.event import Event, Process, encode, printable
 from mmlab.trace.residency import Residence, Use, steps_of_count
 
 if TYPE_CHECKING:
@@ -50,6 +50,15 @@ def _slices_and_counters(trace: Trace, zero_ns: int) -> Iterator[Line]:
         lane = _Lane(printable(name), pids[r.process], zero_ns, ids[r.process])
         yield from lane.of(r)
     yield from _counters(trace, pids, zero_ns)
+    for event in trace.of_kind("refresh"):
+        yield _refresh(event, pids[event.process], zero_ns)
+
+
+def _refresh(event: Event, pid: int, zero_ns: int) -> Line:
+    """A mark across the process: a side input has replaced models."""
+    after = event.t_ns - zero_ns
+    common = {"ph": "i", "s": "p", "name": "refresh", "pid": pid, "tid": pid, "ts": after / 1000}
+    return after, encode({**common, "args": {"step": printable(event.step or "")}})
 
 
 def _names(trace: Trace) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mmlab.trace.event import Event, Process
 
@@ -119,14 +120,29 @@ def _last_moment(residence: Residence, end_ns: int) -> int:
     return max(end_ns, residence.load_end_ns or residence.load_begin_ns)
 
 
+def sharing_steps(info: dict[str, Any] | None) -> list[list[str]]:
+    """Groups of steps that share models, as the `run` event tells them; none where it is odd."""
+    groups = (info or {}).get("sharing")
+    return [
+        group
+        for group in (groups if isinstance(groups, list) else ())
+        if isinstance(group, list) and group and all(isinstance(step, str) for step in group)
+    ]
+
+
+_Model = tuple[str, str | None]
+"""A model, whichever step asks for it: a step and a name, or, if steps share it, its cohort."""
+
+
 class _Loads:
     """Collects events into residences."""
 
     def __init__(self) -> None:
         self.all: list[Residence] = []
-        self._by_generation: dict[tuple[Process, str, str, int], Residence] = {}
-        self._latest: dict[tuple[Process, str, str], Residence] = {}
-        self._holders: dict[tuple[str, str, str], list[Residence]] = defaultdict(list)
+        self._by_generation: dict[tuple[Process, _Model, int], Residence] = {}
+        self._latest: dict[tuple[Process, _Model], Residence] = {}
+        self._holders: dict[tuple[str, _Model], list[Residence]] = defaultdict(list)
+        self._shared: dict[str, str] = {}
         self._open_uses: dict[tuple[Process, int, str, str], Use] = {}
         self._handlers = {
             "load_begin": self._load_begin,
@@ -139,17 +155,25 @@ class _Loads:
         }
 
     def add(self, event: Event) -> None:
+        if event.event == "run":
+            for steps in sharing_steps(event.info):
+                self._shared.update(dict.fromkeys(steps, steps[0]))
         handle = self._handlers.get(event.event)
         if handle is not None and event.step is not None and event.model is not None:
             handle(event)
+
+    def _model(self, event: Event) -> _Model:
+        first = self._shared.get(event.step)
+        return (event.step, event.model) if first is None else (first, event.cohort)
 
     def _load_begin(self, event: Event) -> None:
         generation = event.generation or 1
         residence = Residence(event.process, event.step, event.model, generation, event.t_ns)
         self.all.append(residence)
-        self._by_generation[event.process, event.step, event.model, generation] = residence
-        self._latest[event.process, event.step, event.model] = residence
-        self._holders[event.host, event.step, event.model].append(residence)
+        model = self._model(event)
+        self._by_generation[event.process, model, generation] = residence
+        self._latest[event.process, model] = residence
+        self._holders[event.host, model].append(residence)
 
     def _load_end(self, event: Event) -> None:
         if residence := self._exact(event):
@@ -183,15 +207,15 @@ class _Loads:
             use.end_ns, use.error = event.t_ns, event.error
 
     def _exact(self, event: Event) -> Residence | None:
-        key = (event.process, event.step, event.model, event.generation or 1)
+        key = (event.process, self._model(event), event.generation or 1)
         return self._by_generation.get(key)
 
     def _used(self, event: Event) -> Residence | None:
         """The load that served a batch; another process may hold it."""
         if event.generation is not None:
             return self._exact(event)
-        own = self._latest.get((event.process, event.step, event.model))
+        own = self._latest.get((event.process, self._model(event)))
         if own is not None:
             return own
-        there = self._holders.get((event.host, event.step, event.model))
+        there = self._holders.get((event.host, self._model(event)))
         return there[-1] if there else None

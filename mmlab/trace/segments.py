@@ -72,6 +72,11 @@ class SegmentWriter:
             return
         self._lines.append(self._line(event, fields))
 
+    @property
+    def lost(self) -> int:
+        """Events that could not be kept, and that the log does not tell of yet."""
+        return self._lost
+
     def run_ended(self) -> bool:
         """Whether the run was over when that was last looked up."""
         return self._ended

@@ -22,7 +22,13 @@ from mmlab.trace.event import MOST_LINE_BYTES, UNOBSERVED, Event, Process, parse
 from mmlab.trace.log import LogReader
 from mmlab.trace.perfetto import write_perfetto
 from mmlab.trace.place import SUFFIX, Location, exists_remote, folder_at, location, read_remote
-from mmlab.trace.residency import Residence, covered_ns, residences, steps_of_count
+from mmlab.trace.residency import (
+    Residence,
+    covered_ns,
+    residences,
+    sharing_steps,
+    steps_of_count,
+)
 
 if TYPE_CHECKING:
     from mmlab.plots.picture import Picture
@@ -53,6 +59,7 @@ class ModelCounts:
       loads, reloads, evictions, uses, elements: counts; a use is one batch in one model.
       load_seconds: summed over loads.
       keys: elements per key.
+      refreshes: how often it was given another path, once it had been loaded.
     """
 
     step: str
@@ -64,6 +71,7 @@ class ModelCounts:
     elements: int
     load_seconds: float
     keys: dict[str, int] = field(default_factory=dict)
+    refreshes: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,7 @@ class Summary:
       rss_bytes: resident set size at the end, of the worker process whose peak was highest.
       peak_rss_bytes: its highest resident set size during the run.
       device_bytes: highest memory allocated on GPUs by one process; None without a GPU.
+      refreshes: how often a model that had been loaded was given another path.
     """
 
     loads: int
@@ -102,6 +111,7 @@ class Summary:
     rss_bytes: int | None
     peak_rss_bytes: int | None
     device_bytes: int | None
+    refreshes: int = 0
 
     _COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident")
 
@@ -308,6 +318,7 @@ class Trace:
             loading_share=covered_ns(loading) / wall_ns if wall_ns else 0.0,
             wall_seconds=wall_ns * NS,
             model_bytes=_most_model_bytes(held),
+            refreshes=len(self.of_kind("refresh")),
             **memory,
         )
 
@@ -321,8 +332,11 @@ class Trace:
         uses: dict[tuple[str, str], list[Event]] = defaultdict(list)
         for use in self.of_kind("use_begin"):
             uses[use.step, use.model].append(use)
+        refreshes = Counter((event.step, event.model) for event in self.of_kind("refresh"))
         return [
-            _model_counts(step, model, group, uses[step, model], self.end_ns)
+            _model_counts(
+                step, model, group, uses[step, model], refreshes[step, model], self.end_ns
+            )
             for (step, model), group in groups.items()
         ]
 
@@ -504,7 +518,12 @@ def _peak(samples: list[Event]) -> int:
 
 
 def _model_counts(
-    step: str, model: str, group: list[Residence], uses: list[Event], end_ns: int
+    step: str,
+    model: str,
+    group: list[Residence],
+    uses: list[Event],
+    refreshes: int,
+    end_ns: int,
 ) -> ModelCounts:
     held = [r for r in group if r.load_end_ns is not None]
     keys: Counter[str] = Counter()
@@ -520,6 +539,7 @@ def _model_counts(
         elements=sum(use.n or 0 for use in uses),
         load_seconds=sum(end - begin for begin, end in (_loading(r, end_ns) for r in group)) * NS,
         keys=dict(keys),
+        refreshes=refreshes,
     )
 
 
@@ -536,6 +556,11 @@ def _notes(trace: Trace) -> Iterable[str]:
         yield printable(f"{subject}: {UNOBSERVED.get(what, what)}.")
     for step, key in dict.fromkeys((e.step, e.error) for e in trace.of_kind("unknown_key")):
         yield printable(f"{step}: key {key} is in the data, but no KeyModelMapping names it.")
+    for steps in sharing_steps(trace._info("run")):
+        yield printable(
+            f"{', '.join(steps)}: these steps share their models (model_identifier); a load, an "
+            "eviction and the limit are shown at the step that loaded first."
+        )
     if not trace.events:
         yield "There are no events: the log folder was removed, or could not be read."
     if trace.torn:
@@ -569,6 +594,7 @@ def _wording(s: Summary) -> list[tuple[str, str]]:
     return [
         ("loads", f"{s.loads} ({s.reloads} again)"),
         ("evictions", f"{s.evictions}"),
+        *([("refreshes", f"{s.refreshes}")] if s.refreshes else []),
         ("uses", f"{s.uses} batches, {s.elements} elements"),
         ("most resident", f"{s.most_resident} models"),
         ("hint → limit", f"{s.hint or 'none'} → {s.limit or 'none'}"),

@@ -11,6 +11,7 @@ import copy
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
@@ -77,7 +78,7 @@ def watched(handler: ModelHandler, log: Log, step: str) -> ModelHandler:
     cards = model_cards(handler, step)
     keyed = beam_internals.keyed_handler(handler)
     if keyed is None:
-        return _watched_leaf(handler, log, _site(cards[0]))
+        return _watched_alone(handler, log, _site(cards[0]))
     watched_keyed = _watched_keyed(keyed, log, cards)
     return _rewrap(beam_internals.handler_chain(handler), keyed, watched_keyed)
 
@@ -90,10 +91,17 @@ def is_watched(handler: ModelHandler) -> bool:
     )
 
 
+def _watched_alone(handler: ModelHandler, log: Log, site: Site) -> ModelHandler:
+    twin = _watched_leaf(handler, log, site)
+    twin.update_model_path = _Refresh(twin, log, site)
+    return twin
+
+
 def _watched_leaf(handler: ModelHandler, log: Log, site: Site) -> ModelHandler:
     twin = _copy(handler)
     twin.load_model = _Load(twin, log, site)
     twin.run_inference = _Inference(twin, log, site)
+    _check_that_it_travels(twin)
     return twin
 
 
@@ -108,6 +116,7 @@ def _watched_keyed(
     )
     twin.load_model = _LoadManager(twin, log, sites)
     twin.run_inference = _KeyedInference(twin, log, sites)
+    twin.update_model_paths = _RefreshPaths(twin, log)
     return twin
 
 
@@ -129,6 +138,12 @@ def _copy(handler: ModelHandler) -> ModelHandler:
     return twin
 
 
+def _check_that_it_travels(twin: ModelHandler) -> None:
+    """A handler that says itself how it is pickled may leave out what was put into it."""
+    if beam_internals.pickles_itself(twin) and not is_watched(beam_internals.pickled(twin)):
+        raise TypeError(f"{type(twin).__name__} leaves the watcher out when it is pickled")
+
+
 def _site(card: ModelCard) -> Site:
     cohort = None if card.cohort is None else key_text(card.cohort)
     return Site(card.step, card.name, cohort)
@@ -141,6 +156,7 @@ class _Watched:
 
     def __init__(self, handler: ModelHandler, log: Log):
         self._handler = handler
+        self._own = vars(handler).get(self.method)  # an author may have replaced it on the object
         self._log = log
         self._recorder: Recorder | None = None
 
@@ -157,6 +173,8 @@ class _Watched:
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         # The class's own method on the copy, so that what the handler changes in itself stays one.
+        if self._own is not None:
+            return self._own(*args, **kwargs)
         return getattr(type(self._handler), self.method)(self._handler, *args, **kwargs)
 
 
@@ -205,6 +223,49 @@ class _Inference(_Watched):
             return _until_exhausted(results, visit)
         visit.call_returned()
         return results
+
+
+class _Refresh(_Watched):
+    """`update_model_path` of a handler with one model: Beam calls it again and again."""
+
+    method = "update_model_path"
+
+    def __init__(self, handler: ModelHandler, log: Log, site: Site):
+        super().__init__(handler, log)
+        self._site = site
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self._call(*args, **kwargs)
+        for path in (*args, *kwargs.values())[:1]:
+            if path:
+                self.recorder.refreshes(self._site, str(path))
+        return result
+
+
+class _RefreshPaths(_Watched):
+    """`update_model_paths` of a keyed handler, which may split a cohort in two."""
+
+    method = "update_model_paths"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self._call(*args, **kwargs)
+        finally:
+            for cohort, leaf in beam_internals.cohort_handlers(self._handler).items():
+                _move(leaf, cohort)
+
+
+def _move(leaf: ModelHandler, cohort: Any) -> Site | None:
+    """The site of a watched handler that may be a copy of another cohort's; None if unwatched."""
+    load, inference = vars(leaf).get("load_model"), vars(leaf).get("run_inference")
+    if not isinstance(load, _Load):
+        return None
+    name = key_text(cohort)
+    if load._site.cohort != name:
+        load._site = inference._site = replace(
+            load._site, model=f"{load._site.model} {name}", cohort=name
+        )
+    return load._site
 
 
 def _until_exhausted(results: Iterator[Any], visit: _Visit) -> Iterator[Any]:
@@ -279,6 +340,7 @@ class _LoadManager(_Watched):
             manager,
             on_evict=lambda cohort: self._evicted(recorder, cohort),
             on_limit=lambda limit: recorder.emit("limit", _limit_fields(step, limit)),
+            on_refresh=lambda *news: self._refreshed(recorder, *news),
         )
         for what in blind:
             recorder.emit("unobserved", members(step=step, what=what))
@@ -288,6 +350,12 @@ class _LoadManager(_Watched):
         site = self._sites.get(cohort)
         if site is not None:
             recorder.evicts(site)
+
+    def _refreshed(self, recorder: Recorder, cohort: Any, leaf: ModelHandler, path: str) -> None:
+        site = _move(leaf, cohort)
+        if site is not None:
+            self._sites[cohort] = site
+            recorder.refreshes(site, path)
 
 
 def _limit_fields(step: str, limit: Any) -> str:

@@ -54,10 +54,13 @@ def device_bytes() -> int | None:
 def model_bytes(model: Any) -> int | None:
     """Bytes of a model's own tensors or arrays, storage that is shared counted once.
 
-    Returns None for models that are neither torch modules nor arrays: their size cannot be told
-    from outside.
+    Returns None for models that are neither torch modules, pipelines around one, nor arrays: their
+    size cannot be told from outside.
     """
-    if hasattr(model, "parameters") and hasattr(model, "buffers"):
+    inner = getattr(model, "model", None)
+    if _is_module(inner) and not _is_module(model):
+        model = inner
+    if _is_module(model):
         storages = {}
         for tensor in (*model.parameters(), *model.buffers()):
             storage = tensor.untyped_storage()
@@ -65,6 +68,10 @@ def model_bytes(model: Any) -> int | None:
         return sum(storages.values())
     size = getattr(model, "nbytes", None)
     return size if isinstance(size, int) else None
+
+
+def _is_module(model: Any) -> bool:
+    return hasattr(model, "parameters") and hasattr(model, "buffers")
 
 
 def sample() -> dict[str, int | None]:

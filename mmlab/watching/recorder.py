@@ -59,6 +59,7 @@ class Recorder:
         self._generations: Counter[Site] = Counter()
         self._generation_of_object: dict[int, int] = {}
         self._ids: dict[tuple[Site, int | None], str] = {}
+        self._paths: dict[Site, str] = {}
         self._sampler: MemorySampler | None = None
         self._lock = threading.Lock()
         self._last_load = time.monotonic()
@@ -80,6 +81,11 @@ class Recorder:
     def emit(self, event: str, fields: str = "") -> None:
         if self._writer is not None:
             self._writer.emit(event, fields)
+
+    @property
+    def lost(self) -> int:
+        """Events that could not be written, and that the log does not tell of yet."""
+        return self._writer.lost if self._writer is not None else 0
 
     def stop_sampling(self) -> None:
         """Take a last sample of memory."""
@@ -132,6 +138,14 @@ class Recorder:
     def evicts(self, site: Site) -> None:
         generation = self._generations[site]
         self.emit("evict", self._id(site, generation) + members(rss=rss_bytes()))
+
+    def refreshes(self, site: Site, path: str) -> None:
+        """A handler was told where its model comes from; only news of a loaded model count."""
+        with self._lock:
+            news = self._paths.get(site) != path and self._generations[site] > 0
+            self._paths[site] = path
+        if news:
+            self.emit("refresh", self._id(site, self._generations[site]) + members(path=path))
 
     def _watch_release(self, site: Site, generation: int, model: Any) -> bool:
         try:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
@@ -22,7 +23,7 @@ from mmlab._arguments import path_argument, seconds_argument, short
 from mmlab.beam_internals import BeamChangedError, InferenceStep
 from mmlab.cards import ModelCard, card_info, model_cards
 from mmlab.trace import Trace
-from mmlab.trace.event import UNOBSERVED
+from mmlab.trace.event import UNOBSERVED, dropped
 from mmlab.trace.log import LogReader, members
 from mmlab.watching.checks import check_step, explain, worth_a_warning
 from mmlab.watching.handler import is_watched, watched
@@ -107,7 +108,7 @@ class WatchRunner(PipelineRunner):
         _warn_of_template(options)
         _warn_of_dask(self._runner)
         run = _Run(self, pipeline, new_log(self._log_folder, self._sample_seconds))
-        run.begin([card for _, cards in found.steps for card in cards])
+        run.begin([card for _, cards in found.steps for card in cards], _sharing(steps))
         for label, change in found.hidden.items():
             run.cannot_watch(label, f"not watched: {change}")
         run.show(self._live, [*(step.label for step in steps), *found.hidden])
@@ -204,6 +205,7 @@ class _Run:
     pipeline: Pipeline
     log: Log
     reader: LogReader | None = None
+    lost: int = 0
     view: LiveView | None = None
 
     @property
@@ -214,10 +216,14 @@ class _Run:
     def trace(self) -> Trace:
         """The trace of a run that has ended; parsed when it is first asked for."""
         events = self.reader.parse()
+        if self.lost and events:  # by this process, up to the end: the log could not say so
+            events.append(dropped(self.lost, max(events, key=attrgetter("t_ns"))))
         return Trace(events, torn=self.reader.torn)
 
-    def begin(self, cards: list[ModelCard]) -> None:
+    def begin(self, cards: list[ModelCard], sharing: list[list[str]]) -> None:
         info = {"models": [card_info(card) for card in cards], "python": sys.version.split()[0]}
+        if sharing:
+            info["sharing"] = sharing
         recorder_for(self.log).emit("run", members(info=info))
 
     def _element_counts(self, result: Any) -> dict[str, int]:
@@ -256,6 +262,7 @@ class _Run:
         recorder.stop_sampling()
         info = {"state": state, "element_counts": self._element_counts(result)}
         recorder.emit("end", members(info=info, error=describe(error) if error else None))
+        self.lost = recorder.lost
         close_recorder(self.log)
         self.reader = LogReader(self.log.folder)
         with suppress(OSError):  # whatever became of the log, the pipeline's own result stands
@@ -315,8 +322,8 @@ def _handlers_swapped(steps: list[InferenceStep], log: Log) -> Iterator[Any]:
 def _swap(step: InferenceStep, log: Log) -> None:
     unwatched = None
     if step.uses_model_manager:
-        unwatched = "model manager"
-    elif is_watched(step.handler):
+        recorder_for(log).emit("unobserved", members(step=step.label, what="model manager"))
+    if is_watched(step.handler):
         unwatched = "watched"
     else:
         try:
@@ -327,6 +334,15 @@ def _swap(step: InferenceStep, log: Log) -> None:
         _say_unwatched(log, step.label, unwatched)
     elif beam_internals.hides_hint(step.handler):
         _say_unwatched(log, step.label, "hint")
+
+
+def _sharing(steps: list[InferenceStep]) -> list[list[str]]:
+    """Labels of steps that Beam gives the same models: those with one `model_identifier`."""
+    groups: dict[str, list[str]] = {}
+    for step in steps:
+        if (tag := step.shared_as) is not None:
+            groups.setdefault(tag, []).append(step.label)
+    return [labels for labels in groups.values() if len(labels) > 1]
 
 
 def _say_unwatched(log: Log, step: str, what: str) -> None:

@@ -127,18 +127,3 @@ def test_a_sampling_time_that_is_not_positive_is_refused(seconds):
 def test_a_trace_before_the_run_is_a_sentence():
     with pytest.raises(RuntimeError, match="has not run a pipeline"):
         _ = WatchRunner().trace
-
-
-def test_models_of_beams_model_manager_are_said_to_be_unwatched():
-    runner = WatchRunner()
-    pipeline = beam.Pipeline(runner)
-    _ = pipeline | beam.Create([]) | "Score" >> RunInference(NamedModels(), use_model_manager=True)
-    from mmlab import beam_internals
-
-    step = beam_internals.inference_steps(pipeline)[0]
-    assert step.uses_model_manager
-    with pytest.warns(mmlab.WatchWarning, match="Score: not watched: Beam's ModelManager"):
-        pipeline.run()
-    assert runner.trace.notes == [
-        "Score: not watched: Beam's ModelManager keeps its models in processes of their own."
-    ]

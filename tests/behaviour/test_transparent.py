@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
+
 import apache_beam as beam
 import numpy as np
 import pytest
 import torch
+from apache_beam.internal import pickler
 from apache_beam.ml.inference.base import (
     KeyedModelHandler,
     MaybeKeyedModelHandler,
@@ -19,7 +22,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 import mmlab
 from mmlab import Trace, WatchRunner
-from tests.handlers import NamedModels, keyed, run_keyed
+from tests.handlers import Answers, NamedModels, keyed, run_keyed
 
 PAIRS = [(f"K{i % 3}", i) for i in range(30)]
 COHORTS = [["K0"], ["K1", "K2"]]
@@ -271,6 +274,39 @@ def test_two_steps_are_told_apart():
     assert counts == [("Model A", 1, 3), ("Model B", 1, 3)]
 
 
+class SharedAnswers(Answers):
+    def share_model_across_processes(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    "handler", [lambda: keyed([["K0"], ["K1"], ["K2"]], 1, 4), lambda: SharedAnswers(**FIXED)]
+)
+def test_uses_of_a_shared_model_are_shown_where_it_was_loaded(handler):
+    def run(runner):
+        COLLECTED.clear()
+        identifier = uuid.uuid4().hex  # Beam keeps what is shared for as long as the process lives
+        with beam.Pipeline(runner) as pipeline:
+            pairs = pipeline | beam.Create(PAIRS, reshuffle=False)
+            for label in ("Model A", "Model B"):
+                inference = RunInference(handler(), model_identifier=identifier)
+                _ = pairs | label >> inference | f"collect {label}" >> beam.Map(collect)
+        return sorted(COLLECTED)
+
+    runner = WatchRunner()
+    assert run(runner) == run(FnApiRunner())
+    trace = runner.trace
+    assert [count.elements for count in trace.per_model()].count(0) == 0
+    [holder] = {residence.step for residence in trace.residences}
+    assert {event.step for event in trace.of_kind("evict", "free", "limit")} <= {holder}
+    uses = [use for residence in trace.residences for use in residence.uses]
+    assert len(uses) == trace.summary().uses == len(trace.of_kind("use_begin"))
+    assert trace.notes == [
+        "Model A, Model B: these steps share their models (model_identifier); a load, an eviction "
+        "and the limit are shown at the step that loaded first."
+    ]
+
+
 class Slotted:
     """A model that cannot be weakly referenced."""
 
@@ -296,6 +332,137 @@ def test_models_without_weak_references_are_watched_and_named():
         "released is not seen."
         for key in "ab"
     ]
+
+
+def update(handler):
+    handler.update_model_path("another")
+    return handler.name
+
+
+class Own(NamedModels):
+    """A handler that answers every public question in its own way."""
+
+    def __init__(self):
+        super().__init__("own", min_batch_size=3, max_batch_size=7, env_vars={"MMLAB_OWN": "1"})
+
+    def update_model_path(self, model_path=None):
+        self.name = model_path or self.name
+
+    def get_num_bytes(self, batch):
+        return 10 * len(batch)
+
+    def get_metrics_namespace(self):
+        return "Mine"
+
+    def get_resource_hints(self):
+        return {"min_ram": "1GB"}
+
+    def model_copies(self):
+        return 3
+
+    def share_model_across_processes(self):
+        return True
+
+    def validate_inference_args(self, inference_args):
+        if inference_args == {"refused": 1}:
+            raise ValueError("refused")
+
+    def override_metrics(self, metrics_namespace=""):
+        return metrics_namespace == "theirs"
+
+    def should_garbage_collect_on_timeout(self):
+        return True
+
+
+def answer(question, handler):
+    try:
+        return question(handler)
+    except Exception as error:
+        return type(error), str(error)
+
+
+QUESTIONS = {
+    "batches": lambda handler: handler.batch_elements_kwargs(),
+    "bytes": lambda handler: handler.get_num_bytes([("K0", 1), ("K1", 2)]),
+    "namespace": lambda handler: handler.get_metrics_namespace(),
+    "hints": lambda handler: handler.get_resource_hints(),
+    "copies": lambda handler: handler.model_copies(),
+    "shared": lambda handler: handler.share_model_across_processes(),
+    "refused": lambda handler: handler.validate_inference_args({"refused": 1}),
+    "own metrics": lambda handler: [handler.override_metrics(n) for n in ("theirs", "ours")],
+    "collected": lambda handler: handler.should_garbage_collect_on_timeout(),
+    "unbatched": lambda handler: handler.should_skip_batching(),
+    "before": lambda handler: len(list(handler.get_preprocess_fns())),
+    "after": lambda handler: len(list(handler.get_postprocess_fns())),
+    "environment": lambda handler: handler._env_vars,
+    "class": type,
+    "attributes": lambda handler: getattr(handler, "name", None),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+@pytest.mark.parametrize(
+    "make",
+    [
+        Own,
+        lambda: KeyedModelHandler(Own()),
+        lambda: MaybeKeyedModelHandler(Own()),
+        lambda: Own().with_preprocess_fn(plus_one).with_postprocess_fn(second),
+        lambda: Own().with_no_batching(),
+        lambda: keyed(COHORTS, 2, 4),
+    ],
+    ids=["plain", "keyed", "maybe keyed", "processed", "unbatched", "many"],
+)
+def test_every_question_has_the_same_answer_also_after_pickling(make, question, tmp_path):
+    handler = make()
+    twin = mmlab.watch(handler, tmp_path / "log")
+    expected = answer(question, handler)
+    assert answer(question, twin) == expected
+    assert answer(question, pickler.loads(pickler.dumps(twin))) == expected
+
+
+def test_what_an_author_put_on_the_object_stays_there(tmp_path):
+    handler = NamedModels()
+    handler.load_model = lambda: "mine"
+    handler.run_inference = lambda batch, model, inference_args=None: [model, inference_args]
+    twin = mmlab.watch(handler, tmp_path / "log")
+    assert twin.run_inference([1], twin.load_model(), {"a": 1}) == ["mine", {"a": 1}]
+    assert Trace.load(tmp_path / "log").summary().uses == 1
+
+
+def test_a_new_path_reaches_the_watched_handler_and_not_the_authors(tmp_path):
+    handler = Own()
+    twin = mmlab.watch(handler, tmp_path / "log")
+    assert update(twin) == "another"
+    assert handler.name == "own"
+    assert twin.load_model().name == "another"
+
+
+class PicklesItself(NamedModels):
+    """Leaves everything but its name behind."""
+
+    def __getstate__(self):
+        return {"name": self.name}
+
+    def __setstate__(self, state):
+        self.__init__(**state)
+
+
+class PicklesAll(NamedModels):
+    def __getstate__(self):
+        return dict(self.__dict__)
+
+
+def test_a_handler_that_would_lose_the_watcher_on_its_way_is_left_alone_and_named():
+    runner = WatchRunner()
+    sentence = "Score: not watched: its model handler cannot be copied together with what records"
+    with pytest.warns(mmlab.WatchWarning, match=sentence):
+        pipeline = run_keyed(runner, keyed([["a"]], handler=PicklesItself), ["a"])
+    assert pipeline.result.state == "DONE"
+    assert runner.trace.notes == [sentence + "."]
+    run_keyed(runner, keyed([["a"]], handler=PicklesAll), ["a"])
+    assert runner.trace.notes == []
+    assert runner.trace.summary().loads == 1
 
 
 class Linear(torch.nn.Linear):

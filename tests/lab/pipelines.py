@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 
@@ -78,6 +79,19 @@ class Sleepy(NamedModels):
 
 def sleepy(pipeline, hint):
     models_in_turn(pipeline, hint, handler=Sleepy)
+
+
+class Hangs(NamedModels):
+    """Hangs in a library at element 3, and lets no other thread of Python work meanwhile."""
+
+    def run_inference(self, batch, model, inference_args=None):
+        if 3 in batch:
+            ctypes.PyDLL(None).sleep(60)
+        return super().run_inference(batch, model, inference_args)
+
+
+def hangs(pipeline, hint):
+    models_in_turn(pipeline, hint, handler=Hangs)
 
 
 class Killed(NamedModels):

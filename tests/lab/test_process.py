@@ -177,6 +177,24 @@ def test_it_can_be_stopped_from_another_thread(nothing_left):
 
 
 @posix
+def test_a_handler_that_hangs_in_a_library_is_stopped_too(nothing_left):
+    uses = []
+
+    def stop(events):
+        uses.extend(event for event in events if event.event == "use_begin")
+        if len(uses) == 4:
+            run.stop()
+
+    run = FreshRun(pipelines.hangs, 1)
+    began = time.monotonic()
+    outcome = run.wait(stop)
+    assert time.monotonic() - began < 50
+    assert outcome.interrupted
+    assert outcome.trace.summary().uses == 4
+    assert outcome.trace.residences[-1].uses[-1].end_ns is None
+
+
+@posix
 def test_leaving_the_with_statement_stops_it(nothing_left):
     with pytest.raises(ZeroDivisionError), FreshRun(pipelines.sleepy, 2) as run:
         raise ZeroDivisionError

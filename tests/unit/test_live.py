@@ -49,8 +49,8 @@ def test_states_are_where_they_happened():
 
 def test_its_counts_are_those_of_the_trace():
     picture = drawn(story())
-    counts = Trace(story()).summary().counts()
-    assert picture._counts == {name: counts[name] for name in picture._counts}
+    summary = Trace(story()).summary()
+    assert picture._counts == {name: getattr(summary, name) for name in picture._counts}
     assert "3 loads · 2 evictions · 1 resident" in picture.line()
 
 

@@ -1,0 +1,43 @@
+"""Counts what this process has, so that a test can say what a run has left behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """What this process has: threads, descriptors, child processes, temporary files."""
+
+    threads: int  # of the system, whoever made them
+    descriptors: int
+    processes: tuple[int, ...]
+    files: tuple[str, ...]
+
+    def beyond(self, before):
+        """What there is more than `before`; what tests before this one left may go meanwhile."""
+        more = {
+            "threads": max(self.threads - before.threads, 0),
+            "descriptors": max(self.descriptors - before.descriptors, 0),
+            "processes": set(self.processes) - set(before.processes),
+            "files": set(self.files) - set(before.files),
+        }
+        return {name: found for name, found in more.items() if found}
+
+
+def belongings(folder):
+    process = psutil.Process()
+    descriptors = process.num_fds() if hasattr(process, "num_fds") else process.num_handles()
+    children = sorted(p.pid for p in process.children(recursive=True) if _is_alive(p))
+    names = tuple(sorted(path.name for path in Path(folder).iterdir()))
+    return Belongings(process.num_threads(), descriptors, tuple(children), names)
+
+
+def _is_alive(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
