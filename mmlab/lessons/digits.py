@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from sklearn.datasets import load_digits
 
 from mmlab.lessons.cache import made_once
@@ -68,6 +69,31 @@ def pictures(part: str) -> tuple[np.ndarray, np.ndarray]:
 def distorted(pictures: np.ndarray, key: str) -> np.ndarray:
     """`pictures`, shape (n, 8, 8), as the scanner `key` sees them; a contiguous copy."""
     return np.ascontiguousarray(DISTORTIONS[SCANNERS[key]](pictures))
+
+
+def scan(key: str, number: int) -> torch.Tensor:
+    """Test digit `number` (0 to 479) as the scanner `key` sees it: float32, shape (64,)."""
+    upright, _ = pictures("test")
+    return torch.from_numpy(distorted(upright[number : number + 1], key).reshape(-1))
+
+
+def true_digit(pixels: torch.Tensor) -> int:
+    """The digit that a scan of any scanner shows, looked up by its pixels, shape (64,).
+
+    Raises:
+      KeyError: these pixels are no scan of the lessons.
+    """
+    return _digit_by_pixels()[pixels.detach().numpy().tobytes()]
+
+
+@cache
+def _digit_by_pixels() -> dict[bytes, int]:
+    return {
+        pixels.tobytes(): int(label)
+        for part in ("train", "test")
+        for key in SCANNERS
+        for pixels, label in zip(distorted(pictures(part)[0], key), pictures(part)[1], strict=True)
+    }
 
 
 def scans_file(rows: int = TEST_DIGITS) -> Path:

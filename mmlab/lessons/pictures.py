@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from mmlab.lessons.digits import MAPPING, SCANNERS, distorted, pictures
 from mmlab.plots import theme
@@ -41,3 +46,51 @@ def _drawn(each: int) -> Picture:
         f"{key}: {distortion}, read by {model_of[key]}" for key, distortion in SCANNERS.items()
     ]
     return Picture(figure, f"The digits {digits} as six scanners see them\n  " + "\n  ".join(lines))
+
+
+def show_right(right: Mapping[str, Mapping[str, int]], scans: int) -> Picture:
+    """How many scans of each scanner each model reads right: rows of models, framed where trained.
+
+    Args:
+      right: model to key to number of scans read right; a key that is missing stays empty.
+      scans: how many scans there are of each scanner.
+    """
+    with theme.style():
+        return _right_drawn(right, scans)
+
+
+def _right_drawn(right: Mapping[str, Mapping[str, int]], scans: int) -> Picture:
+    models = sorted(right)
+    height = 0.62 + 0.46 * len(models)
+    figure = Figure(figsize=(9.5, height), facecolor=theme.PAPER)
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    shares = [[right[model].get(key, 0) / scans for key in SCANNERS] for model in models]
+    full = theme.tint(theme.PALETTE[2], 0.8)
+    hue = LinearSegmentedColormap.from_list("right", [theme.PAPER, full])
+    ax.imshow(shares, cmap=hue, vmin=0, vmax=1, aspect="auto")
+    for row, model in enumerate(models):
+        for column, key in enumerate(SCANNERS):
+            _write_count(ax, column, row, right[model].get(key, ""), framed=key in MAPPING[model])
+    keys = [f"{key}\n{distortion}" for key, distortion in SCANNERS.items()]
+    ax.set_xticks(range(len(keys)), keys, fontsize=9.5)
+    ax.set_yticks(range(len(models)), models, fontsize=9.5, fontweight="bold")
+    ax.tick_params(length=0, labeltop=True, labelbottom=False)
+    ax.spines[:].set_visible(False)
+    figure.subplots_adjust(left=0.1, right=0.99, top=1 - 0.5 / height, bottom=0.05 / height)
+    return Picture(figure, _right_in_words(right, scans))
+
+
+def _write_count(ax: Axes, column: int, row: int, count: int | str, framed: bool) -> None:
+    ax.text(column, row, count, ha="center", va="center", weight="bold" if framed else "normal")
+    if framed:
+        corner = column - 0.46, row - 0.42
+        ax.add_patch(Rectangle(corner, 0.92, 0.84, fill=False, linewidth=1.6, color=theme.INK))
+
+
+def _right_in_words(right: Mapping[str, Mapping[str, int]], scans: int) -> str:
+    lines = [f"Scans read right, of {scans}, from {', '.join(SCANNERS)}"]
+    for model in sorted(right):
+        counts = (str(right[model].get(key, "–")) for key in SCANNERS)
+        lines.append(f"  {model}: {', '.join(counts)}")
+    return "\n".join(lines)

@@ -9,6 +9,7 @@ from apache_beam.utils.interactive_utils import is_in_ipython
 from mmlab.lessons import ab
 from mmlab.lessons.digits import MAPPING, SCANNERS, scans_file
 from mmlab.lessons.models import prepare, weights_file
+from mmlab.lessons.sequence.models import prepare as prepare_restorer
 
 
 def start() -> None:
@@ -19,6 +20,7 @@ def start() -> None:
     """
     _keep_beam_from_fetching_scripts()
     prepare(partial(print, flush=True))
+    prepare_restorer(partial(print, flush=True))
     scans_file()
     ab.prepare(partial(print, flush=True))
     megabytes = sum(weights_file(name).stat().st_size for name in MAPPING) / len(MAPPING) / 1e6

@@ -24,6 +24,21 @@ def compare(traces: Mapping[str, Trace], guesses: Mapping[str, int | None]) -> p
     return table.rename_axis("hint")
 
 
+def per_model(trace: Trace) -> pd.DataFrame:
+    """Loads and elements of each model of a run, one row each, and its elements of each key."""
+    counts = trace.per_model()
+    keys = sorted({key for count in counts for key in count.keys})
+    rows = {
+        count.model: {
+            "loads": count.loads,
+            "elements": count.elements,
+            **{key: count.keys.get(key, "") for key in keys},
+        }
+        for count in counts
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=object).rename_axis("model")
+
+
 def _row(trace: Trace, guess: int | None) -> dict[str, Any]:
     counts = trace.summary().counts()
     row = {"my guess": guess, **{name: counts[name] for name in COLUMNS}}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import PCollection
 
 from mmlab.beam_internals import root_transform
+from mmlab.lessons.errors import without_logging
 from mmlab.lessons.exercises.exercise import UntouchedError, WrongError
 from mmlab.trace import Trace
 from mmlab.watching import WatchRunner
@@ -63,7 +62,7 @@ def run(build: Callable[..., Any], *args: Any, options: PipelineOptions | None =
     try:
         for name, collection in collections.items():
             _ = collection | f"Keep {name or 'output'}" >> beam.Map(_keep, id(pipeline), name)
-        with _without_logging():
+        with without_logging():
             trace = pipeline.run().trace
     finally:
         del _kept[id(pipeline)]
@@ -87,14 +86,3 @@ def _named(returned: Any) -> dict[str, PCollection]:
 def _keep(element: Any, run_id: int, name: str) -> None:
     # Workers are threads of this process: the runner is the local one.
     _kept[run_id][name].append(element)
-
-
-@contextmanager
-def _without_logging() -> Iterator[None]:
-    """The verdict says what went wrong; Beam's log of it would stand above it."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)

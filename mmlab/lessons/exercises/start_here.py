@@ -2,6 +2,95 @@
 
 from __future__ import annotations
 
-from mmlab.lessons.exercises.exercise import Exercise
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
-EXERCISES: tuple[Exercise, ...] = ()
+import apache_beam as beam
+from apache_beam.ml.inference.base import KeyedModelHandler, PredictionResult, RunInference
+from apache_beam.pvalue import PCollection
+
+from mmlab.lessons.digits import true_digit
+from mmlab.lessons.exercises.exercise import Exercise, WrongError
+from mmlab.lessons.exercises.reading import scans_of
+from mmlab.lessons.exercises.running import run
+from mmlab.lessons.models import mapping
+
+KEYS = ("KEY_2", "KEY_3", "KEY_5")
+MISREAD = 2
+"""More wrong digits than that, of 16, are not the models' fault."""
+
+
+def judge_loads(answer: Any) -> str:
+    if isinstance(answer, bool) or not isinstance(answer, int):
+        raise WrongError(f"my_loads is {answer!r}: it is a number of loads.")
+    counts = run(_classify_some).trace.per_model()
+    loads = sum(count.loads for count in counts)
+    used = [f"{count.model} for {' and '.join(count.keys)}" for count in counts if count.loads]
+    if answer != loads:
+        hint = 1 if answer > len(KEYS) else 2
+        raise WrongError(f"You say {answer}. We have run it, and counted something else.", hint)
+    return f"We have run it: {loads} loads, {', '.join(used)}. The others are never asked for."
+
+
+def _classify_some(pipeline: beam.Pipeline) -> PCollection:
+    handler = KeyedModelHandler(mapping())
+    return pipeline | beam.Create(scans_of(KEYS), reshuffle=False) | RunInference(handler)
+
+
+def judge_digits(build: Callable[..., Any]) -> str:
+    scans = scans_of(("KEY_1", "KEY_4"))
+    found = run(build, scans).output
+    for element in found:
+        _require_key_and_digit(element)
+    keys = Counter(key for key, _ in found)
+    if keys != Counter(key for key, _ in scans):
+        raise WrongError(f"{len(scans)} scans went in; what came out is {dict(keys) or 'nothing'}.")
+    shown = Counter((key, true_digit(pixels)) for key, pixels in scans)
+    wrong = (shown - Counter((key, int(digit)) for key, digit in found)).total()
+    if wrong > MISREAD:
+        raise WrongError(f"{wrong} of {len(scans)} digits are not those on the scans.", hint=2)
+    return f"{len(scans)} pairs of key and digit, and {len(scans) - wrong} digits are right."
+
+
+def _require_key_and_digit(element: Any) -> None:
+    match element:
+        case (str(), digit) if _is_digit(digit):
+            return
+        case (_, PredictionResult()):
+            raise WrongError("The pipeline ends in PredictionResults, not in digits yet.")
+        case PredictionResult():
+            raise WrongError("The key is gone: an element is a PredictionResult without it.")
+    raise WrongError(
+        f"An element of the output is {repr(element)[:60]}: it is a pair of key and digit.", hint=2
+    )
+
+
+def _is_digit(value: Any) -> bool:
+    try:
+        return not isinstance(value, PredictionResult) and int(value) in range(10)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+
+
+EXERCISES = (
+    Exercise(
+        "start_here.loads",
+        judge_loads,
+        (
+            "look at the diagram: there are six keys and four models. A model is loaded when the "
+            "first scan asks for it.",
+            "two of the three keys go to the same model, and a model is loaded once.",
+        ),
+    ),
+    Exercise(
+        "start_here.digits",
+        judge_digits,
+        (
+            "RunInference makes pairs of key and PredictionResult. Add a beam.Map after it that "
+            "takes such a pair, and keep the key.",
+            "lessons.predicted_digit(result) is the digit with the highest score. Return the pair "
+            "of key and digit.",
+        ),
+    ),
+)

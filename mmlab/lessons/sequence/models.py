@@ -1,0 +1,102 @@
+"""The model that restores noisy scans, trained from a seed and kept in the cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from apache_beam.ml.inference.base import PredictionResult
+from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
+from torch import nn
+
+from mmlab.lessons.cache import is_made, made_once
+from mmlab.lessons.digits import SIDE, pictures
+from mmlab.lessons.sequence.scans import noisy
+
+FILE = "RESTORER.pt"
+HIDDEN = 1024
+STEPS = 150
+BATCH = 128
+PIXELS = SIDE * SIDE
+
+
+class Restorer(nn.Module):
+    """Makes a scan look as if the lamp were new: shadow and grain go, ink is black again.
+
+    Input: float32, shape (n, 64). Output: the same shape, values between 0 and 1.
+    """
+
+    def __init__(self, hidden: int = HIDDEN):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(PIXELS, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, PIXELS),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.layers(pixels)
+
+
+def weights_file() -> Path:
+    """The state dict of the restorer, trained on first use (some seconds)."""
+    return made_once(FILE, lambda path: torch.save(fitted().state_dict(), path))
+
+
+def prepare(say: Callable[[str], None]) -> None:
+    """Train and keep the restorer if it is not there yet, and `say` so in one line."""
+    if is_made(FILE):
+        return
+    began = time.monotonic()
+    weights_file()
+    say(f"trained {Path(FILE).stem} in {time.monotonic() - began:.0f} s")
+
+
+def restorer(**options: Any) -> PytorchModelHandlerTensor:
+    """Beam's handler for the restorer.
+
+    Args:
+      options: for `PytorchModelHandlerTensor`.
+    """
+    return PytorchModelHandlerTensor(
+        state_dict_path=str(weights_file()),
+        model_class=Restorer,
+        load_model_args={"weights_only": True},
+        **options,
+    )
+
+
+def sureness(result: PredictionResult) -> float:
+    """The probability that a classifier gives to the digit that it finds most likely, 0 to 1."""
+    return float(result.inference.softmax(-1).max())
+
+
+def fitted(hidden: int = HIDDEN, steps: int = STEPS) -> Restorer:
+    """A restorer trained on the 1,317 training digits, with new noise in every step.
+
+    The same arguments give the same weights; torch's own random state is left as it was.
+    """
+    upright, _ = pictures("train")
+    random = np.random.default_rng(5)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        model = Restorer(hidden).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+        for _ in range(steps):
+            chosen = upright[random.integers(len(upright), size=BATCH)]
+            target, scans = (_rows(part) for part in (chosen, noisy(chosen, random)))
+            optimizer.zero_grad(set_to_none=True)
+            nn.functional.binary_cross_entropy(model(scans), target).backward()
+            optimizer.step()
+    return model.eval()
+
+
+def _rows(digits: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(digits)).reshape(-1, PIXELS)

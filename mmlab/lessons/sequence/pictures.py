@@ -1,0 +1,92 @@
+"""Digits on their way through the two models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mmlab.lessons.digits import SIDE
+from mmlab.lessons.sequence.scans import first_scans, label_of, written
+from mmlab.plots import theme
+from mmlab.plots.picture import Picture
+
+ROW_INCHES, CAPTION_INCHES = 0.72, 0.32
+RIGHT, WRONG = theme.INK, theme.ALERT
+
+
+def show(
+    rows: Mapping[str, Sequence[Any]],
+    scans: Sequence[str],
+    digits: Mapping[str, Sequence[int]] | None = None,
+) -> Picture:
+    """Rows of pictures, one column for each scan, and below a row the digits that were read in it.
+
+    Args:
+      rows: name of the row to its pictures: 64 pixels each, or 8 by 8.
+      scans: the names of the scans, in the order of the columns.
+      digits: name of a row to the digits read in it; wrong ones are marked with a cross.
+    """
+    with theme.style():
+        figure = _drawn(rows, scans, digits or {})
+    return Picture(figure, _in_words(rows, scans, digits or {}))
+
+
+def show_lamp(count: int = 12) -> Picture:
+    """The first `count` digits as they were written, and as they were scanned."""
+    scans = dict(first_scans(count))
+    rows = {"written": [written(scan) for scan in scans], "scanned": list(scans.values())}
+    return show(rows, list(scans))
+
+
+def _drawn(
+    rows: Mapping[str, Sequence[Any]], scans: Sequence[str], digits: Mapping[str, Sequence[int]]
+) -> Figure:
+    inches = [ROW_INCHES + CAPTION_INCHES * (name in digits) for name in rows]
+    figure = Figure(figsize=(9.5, sum(inches) + 0.1), facecolor=theme.PAPER)
+    FigureCanvasAgg(figure)
+    top = 1.0
+    for (name, pictures), height in zip(rows.items(), inches, strict=True):
+        top -= height / figure.get_figheight()
+        caption = height - ROW_INCHES
+        for column, pixels in enumerate(pictures):
+            axes = figure.add_axes(
+                (
+                    0.15 + 0.85 * column / len(scans),
+                    top + caption / figure.get_figheight(),
+                    0.85 / len(scans) * 0.94,
+                    ROW_INCHES * 0.94 / figure.get_figheight(),
+                )
+            )
+            _draw_digit(axes, pixels)
+            if name in digits:
+                _write_digit(axes, digits[name][column], label_of(scans[column]))
+            if column == 0:
+                axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
+    return figure
+
+
+def _draw_digit(axes: Axes, pixels: Any) -> None:
+    axes.imshow(np.asarray(pixels).reshape(SIDE, SIDE), cmap="gray_r", vmin=0, vmax=1)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_color(theme.GRID)
+
+
+def _write_digit(axes: Axes, digit: int, label: int) -> None:
+    right = digit == label
+    words = str(digit) if right else f"✗ {digit}"
+    weight = "normal" if right else "bold"
+    axes.set_xlabel(
+        words, fontsize=11, color=RIGHT if right else WRONG, fontweight=weight, labelpad=2
+    )
+
+
+def _in_words(
+    rows: Mapping[str, Sequence[Any]], scans: Sequence[str], digits: Mapping[str, Sequence[int]]
+) -> str:
+    labels = " ".join(str(label_of(scan)) for scan in scans)
+    return f"The digits {labels}: {', '.join(rows)}"

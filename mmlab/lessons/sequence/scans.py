@@ -1,0 +1,116 @@
+"""Handwritten digits from a scanner whose lamp is failing: shadow, weak contrast, and grain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmlab.lessons.cache import made_once
+from mmlab.lessons.digits import SIDE, TEST_DIGITS, pictures
+
+CONTRAST = 0.4
+GRAIN = 0.08
+SEED = 2026
+
+FEW = 24
+TORN = ("scan-005", "scan-014")
+"""Scans of `damaged_file` of which only the first 40 pixels arrived."""
+BLANK = "scan-019"
+"""The scan of `damaged_file` whose pixels are all "not a number"."""
+MISSING = "scan-021"
+"""The scan of `damaged_file` that came without pixels."""
+
+
+def noisy(upright: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """`upright`, shape (n, 8, 8), under a failing lamp; float32, values between 0 and 1.
+
+    A shadow falls over each scan from a direction of its own, ink keeps 40% of its contrast, and
+    there is grain.
+    """
+    along = np.linspace(-1, 1, SIDE)
+    angle = random.uniform(0, 2 * np.pi, (len(upright), 1, 1))
+    ramp = np.cos(angle) * along + np.sin(angle) * along[:, None]
+    shadow = (1 - CONTRAST) * (ramp / np.sqrt(2) + 1) / 2
+    grain = random.normal(0, GRAIN, upright.shape)
+    return np.clip(CONTRAST * upright + shadow + grain, 0, 1).astype(np.float32)
+
+
+def scans_file(rows: int = TEST_DIGITS, lamp: str = "old") -> Path:
+    """The first `rows` of the 480 test digits as a Parquet file.
+
+    Columns: `id` (string, `scan-000` … `scan-479`) and `pixels` (64 float32, row by row).
+
+    Args:
+      rows: how many.
+      lamp: "old" for noisy scans, "new" for clean ones.
+    """
+    if not 1 <= rows <= TEST_DIGITS:
+        raise ValueError(f"rows is {rows!r}: there are 1 to {TEST_DIGITS} test digits")
+    if lamp not in ("old", "new"):
+        raise ValueError(f'lamp is {lamp!r}: it is "old" or "new"')
+    scans = _scans() if lamp == "old" else _clean_scans()
+    return made_once(f"{lamp}-lamp-{rows}.parquet", lambda path: _write(path, scans[:rows]))
+
+
+def damaged_file() -> Path:
+    """The first 24 noisy scans; two are torn, one came without pixels, one without numbers."""
+    return made_once("damaged-scans.parquet", lambda path: _write(path, _damaged()))
+
+
+def label_of(scan: str) -> int:
+    """The digit that the scan named `scan-000` … `scan-479` shows."""
+    return int(pictures("test")[1][int(scan.removeprefix("scan-"))])
+
+
+def written(scan: str) -> np.ndarray:
+    """The digit as it was written, shape (8, 8)."""
+    return pictures("test")[0][int(scan.removeprefix("scan-"))]
+
+
+def name_of(number: int) -> str:
+    """
+    >>> name_of(7)
+    'scan-007'
+    """
+    return f"scan-{number:03d}"
+
+
+@cache
+def _scans() -> np.ndarray:
+    upright, _ = pictures("test")
+    return noisy(upright, np.random.default_rng(SEED)).reshape(len(upright), -1)
+
+
+def _clean_scans() -> np.ndarray:
+    upright, _ = pictures("test")
+    return upright.reshape(len(upright), -1)
+
+
+def _damaged() -> list[np.ndarray | None]:
+    scans: dict[str, np.ndarray | None] = {
+        name_of(i): pixels for i, pixels in enumerate(_scans()[:FEW])
+    }
+    for name in TORN:
+        scans[name] = scans[name][:40]
+    scans[BLANK] = np.full(SIDE * SIDE, np.nan, np.float32)
+    scans[MISSING] = None
+    return list(scans.values())
+
+
+def _write(path: Path, scans: Iterable[np.ndarray | None]) -> None:
+    rows = list(scans)
+    columns = {
+        "id": [name_of(i) for i in range(len(rows))],
+        "pixels": pa.array(rows, type=pa.list_(pa.float32())),
+    }
+    pq.write_table(pa.table(columns), path)
+
+
+def first_scans(count: int) -> list[tuple[str, np.ndarray]]:
+    """Pairs of name and pixels, shape (64,), of the first noisy scans."""
+    return [(name_of(i), pixels) for i, pixels in enumerate(_scans()[:count])]

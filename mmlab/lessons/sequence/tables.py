@@ -1,0 +1,63 @@
+"""Small tables for the lesson on the sequence pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sized
+
+import pandas as pd
+
+from mmlab.lessons.sequence.scans import label_of
+
+STEP = 5
+"""Shares are given to the nearest 5%: what the last digit says differs between processors."""
+
+
+def beside(guesses: Mapping[str, int | None], measured: Mapping[str, int]) -> pd.DataFrame:
+    """What the learner guessed beside what a run says, one row for each question."""
+    rows = {
+        question: {"my guess": _or_dash(guesses.get(question)), "measured": value}
+        for question, value in measured.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=object)
+
+
+def read_right(
+    readings: Mapping[str, Iterable[tuple[str, int]]], guesses: Mapping[str, int | None]
+) -> pd.DataFrame:
+    """How many digits in a hundred are read right, to the nearest 5, beside the guesses.
+
+    Args:
+      readings: name of the run to its pairs of scan and digit.
+      guesses: name of the run to the guess; None where there is no guess.
+    """
+    rows = {}
+    for name, pairs in readings.items():
+        right = [label_of(scan) == digit for scan, digit in pairs]
+        share = STEP * round(100 * sum(right) / len(right) / STEP)
+        rows[name] = {
+            "scans": len(right),
+            "my guess (%)": _or_dash(guesses.get(name)),
+            "read right (%, about)": share,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=object)
+
+
+def outcomes(
+    runs: Mapping[int, Mapping[str, Sized]], guesses: Mapping[int, int | None]
+) -> pd.DataFrame:
+    """How many elements came out of each output, one row for each size of batches.
+
+    Args:
+      runs: size of batches to the outputs of the run: name to elements.
+      guesses: size of batches to the guess for the first output; None where there is no guess.
+    """
+    rows = {}
+    for size, outputs in runs.items():
+        counts = {name: len(elements) for name, elements in outputs.items()}
+        rows[size] = {"my guess": _or_dash(guesses.get(size)), **counts}
+    table = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
+    return table.rename_axis("batches of")
+
+
+def _or_dash(value: int | None) -> int | str:
+    return "–" if value is None else value
