@@ -131,7 +131,7 @@ def test_the_digits_are_grainy_test_digits():
 
 
 @pytest.mark.parametrize("name", models.RECIPES)
-def test_models_are_equal_whatever_the_threads_and_leave_torch_as_it_was(name):
+def test_a_recipe_gives_the_same_weights_and_leaves_torch_as_it_was(name):
     threads, state = torch.get_num_threads(), torch.random.get_rng_state()
     first, second = (models.fitted(models.RECIPES[name], steps=5) for _ in range(2))
     assert torch.equal(state, torch.random.get_rng_state())

@@ -172,7 +172,7 @@ EXERCISES: tuple[Exercise, ...] = (
         "ab_pattern.split",
         _judge_split,
         (
-            "make a number from the id alone, one that looks random but is the same each time. Its "
+            "Make a number from the id alone, one that looks random but is the same each time. Its "
             "remainder by 100 tells the side. Chance, counters and pixels will not do.",
             "Python salts hash() of text in each process. zlib.crc32(id.encode()) is the same "
             "everywhere; 20 of its 100 remainders go to B.",
@@ -182,10 +182,11 @@ EXERCISES: tuple[Exercise, ...] = (
         "ab_pattern.cascade",
         _judge_cascade,
         (
-            "part the answers of A, not the digits: beam.Partition by the highest probability. The "
-            "unsure ones go on to B, and beam.Flatten brings both streams together.",
-            "A is unsure where torch.softmax(answer.inference, dim=0).max() is below 0.7; "
-            "answer.example is the tensor that B wants.",
+            "Divide the answers of A, not the digits: beam.Partition by the highest probability. "
+            "The unsure ones go on to B, and beam.Flatten brings both streams together.",
+            "An answer is a pair of id and result. A is unsure where "
+            "torch.softmax(result.inference, dim=0).max() is below 0.7; result.example is the "
+            "tensor that B wants.",
         ),
     ),
 )
