@@ -137,9 +137,8 @@ def fitted(recipe: Recipe, steps: int = STEPS) -> nn.Module:
     """A model trained by a recipe: the same one gives the same weights, on every machine."""
     upright, labels = pictures("train")
     random = np.random.default_rng(recipe.seed)
-    with _one_thread(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        model = recipe.make().double().train()
+    model = _started(recipe.make, random)
+    with _one_thread():
         optimizer = torch.optim.Adam(model.parameters(), lr=recipe.rate)
         for _ in range(steps):
             some = random.integers(len(labels), size=BATCH)
@@ -152,6 +151,23 @@ def fitted(recipe: Recipe, steps: int = STEPS) -> nn.Module:
         for weights in model.parameters():
             weights.copy_((weights * GRID).round() / GRID)
     return model.float().eval()
+
+
+def _started(make: Callable[[], nn.Module], random: np.random.Generator) -> nn.Module:
+    """A model with the weights that it starts from, in double precision.
+
+    NumPy draws them: PyTorch's own draws differ in the last digit from processor to processor, and
+    training makes much of it. They spread as PyTorch's do, by the number of inputs.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = make().double().train()
+    with torch.no_grad():
+        for layer in (part for part in model.modules() if hasattr(part, "weight")):
+            reach = layer.weight[0].numel() ** -0.5
+            for weights in (layer.weight, layer.bias):
+                drawn = random.uniform(-reach, reach, tuple(weights.shape))
+                weights.copy_(torch.from_numpy(drawn))
+    return model
 
 
 def _train(name: str, path: Path) -> None:
