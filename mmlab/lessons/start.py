@@ -6,6 +6,7 @@ from functools import partial
 
 from apache_beam.utils.interactive_utils import is_in_ipython
 
+from mmlab.lessons import ab
 from mmlab.lessons.digits import MAPPING, SCANNERS, scans_file
 from mmlab.lessons.models import prepare, weights_file
 from mmlab.lessons.sequence.models import prepare as prepare_restorer
@@ -21,6 +22,7 @@ def start() -> None:
     prepare(partial(print, flush=True))
     prepare_restorer(partial(print, flush=True))
     scans_file()
+    ab.prepare(partial(print, flush=True))
     megabytes = sum(weights_file(name).stat().st_size for name in MAPPING) / len(MAPPING) / 1e6
     print(
         f"Ready: {len(MAPPING)} models of {megabytes:.0f} MB, digits from {len(SCANNERS)} scanners."

@@ -1,0 +1,116 @@
+"""Is B better than A? The difference of two accuracies, with an interval, paired and unpaired.
+
+The interval is the bootstrap's: draw as many digits as there are, with replacement, many times, and
+take the middle 95% of the differences (Efron and Tibshirani, "An Introduction to the Bootstrap",
+1993, the percentile interval). McNemar's test is the exact one (Psychometrika 12, 1947).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+DRAWS = 10_000
+SEED = 2026
+MIDDLE = (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The accuracy of B less that of A.
+
+    Attributes:
+      points: the difference, in percentage points.
+      low, high: its 95% interval.
+      draws: the differences that the bootstrap drew, in percentage points.
+    """
+
+    points: float
+    low: float
+    high: float
+    draws: np.ndarray
+
+    @property
+    def tells_which(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low > 0 or self.high < 0
+
+    def __repr__(self) -> str:
+        points, low, high = (_signed(value) for value in (self.points, self.low, self.high))
+        return f"{points} points (95%: {low} to {high})"
+
+
+def paired_difference(a_right: Sequence[bool], b_right: Sequence[bool]) -> Difference:
+    """Both models answered the same digits.
+
+    Args:
+      a_right: for each digit, whether A is right.
+      b_right: the same for B, in the same order.
+
+    Raises:
+      ValueError: there are none, or not as many of one as of the other.
+    """
+    a, b = _checked(a_right), _checked(b_right)
+    if len(a) != len(b):
+        raise ValueError(f"A answered {len(a)} digits and B {len(b)}: they are not pairs")
+    each = b - a
+    return _difference(each.mean(), _resampled(each, np.random.default_rng(SEED)))
+
+
+def split_difference(a_right: Sequence[bool], b_right: Sequence[bool]) -> Difference:
+    """Each model answered digits of its own: each side is drawn for itself.
+
+    Args:
+      a_right: for each digit of A's side, whether A is right.
+      b_right: for each digit of B's side, whether B is right.
+
+    Raises:
+      ValueError: a side is empty.
+    """
+    a, b = _checked(a_right), _checked(b_right)
+    random = np.random.default_rng(SEED)
+    return _difference(b.mean() - a.mean(), _resampled(b, random) - _resampled(a, random))
+
+
+def mcnemar_p_value(a_right: Sequence[bool], b_right: Sequence[bool]) -> float:
+    """How often chance alone makes so lopsided a split of the digits on which the models differ.
+
+    Two-sided and exact: if the models were equally good, each of these digits would be a toss.
+
+    >>> mcnemar_p_value([True, False, True], [True, True, True])
+    1.0
+    """
+    a, b = np.asarray(a_right, dtype=bool), np.asarray(b_right, dtype=bool)
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    if only_a + only_b == 0:
+        return 1.0
+    return float(binomtest(only_a, only_a + only_b).pvalue)
+
+
+def _signed(value: float) -> str:
+    """A number with its sign; zero has none.
+
+    >>> _signed(2.04), _signed(-2.5), _signed(-0.01)
+    ('+2.0', '−2.5', '0.0')
+    """
+    text = f"{value:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
+
+
+def _checked(right: Sequence[bool]) -> np.ndarray:
+    values = np.asarray(right, dtype=float)
+    if not len(values):
+        raise ValueError("no digits, no accuracy")
+    return values
+
+
+def _resampled(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return values[random.integers(len(values), size=(DRAWS, len(values)))].mean(axis=1)
+
+
+def _difference(share: float, draws: np.ndarray) -> Difference:
+    low, high = np.percentile(draws, MIDDLE)
+    return Difference(100 * share, 100 * low, 100 * high, 100 * draws)
