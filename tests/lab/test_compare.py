@@ -145,7 +145,7 @@ def test_other_bad_input(nothing_left):
 
 def test_a_build_that_never_works_is_the_end(nothing_left):
     with pytest.raises(FreshRunError, match="build failed in the fresh process with TypeError"):
-        mmlab.compare_hints(lambda pipeline: None, (1, 2), progress=None)
+        mmlab.compare_hints(lambda pipeline, hint: len(hint), (1, 2), progress=None)
 
 
 def test_a_build_that_fails_for_one_hint_is_a_row(nothing_left):
