@@ -232,7 +232,7 @@ def test_ctrl_c_ends_a_run_as_it_would_unwatched(tmp_path):
     assert watched["state"] in ("CANCELLED", "FAILED")  # Beam may wrap it in an error of its own
     assert watched["uses"] >= 2
     assert watched["watchers"] == []
-    assert watched["left"] == pytest.approx(unwatched["left"], abs=2)
+    assert more_than(unwatched, watched) == {}
 
 
 @posix
@@ -243,9 +243,15 @@ def test_a_thousand_reloads_leave_no_more_behind_than_unwatched(tmp_path):
     assert (watched["dropped"], watched["torn"], watched["watchers"]) == (0, 0, [])
     # Beam itself leaves two threads, a descriptor and two files for each load.
     assert unwatched["left"]["threads"] > 1000
-    assert watched["left"].keys() == unwatched["left"].keys()
-    for kind, number in unwatched["left"].items():
-        assert watched["left"][kind] <= number + 5, kind
+    assert more_than(unwatched, watched) == {}
+
+
+def more_than(unwatched, watched):
+    """What the watched run has left beyond the unwatched one; threads come and go by a few."""
+    more = {
+        kind: number - unwatched["left"].get(kind, 0) for kind, number in watched["left"].items()
+    }
+    return {kind: number for kind, number in more.items() if number > 5}
 
 
 class Clinging(Model):
