@@ -6,6 +6,7 @@ from functools import partial
 
 from apache_beam.utils.interactive_utils import is_in_ipython
 
+from mmlab._quiet import without_import_noise
 from mmlab.lessons.digits import MAPPING, SCANNERS, scans_file
 from mmlab.lessons.models import prepare, weights_file
 
@@ -33,8 +34,9 @@ def _keep_beam_from_fetching_scripts() -> None:
     """
     if not is_in_ipython():
         return
-    from apache_beam.runners.interactive import interactive_environment
     from IPython.utils.capture import capture_output
 
-    with capture_output():
+    with capture_output(), without_import_noise():
+        from apache_beam.runners.interactive import interactive_environment
+
         interactive_environment.current_env()
