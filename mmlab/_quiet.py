@@ -1,4 +1,4 @@
-"""Keeps two remarks of Beam about Google Cloud parts that nobody asked for off the first cell."""
+"""Keeps remarks of Beam about parts that nobody asked for off the first cell."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from contextlib import contextmanager
 
 REMARKS = {
     "apache_beam.io.filesystems": "Failed to import GCSFileSystem",
+    "apache_beam.runners.interactive.interactive_environment": "Dependencies required for",
     "root": "apitools not found",
 }
 
 
 @contextmanager
 def without_import_noise() -> Iterator[None]:
-    """Hold back those remarks, and only those, while Beam is imported."""
+    """Hold back those remarks, and only those, while Beam or a part of it is imported."""
 
     def is_news(record: logging.LogRecord) -> bool:
         return not str(record.msg).startswith(REMARKS[record.name])

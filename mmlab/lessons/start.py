@@ -6,6 +6,7 @@ from functools import partial
 
 from apache_beam.utils.interactive_utils import is_in_ipython
 
+from mmlab._quiet import without_import_noise
 from mmlab.lessons import ab
 from mmlab.lessons.digits import MAPPING, SCANNERS, scans_file
 from mmlab.lessons.models import prepare, weights_file
@@ -19,10 +20,9 @@ def start() -> None:
       OSError: the cache folder cannot be written; the message says which variable moves it.
     """
     _keep_beam_from_fetching_scripts()
-    prepare(partial(print, flush=True))
-    prepare_restorer(partial(print, flush=True))
+    for make in (prepare, prepare_restorer, ab.prepare):
+        make(partial(print, flush=True))
     scans_file()
-    ab.prepare(partial(print, flush=True))
     megabytes = sum(weights_file(name).stat().st_size for name in MAPPING) / len(MAPPING) / 1e6
     print(
         f"Ready: {len(MAPPING)} models of {megabytes:.0f} MB, digits from {len(SCANNERS)} scanners."
@@ -37,8 +37,9 @@ def _keep_beam_from_fetching_scripts() -> None:
     """
     if not is_in_ipython():
         return
-    from apache_beam.runners.interactive import interactive_environment
     from IPython.utils.capture import capture_output
 
-    with capture_output():
+    with capture_output(), without_import_noise():
+        from apache_beam.runners.interactive import interactive_environment
+
         interactive_environment.current_env()
