@@ -44,7 +44,7 @@ def diagram(
     """
     if direction not in ("LR", "TB"):
         raise ValueError(f'direction is "LR" or "TB", not {direction!r}')
-    if trace is not None and not isinstance(trace, Trace):
+    if trace is not None and not hasattr(trace, "per_model"):
         raise TypeError(f"trace is {short(trace)}: give an mmlab.Trace, such as result.trace")
     if isinstance(subject, Pipeline):
         return _pipeline_diagram(subject, trace, depth, step, direction)

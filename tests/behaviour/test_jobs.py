@@ -137,7 +137,9 @@ def test_a_job_for_flink_is_sent_and_watched(runner, service, tmp_path):
 @pytest.fixture
 def dataflow(tmp_path):
     pytest.importorskip(
-        "apache_beam.runners.dataflow.internal.apiclient", reason='needs "apache-beam[gcp]"'
+        "apache_beam.runners.dataflow.internal.apiclient",
+        reason='needs "apache-beam[gcp]"',
+        exc_type=ImportError,
     )
     from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 
