@@ -27,6 +27,8 @@ WORDS = 64
 FEW = 64 * WORDS // SLOTS_PER_MODEL
 CHUNK = 1 << 15
 FAN_OUT = 16
+TESTED = 256
+"""Visits of a line that tell whether many repeat the visit before."""
 
 
 class Depths:
@@ -166,12 +168,13 @@ def _without_repeats(visits, begin, stop, kept):
     """Copy to `kept` what differs from the visit before; 0 where few visits repeat it.
 
     A visit to the model of the visit before has depth 1, and changes nothing. To test each visit
-    for it costs more than it saves where a branch cannot foresee it; to count is next to nothing.
+    for it costs more than it saves where a branch cannot foresee it, so the first ones tell.
     """
+    tested = min(stop - begin, TESTED)
     repeats = 0
-    for i in range(np.uint64(begin), np.uint64(stop - 1)):
+    for i in range(np.uint64(begin), np.uint64(begin + tested - 1)):
         repeats += visits[i] == visits[i + np.uint64(1)]
-    if 8 * repeats < stop - begin:
+    if 8 * repeats < tested:
         return 0
     new = np.uint64(0)
     for i in range(np.uint64(begin), np.uint64(stop - 1)):
