@@ -9,7 +9,8 @@ try:
     import numba
     from llvmlite import ir
     from numba.core import types
-    from numba.extending import intrinsic
+    from numba.core.datamodel import PrimitiveModel
+    from numba.extending import intrinsic, register_model
 except ImportError:
     numba = None
 
@@ -47,11 +48,7 @@ if numba is not None:
             array = context.make_array(signature.args[0])(context, builder, args[0])
             sixteen = ir.VectorType(ir.IntType(32), 16)
             place = builder.bitcast(builder.gep(array.data, [args[1]]), sixteen.as_pointer())
-            rank = builder.trunc(args[2], ir.IntType(32))
-            one = builder.insert_element(
-                ir.Constant(sixteen, ir.Undefined), rank, ir.IntType(32)(0)
-            )
-            ranks = builder.shuffle_vector(one, one, ir.Constant(sixteen, [0] * 16))
+            ranks = _everywhere(builder, sixteen, args[2])
             younger = builder.icmp_signed(">", ir.Constant(sixteen, list(range(16))), ranks)
             before = builder.load(place)
             before.align = 4
@@ -59,3 +56,68 @@ if numba is not None:
             return context.get_dummy_value()
 
         return types.void(counts, types.int64, types.int64), generate
+
+    class Lanes(types.Type):
+        """64 numbers of 16 bits in vector registers: two, four or eight, as the processor has them.
+
+        A loop that holds them in a variable changes all of them without waiting for memory.
+        """
+
+        def __init__(self):
+            super().__init__("Lanes")
+
+    lanes_type = Lanes()
+    lane = ir.IntType(16)
+    vector = ir.VectorType(lane, 64)
+
+    @register_model(Lanes)
+    class LanesModel(PrimitiveModel):
+        """How numba keeps `Lanes`: as LLVM's vector."""
+
+        def __init__(self, manager, of):
+            super().__init__(manager, of, vector)
+
+    def _place(context, builder, kind, array):
+        data = context.make_array(kind)(context, builder, array).data
+        return builder.bitcast(data, vector.as_pointer())
+
+    @intrinsic
+    def lanes_of(typing_context, array):
+        """The 64 numbers of `array`, uint16."""
+
+        def generate(context, builder, signature, args):
+            return builder.load(_place(context, builder, array, args[0]), align=2)
+
+        return lanes_type(array), generate
+
+    @intrinsic
+    def store_lanes(typing_context, array, lanes):
+        """Write `lanes` to `array`, uint16, shape (64,)."""
+
+        def generate(context, builder, signature, args):
+            builder.store(args[1], _place(context, builder, array, args[0]), align=2)
+            return context.get_dummy_value()
+
+        return types.void(array, lanes), generate
+
+    @intrinsic
+    def lose_one_after(typing_context, lanes, rank):
+        """`lanes`, with 1 less in each after number `rank`."""
+
+        def generate(context, builder, signature, args):
+            later = builder.icmp_signed(
+                ">", ir.Constant(vector, list(range(64))), _everywhere(builder, vector, args[1])
+            )
+            return builder.add(args[0], builder.sext(later, vector))
+
+        return lanes_type(lanes, types.uint64), generate
+
+    def _everywhere(builder, kind, number):
+        """A vector that holds `number`, an integer of 64 bits, in every lane."""
+        places = ir.VectorType(ir.IntType(32), kind.count)
+        first = builder.insert_element(
+            ir.Constant(kind, ir.Undefined),
+            builder.trunc(number, kind.element),
+            ir.IntType(32)(0),
+        )
+        return builder.shuffle_vector(first, first, ir.Constant(places, [0] * kind.count))

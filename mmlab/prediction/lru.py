@@ -13,11 +13,22 @@ import numpy as np
 from mmlab.prediction._compiled import IS_FAST, compiled
 
 if IS_FAST:
-    from mmlab.prediction._compiled import popcount, younger_lose_one
+    from mmlab.prediction._compiled import (
+        lanes_of,
+        lose_one_after,
+        popcount,
+        store_lanes,
+        younger_lose_one,
+    )
 
 SLOTS_PER_MODEL = 4
+WORDS = 64
+"""Words of 64 slots, one lane each, that a line of one level has."""
+FEW = 64 * WORDS // SLOTS_PER_MODEL
 CHUNK = 1 << 15
 FAN_OUT = 16
+TESTED = 256
+"""Visits of a line that tell whether many repeat the visit before."""
 
 
 class Depths:
@@ -71,9 +82,12 @@ class BitDepths(Depths):
 
     Every visit takes the next slot of the line and sets its bit; the bit of the model's visit
     before is cleared. The depth is the number of bits from that slot on. Bits are counted by a
-    popcount in their word of 64 slots and, above that, by a tree of fan-out 16 that knows for every
-    node how many bits its elder siblings hold: a visit changes 16 neighbours per level, which is
-    one or two vector instructions. When the line is full, the bits that are left move to its begin.
+    popcount in their word of 64 slots and, above that, by how many bits the elder words hold. When
+    the line is full, the bits that are left move to its begin.
+
+    For up to `FEW` models the line has 64 words, and what is elder than each is one vector that
+    stays in registers. For more it is a tree of fan-out 16 that knows for every node how many bits
+    its elder siblings hold: a visit changes 16 neighbours per level.
     """
 
     def grow(self, models: int) -> None:
@@ -81,26 +95,30 @@ class BitDepths(Depths):
             return
         ranks = self._ranks() if self.models else np.zeros(0, np.int64)
         super().grow(models)
+        self._slot = np.full(models, -1, np.int32)
+        self._slot[: len(ranks)] = ranks
+        self._next = self.first
+        if models <= FEW:
+            self._bits = np.zeros(WORDS, np.uint64)
+            self._elder = _on_a_line(WORDS)
+            _open_line(self._bits, self._elder)
+            return
         levels = 1
         while 64 * FAN_OUT**levels < SLOTS_PER_MODEL * models:
             levels += 1
-        leaves = FAN_OUT**levels
-        self._slot = np.full(models, -1, np.int32)
-        self._slot[: len(ranks)] = ranks
-        self._bits = np.zeros(leaves, np.uint64)
-        self._elder = np.zeros((levels, leaves), np.int32)
-        self._live = int((ranks >= 0).sum())
-        self._next = _lay_out(self._live, self._bits, self._elder)
+        self._bits = np.zeros(FAN_OUT**levels, np.uint64)
+        self._elder = np.zeros((levels, FAN_OUT**levels), np.int32)
+        _lay_out(self.first, self._bits, self._elder)
 
     def feed(self, visits: np.ndarray) -> None:
         if not len(visits):
             return
-        self._next, self._live, self.first = map(
+        feed = _feed_few if self.models <= FEW else _feed
+        self._next, self.first = map(
             int,
-            _feed(
+            feed(
                 np.ascontiguousarray(visits, np.int32),
-                self._next, self._live, self.first,
-                self._slot, self._bits, self._elder, self.counts,
+                self._next, self.first, self._slot, self._bits, self._elder, self.counts,
             ),
         )  # fmt: skip
 
@@ -110,6 +128,113 @@ class BitDepths(Depths):
         seen = np.flatnonzero(self._slot >= 0)
         ranks[seen[np.argsort(self._slot[seen])]] = np.arange(len(seen))
         return ranks
+
+
+def _on_a_line(count: int) -> np.ndarray:
+    """uint16, shape (count,), from a multiple of 64 bytes on: no vector crosses a cache line.
+
+    A visit stores all of it and reads one number of it; across lines it takes half as long again.
+    """
+    room = np.zeros(count + 32, np.uint16)
+    begin = -room.ctypes.data % 64 // 2
+    return room[begin : begin + count]
+
+
+@compiled
+def _feed_few(visits, here, first, slot, bits, elder, counts):
+    """Walk through `visits` on a line of one level; returns the next slot and the first visits."""
+    end = len(bits) << 6
+    kept = np.empty(end, np.int32)
+    begin = 0
+    while begin < len(visits):
+        stop = min(len(visits), begin + end - here)
+        new = _without_repeats(visits, begin, stop, kept)
+        if new:
+            counts[1] += stop - begin - new
+            first = _walk(kept, 0, new, here, first, slot, bits, elder, counts)
+            here += new
+        else:
+            first = _walk(visits, begin, stop, here, first, slot, bits, elder, counts)
+            here += stop - begin
+        begin = stop
+        if here == end:
+            _close_up(slot, bits, elder)
+            here = first
+    return here, first
+
+
+@compiled
+def _without_repeats(visits, begin, stop, kept):
+    """Copy to `kept` what differs from the visit before; 0 where few visits repeat it.
+
+    A visit to the model of the visit before has depth 1, and changes nothing. To test each visit
+    for it costs more than it saves where a branch cannot foresee it, so the first ones tell.
+    """
+    tested = min(stop - begin, TESTED)
+    repeats = 0
+    for i in range(np.uint64(begin), np.uint64(begin + tested - 1)):
+        repeats += visits[i] == visits[i + np.uint64(1)]
+    if 8 * repeats < tested:
+        return 0
+    new = np.uint64(0)
+    for i in range(np.uint64(begin), np.uint64(stop - 1)):
+        kept[new] = visits[i]
+        new += np.uint64(visits[i] != visits[i + np.uint64(1)])
+    kept[new] = visits[stop - 1]
+    return np.int64(new) + 1
+
+
+@compiled
+def _walk(visits, begin, stop, here, first, slot, bits, elder, counts):
+    """Give each of `visits[begin:stop]` a slot from `here` on; returns the first visits so far.
+
+    The bits of all slots to come are set from the start, and counted in `elder`: a depth only asks
+    for slots that were taken before, and so a visit has one bit to clear and none to set. Indices
+    are unsigned, as signed ones are tested for counting from the end. `elder` is changed in
+    registers, which waits for nothing, and stored so that one number of it can be read.
+    """
+    one = np.uint64(1)
+    lanes = lanes_of(elder)
+    ahead = here - begin
+    for i in range(np.uint64(begin), np.uint64(stop)):
+        model = np.uint32(visits[i])
+        before = slot[model]
+        slot[model] = i + ahead
+        if before >= 0:
+            place = np.uint64(before)
+            word = place >> np.uint64(6)
+            bit = one << (place & np.uint64(63))
+            store_lanes(elder, lanes)
+            line = bits[word]
+            bits[word] = line & ~bit
+            under = popcount(line & (bit - one)) + np.uint64(elder[word])
+            lanes = lose_one_after(lanes, word)
+            counts[np.uint64(first) - under] += 1
+        else:
+            first += 1
+    store_lanes(elder, lanes)
+    return first
+
+
+@compiled
+def _close_up(slot, bits, elder):
+    """Move the visits that are still the latest of their model to the begin of the line."""
+    one = np.uint64(1)
+    for model in range(len(slot)):
+        if slot[model] >= 0:
+            place = np.uint64(slot[model])
+            word = place >> np.uint64(6)
+            line = bits[word] & ((one << (place & np.uint64(63))) - one)
+            slot[model] = np.uint64(elder[word]) + popcount(line)
+    _open_line(bits, elder)
+
+
+@compiled
+def _open_line(bits, elder):
+    """Set the bits of all slots, taken or to come."""
+    for word in range(len(bits)):
+        bits[word] = ~np.uint64(0)
+        elder[word] = word << 6
 
 
 @compiled
@@ -130,8 +255,8 @@ def _lay_out(live, bits, elder):
 
 
 @compiled
-def _feed(visits, here, live, first, slot, bits, elder, counts):
-    """Walk through `visits`; returns the next slot, the bits set, and the first visits so far."""
+def _feed(visits, here, first, slot, bits, elder, counts):
+    """Walk through `visits` with a tree; returns the next slot and the first visits so far."""
     levels = len(elder)
     end = len(bits) << 6
     one = np.uint64(1)
@@ -146,7 +271,7 @@ def _feed(visits, here, live, first, slot, bits, elder, counts):
             word = before >> 6
             bit = one << np.uint64(before & 63)
             line = bits[word]
-            depth = live - np.int64(popcount(line & (bit - one)))
+            depth = first - np.int64(popcount(line & (bit - one)))
             node = word
             for level in range(levels):
                 depth -= elder[level, node]
@@ -156,7 +281,6 @@ def _feed(visits, here, live, first, slot, bits, elder, counts):
             bits[word] = line & ~bit
         else:
             first += 1
-            live += 1
         bits[here >> 6] |= one << np.uint64(here & 63)
         slot[visited] = here
         here += 1
@@ -172,15 +296,15 @@ def _feed(visits, here, live, first, slot, bits, elder, counts):
                             rank += elder[level, node]
                             node >>= 4
                         slot[model] = rank
-                here = _lay_out(live, bits, elder)
+                here = _lay_out(first, bits, elder)
             else:
-                left = live
+                left = first
                 for level in range(levels - 1, -1, -1):
                     node = here >> (6 + 4 * level)
                     if here & ((64 << (4 * level)) - 1) == 0:
                         elder[level, node] = left
                     left -= elder[level, node]
-    return here, live, first
+    return here, first
 
 
 class SortedDepths(Depths):

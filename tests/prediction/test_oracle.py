@@ -16,6 +16,7 @@ from mmlab.prediction.routing import by_name, sprayed
 from tests.prediction.oracle import fewest_loads, visits_of
 from tests.prediction.oracle import lru as one_lru
 
+SIZES = [1, 2, 63, 64, 65, 255, 256, 257, 1023, 1024, 1025, 4096, 4097, 40_000]
 ENGINES = [lru.SortedDepths] + ([lru.BitDepths] if lru.IS_FAST else [])
 
 
@@ -103,10 +104,11 @@ def test_the_optimum_equals_belady_by_brute_force(visits):
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_engines_count_depths_whatever_the_pieces(engine, data):
-    models = data.draw(st.sampled_from([1, 3, 40, 300, 5000]))
-    seed, n = data.draw(st.integers(0, 99)), data.draw(st.integers(0, 3000))
+    models = data.draw(st.sampled_from([1, 3, 40, 63, 64, 65, 300, 1023, 1024, 1025, 1500, 5000]))
+    seed, n = data.draw(st.integers(0, 99)), data.draw(st.sampled_from([0, 1, 3000, 11_003]))
     rng = np.random.default_rng(seed)
-    visits = (models * rng.random(n) ** data.draw(st.sampled_from([1, 4]))).astype(np.int32)
+    drawn = (models * rng.random(n) ** data.draw(st.sampled_from([1, 4]))).astype(np.int32)
+    visits = np.repeat(drawn, data.draw(st.sampled_from([1, 1, 2, 16])))[:n]
     cuts = sorted(data.draw(st.lists(st.integers(0, n), max_size=4)))
     depths = engine(data.draw(st.sampled_from([0, models])))
     for piece in np.split(visits, cuts):
@@ -118,7 +120,7 @@ def test_engines_count_depths_whatever_the_pieces(engine, data):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("models", [1, 2, 255, 256, 257, 4096, 4097, 40_000])
+@pytest.mark.parametrize("models", SIZES)
 def test_engines_at_the_sizes_where_their_tables_grow(engine, models):
     rng = np.random.default_rng(models)
     visits = np.concatenate([np.arange(models), rng.integers(0, models, 3 * models + 5000)])
@@ -139,6 +141,28 @@ def test_engines_at_the_sizes_where_their_tables_grow(engine, models):
         twin = other(models)
         twin.feed(visits.astype(np.int32))
         assert twin.counts.tolist() == depths.counts.tolist()
+
+
+@pytest.mark.skipif(not lru.IS_FAST, reason="compares the compiled engine with the other one")
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 1100), min_size=1, max_size=5),
+    st.sampled_from([1, 2, 5]),
+    st.sampled_from([1, 3, 11, 500]),
+    st.integers(0, 99),
+)
+def test_engines_agree_on_full_lines_while_models_are_added(stages, run, pieces, seed):
+    rng = np.random.default_rng(seed)
+    twins = [engine() for engine in ENGINES]
+    for models in stages:
+        visits = np.repeat(rng.integers(0, models, 20_000 // run, np.int32), run)
+        for depths in twins:
+            depths.grow(models)
+            for piece in np.array_split(visits, pieces):
+                depths.feed(piece)
+    one, other = twins
+    assert one.first == other.first
+    assert one.counts.tolist() == other.counts.tolist()
 
 
 def test_the_answer_is_the_same_without_numba():
