@@ -11,7 +11,6 @@ import copy
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
@@ -262,8 +261,8 @@ def _move(leaf: ModelHandler, cohort: Any) -> Site | None:
         return None
     name = key_text(cohort)
     if load._site.cohort != name:
-        load._site = inference._site = replace(
-            load._site, model=f"{load._site.model} {name}", cohort=name
+        load._site = inference._site = load._site._replace(
+            model=f"{load._site.model} {name}", cohort=name
         )
     return load._site
 

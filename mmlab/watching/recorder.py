@@ -11,7 +11,7 @@ import weakref
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmlab.trace.event import encode
 from mmlab.trace.log import LogWriter, members
@@ -37,9 +37,11 @@ class Log:
     idle_seconds: float = math.inf
 
 
-@dataclass(frozen=True)
-class Site:
-    """The model of a step, as the events name it."""
+class Site(NamedTuple):
+    """The model of a step, as the events name it.
+
+    A tuple, because it is hashed for every batch.
+    """
 
     step: str
     model: str

@@ -1,4 +1,4 @@
-"""What watching costs: watched against unwatched, beside two profilers, in one process.
+"""What watching costs: watched against unwatched, beside two profilers, each in a fresh process.
 
 Prints medians and ratios. Run it with `make bench`.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import cProfile
 import logging
+import multiprocessing
 import os
+import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 logging.disable(logging.WARNING)
@@ -29,7 +30,7 @@ from mmlab.lab.batches import FixedBatches  # noqa: E402
 from mmlab.watching.recorder import Log, Site, close_recorder, recorder_for  # noqa: E402
 
 BATCHES = 5_000
-ROUNDS = 8
+ROUNDS = 9
 EVENTS = 100_000
 
 
@@ -40,11 +41,13 @@ class Small(torch.nn.Linear):
         super().__init__(8, 2)
 
 
-def seconds(runner: beam.runners.runner.PipelineRunner, weights: str) -> float:
+def seconds(
+    runner: beam.runners.runner.PipelineRunner, weights: str, batches: int = BATCHES
+) -> float:
     handlers = [
         KeyModelMapping([f"KEY_{i}"], PytorchModelHandlerTensor(weights, Small)) for i in range(4)
     ]
-    elements = [(f"KEY_{i % 4}", torch.zeros(8)) for i in range(BATCHES)]
+    elements = [(f"KEY_{i % 4}", torch.zeros(8)) for i in range(batches)]
     began = time.perf_counter()
     with beam.Pipeline(runner) as pipeline:
         _ = (
@@ -53,6 +56,14 @@ def seconds(runner: beam.runners.runner.PipelineRunner, weights: str) -> float:
             | RunInference(FixedBatches(handlers, batch_size=1))
         )
     return time.perf_counter() - began
+
+
+def unwatched(weights: str) -> float:
+    return seconds(FnApiRunner(), weights)
+
+
+def watched(weights: str) -> float:
+    return seconds(WatchRunner(), weights)
 
 
 def with_cprofile(weights: str) -> float:
@@ -74,31 +85,41 @@ def with_viztracer(weights: str) -> float:
         tracer.clear()
 
 
+WAYS = {
+    "unwatched": unwatched,
+    "watched": watched,
+    "cProfile": with_cprofile,
+    "VizTracer": with_viztracer,
+}
+
+
+def once(way: str, weights: str) -> float:
+    """Seconds of one run, after a short one that makes what is made only once."""
+    seconds(FnApiRunner(), weights, batches=100)
+    return WAYS[way](weights)
+
+
 def pipelines() -> None:
+    """Each run has a process of its own, so that none inherits what another one left behind."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.bench.bench_watch"])
+    chance = random.Random(1)
     with tempfile.TemporaryDirectory() as folder:
         weights = str(Path(folder, "small.pt"))
         torch.save(Small().state_dict(), weights)
-        ways: dict[str, Callable[[], float]] = {
-            "unwatched": lambda: seconds(FnApiRunner(), weights),
-            "watched": lambda: seconds(WatchRunner(), weights),
-            "cProfile": lambda: with_cprofile(weights),
-            "VizTracer": lambda: with_viztracer(weights),
-        }
-        seconds(FnApiRunner(), weights)
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        ratios: dict[str, list[float]] = {name: [] for name in ways}
-        for round_number in range(ROUNDS):
-            print(f"round {round_number + 1} of {ROUNDS}", file=sys.stderr)
-            names = list(ways)
-            turn = round_number % len(names)  # each comes first, second, … in turn: order matters
-            for name in names[turn:] + names[:turn]:
-                times[name].append(ways[name]())
-            for name in ways:
-                ratios[name].append(times[name][-1] / times["unwatched"][-1])
+        times: dict[str, list[float]] = {name: [] for name in WAYS}
+        with context.Pool(1, maxtasksperchild=1) as processes:
+            for number in range(ROUNDS):
+                print(f"round {number + 1} of {ROUNDS}", file=sys.stderr)
+                for name in chance.sample(list(WAYS), len(WAYS)):
+                    times[name].append(processes.apply(once, (name, weights)))
     print(f"{BATCHES:,} batches of 1 element, 4 models, median of {ROUNDS} rounds")
-    for name in ways:
-        median, ratio = statistics.median(times[name]), statistics.median(ratios[name])
-        print(f"  {name:<10} {median:6.2f} s   × {ratio:.3f} of the unwatched run of its round")
+    for name, mine in times.items():
+        ratios = [own / bare for own, bare in zip(mine, times["unwatched"], strict=True)]
+        print(
+            f"  {name:<10} {statistics.median(mine):6.2f} s   × {statistics.median(ratios):.3f} of "
+            f"the unwatched run of its round ({min(ratios):.3f} to {max(ratios):.3f})"
+        )
 
 
 def events() -> None:
