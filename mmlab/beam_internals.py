@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -474,6 +473,7 @@ def held_model(reference: Any) -> Any | None:
     """
     if type(reference).__name__ != "_AutoProxyWrapper":
         return reference
-    with suppress(AttributeError, KeyError, TypeError):
+    try:
         return vars(reference._proxyObject)["_SingletonProxy_entry"].obj
-    return None
+    except (AttributeError, KeyError, TypeError):
+        return None

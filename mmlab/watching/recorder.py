@@ -58,6 +58,7 @@ class Recorder:
     def __init__(self, log: Log):
         self._log = log
         self._writer = _open_writer(log)
+        self.emit = _let_go if self._writer is None else self._writer.emit
         self._generations: Counter[Site] = Counter()
         self._generation_of_object: dict[int, int] = {}
         self._ids: dict[tuple[Site, int | None], str] = {}
@@ -79,10 +80,6 @@ class Recorder:
     def _is_over(self) -> bool:
         idle = time.monotonic() - self._last_load > self._log.idle_seconds
         return idle or self._writer is None or self._writer.run_ended()
-
-    def emit(self, event: str, fields: str = "") -> None:
-        if self._writer is not None:
-            self._writer.emit(event, fields)
 
     @property
     def lost(self) -> int:
@@ -192,12 +189,23 @@ def keys_field(keys: dict[str, int]) -> str:
     >>> keys_field({"KEY_1": 2, "KEY_2": 1})
     ',"keys":{"KEY_1":2,"KEY_2":1}'
     """
+    if len(keys) == 1:  # the usual batch, on the path of all of them
+        return _one_key(*keys.items())
     return ',"keys":{' + ",".join(f"{_encoded(key)}:{n}" for key, n in keys.items()) + "}"
+
+
+@lru_cache(maxsize=65_536)
+def _one_key(item: tuple[str, int]) -> str:
+    return f',"keys":{{{encode(item[0])}:{item[1]}}}'
 
 
 @lru_cache(maxsize=65_536)
 def _encoded(key: str) -> str:
     return encode(key)
+
+
+def _let_go(event: str, fields: str = "") -> None:
+    """What becomes of the events of a process that cannot write."""
 
 
 def _open_writer(log: Log) -> LogWriter | SegmentWriter | None:
