@@ -23,7 +23,7 @@ lab: $(READY)
 
 test: $(READY) lint
 	@$(BIN)/python -m mmlab.lessons
-	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-sanitize-with tests/nbval.cfg $(TEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --nbval --nbval-sanitize-with tests/nbval.cfg $(TEST_ARGS)
 
 # The Pythons that are found: python3.10 to python3.13 on PATH.
 versions: $(READY)
@@ -31,7 +31,7 @@ versions: $(READY)
 	$(BIN)/nox $(NOX_ARGS)
 
 lint: $(READY)
-	@$(BIN)/ruff check --quiet mmlab tests noxfile.py && $(BIN)/ruff format --quiet --check mmlab tests noxfile.py || \
+	@$(BIN)/ruff check --quiet mmlab tests noxfile.py conftest.py && $(BIN)/ruff format --quiet --check mmlab tests noxfile.py conftest.py || \
 	  { echo "The code is not in the house style: run $(BIN)/ruff format mmlab tests"; exit 1; }
 
 # Runs the notebooks and stores what they show.

@@ -6,8 +6,16 @@ import logging
 
 import pytest
 
+from mmlab import beam_internals
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _quiet_beam():
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_shared_models(tmp_path_factory):
+    """Beam finds the models that processes share by files in one folder: not other tests' models."""
+    beam_internals.keep_addresses_in(str(tmp_path_factory.mktemp("shared")))

@@ -201,14 +201,15 @@ def describe(setting: Setting) -> str:
     """A setting in one line.
 
     >>> describe(Setting(hint=None, threads=2))
-    'no hint, 4 models of 32 MB, round robin, batches of 1, 2 threads'
+    'no hint, 4 models of 32 MB, round robin, 2 threads'
     """
     parts = [
         "no hint" if setting.hint is None else f"hint {setting.hint}",
         f"{setting.models} models of {setting.megabytes} MB",
         setting.order,
-        f"batches of {setting.batch_size}",
     ]
+    if setting.batch_size > 1:
+        parts.append(f"batches of {setting.batch_size}")
     if setting.group != "off":
         parts.append(f"grouped {setting.group}")
     if _workers(setting) != "1":

@@ -34,9 +34,7 @@ def test_runs_are_rows(nothing_left):
         "3 × 1 MB", "round robin", "off", 1, "1",
     ]  # fmt: skip
     assert explorer.setting.hint == 2
-    assert repr(explorer) == (
-        "Explorer(hint 2, 3 models of 1 MB, round robin, batches of 1; 3 runs so far)"
-    )
+    assert repr(explorer) == ("Explorer(hint 2, 3 models of 1 MB, round robin; 3 runs so far)")
 
 
 def test_the_run_button_runs_what_the_controls_show(nothing_left):
