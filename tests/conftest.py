@@ -17,5 +17,5 @@ def _quiet_beam():
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_shared_models(tmp_path_factory):
-    """Beam finds the models that processes share by files in one folder: not other tests' models."""
+    """Beam finds models that processes share by files in a folder: not those of other tests."""
     beam_internals.keep_addresses_in(str(tmp_path_factory.mktemp("shared")))
