@@ -6,10 +6,11 @@ import contextlib
 import os
 import secrets
 import socket
-import threading
 import time
 import weakref
 from pathlib import Path
+from threading import get_native_id
+from time import monotonic_ns
 from typing import Any
 
 from mmlab.trace.event import VERSION, Event, NewerTraceError, encode, parse
@@ -56,28 +57,31 @@ class LogWriter:
           event: its kind.
           fields: more members of the JSON object, each after a comma: see `members`.
         """
-        if self._lost and self._write("dropped", f',"n":{self._lost}'):
-            self._lost = 0
-        if not self._write(event, fields):
-            self._lost += 1
-
-    def _write(self, event: str, fields: str) -> bool:
-        """Write one line; returns whether all of it is there."""
+        if self._lost:
+            self._tell_of_lost()
         fd = self._fd
         if fd is None:
-            return True
+            return
         line = (
-            f'{self._line_start}{threading.get_native_id()},"t_ns":{time.monotonic_ns()}'
+            f'{self._line_start}{get_native_id()},"t_ns":{monotonic_ns()}'
             f',"event":"{event}"{fields}}}\n'
         ).encode()
         try:
-            written = os.write(fd, line)
+            whole = os.write(fd, line) == len(line)
         except OSError:
-            return False
-        whole = written == len(line)
-        # A line that was cut off ends where the next one begins.
-        self._line_start = self._head if whole else "\n" + self._head
-        return whole
+            self._lost += 1
+            return
+        if whole:
+            self._line_start = self._head
+        else:  # a line that was cut off ends where the next one begins
+            self._line_start = "\n" + self._head
+            self._lost += 1
+
+    def _tell_of_lost(self) -> None:
+        lost, self._lost = self._lost, 0
+        self.emit("dropped", f',"n":{lost}')
+        if self._lost:  # nor could that be written
+            self._lost = lost
 
     def run_ended(self) -> bool:
         """Whether the processes that write to this folder were told to stop."""

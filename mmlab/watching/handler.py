@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
@@ -21,7 +22,7 @@ from mmlab.cards import ModelCard, card_info, count_or_none, key_text, model_car
 from mmlab.trace.log import members
 from mmlab.watching.logs import shared_log
 from mmlab.watching.memory import model_bytes
-from mmlab.watching.recorder import Log, Recorder, Site, describe, keys_field, recorder_for
+from mmlab.watching.recorder import Log, Recorder, Site, describe, recorder_for
 
 
 def watch(
@@ -149,7 +150,11 @@ def _site(card: ModelCard) -> Site:
 
 
 class _Watched:
-    """A method of `handler` that records; `method` names it."""
+    """A method of `handler` that records; `method` names it.
+
+    What is on the path of every batch makes few calls: each costs a microsecond or more there,
+    because the model has pushed our code out of the processor's cache.
+    """
 
     method: str
 
@@ -158,9 +163,10 @@ class _Watched:
         self._own = vars(handler).get(self.method)  # an author may have replaced it on the object
         self._log = log
         self._recorder: Recorder | None = None
+        self._original: Callable[..., Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_recorder": None}
+        return {**self.__dict__, "_recorder": None, "_original": None}
 
     @property
     def recorder(self) -> Recorder:
@@ -170,11 +176,14 @@ class _Watched:
                 self._recorder.start_sampling()
         return self._recorder
 
-    def _call(self, *args: Any, **kwargs: Any) -> Any:
-        # The class's own method on the copy, so that what the handler changes in itself stays one.
-        if self._own is not None:
-            return self._own(*args, **kwargs)
-        return getattr(type(self._handler), self.method)(self._handler, *args, **kwargs)
+    @property
+    def original(self) -> Callable[..., Any]:
+        """The method that this one stands for."""
+        if self._original is None:
+            # The class's own on the copy, so that what the handler changes in itself stays one.
+            of_class = getattr(type(self._handler), self.method)
+            self._original = self._own or partial(of_class, self._handler)
+        return self._original
 
 
 class _Load(_Watched):
@@ -190,7 +199,7 @@ class _Load(_Watched):
         recorder, site = self.recorder, self._site
         generation = recorder.load_begins(site)
         try:
-            model = self._call()
+            model = self.original()
         except BaseException as error:
             recorder.load_fails(site, generation, error)
             raise
@@ -208,17 +217,21 @@ class _Inference(_Watched):
         self._site = site
 
     def __call__(self, batch: Sequence[Any], model: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder, site = self.recorder, self._site
-        visit = _visits.of(site.cohort)
+        recorder = self._recorder or self.recorder
+        plan = _batch.plan
+        visit = plan.get(self._site.cohort) if plan else None
         if visit is None:
             visit = _Visit(len(batch) if hasattr(batch, "__len__") else 0)
-        visit.begin(recorder, site, model)
+        if visit.use is None:
+            held = beam_internals.held_model(model)
+            visit.recorder = recorder
+            visit.use = recorder.use_begins(self._site, held, visit.n, visit.keys)
         try:
-            results = self._call(batch, model, *args, **kwargs)
+            results = (self._original or self.original)(batch, model, *args, **kwargs)
         except BaseException as error:
             visit.end(error)
             raise
-        if isinstance(results, Iterator):
+        if type(results) is not list and isinstance(results, Iterator):
             return _until_exhausted(results, visit)
         visit.call_returned()
         return results
@@ -234,7 +247,7 @@ class _Refresh(_Watched):
         self._site = site
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        result = self._call(*args, **kwargs)
+        result = self.original(*args, **kwargs)
         for path in (*args, *kwargs.values())[:1]:
             if path:
                 self.recorder.refreshes(self._site, str(path))
@@ -248,7 +261,7 @@ class _RefreshPaths(_Watched):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return self._call(*args, **kwargs)
+            return self.original(*args, **kwargs)
         finally:
             for cohort, leaf in beam_internals.cohort_handlers(self._handler).items():
                 _move(leaf, cohort)
@@ -278,48 +291,42 @@ def _until_exhausted(results: Iterator[Any], visit: _Visit) -> Iterator[Any]:
 
 
 class _Visit:
-    """One batch in one model: Beam calls the handler once for each of the batch's keys."""
+    """One batch in one model: Beam calls the handler once for each of the batch's keys.
 
-    def __init__(self, n: int, keys: dict[str, int] | None = None):
-        self._n = n
-        self._keys = keys
-        self._calls = 1 if keys is None else 0
-        self._begun: tuple[Recorder, Site, int | None] | None = None
+    Attributes:
+      keys: how many elements each has, as events name keys; empty where there are no keys.
+      n: elements.
+      use: what the recorder calls the use that goes on; None while none does.
+      recorder: of that use.
+    """
 
-    def add(self, key: str) -> None:
-        self._n += 1
-        self._calls += key not in self._keys
-        self._keys[key] = self._keys.get(key, 0) + 1
+    __slots__ = ("_returned", "keys", "n", "recorder", "use")
 
-    def begin(self, recorder: Recorder, site: Site, reference: Any) -> None:
-        if self._begun is None:
-            generation = recorder.generation_of(beam_internals.held_model(reference))
-            self._begun = recorder, site, generation
-            keys = keys_field(self._keys) if self._keys else ""
-            recorder.use_begins(site, generation, self._n, keys)
+    def __init__(self, n: int = 0):
+        self.keys: dict[str, int] = {}
+        self.n = n
+        self.use: str | None = None
+        self.recorder: Recorder | None = None
+        self._returned = 0
 
     def call_returned(self) -> None:
-        self._calls -= 1
-        if self._calls <= 0:
+        self._returned += 1
+        if self._returned >= len(self.keys):
             self.end()
 
     def end(self, error: BaseException | None = None) -> None:
-        if self._begun is not None:
-            recorder, site, generation = self._begun
-            self._begun = None
-            recorder.use_ends(site, generation, error)
+        use, self.use = self.use, None
+        if use is not None:
+            self.recorder.use_ends(use, error)
 
 
-class _Visits(threading.local):
+class _Batch(threading.local):
     """What the batch that this thread is working on asks of each cohort."""
 
     plan: dict[str, _Visit] | None = None
 
-    def of(self, cohort: str | None) -> _Visit | None:
-        return self.plan.get(cohort) if self.plan and cohort is not None else None
 
-
-_visits = _Visits()
+_batch = _Batch()
 
 
 class _LoadManager(_Watched):
@@ -332,7 +339,7 @@ class _LoadManager(_Watched):
         self._sites = sites
 
     def __call__(self) -> Any:
-        manager = self._call()
+        manager = self.original()
         recorder = self.recorder
         step = next((site.step for site in self._sites.values()), None)
         blind = beam_internals.observe_manager(
@@ -371,15 +378,15 @@ class _KeyedInference(_Watched):
         self._sites = sites
 
     def __call__(self, batch: Sequence[Any], model: Any, *args: Any, **kwargs: Any) -> Any:
-        _visits.plan = plan = self._plan(batch)
+        _batch.plan = plan = self._plan(batch)
         try:
-            return self._call(batch, model, *args, **kwargs)
+            return (self._original or self.original)(batch, model, *args, **kwargs)
         except BaseException as error:
             for visit in plan.values():
                 visit.end(error)
             raise
         finally:
-            _visits.plan = None
+            _batch.plan = None
 
     def _plan(self, batch: Sequence[Any]) -> dict[str, _Visit]:
         cohorts = beam_internals.cohort_of_key(self._handler)
@@ -389,10 +396,12 @@ class _KeyedInference(_Watched):
                 if key not in cohorts:
                     self._report_unknown(key)
                     continue
-                cohort = key_text(cohorts[key])
-                if cohort not in plan:
-                    plan[cohort] = _Visit(0, {})
-                plan[cohort].add(key_text(key))
+                cohort, name = key_text(cohorts[key]), key_text(key)
+                visit = plan.get(cohort)
+                if visit is None:
+                    visit = plan[cohort] = _Visit()
+                visit.n += 1
+                visit.keys[name] = visit.keys.get(name, 0) + 1
         except (TypeError, ValueError):
             return {}  # not (key, example) pairs: Beam says so itself, a moment later
         return plan

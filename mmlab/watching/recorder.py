@@ -121,18 +121,22 @@ class Recorder:
         fields = members(bytes=size, rss=rss_bytes(), what=what)
         self.emit("load_end", self._id(site, generation) + fields)
 
-    def generation_of(self, model: Any) -> int | None:
-        """The generation of a model that this process holds; None when another one does."""
-        return self._generation_of_object.get(id(model))
+    def use_begins(self, site: Site, model: Any, n: int, keys: dict[str, int]) -> str:
+        """A batch enters a model. Returns what `use_ends` calls this use.
 
-    def use_begins(self, site: Site, generation: int | None, n: int, keys: str = "") -> None:
-        self.emit("use_begin", f'{self._id(site, generation)},"n":{n}{keys}')
+        Args:
+          site: the model's.
+          model: the model itself, if this process holds it.
+          n: elements of the batch.
+          keys: how many of them each key has; empty where there are no keys.
+        """
+        generation = self._generation_of_object.get(id(model))
+        use = self._ids.get((site, generation)) or self._id(site, generation)
+        self.emit("use_begin", f'{use},"n":{n}{keys_field(keys)}')
+        return use
 
-    def use_ends(
-        self, site: Site, generation: int | None, error: BaseException | None = None
-    ) -> None:
-        fields = self._id(site, generation)
-        self.emit("use_end", fields + members(error=describe(error)) if error else fields)
+    def use_ends(self, use: str, error: BaseException | None = None) -> None:
+        self.emit("use_end", use + members(error=describe(error)) if error else use)
 
     def evicts(self, site: Site) -> None:
         generation = self._generations[site]
@@ -188,9 +192,13 @@ def keys_field(keys: dict[str, int]) -> str:
 
     >>> keys_field({"KEY_1": 2, "KEY_2": 1})
     ',"keys":{"KEY_1":2,"KEY_2":1}'
+    >>> keys_field({})
+    ''
     """
     if len(keys) == 1:  # the usual batch, on the path of all of them
         return _one_key(*keys.items())
+    if not keys:
+        return ""
     return ',"keys":{' + ",".join(f"{_encoded(key)}:{n}" for key, n in keys.items()) + "}"
 
 

@@ -1,6 +1,9 @@
-"""What watching costs: watched against unwatched, beside two profilers, each in a fresh process.
+"""What watching costs: watched against unwatched, beside two profilers.
 
-Prints medians and ratios. Run it with `make bench`.
+Prints medians and ratios. Run it with `make bench`. Two ways to measure, because each misses what
+the other sees: batches of one run that take turns (precise: on a busy machine whole runs differ by
+more than what is measured), and whole runs in fresh processes (all there is to pay, from the first
+import to the trace).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 logging.disable(logging.WARNING)
@@ -25,12 +29,14 @@ from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner  # noqa: E402
 from viztracer import VizTracer  # noqa: E402
 
-from mmlab import WatchRunner  # noqa: E402
+from mmlab import WatchRunner, lessons  # noqa: E402
 from mmlab.lab.batches import FixedBatches  # noqa: E402
+from mmlab.watching import handler as watching  # noqa: E402
 from mmlab.watching.recorder import Log, Site, close_recorder, recorder_for  # noqa: E402
 
 BATCHES = 5_000
-ROUNDS = 9
+TURNS = 20_000
+ROUNDS = 5
 EVENTS = 100_000
 
 
@@ -42,35 +48,46 @@ class Small(torch.nn.Linear):
 
 
 def seconds(
-    runner: beam.runners.runner.PipelineRunner, weights: str, batches: int = BATCHES
+    runner: beam.runners.runner.PipelineRunner,
+    models: list[KeyModelMapping],
+    example: torch.Tensor,
+    batches: int,
 ) -> float:
-    handlers = [
-        KeyModelMapping([f"KEY_{i}"], PytorchModelHandlerTensor(weights, Small)) for i in range(4)
-    ]
-    elements = [(f"KEY_{i % 4}", torch.zeros(8)) for i in range(batches)]
+    """Seconds of a run of batches of one element, whose keys take turns."""
+    keys = [key for mapping in models for key in mapping.keys]
+    elements = [(keys[i % len(keys)], example) for i in range(batches)]
     began = time.perf_counter()
     with beam.Pipeline(runner) as pipeline:
         _ = (
             pipeline
             | beam.Create(elements, reshuffle=False)
-            | RunInference(FixedBatches(handlers, batch_size=1))
+            | RunInference(FixedBatches(models, batch_size=1))
         )
     return time.perf_counter() - began
 
 
+def small(
+    runner: beam.runners.runner.PipelineRunner, weights: str, batches: int = BATCHES
+) -> float:
+    models = [
+        KeyModelMapping([f"KEY_{i}"], PytorchModelHandlerTensor(weights, Small)) for i in range(4)
+    ]
+    return seconds(runner, models, torch.zeros(8), batches)
+
+
 def unwatched(weights: str) -> float:
-    return seconds(FnApiRunner(), weights)
+    return small(FnApiRunner(), weights)
 
 
 def watched(weights: str) -> float:
-    return seconds(WatchRunner(), weights)
+    return small(WatchRunner(), weights)
 
 
 def with_cprofile(weights: str) -> float:
     profile = cProfile.Profile()
     profile.enable()
     try:
-        return seconds(FnApiRunner(), weights)
+        return small(FnApiRunner(), weights)
     finally:
         profile.disable()
 
@@ -79,7 +96,7 @@ def with_viztracer(weights: str) -> float:
     tracer = VizTracer(verbose=0, tracer_entries=5_000_000)
     tracer.start()
     try:
-        return seconds(FnApiRunner(), weights)
+        return small(FnApiRunner(), weights)
     finally:
         tracer.stop()
         tracer.clear()
@@ -95,31 +112,125 @@ WAYS = {
 
 def once(way: str, weights: str) -> float:
     """Seconds of one run, after a short one that makes what is made only once."""
-    seconds(FnApiRunner(), weights, batches=100)
+    small(FnApiRunner(), weights, batches=100)
     return WAYS[way](weights)
 
 
-def pipelines() -> None:
+def weights_in(folder: str) -> str:
+    weights = str(Path(folder, "small.pt"))
+    torch.save(Small().state_dict(), weights)
+    return weights
+
+
+def whole_runs() -> None:
     """Each run has a process of its own, so that none inherits what another one left behind."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.bench.bench_watch"])
     chance = random.Random(1)
     with tempfile.TemporaryDirectory() as folder:
-        weights = str(Path(folder, "small.pt"))
-        torch.save(Small().state_dict(), weights)
+        weights = weights_in(folder)
         times: dict[str, list[float]] = {name: [] for name in WAYS}
         with context.Pool(1, maxtasksperchild=1) as processes:
             for number in range(ROUNDS):
                 print(f"round {number + 1} of {ROUNDS}", file=sys.stderr)
                 for name in chance.sample(list(WAYS), len(WAYS)):
                     times[name].append(processes.apply(once, (name, weights)))
-    print(f"{BATCHES:,} batches of 1 element, 4 models, median of {ROUNDS} rounds")
+    print(f"whole runs: {BATCHES:,} batches, 4 models of 18 weights, median of {ROUNDS} rounds")
     for name, mine in times.items():
         ratios = [own / bare for own, bare in zip(mine, times["unwatched"], strict=True)]
         print(
             f"  {name:<10} {statistics.median(mine):6.2f} s   × {statistics.median(ratios):.3f} of "
             f"the unwatched run of its round ({min(ratios):.3f} to {max(ratios):.3f})"
         )
+
+
+class Turns:
+    """The batches of one watched run, which take turns at random: watched, unwatched, profiled.
+
+    Attributes:
+      microseconds: of each turn, from one batch to the next.
+    """
+
+    def __init__(self) -> None:
+        profile, tracer = cProfile.Profile(), VizTracer(verbose=0, tracer_entries=1_000_000)
+        self._switches = {
+            "unwatched": (_nothing, _nothing),
+            "watched": (_nothing, _nothing),
+            "cProfile": (profile.enable, profile.disable),
+            "VizTracer": (tracer.start, tracer.stop),
+        }
+        self._chance = random.Random(1)
+        self._to_come: list[str] = []
+        self._way, self._began = "unwatched", 0.0
+        self.microseconds: list[tuple[str, float]] = []
+
+    def measure(self, run: Callable[[], object]) -> None:
+        keyed, alone = watching._KeyedInference.__call__, watching._Inference.__call__
+
+        def batch(method: watching._Watched, *args: object) -> object:
+            self._next()
+            return (keyed if self._way == "watched" else _bare)(method, *args)
+
+        def model(method: watching._Watched, *args: object) -> object:
+            return (alone if self._way == "watched" else _bare)(method, *args)
+
+        watching._KeyedInference.__call__, watching._Inference.__call__ = batch, model
+        try:
+            run()
+        finally:
+            self._switches[self._way][1]()
+            watching._KeyedInference.__call__, watching._Inference.__call__ = keyed, alone
+
+    def _next(self) -> None:
+        self.microseconds.append((self._way, (time.perf_counter() - self._began) * 1e6))
+        self._switches[self._way][1]()
+        if not self._to_come:
+            self._to_come = self._chance.sample(list(self._switches), len(self._switches))
+        self._way = self._to_come.pop()
+        self._switches[self._way][0]()
+        self._began = time.perf_counter()
+
+    def rounds(self) -> list[dict[str, float]]:
+        """Each way once in every round; what came before the first one is no turn."""
+        turns, n = self.microseconds[1:], len(self._switches)
+        return [dict(turns[i : i + n]) for i in range(0, len(turns) - n + 1, n)]
+
+
+def _nothing() -> None:
+    pass
+
+
+def _bare(method: watching._Watched, *args: object) -> object:
+    return method.original(*args)
+
+
+def in_turns() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        weights = weights_in(folder)
+        runs: dict[str, Callable[[int], object]] = {
+            "the lessons' models of 64 MB": lambda batches: seconds(
+                WatchRunner(), lessons.mapping(), torch.zeros(64), batches
+            ),
+            "models of 18 weights": lambda batches: small(WatchRunner(), weights, batches),
+        }
+        for what, run in runs.items():
+            print(f"{TURNS:,} batches of {what} take turns", file=sys.stderr)
+            run(200)
+            turns = Turns()
+            turns.measure(lambda run=run: run(TURNS))
+            report(what, turns.rounds())
+
+
+def report(what: str, rounds: list[dict[str, float]]) -> None:
+    bare = statistics.median(turn["unwatched"] for turn in rounds)
+    print(f"{what}: {TURNS:,} batches of 1 element take turns, {bare:,.0f} µs each when unwatched")
+    for way in ("watched", "cProfile", "VizTracer"):
+        more = sorted(turn[way] - turn["unwatched"] for turn in rounds)
+        # The error of a median, from what lies between the 16th and the 84th percentile.
+        error = 1.25 * (more[len(more) * 84 // 100] - more[len(more) * 16 // 100]) / 2
+        error /= len(more) ** 0.5
+        ratio = 1 + statistics.median(more) / bare
+        print(f"  {way:<10} × {ratio:.3f}, {statistics.median(more):+.0f} ± {error:.0f} µs a batch")
 
 
 def events() -> None:
@@ -132,7 +243,7 @@ def events() -> None:
         for _ in range(ROUNDS):
             began = time.perf_counter()
             for _ in range(EVENTS):
-                recorder.use_begins(site, 1, 1, ',"keys":{"KEY_1":1}')
+                recorder.use_begins(site, None, 1, {"KEY_1": 1})
             ours.append((time.perf_counter() - began) / EVENTS * 1e6)
             began = time.perf_counter()
             for _ in range(EVENTS):
@@ -147,4 +258,5 @@ def events() -> None:
 
 if __name__ == "__main__":
     events()
-    pipelines()
+    in_turns()
+    whole_runs()
