@@ -1,8 +1,9 @@
 """A picture of a run that goes on: drawn in milliseconds, however much has happened.
 
 The full-quality timeline is matplotlib's work and takes a third of a second. This one is drawn five
-times a second beside a running pipeline, so it keeps, for each lane, which pixels are loading,
-resident, in use or evicted, adds new events to them, and paints only those.
+times a second beside a running pipeline, which waits for Python's lock meanwhile. So it keeps, for
+each lane, which pixels are loading, resident, in use or evicted, and adds new events to them; it
+paints numbers of colours, a byte a pixel, a lane at a time; and it draws each word only once.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import io
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from matplotlib import font_manager
@@ -218,7 +219,7 @@ class LivePicture:
         return " · ".join(parts)
 
     def image(self) -> Image.Image:
-        """The frame, 950 pixels wide."""
+        """The frame, 950 pixels wide, in the colours of a palette."""
         while self._now > self._span:
             self._span *= 1.5
             self._covers.clear()
@@ -227,24 +228,28 @@ class LivePicture:
         shown = sorted(self._lanes.items(), key=lambda item: item[1])[:MOST_LANES]
         covers = self._covered()
         lanes_height = max(len(shown), 1) * LANE
-        height = HEAD + lanes_height + GAP + RESIDENCY + GAP + MEMORY + FOOT
-        image = Image.new("RGB", (WIDTH, height), theme.PAPER)
-        draw = ImageDraw.Draw(image)
-        self._paint_header(draw)
-        bottom = height - FOOT
-        self._paint_axis(draw, HEAD, bottom)
+        residency = HEAD + lanes_height + GAP
+        memory = residency + RESIDENCY + GAP
+        canvas = np.full((memory + MEMORY + FOOT, WIDTH), _number(theme.PAPER), np.uint8)
+        ticks = self._ticks()
+        canvas[HEAD : memory + MEMORY, list(ticks)] = _number(theme.GRID)
         colours = theme.model_palette.colours(model for (_, _, model), _ in shown)
         for row, ((_, _, model), number) in enumerate(shown):
-            top = HEAD + row * LANE + (LANE - BAR) // 2
             lane = {state: covers[state][number] for state in STATES}
-            _paint_lane(image, top, lane, colours[model])
-            _paint_marks(draw, top, lane["evicted"])
-            _paint_refreshes(draw, top + BAR // 2, lane["refreshed"])
-            draw.text((LEFT - 8, top + BAR / 2), _short(model), theme.INK, _font(12, True), "rm")
-        top = HEAD + lanes_height + GAP
-        self._paint_residency(draw, top, covers)
-        self._paint_memory(draw, top + RESIDENCY + GAP)
-        return image
+            _paint_lane(canvas, _bar_top(row), lane, colours[model])
+        held = (covers["resident"] | covers["leaving"]).sum(axis=0)
+        self._paint_residency(canvas, residency, held)
+        pen = _Pen(canvas)
+        self._write_header(pen)
+        for row, ((_, _, model), _) in enumerate(shown):
+            pen.write((LEFT - 8, _bar_top(row) + BAR / 2), _short(model), 12, "rm", bold=True)
+        self._write_residency(pen, residency, held)
+        self._draw_memory(pen, memory)
+        for x, text in ticks.items():
+            pen.write((x, memory + MEMORY + 4), text, 12, "mt")
+        middle = LEFT + self._columns / 2
+        pen.write((middle, memory + MEMORY + 22), "seconds", 12, "mt")
+        return pen.finished()
 
     @property
     def _columns(self) -> int:
@@ -286,7 +291,13 @@ class LivePicture:
         np.add.at(changes, (lane, np.minimum(begin, last)), 1)
         np.add.at(changes, (lane, np.minimum(end, last + 1)), -1)
 
-    def _paint_header(self, draw: ImageDraw.ImageDraw) -> None:
+    def _ticks(self) -> dict[int, str]:
+        """Column of the picture to what is written below it."""
+        step = _nice(self._span / 6)
+        times = [i * step for i in range(int(self._span / step) + 1)]
+        return {LEFT + int(time / self._span * self._columns): f"{time:g}" for time in times}
+
+    def _write_header(self, pen: _Pen) -> None:
         c = self._counts
         parts = [
             "nothing has happened yet" if self._start_ns is None else f"running, {self._now:.1f} s",
@@ -295,62 +306,58 @@ class LivePicture:
             *([plural(c["refreshes"], "refresh", "refreshes")] if c["refreshes"] else []),
             f"{plural(c['elements'], 'element')} in {plural(c['uses'], 'batch', 'batches')}",
         ]
-        draw.text((12, 8), _short(self._title, 70), theme.INK, _font(17, True))
-        draw.text((12, 34), "   ·   ".join(parts), theme.INK, _font(13))
+        pen.write((12, 8), _short(self._title, 70), 17, "la", bold=True)
+        x = 12
+        for word in " \xa0·\xa0 ".join(parts).split(" "):  # one by one: most stay for many frames
+            x += pen.write((x, 34), word, 13, "la") + 4
 
-    def _paint_axis(self, draw: ImageDraw.ImageDraw, top: int, bottom: int) -> None:
-        step = _nice(self._span / 6)
-        for i in range(int(self._span / step) + 1):
-            x = LEFT + i * step / self._span * self._columns
-            draw.line([(x, top), (x, bottom)], theme.GRID)
-            draw.text((x, bottom + 4), f"{i * step:g}", theme.INK, _font(12), "mt")
-        middle = LEFT + self._columns / 2
-        draw.text((middle, bottom + 22), "seconds", theme.INK, _font(12), "mt")
-
-    def _paint_residency(
-        self, draw: ImageDraw.ImageDraw, top: int, covers: dict[str, np.ndarray]
-    ) -> None:
-        held = (covers["resident"] | covers["leaving"]).sum(axis=0)
+    def _levels(self, held: np.ndarray) -> tuple[int | None, int | None, int]:
+        """Hint and limit, if there are any, and the most that the axis of residency shows."""
         limit = self._limits[-1][1] if self._limits else None
         hint = next(iter(self._hints)) if len(self._hints) == 1 else None
-        most = max(int(held.max(initial=1)), limit or 1, hint or 1)
-        bottom, unit = top + RESIDENCY, RESIDENCY / (most + 0.7)
-        for column in np.flatnonzero(held):
-            x = LEFT + int(column)
-            draw.line([(x, bottom), (x, bottom - held[column] * unit)], theme.FILL)
-        draw.line([(LEFT, bottom), (LEFT + self._columns, bottom)], theme.MUTED)
-        for level in sorted({0, most}):
-            y = bottom - level * unit
-            draw.text((LEFT - 8, y), str(level), theme.INK, _font(12), "rm")
-        draw.text((12, top + RESIDENCY / 2), "models\nresident", theme.INK, _font(12), "lm")
+        return hint, limit, max(int(held.max(initial=1)), limit or 1, hint or 1)
+
+    def _paint_residency(self, canvas: np.ndarray, top: int, held: np.ndarray) -> None:
+        hint, limit, most = self._levels(held)
+        unit, right = RESIDENCY / (most + 0.7), LEFT + self._columns
+        height = (held * unit).astype(np.int32)
+        steps = np.arange(RESIDENCY, -1, -1)[:, None] <= height
+        area = canvas[top : top + RESIDENCY + 1, LEFT:right]
+        area[steps & (height > 0)] = _number(theme.FILL)
+        area[-1] = _number(theme.MUTED)
         if hint is not None and hint != limit:
-            self._paint_level(draw, bottom - hint * unit, f"hint {hint}", theme.MUTED, 1)
+            area[RESIDENCY - int(hint * unit)] = _number(theme.MUTED)
+        if limit is not None:
+            y = RESIDENCY - int(limit * unit)
+            area[y : y + 2] = _number(theme.ALERT)
+
+    def _write_residency(self, pen: _Pen, top: int, held: np.ndarray) -> None:
+        hint, limit, most = self._levels(held)
+        bottom, unit = top + RESIDENCY, RESIDENCY / (most + 0.7)
+        for level in sorted({0, most}):
+            pen.write((LEFT - 8, bottom - level * unit), str(level), 12, "rm")
+        pen.write((12, top + RESIDENCY / 2), "models\nresident", 12, "lm")
+        right = LEFT + self._columns + 6
+        if hint is not None and hint != limit:
+            pen.write((right, bottom - hint * unit), f"hint {hint}", 12, "lm")
         if limit is not None:
             text = f"hint = limit {limit}" if hint == limit else f"limit {limit}"
-            self._paint_level(draw, bottom - limit * unit, text, theme.ALERT, 2)
+            pen.write((right, bottom - limit * unit), text, 12, "lm")
 
-    def _paint_level(
-        self, draw: ImageDraw.ImageDraw, y: float, text: str, colour: str, width: int
-    ) -> None:
-        end = LEFT + self._columns
-        draw.line([(LEFT, y), (end, y)], colour, width)
-        draw.text((end + 6, y), text, theme.INK, _font(12), "lm")
-
-    def _paint_memory(self, draw: ImageDraw.ImageDraw, top: int) -> None:
-        bottom, end = top + MEMORY, LEFT + self._columns
+    def _draw_memory(self, pen: _Pen, top: int) -> None:
+        bottom, right = top + MEMORY, LEFT + self._columns
         highest = max((curve.highest for curve in self._rss.values()), default=1)
-        draw.line([(LEFT, bottom), (end, bottom)], theme.MUTED)
+        pen.line([(LEFT, bottom), (right, bottom)], theme.MUTED, 1)
         for curve in self._rss.values():
             points = curve.points(self._columns, self._span)
             line = [(LEFT + x, bottom - rss / highest * (MEMORY - 14)) for x, rss in points]
             if len(line) > 1:
-                draw.line(line, theme.INK, 2)
-        draw.text((12, top + MEMORY / 2), "memory\nMB", theme.INK, _font(12), "lm")
-        draw.text((LEFT - 8, bottom), "0", theme.INK, _font(12), "rm")
+                pen.line(line, theme.INK, 2)
+        pen.write((12, top + MEMORY / 2), "memory\nMB", 12, "lm")
+        pen.write((LEFT - 8, bottom), "0", 12, "rm")
         if self._rss:
-            draw.text((LEFT - 8, top + 14), f"{highest / 1e6:,.0f}", theme.INK, _font(12), "rm")
-            now = f"RSS {self._rss_now():,.0f}"
-            draw.text((end + 6, top + 14), now, theme.INK, _font(12), "lm")
+            pen.write((LEFT - 8, top + 14), f"{highest / 1e6:,.0f}", 12, "rm")
+            pen.write((right + 6, top + 14), f"RSS {self._rss_now():,.0f}", 12, "lm")
 
     def _rss_now(self) -> float:
         """Megabytes, summed over the processes."""
@@ -364,48 +371,142 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _paint_marks(draw: ImageDraw.ImageDraw, top: int, evicted: np.ndarray) -> None:
-    for column in np.unique(np.flatnonzero(evicted) // 6 * 6 + 3):
-        x = LEFT + int(column)
-        draw.polygon([(x - 4, top - 7), (x + 4, top - 7), (x, top - 1)], theme.INK)
+# Painting: a canvas is an array of numbers of colours, shape (height, width).
+
+_GREYS = 32
+"""From paper to ink: the edges of letters."""
+_CLEAR = 255
+"""The number of no colour, where a stamp leaves the canvas as it is."""
 
 
-def _paint_refreshes(draw: ImageDraw.ImageDraw, y: int, refreshed: np.ndarray) -> None:
-    for column in np.unique(np.flatnonzero(refreshed) // 6 * 6 + 3):
-        x = LEFT + int(column)
-        diamond = [(x - 4, y), (x, y - 4), (x + 4, y), (x, y + 4)]
-        draw.polygon(diamond, theme.PAPER, theme.INK)
+@cache
+def _colours() -> tuple[str, ...]:
+    """All colours that a frame may have; the number of a colour is its place."""
+    paper, ink = (np.array(ImageColor.getrgb(colour)) for colour in (theme.PAPER, theme.INK))
+    shares = np.linspace(0, 1, _GREYS)[:, None]
+    greys = np.rint(paper * (1 - shares) + ink * shares).astype(int)
+    of_models = (paint for colour in theme.PALETTE for paint in _paints(colour))
+    others = dict.fromkeys((theme.GRID, theme.MUTED, theme.FILL, theme.ALERT, *of_models))
+    return (*("#{:02X}{:02X}{:02X}".format(*grey) for grey in greys), *others)
 
 
-def _paint_lane(
-    image: Image.Image, top: int, covers: Mapping[str, np.ndarray], colour: str
-) -> None:
+def _paints(colour: str) -> tuple[str, str, str]:
+    """What a model's colour is when it is resident, loading and in use."""
+    return theme.tint(colour, 0.3), colour, theme.shade(colour, 0.55)
+
+
+@cache
+def _number(colour: str) -> int:
+    return _colours().index(colour)
+
+
+def _bar_top(row: int) -> int:
+    return HEAD + row * LANE + (LANE - BAR) // 2
+
+
+def _paint_lane(canvas: np.ndarray, top: int, covers: dict[str, np.ndarray], colour: str) -> None:
     """Paint one lane: hatched while loading, pale resident, outlined leaving, full in use."""
-    loading, resident, leaving, used = (
-        covers[state] for state in ("loading", "resident", "leaving", "used")
-    )
-    columns = np.flatnonzero(loading | resident | leaving | used)
-    if not len(columns):
-        return
-    first, last = columns[0], columns[-1] + 1
-    y, x = np.mgrid[0 : BAR + 4, first:last]
+    states = sum(covers[state].astype(np.uint8) << bit for bit, state in enumerate(_IN_BAR))
+    columns = np.arange(LEFT, LEFT + len(states))
+    strip = _bars(colour)[states, columns % _PHASES].T
+    place = canvas[top - 2 : top + BAR + 2, LEFT : LEFT + len(states)]
+    np.copyto(place, strip, where=strip != _CLEAR)
+    _stamp(canvas, top - 7, covers["evicted"], _triangle())
+    _stamp(canvas, top + BAR // 2 - 4, covers["refreshed"], _diamond())
+
+
+_IN_BAR = ("loading", "resident", "leaving", "used")
+_PHASES = 6
+"""The hatching repeats after so many columns."""
+
+
+@cache
+def _bars(colour: str) -> np.ndarray:
+    """How a column of a lane looks: shape (states, phases, pixels from top to bottom).
+
+    A set of states is a number whose bits stand for `_IN_BAR`.
+    """
+    pale, full, deep = (_number(paint) for paint in _paints(colour))
+    y, x = np.mgrid[0 : BAR + 4, 0:_PHASES]
     inside = (y >= 2) & (y < BAR + 2)
     edge = inside & ((y == 2) | (y == BAR + 1))
-    box = (LEFT + int(first), top - 2)
-    strip = np.array(image.crop((*box, LEFT + int(last), top + BAR + 2)))
-    rgb = np.array(ImageColor.getrgb(colour))
-    for cover, where, paint in (
-        (leaving, edge & (x % 3 != 0), theme.INK),
-        (resident, inside, theme.tint(colour, 0.3)),
-        (resident, edge, colour),
-        (loading, inside, theme.PAPER),
-    ):
-        strip[where & cover[first:last]] = ImageColor.getrgb(paint)
-    strip[inside & (((x + y) % 6 < 2) | edge) & loading[first:last]] = rgb
-    strip[used[first:last][None, :].repeat(BAR + 4, axis=0)] = ImageColor.getrgb(
-        theme.shade(colour, 0.55)
-    )
-    image.paste(Image.fromarray(strip), box)
+    bars = np.full((2 ** len(_IN_BAR), BAR + 4, _PHASES), _CLEAR, np.uint8)
+    for states, bar in enumerate(bars):
+        loading, resident, leaving, used = (states >> bit & 1 for bit in range(len(_IN_BAR)))
+        if leaving:
+            bar[edge & (x % 3 != 0)] = _number(theme.INK)
+        if resident:
+            bar[inside] = pale
+            bar[edge] = full
+        if loading:
+            bar[inside] = _number(theme.PAPER)
+            bar[inside & (((x + y) % _PHASES < 2) | edge)] = full
+        if used:
+            bar[:] = deep
+    return bars.transpose(0, 2, 1)
+
+
+def _stamp(canvas: np.ndarray, top: int, where: np.ndarray, stamp: np.ndarray) -> None:
+    """Put a stamp into each sixth column that has something near it."""
+    middles = LEFT + np.unique(np.flatnonzero(where) // 6 * 6 + 3)
+    y, x = np.nonzero(stamp != _CLEAR)
+    canvas[top + y, middles[:, None] + x - stamp.shape[1] // 2] = stamp[y, x]
+
+
+@cache
+def _triangle() -> np.ndarray:
+    y, x = np.mgrid[0:7, -4:5]
+    return np.where(abs(x) <= 4 - y * 2 / 3, _number(theme.INK), _CLEAR).astype(np.uint8)
+
+
+@cache
+def _diamond() -> np.ndarray:
+    y, x = np.mgrid[-4:5, -4:5]
+    away = abs(x) + abs(y)
+    inside = np.where(away == 4, _number(theme.INK), _number(theme.PAPER))
+    return np.where(away <= 4, inside, _CLEAR).astype(np.uint8)
+
+
+class _Pen:
+    """Draws lines and words on a canvas."""
+
+    def __init__(self, canvas: np.ndarray):
+        self._image = Image.fromarray(canvas)
+        self._draw = ImageDraw.Draw(self._image)
+
+    def line(self, points: list[tuple[float, float]], colour: str, width: int) -> None:
+        self._draw.line(points, _number(colour), width)
+
+    def write(
+        self, at: tuple[float, float], text: str, size: int, anchor: str, bold: bool = False
+    ) -> int:
+        """Write in ink; returns how many pixels wide that is."""
+        word, mask, (left, top) = _word(text, size, anchor, bold)
+        self._image.paste(word, (round(at[0]) + left, round(at[1]) + top), mask)
+        return word.width
+
+    def finished(self) -> Image.Image:
+        """The picture, in the colours that the numbers stand for."""
+        self._image.putpalette([part for c in _colours() for part in ImageColor.getrgb(c)])
+        return self._image
+
+
+@lru_cache(maxsize=1024)
+def _word(
+    text: str, size: int, anchor: str, bold: bool
+) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
+    """A word in numbers of colours, where it covers the canvas, and where its corner lies."""
+    font = _font(size, bold)
+    box = ImageDraw.Draw(Image.new("L", (1, 1))).textbbox((0, 0), text, font, anchor)
+    left, top, right, bottom = (int(np.floor(box[0])), int(np.floor(box[1])), *map(_up, box[2:]))
+    word = Image.new("L", (max(right - left, 1), max(bottom - top, 1)), _number(theme.PAPER))
+    # Paper is 0 and ink the last grey, so that what Pillow mixes at the edges are greys again.
+    ImageDraw.Draw(word).text((-left, -top), text, _number(theme.INK), font, anchor)
+    return word, word.point(lambda grey: 255 * (grey > 0)).convert("1"), (left, top)
+
+
+def _up(number: float) -> int:
+    return int(np.ceil(number))
 
 
 @cache

@@ -26,7 +26,7 @@ def lane_pixels(image, lane, begin, end, span):
     columns = live.WIDTH - live.LEFT - live.RIGHT
     y = live.HEAD + lane * live.LANE + live.LANE // 2
     left, right = (live.LEFT + int(t / span * columns) for t in (begin, end))
-    return np.array(image)[y, left:right]
+    return np.array(image.convert("RGB"))[y, left:right]
 
 
 def is_colour(pixels, colour):
