@@ -21,9 +21,10 @@ lab: $(READY)
 	@$(BIN)/jupyter lab notebooks $(if $(filter 0,$(shell id -u)),--allow-root) \
 	  $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser) $(LAB_ARGS)
 
+# Three at a time on two cores: the tests wait more than they compute.
 test: $(READY) lint
 	@$(BIN)/python -m mmlab.lessons
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --nbval --nbval-sanitize-with tests/nbval.cfg $(TEST_ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --nbval --nbval-sanitize-with tests/nbval.cfg $(TEST_ARGS)
 
 # The Pythons that are found: python3.10 to python3.13 on PATH.
 versions: $(READY)
@@ -52,6 +53,7 @@ bench: $(READY)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	@for script in tests/bench/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
+# --no-compile halves the time: Python compiles what is imported, when it is.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "mmlab needs Python 3.10 to 3.13; $(PYTHON) is another or missing. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
@@ -59,10 +61,10 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "This Python cannot make virtual environments: install its venv module (Debian: apt install python3-venv)."; exit 1; }
 	@echo "[2/3] Installing $(TORCH) (the largest part, some minutes)"
-	@$(BIN)/python -m pip install --progress-bar on $(TORCH) || \
+	@$(BIN)/python -m pip install --no-compile --progress-bar on $(TORCH) || \
 	  { echo "PyTorch could not be installed: is the network there? Run the same command again to go on."; exit 1; }
 	@echo "[3/3] Installing mmlab and what it needs"
-	@$(BIN)/python -m pip install --progress-bar on --constraint constraints.txt --editable '.[lab,test]' || \
+	@$(BIN)/python -m pip install --no-compile --progress-bar on --constraint constraints.txt --editable '.[lab,test]' || \
 	  { echo "mmlab could not be installed: is the network there? Run the same command again to go on."; exit 1; }
 	@$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" >/dev/null 2>&1 || true
 	@touch $@
