@@ -7,6 +7,7 @@ Beam; then again with the newest Beam of the package index, where that is anothe
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -19,6 +20,7 @@ from packaging.utils import canonicalize_name
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT, max_version="3.13")
 BEAM = next(r for r in PROJECT["project"]["dependencies"] if r.startswith("apache-beam"))
+EXTRAS = ("dask", "gcp")
 OLDEST = re.search(r">=([\d.]+)", BEAM)[1]
 PINS = Path("constraints.txt").read_text(encoding="utf-8").splitlines()
 TORCH = next(pin for pin in PINS if pin.startswith("torch=="))
@@ -69,8 +71,11 @@ def _pins(session: nox.Session, beam: dict) -> list[str]:
     """constraints.txt with this Beam, without the pins that it is too old or too new for."""
     python = {"python_version": session.python, "python_full_version": f"{session.python}.0"}
     asks = [Requirement(text) for text in beam["requires_dist"]]
-    asks = [ask for ask in asks if not ask.marker or ask.marker.evaluate({**python, "extra": ""})]
-    allowed = {canonicalize_name(ask.name): ask.specifier for ask in asks}
+    allowed: dict[str, SpecifierSet] = {}
+    for ask, extra in itertools.product(asks, ("", *EXTRAS)):
+        if not ask.marker or ask.marker.evaluate({**python, "extra": extra}):
+            name = canonicalize_name(ask.name)
+            allowed[name] = allowed.get(name, ANY) & ask.specifier
     kept = [f"apache-beam=={beam['version']}"]
     for line in PINS:
         pin = Requirement(line)
