@@ -205,7 +205,7 @@ def words_of(trace: Trace, *, seconds: str | None = None) -> str:
       seconds: replaces the seconds of this run, where there were several.
     """
     s = trace.summary()
-    reloads = f" ({s.reloads} reloads)" if s.reloads else ""
+    reloads = f" ({plural(s.reloads, 'reload')})" if s.reloads else ""
     return "   ·   ".join(
         [
             f"{plural(s.loads, 'load')}{reloads}",

@@ -6,6 +6,7 @@ import copy
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -241,7 +242,8 @@ def _draw_marks(axes: Axes, y: int, residences: Sequence[Residence], x: Seconds)
     few = len(evicted) <= MOST_MARKS
     above, below = y - BAR / 2 - 0.12, y + BAR / 2 + 0.04
     if few:
-        axes.plot(evicted, [above] * len(evicted), "v", color=theme.INK, markersize=4.5, zorder=4)
+        style = {"color": theme.INK, "markersize": 4.5, "clip_on": False}
+        axes.plot(evicted, [above] * len(evicted), "v", **style, zorder=4)
     else:
         axes.vlines(evicted, above - 0.08, above + 0.08, color=theme.INK, linewidth=0.5)
     axes.plot(
@@ -254,6 +256,7 @@ def _draw_marks(axes: Axes, y: int, residences: Sequence[Residence], x: Seconds)
         markeredgewidth=0.9 if few else 0.4,
         linestyle="none",
         zorder=4,
+        clip_on=False,  # most models are freed at the very end
     )
 
 
@@ -341,7 +344,7 @@ def _draw_memory(axes: Axes, trace: Trace, x: Seconds) -> None:
     unit, name = (1e9, "GB") if highest >= 2e9 else (1e6, "MB")
     wording = "{:,.2f} GB" if highest >= 2e9 else "{:,.0f} MB"
     draw_memory_curves(axes, trace, x, unit)
-    _label_memory(axes, trace.summary(), lambda value: wording.format(value / unit))
+    _label_memory(axes, trace.summary(), partial(_size, wording=wording, unit=unit))
     axes.set_ylim(0, highest / unit * (1.36 if limit else 1.22) or 1)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.set_ylabel(f"memory\n{name}")
@@ -352,6 +355,11 @@ def _draw_memory(axes: Axes, trace: Trace, x: Seconds) -> None:
         axes.annotate(text, (1, limit[1] / unit), xycoords=("axes fraction", "data"),
                       xytext=(5, 0), textcoords="offset points", va="center", fontsize=9,
                       color=theme.ALERT)  # fmt: skip
+
+
+def _size(value: int, wording: str, unit: float) -> str:
+    """Bytes in words; models may be far smaller than the process that holds them."""
+    return wording.format(value / unit) if value >= 1e6 else f"{value / 1e3:,.0f} kB"
 
 
 def draw_memory_curves(axes: Axes, trace: Trace, x: Seconds, unit: float) -> None:
@@ -502,7 +510,7 @@ def _headline(trace: Trace) -> str:
     s = trace.summary()
     parts = [
         f"{limits_text(s)}",
-        f"{plural(s.loads, 'load')}" + (f" ({s.reloads} reloads)" if s.reloads else ""),
+        f"{plural(s.loads, 'load')}" + (f" ({plural(s.reloads, 'reload')})" if s.reloads else ""),
         plural(s.evictions, "eviction"),
         *([plural(s.refreshes, "refresh", "refreshes")] if s.refreshes else []),
         f"{plural(s.elements, 'element')} in {plural(s.uses, 'batch', 'batches')}",

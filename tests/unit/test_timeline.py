@@ -36,9 +36,9 @@ def test_lanes_marks_and_header():
     said = texts(figure)
     assert "My run" in said
     assert "hint 1" in said
-    assert "3 loads (1 reloads)" in said or "3 loads (1 reload)" in said
+    assert "3 loads (1 reload)" in said
     assert "hint = limit 1" in said
-    assert "peak 0 MB" in said
+    assert "peak 0 kB" in said
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == [
         "loading",
