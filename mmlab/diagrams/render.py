@@ -226,7 +226,10 @@ def _draw_in_process(dot: str, form: str) -> bytes:
         try:
             return pygraphviz.AGraph(string=dot).draw(format=form, prog="dot")
         except (OSError, ValueError) as error:
-            raise GraphvizError(f"pygraphviz failed: {error}") from error
+            raise GraphvizError(
+                f"pygraphviz failed: {error}. Graphviz's own words are on the standard error of "
+                "this process."
+            ) from error
 
 
 def _with_size(dot: str, dpi: int, inches: float | None = None) -> str:

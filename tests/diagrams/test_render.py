@@ -168,16 +168,33 @@ def test_without_graphviz_a_notebook_gets_the_outline_and_what_to_install(no_gra
         _ = diagram.svg
 
 
-def test_graphviz_says_what_is_wrong():
-    with pytest.raises(GraphvizError, match="syntax error"):
+@pytest.fixture
+def dot_does(tmp_path, monkeypatch):
+    """Puts a program before all others of the name, which does what a shell is told."""
+
+    def install(script):
+        program = tmp_path / "dot"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    return install
+
+
+def test_graphviz_says_what_is_wrong(dot_does):
+    dot_does("echo 'syntax error in line 1' >&2; exit 1")
+    with pytest.raises(GraphvizError, match="dot failed: syntax error in line 1"):
         render.draw("digraph {", "svg")
 
 
-def test_a_hanging_dot_is_stopped(tmp_path, monkeypatch):
-    slow = tmp_path / "dot"
-    slow.write_text("#!/bin/sh\nexec sleep 60\n")
-    slow.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+def test_pygraphviz_says_where_its_reason_is(no_dot, capfd):
+    with pytest.raises(GraphvizError, match="pygraphviz failed: .* on the standard error"):
+        render.draw("digraph {", "svg")
+    assert "syntax error in line 1" in capfd.readouterr().err
+
+
+def test_a_hanging_dot_is_stopped(dot_does, monkeypatch):
+    dot_does("exec sleep 60")
     monkeypatch.setattr(render, "_SECONDS", 0.2)
     with pytest.raises(GraphvizError, match="depth=1"):
         render.draw("digraph {}", "svg")
