@@ -48,9 +48,14 @@ def compare(
         guess = {} if guesses is None else {"my guess": guesses.get(name)}
         row = {**guess, **_row(trace, columns)}
         rows["none" if name is None else name] = {
-            column: "–" if value is None else value for column, value in row.items()
+            column: or_dash(value) for column, value in row.items()
         }
     return pd.DataFrame.from_dict(rows, orient="index", dtype=object).rename_axis(what)
+
+
+def or_dash(value: int | None) -> int | str:
+    """A number as a table shows it: a dash where there is none."""
+    return "–" if value is None else value
 
 
 def per_model(trace: Trace) -> pd.DataFrame:

@@ -58,3 +58,10 @@ def verdict(path: Path, source: str) -> Any:
     *answer, check = source.strip().split("\n")
     exec(compile("\n".join(answer), f"{path.stem}: answer", "exec"), namespace)
     return eval(check, namespace)
+
+
+def assert_incorrect(verdict: Any, seen: str, hint: int) -> None:
+    """A wrong answer is told what was seen, and given the hint that helps on from there."""
+    assert verdict.outcome == "incorrect", verdict
+    assert seen in verdict.message, verdict
+    assert verdict.hint.startswith(f"Hint {hint}:"), verdict

@@ -82,9 +82,7 @@ def test_a_wrong_split_is_told_why(name):
     lines = "\n".join(f"    {line}" for line in body.split("\n"))
     source = f"def side(digit, sides):\n{lines}\nlessons.check('ab_pattern.split', side)"
     verdict = notebook.verdict(PATH, source)
-    assert verdict.outcome == "incorrect"
-    assert seen in verdict.message
-    assert verdict.hint.startswith(f"Hint {hint}:")
+    notebook.assert_incorrect(verdict, seen, hint)
 
 
 @pytest.mark.parametrize("name", WRONG_CASCADES)
@@ -95,9 +93,7 @@ def test_a_wrong_cascade_is_told_why(name):
         "lessons.check('ab_pattern.cascade', build)"
     )
     verdict = notebook.verdict(PATH, source)
-    assert verdict.outcome == "incorrect"
-    assert seen in verdict.message
-    assert verdict.hint.startswith(f"Hint {hint}:")
+    notebook.assert_incorrect(verdict, seen, hint)
 
 
 def answers_of(side, pixels):

@@ -97,6 +97,4 @@ def test_unknown_keys(source, seen, hint):
 
 def expect_incorrect(name, source, seen, hint):
     verdict = notebook.verdict(PATH, f"{source.rstrip()}\nlessons.check('{name}', answer)")
-    assert verdict.outcome == "incorrect", verdict
-    assert seen in verdict.message, verdict
-    assert verdict.hint.startswith(f"Hint {hint}:"), verdict
+    notebook.assert_incorrect(verdict, seen, hint)

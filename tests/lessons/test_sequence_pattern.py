@@ -22,12 +22,6 @@ def told(exercise: str, answer: str):
     return notebook.verdict(NOTEBOOK, f"{answer.strip()}\n{check}")
 
 
-def assert_incorrect(verdict, words: str, hint: int) -> None:
-    assert verdict.outcome == "incorrect", verdict
-    assert words in verdict.message
-    assert verdict.hint.startswith(f"Hint {hint}:")
-
-
 @pytest.mark.parametrize(
     ("returned", "words", "hint"),
     [
@@ -46,7 +40,7 @@ def some_post_processing(pair):
     name, result = pair
     return {returned}
 """
-    assert_incorrect(told("sequence_pattern.post_processing", answer), words, hint)
+    notebook.assert_incorrect(told("sequence_pattern.post_processing", answer), words, hint)
 
 
 SOLUTION = notebook.solutions(NOTEBOOK)["sequence_pattern.nothing_lost"]
@@ -74,7 +68,7 @@ SOLUTION = notebook.solutions(NOTEBOOK)["sequence_pattern.nothing_lost"]
 def test_what_loses_scans_or_misplaces_them(right, wrong, words, hint):
     assert right in SOLUTION
     answer = SOLUTION.replace(right, wrong)
-    assert_incorrect(told("sequence_pattern.nothing_lost", answer), words, hint)
+    notebook.assert_incorrect(told("sequence_pattern.nothing_lost", answer), words, hint)
 
 
 def test_the_scans_are_noisy_test_digits_with_names():

@@ -18,9 +18,7 @@ PATH = notebook.FOLDER / "00_start_here.ipynb"
 )
 def test_loads(answer, seen, hint):
     verdict = lessons.check("start_here.loads", answer)
-    assert verdict.outcome == "incorrect"
-    assert seen in verdict.message
-    assert verdict.hint.startswith(f"Hint {hint}:"), verdict
+    notebook.assert_incorrect(verdict, seen, hint)
 
 
 BUILD = """
@@ -46,9 +44,7 @@ def test_digits(result, seen, hint):
     verdict = notebook.verdict(
         PATH, f"{source.rstrip()}\nlessons.check('start_here.digits', answer)"
     )
-    assert verdict.outcome == "incorrect", verdict
-    assert seen in verdict.message, verdict
-    assert verdict.hint.startswith(f"Hint {hint}:"), verdict
+    notebook.assert_incorrect(verdict, seen, hint)
 
 
 ROW = re.compile(r"^\| \[.+?\]\((\w+\.ipynb)\) \| (\d+) \|", re.M)

@@ -92,7 +92,7 @@ def test_copies_are_fitted_from_a_run_of_two_workers(mode):
     with beam.Pipeline(runner, options=options) as pipeline:
         _ = (
             pipeline
-            | beam.Create([(key, i) for i, key in enumerate(keys * 4)])
+            | beam.Create([(key, i) for i, key in enumerate(keys * 2)])
             | beam.Reshuffle()
             | RunInference(keyed(cohorts, 2, batch_size, AnsweringModels))
         )

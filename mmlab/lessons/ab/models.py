@@ -96,9 +96,7 @@ def weights_file(name: str) -> Path:
     """The state dict of `logistic_regression` or `small_conv_net`, trained on first use."""
     if name not in RECIPES:
         raise ValueError(f"there is no model {name!r}: this lesson has {', '.join(RECIPES)}")
-    return made_once(
-        f"{name}.pt", lambda path: torch.save(fitted(RECIPES[name]).state_dict(), path)
-    )
+    return made_once(f"{name}.pt", lambda path: _train(name, path))
 
 
 def prepare(say: Callable[[str], None]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mmlab.lessons.ab.models import SIDES
+from mmlab.lessons.tables import or_dash
 from mmlab.trace import Trace
 
 
@@ -30,7 +31,7 @@ def elements_of(trace: Trace, side: str) -> int:
 def _row(trace: Trace, guess: int | None) -> dict[str, object]:
     a, b = (elements_of(trace, side) for side in SIDES)
     return {
-        "my guess": _guess(guess),
+        "my guess": or_dash(guess),
         "predictions": a + b,
         "by A": a,
         "by B": b,
@@ -46,14 +47,14 @@ def score(right: pd.DataFrame, guesses: Mapping[str, int | None]) -> pd.DataFram
       guesses: name of the column to the guessed number; None where there is no guess.
     """
     rows = {
-        name: {"my guess": _guess(guesses.get(name)), "right": int(column.sum()), "of": len(column)}
+        name: {
+            "my guess": or_dash(guesses.get(name)),
+            "right": int(column.sum()),
+            "of": len(column),
+        }
         for name, column in right.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index", dtype=object)
-
-
-def _guess(guess: int | None) -> int | str:
-    return "–" if guess is None else guess
 
 
 def agreement(a_right: Sequence[bool], b_right: Sequence[bool]) -> pd.DataFrame:

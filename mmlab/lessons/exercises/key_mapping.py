@@ -92,9 +92,9 @@ EXERCISES = (
         "key_mapping.new_scanner",
         judge_new_scanner,
         (
-            "every key of the data stands in exactly one KeyModelMapping, with the model that was "
+            "Every key of the data stands in exactly one KeyModelMapping, with the model that was "
             "trained for such scans. Which scanner mirrors, and which model reads it?",
-            "one KeyModelMapping is one model in memory, whatever its handler is. Put KEY_7 into "
+            "One KeyModelMapping is one model in memory, whatever its handler is. Put KEY_7 into "
             "the list that KEY_4 stands in.",
         ),
     ),
@@ -102,7 +102,7 @@ EXERCISES = (
         "key_mapping.unknown_keys",
         judge_unknown_keys,
         (
-            "whether a key is known is a question to the mapping, not to how the key is written: "
+            "Whether a key is known is a question to the mapping, not to how the key is written: "
             "collect the keys of lessons.MAPPING in a set, and ask whether the key is in it.",
             "beam.Partition sends each pair to one of two branches. One goes through RunInference; "
             "the other is returned as it is.",

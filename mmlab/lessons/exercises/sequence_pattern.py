@@ -179,7 +179,7 @@ EXERCISES = (
         "sequence_pattern.post_processing",
         judge_post_processing,
         (
-            "what comes in is a pair of name and PredictionResult. Keep the name; what model A "
+            "What comes in is a pair of name and PredictionResult. Keep the name; what model A "
             "made is result.inference.",
             "CONFIG_2 learned from light ink on dark paper. Ink is 1 and paper is 0: "
             "1 - result.inference turns one into the other.",
@@ -192,7 +192,7 @@ EXERCISES = (
             "RunInference(...).with_exception_handling() returns two things: the results, and an "
             "object whose failed_inferences holds pairs of batch and error. Every scan goes to one "
             "of the three outputs.",
-            "give both handlers min_batch_size=1 and max_batch_size=1, and divide what model B "
+            "Give both handlers min_batch_size=1 and max_batch_size=1, and divide what model B "
             "says with beam.Partition by sequence.sureness(result) < 0.9.",
         ),
     ),

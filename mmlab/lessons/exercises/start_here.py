@@ -78,9 +78,9 @@ EXERCISES = (
         "start_here.loads",
         judge_loads,
         (
-            "look at the diagram: there are six keys and four models. A model is loaded when the "
+            "Look at the diagram: there are six keys and four models. A model is loaded when the "
             "first scan asks for it.",
-            "two of the three keys go to the same model, and a model is loaded once.",
+            "Two of the three keys go to the same model, and a model is loaded once.",
         ),
     ),
     Exercise(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sized
 import pandas as pd
 
 from mmlab.lessons.sequence.scans import label_of
+from mmlab.lessons.tables import or_dash
 
 STEP = 5
 """Shares are given to the nearest 5%: what the last digit says differs between processors."""
@@ -15,7 +16,7 @@ STEP = 5
 def beside(guesses: Mapping[str, int | None], measured: Mapping[str, int]) -> pd.DataFrame:
     """What the learner guessed beside what a run says, one row for each question."""
     rows = {
-        question: {"my guess": _or_dash(guesses.get(question)), "measured": value}
+        question: {"my guess": or_dash(guesses.get(question)), "measured": value}
         for question, value in measured.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index", dtype=object)
@@ -36,7 +37,7 @@ def read_right(
         share = STEP * round(100 * sum(right) / len(right) / STEP)
         rows[name] = {
             "scans": len(right),
-            "my guess (%)": _or_dash(guesses.get(name)),
+            "my guess (%)": or_dash(guesses.get(name)),
             "read right (%, about)": share,
         }
     return pd.DataFrame.from_dict(rows, orient="index", dtype=object)
@@ -54,10 +55,6 @@ def outcomes(
     rows = {}
     for size, outputs in runs.items():
         counts = {name: len(elements) for name, elements in outputs.items()}
-        rows[size] = {"my guess": _or_dash(guesses.get(size)), **counts}
+        rows[size] = {"my guess": or_dash(guesses.get(size)), **counts}
     table = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
     return table.rename_axis("batches of")
-
-
-def _or_dash(value: int | None) -> int | str:
-    return "–" if value is None else value
