@@ -7,6 +7,8 @@ says what it was needed for.
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -126,7 +128,7 @@ _WEIGHTS = (
 def weights_location(handler: ModelHandler) -> str | None:
     """The file, folder, URI or hub name that Beam's own handlers load, where they have one."""
     for name in _WEIGHTS:
-        value = getattr(handler, name, None)
+        value = _kept(handler, name)
         if isinstance(value, str) and value:
             return value
     return None
@@ -141,17 +143,30 @@ def weights_reader(handler: ModelHandler) -> str | None:
     module = type(handler).load_model.__module__
     if not module.startswith("apache_beam.ml.inference."):
         return None
-    if getattr(handler, "_torch_script_model_path", None):
+    if _kept(handler, "_torch_script_model_path"):
         return "TorchScript"
-    if getattr(handler, "_state_dict_path", None):
+    if _kept(handler, "_state_dict_path"):
         return "state dict"
     return module.rpartition(".")[2].removesuffix("_inference")
 
 
 def device_name(handler: ModelHandler) -> str | None:
     """`cpu`, `cuda`, … for handlers that know their device."""
-    device = getattr(handler, "_device", None)
+    device = _kept(handler, "_device")
     return None if device is None else str(device).lower()
+
+
+def _kept(handler: ModelHandler, name: str) -> Any | None:
+    # An author's property of that name is not asked: it may load a model, or raise.
+    return inspect.getattr_static(handler, name, None)
+
+
+def shares_across_processes(handler: ModelHandler) -> bool:
+    """Whether the processes of one machine share the models of `handler`, as far as it knows."""
+    try:
+        return bool(handler.share_model_across_processes())
+    except Exception:  # it may know only in a worker
+        return False
 
 
 # Pipelines
@@ -181,14 +196,13 @@ class InferenceStep:
     @property
     def shared_as(self) -> str | None:
         """The tag under which it shares its models with other steps; None where it cannot."""
-        if not self.handler.share_model_across_processes():
-            return None
-        return getattr(self.dofn, "_model_tag", None)
+        shares = shares_across_processes(self.handler)
+        return getattr(self.dofn, "_model_tag", None) if shares else None
 
     @property
     def loads_at_run_time(self) -> bool:
         """Whether the model path may still change (side input) before the model is loaded."""
-        return bool(getattr(self.dofn, "_load_model_at_runtime", False))
+        return bool(getattr(self.dofn, "_load_model_at_runtime", True))
 
 
 def inference_steps(pipeline: Pipeline) -> list[InferenceStep]:
@@ -393,8 +407,14 @@ class _ObservedOrder(OrderedDict):
 
     def popitem(self, last: bool = True) -> tuple[Any, Any]:
         cohort, tag = super().popitem(last=last)
-        self.on_evict(cohort)
+        _tell(self.on_evict, cohort)
         return cohort, tag
+
+
+def _tell(told: Callable[..., None], *news: Any) -> None:
+    # Whoever is told looks on: what goes wrong there must not reach the manager.
+    with contextlib.suppress(Exception):
+        told(*news)
 
 
 def observe_manager(
@@ -437,13 +457,13 @@ def _reporting(manager_type: type, *, limit: bool, refresh: bool) -> type:
 
             def increment_max_models(self, increment: int) -> None:
                 super().increment_max_models(increment)
-                self._on_limit(self._max_models)
+                _tell(self._on_limit, self._max_models)
 
         if refresh:
 
             def update_model_handler(self, key: Any, model_path: str, previous_key: Any) -> None:
                 super().update_model_handler(key, model_path, previous_key)
-                self._on_refresh(key, self._mh_map[key], model_path)
+                _tell(self._on_refresh, key, self._mh_map.get(key), model_path)
 
     Reporting.__name__ = manager_type.__name__
     Reporting.__qualname__ = manager_type.__qualname__

@@ -5,8 +5,10 @@ Diagrams, timelines and traces take the name of a model from here, so it is the 
 
 from __future__ import annotations
 
+import math
 import operator
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -40,6 +42,11 @@ class ModelCard:
     keys: tuple[str, ...] = ()
     hint: Any = None
 
+    @property
+    def cohort_text(self) -> str | None:
+        """The cohort as pictures and traces write it."""
+        return self.keys[0] if self.keys else None
+
 
 def model_cards(handler: ModelHandler, step: str = "RunInference") -> list[ModelCard]:
     """The models that `handler` can load, in the order in which they were mapped."""
@@ -49,10 +56,12 @@ def model_cards(handler: ModelHandler, step: str = "RunInference") -> list[Model
         return [ModelCard(step, _own_name(leaf) or step, **_facts(leaf))]
 
     leaves = beam_internals.cohort_handlers(keyed)
-    names = _unique_names(leaves)
+    cohorts = beam_internals.cohort_of_key(keyed)
+    texts = key_texts(cohorts)
+    names = _unique_names(leaves, texts)
     keys: dict[Any, list[str]] = {cohort: [] for cohort in leaves}
-    for key, cohort in beam_internals.cohort_of_key(keyed).items():
-        keys[cohort].append(key_text(key))
+    for key, cohort in cohorts.items():
+        keys[cohort].append(texts[key])
     hint = beam_internals.model_hint(keyed)
     return [
         ModelCard(
@@ -84,24 +93,49 @@ def key_text(key: Any) -> str:
     >>> key_text("KEY_1"), key_text(7), key_text(("eu", 1))
     ('KEY_1', '7', "('eu', 1)")
     """
-    return key if isinstance(key, str) else repr(key)
+    try:
+        return key if isinstance(key, str) else repr(key)
+    except Exception:
+        return f"<{type(key).__name__} {id(key):x}>"
+
+
+def key_texts(keys: Iterable[Any]) -> dict[Any, str]:
+    """Keys of one handler as pictures and traces write them, no two alike.
+
+    >>> key_texts(["KEY_1", 1, "2"])
+    {'KEY_1': 'KEY_1', 1: '1', '2': '2'}
+    >>> key_texts([1, "1"])
+    {1: '1', '1': "'1'"}
+    """
+    keys = list(keys)
+    times = Counter(map(key_text, keys))
+    return {
+        key: repr(key) if isinstance(key, str) and times[key] > 1 else key_text(key) for key in keys
+    }
 
 
 def card_info(card: ModelCard) -> dict[str, Any]:
     """The card as plain data, for a trace."""
     info = {**asdict(card), "model": card.name}
     del info["name"]
-    if card.cohort is not None:
-        info["cohort"] = key_text(card.cohort)
+    info["cohort"] = card.cohort_text
     info["hint"] = count_or_none(card.hint)
     return info
 
 
 def count_or_none(value: Any) -> int | None:
-    """`value` as an int where it is a whole number of any library, else None."""
+    """What a number of models comes to where Beam compares it with a count; None for no number.
+
+    >>> count_or_none(2), count_or_none(2.5), count_or_none(float("nan")), count_or_none("2")
+    (2, 2, None, None)
+    """
     try:
         return operator.index(value)
     except TypeError:
+        pass
+    try:
+        return math.floor(value)
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -121,13 +155,14 @@ def _own_name(leaf: ModelHandler) -> str | None:
     return PurePosixPath(weights.replace("\\", "/").rstrip("/")).stem or None
 
 
-def _unique_names(leaves: dict[Any, ModelHandler]) -> dict[Any, str]:
+def _unique_names(leaves: dict[Any, ModelHandler], texts: dict[Any, str]) -> dict[Any, str]:
     names = {
-        cohort: _own_name(leaf) or f"{type(leaf).__name__} {key_text(cohort)}"
+        cohort: _own_name(leaf) or f"{type(leaf).__name__} {texts[cohort]}"
         for cohort, leaf in leaves.items()
     }
-    repeated = {name for name, times in Counter(names.values()).items() if times > 1}
-    return {
-        cohort: f"{name} {key_text(cohort)}" if name in repeated else name
-        for cohort, name in names.items()
-    }
+    while repeated := {name for name, times in Counter(names.values()).items() if times > 1}:
+        names = {
+            cohort: f"{name} {texts[cohort]}" if name in repeated else name
+            for cohort, name in names.items()
+        }
+    return names

@@ -3,6 +3,7 @@
 from mmlab.problems.handlers import (
     hint_problem,
     large_hint,
+    leaves_of,
     mapping_problems,
     missing_weights,
     odd_keys,
@@ -19,6 +20,7 @@ __all__ = [
     "hint_problem",
     "label_problems",
     "large_hint",
+    "leaves_of",
     "mapping_problems",
     "memory_problem",
     "missing_library_problems",

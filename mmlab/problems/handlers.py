@@ -25,11 +25,8 @@ def step_problems(
       files_are_here: whether the workers see this machine's files.
     """
     cards = model_cards(handler, step)
+    leaves = leaves_of(handler)
     keyed = beam_internals.keyed_handler(handler)
-    if keyed is None:
-        leaves = beam_internals.handler_chain(handler)[-1:]
-    else:
-        leaves = list(beam_internals.cohort_handlers(keyed).values())
     if keyed is not None:
         yield from _of_mapping(keyed, step)
     if files_are_here:
@@ -37,6 +34,14 @@ def step_problems(
             yield from weights_problems(card, beam_internals.weights_reader(leaf))
     if keyed is not None:
         yield from _ignored_batching(keyed, cards, leaves)
+
+
+def leaves_of(handler: ModelHandler) -> list[ModelHandler]:
+    """The handlers that load one model each, in the order of `model_cards`."""
+    keyed = beam_internals.keyed_handler(handler)
+    if keyed is None:
+        return beam_internals.handler_chain(handler)[-1:]
+    return list(beam_internals.cohort_handlers(keyed).values())
 
 
 def _of_mapping(keyed: KeyedModelHandler, step: str) -> Iterator[Problem]:
@@ -52,21 +57,38 @@ def _of_mapping(keyed: KeyedModelHandler, step: str) -> Iterator[Problem]:
 
 
 def hint_problem(hint: Any, step: str) -> Problem | None:
-    """Whether a `max_models_per_worker_hint` is neither None nor a positive integer."""
-    if hint is None:
+    """Whether a `max_models_per_worker_hint` is neither None nor a positive integer.
+
+    It is fatal where Beam would fail in a worker; other numbers Beam takes, for one that is meant
+    or not.
+    """
+    if hint is None or _counts_models(hint):
         return None
-    try:
-        positive = not isinstance(hint, bool) and operator.index(hint) > 0
-    except TypeError:
-        positive = False
-    if positive:
-        return None
+    taken = _beam_takes(hint)
+    count = count_or_none(hint)
+    meant = f"{count}" if count is not None else "no limit"
     return Problem(
-        f"max_models_per_worker_hint is {hint!r}, but it counts models.",
+        f"max_models_per_worker_hint is {hint!r}, but it counts models"
+        + (f": Beam takes it for {meant}." if taken else "."),
         step,
         "Give an integer of at least 1, or None for no limit.",
-        fatal=True,
+        fatal=not taken,
     )
+
+
+def _counts_models(hint: Any) -> bool:
+    try:
+        return not isinstance(hint, bool) and operator.index(hint) > 0
+    except TypeError:
+        return False
+
+
+def _beam_takes(hint: Any) -> bool:
+    """Whether Beam can add the hint up, and let one model in under it."""
+    try:
+        return not 0 + hint < 1
+    except Exception:  # no number at all
+        return False
 
 
 def large_hint(hint: Any, models: int, step: str) -> Problem | None:
@@ -87,19 +109,19 @@ def weights_problems(card: ModelCard, loads: str | None = None) -> Iterator[Prob
     if path is None:
         return
     if is_missing(path):
-        yield missing_weights(card, path)
+        yield missing_weights(card, path, fatal=loads is not None)
         return
     wrong = what_is_wrong(path, loads)
     if wrong is not None:
         yield Problem(wrong[0], _model(card), wrong[1], fatal=loads is not None)
 
 
-def missing_weights(card: ModelCard, path: Any) -> Problem:
+def missing_weights(card: ModelCard, path: Any, *, fatal: bool = True) -> Problem:
     return Problem(
         f"the weights of model {card.name}{_keys(card)} are missing: {path} does not exist.",
         card.step,
         "Correct the path in the model handler, or make the file first.",
-        fatal=True,
+        fatal=fatal,
     )
 
 

@@ -54,7 +54,7 @@ def held_by(handler: ModelHandler, step: str, options: PipelineOptions | None = 
         hint = count_or_none(cards[0].hint) if cards else None
         most = len(cards) if hint is None else min(hint * copies, len(cards))
         return Held(step, most, sum(sizes[:most]), tuple(sizes), hint, copies)
-    if handler.share_model_across_processes():
+    if beam_internals.shares_across_processes(handler):
         copies = handler.model_copies()
     else:
         copies = workers if mode == "multi_processing" else 1

@@ -7,6 +7,7 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from mmlab import beam_internals
 from mmlab.beam_internals import InferenceStep
 from mmlab.cards import ModelCard
 from mmlab.problems import (
@@ -14,6 +15,7 @@ from mmlab.problems import (
     held_by,
     hint_problem,
     label_problems,
+    leaves_of,
     memory_problem,
     missing_library_problems,
     missing_weights,
@@ -31,21 +33,24 @@ def check_step(step: InferenceStep, cards: Sequence[ModelCard], *, files_are_her
       files_are_here: whether the workers see this machine's files.
 
     Raises:
-      ValueError: the hint is not a positive integer.
-      FileNotFoundError: weights are missing that no earlier step could still choose.
+      ValueError: no model fits under the hint, or it is no number.
+      FileNotFoundError: weights are missing that Beam's own code will read.
     """
     for card in cards[:1]:
-        check_hint(card.hint, step.label)
+        problem = hint_problem(card.hint, step.label)
+        if problem is not None and problem.fatal:
+            raise ValueError(str(problem))
     if files_are_here and not step.loads_at_run_time:
-        for card in cards:
-            _check_weights(card)
+        for card, leaf in zip(cards, leaves_of(step.handler), strict=True):
+            if beam_internals.weights_reader(leaf) is not None:
+                _check_weights(card)
 
 
 def check_hint(hint: Any, step: str) -> None:
     """Refuse a `max_models_per_worker_hint` that is neither None nor a positive integer.
 
     Raises:
-      ValueError: with what Beam would have done, and what to write instead.
+      ValueError: it is another; the message says what to write instead.
     """
     problem = hint_problem(hint, step)
     if problem is not None:

@@ -18,7 +18,14 @@ from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
 
 from mmlab import beam_internals
 from mmlab._arguments import path_argument, seconds_argument, short
-from mmlab.cards import ModelCard, card_info, count_or_none, key_text, model_cards
+from mmlab.cards import (
+    ModelCard,
+    card_info,
+    count_or_none,
+    key_text,
+    key_texts,
+    model_cards,
+)
 from mmlab.trace.log import members
 from mmlab.watching.logs import shared_log
 from mmlab.watching.memory import model_bytes
@@ -93,16 +100,15 @@ def is_watched(handler: ModelHandler) -> bool:
 
 def _watched_alone(handler: ModelHandler, log: Log, site: Site) -> ModelHandler:
     twin = _watched_leaf(handler, log, site)
-    twin.update_model_path = _Refresh(twin, log, site)
+    _shadow(twin, _Refresh(twin, log, site))
     return twin
 
 
 def _watched_leaf(handler: ModelHandler, log: Log, site: Site) -> ModelHandler:
     twin = _copy(handler)
-    twin.load_model = _Load(twin, log, site)
-    twin.run_inference = _Inference(twin, log, site)
-    _check_that_it_travels(twin)
-    return twin
+    _shadow(twin, _Load(twin, log, site))
+    _shadow(twin, _Inference(twin, log, site))
+    return _that_travels(twin)
 
 
 def _watched_keyed(
@@ -114,10 +120,10 @@ def _watched_keyed(
     beam_internals.replace_cohort_handlers(
         twin, {cohort: _watched_leaf(leaf, log, sites[cohort]) for cohort, leaf in leaves.items()}
     )
-    twin.load_model = _LoadManager(twin, log, sites)
-    twin.run_inference = _KeyedInference(twin, log, sites)
-    twin.update_model_paths = _RefreshPaths(twin, log)
-    return twin
+    _shadow(twin, _LoadManager(twin, log, sites))
+    _shadow(twin, _KeyedInference(twin, log, sites))
+    _shadow(twin, _RefreshPaths(twin, log))
+    return _that_travels(twin)
 
 
 def _rewrap(chain: list[ModelHandler], inner: ModelHandler, twin: ModelHandler) -> ModelHandler:
@@ -125,7 +131,7 @@ def _rewrap(chain: list[ModelHandler], inner: ModelHandler, twin: ModelHandler) 
     for handler in reversed(chain[: chain.index(inner)]):
         outer = _copy(handler)
         beam_internals.with_wrapped(outer, twin)
-        twin = outer
+        twin = _that_travels(outer)
     return twin
 
 
@@ -138,15 +144,24 @@ def _copy(handler: ModelHandler) -> ModelHandler:
     return twin
 
 
-def _check_that_it_travels(twin: ModelHandler) -> None:
-    """A handler that says itself how it is pickled may leave out what was put into it."""
+def _shadow(twin: ModelHandler, method: _Watched) -> None:
+    # Past the handler's own __setattr__: a frozen dataclass has one that refuses.
+    vars(twin)[method.method] = method
+
+
+def _that_travels(twin: ModelHandler) -> ModelHandler:
+    """`twin`, whose class may leave out what was put into it when it says how it is pickled.
+
+    Raises:
+      TypeError: it does.
+    """
     if beam_internals.pickles_itself(twin) and not is_watched(beam_internals.pickled(twin)):
         raise TypeError(f"{type(twin).__name__} leaves the watcher out when it is pickled")
+    return twin
 
 
 def _site(card: ModelCard) -> Site:
-    cohort = None if card.cohort is None else key_text(card.cohort)
-    return Site(card.step, card.name, cohort)
+    return Site(card.step, card.name, card.cohort_text)
 
 
 class _Watched:
@@ -195,11 +210,11 @@ class _Load(_Watched):
         super().__init__(handler, log)
         self._site = site
 
-    def __call__(self) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         recorder, site = self.recorder, self._site
         generation = recorder.load_begins(site)
         try:
-            model = self.original()
+            model = self.original(*args, **kwargs)
         except BaseException as error:
             recorder.load_fails(site, generation, error)
             raise
@@ -221,7 +236,7 @@ class _Inference(_Watched):
         plan = _batch.plan
         visit = plan.get(self._site.cohort) if plan else None
         if visit is None:
-            visit = _Visit(len(batch) if hasattr(batch, "__len__") else 0)
+            visit = _Visit(_length(batch))
         if visit.use is None:
             held = beam_internals.held_model(model)
             visit.recorder = recorder
@@ -235,6 +250,13 @@ class _Inference(_Watched):
             return _until_exhausted(results, visit)
         visit.call_returned()
         return results
+
+
+def _length(batch: Any) -> int:
+    try:
+        return len(batch)
+    except Exception:
+        return 0
 
 
 class _Refresh(_Watched):
@@ -263,16 +285,25 @@ class _RefreshPaths(_Watched):
         try:
             return self.original(*args, **kwargs)
         finally:
+            texts = _key_texts_of(self._handler)
             for cohort, leaf in beam_internals.cohort_handlers(self._handler).items():
-                _move(leaf, cohort)
+                _move(leaf, texts[cohort])
 
 
-def _move(leaf: ModelHandler, cohort: Any) -> Site | None:
-    """The site of a watched handler that may be a copy of another cohort's; None if unwatched."""
+def _key_texts_of(keyed: KeyedModelHandler) -> dict[Any, str]:
+    return key_texts(beam_internals.cohort_of_key(keyed))
+
+
+def _move(leaf: ModelHandler, name: str) -> Site | None:
+    """The site of a watched handler that may be a copy of another cohort's; None if unwatched.
+
+    Args:
+      leaf: the handler.
+      name: of the cohort that it now belongs to.
+    """
     load, inference = vars(leaf).get("load_model"), vars(leaf).get("run_inference")
     if not isinstance(load, _Load):
         return None
-    name = key_text(cohort)
     if load._site.cohort != name:
         load._site = inference._site = load._site._replace(
             model=f"{load._site.model} {name}", cohort=name
@@ -338,8 +369,8 @@ class _LoadManager(_Watched):
         super().__init__(handler, log)
         self._sites = sites
 
-    def __call__(self) -> Any:
-        manager = self.original()
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        manager = self.original(*args, **kwargs)
         recorder = self.recorder
         step = next((site.step for site in self._sites.values()), None)
         blind = beam_internals.observe_manager(
@@ -358,7 +389,7 @@ class _LoadManager(_Watched):
             recorder.evicts(site)
 
     def _refreshed(self, recorder: Recorder, cohort: Any, leaf: ModelHandler, path: str) -> None:
-        site = _move(leaf, cohort)
+        site = _move(leaf, _key_texts_of(self._handler).get(cohort, key_text(cohort)))
         if site is not None:
             self._sites[cohort] = site
             recorder.refreshes(site, path)
@@ -376,6 +407,7 @@ class _KeyedInference(_Watched):
     def __init__(self, handler: KeyedModelHandler, log: Log, sites: dict[Any, Site]):
         super().__init__(handler, log)
         self._sites = sites
+        self._texts: dict[Any, str] | None = None
 
     def __call__(self, batch: Sequence[Any], model: Any, *args: Any, **kwargs: Any) -> Any:
         _batch.plan = plan = self._plan(batch)
@@ -390,19 +422,22 @@ class _KeyedInference(_Watched):
 
     def _plan(self, batch: Sequence[Any]) -> dict[str, _Visit]:
         cohorts = beam_internals.cohort_of_key(self._handler)
+        texts = self._texts
+        if texts is None:
+            texts = self._texts = key_texts(cohorts)
         plan: dict[str, _Visit] = {}
         try:
             for key, _ in batch:
                 if key not in cohorts:
                     self._report_unknown(key)
                     continue
-                cohort, name = key_text(cohorts[key]), key_text(key)
+                cohort, name = texts[cohorts[key]], texts[key]
                 visit = plan.get(cohort)
                 if visit is None:
                     visit = plan[cohort] = _Visit()
                 visit.n += 1
                 visit.keys[name] = visit.keys.get(name, 0) + 1
-        except (TypeError, ValueError):
+        except Exception:
             return {}  # not (key, example) pairs: Beam says so itself, a moment later
         return plan
 

@@ -22,7 +22,8 @@ class LiveView:
     def __init__(self, folder: str, title: str, screen: Screen):
         self._reader = LogReader(folder)
         self._screen = screen
-        self._frames = Frames(title, screen)
+        self._frames: Frames | None = None
+        _quietly(lambda: self._begin(title))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mmlab-live", daemon=True)
         self._thread.start()
@@ -33,7 +34,12 @@ class LiveView:
         self._thread.join()
         _quietly(lambda: self._screen.finish(trace()))
 
+    def _begin(self, title: str) -> None:
+        self._frames = Frames(title, self._screen)
+
     def _follow(self) -> None:
+        if self._frames is None:
+            return
         while not self._stop.wait(max(self._frames.pause, self._reader.pause)):
             if not _quietly(self._frame):
                 return

@@ -27,15 +27,23 @@ def _process(pid: int) -> psutil.Process:
     return psutil.Process(pid)
 
 
-def rss_bytes() -> int:
-    """Resident set size of this process now."""
-    return _process(os.getpid()).memory_info().rss
+def _memory() -> Any | None:
+    try:
+        return _process(os.getpid()).memory_info()
+    except (OSError, psutil.Error):  # no descriptor is left to read it with
+        return None
+
+
+def rss_bytes() -> int | None:
+    """Resident set size of this process now; None where it cannot be read."""
+    memory = _memory()
+    return None if memory is None else memory.rss
 
 
 def peak_rss_bytes() -> int | None:
     """The highest resident set size since this process began; None where the system has none."""
     if resource is None:
-        return getattr(_process(os.getpid()).memory_info(), "peak_wset", None)
+        return getattr(_memory(), "peak_wset", None)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -54,9 +62,17 @@ def device_bytes() -> int | None:
 def model_bytes(model: Any) -> int | None:
     """Bytes of a model's own tensors or arrays, storage that is shared counted once.
 
-    Returns None for models that are neither torch modules, pipelines around one, nor arrays: their
-    size cannot be told from outside.
+    Returns None for models that are neither torch modules, pipelines around one, nor arrays, and
+    for those whose tensors have no storage (sparse, not yet initialised): their size cannot be told
+    from outside.
     """
+    try:
+        return _bytes_of_tensors(model)
+    except Exception:  # whatever an author's model makes of being looked at
+        return None
+
+
+def _bytes_of_tensors(model: Any) -> int | None:
     inner = getattr(model, "model", None)
     if _is_module(inner) and not _is_module(model):
         model = inner

@@ -9,8 +9,9 @@ import threading
 import time
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any, NamedTuple
 
 from mmlab.trace.event import encode
@@ -48,6 +49,24 @@ class Site(NamedTuple):
     cohort: str | None = None
 
 
+def _never_raises(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Whatever fails while something is noted (no descriptor, no thread is left) is not the run's.
+
+    What is lost is told in the log, as far as that can be written. Not for what is on the path of
+    every batch, which asks the system for nothing but a write.
+    """
+
+    @wraps(method)
+    def guarded(self: Recorder, *args: Any) -> Any:
+        try:
+            return method(self, *args)
+        except Exception:
+            self.emit("dropped", members(n=1))
+            return None
+
+    return guarded
+
+
 class Recorder:
     """Writes what happens to models in this process. Its methods never raise.
 
@@ -67,6 +86,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._last_load = time.monotonic()
 
+    @_never_raises
     def start_sampling(self) -> None:
         """Sample this process's memory until the run has ended."""
         with self._lock:
@@ -86,6 +106,7 @@ class Recorder:
         """Events that could not be written, and that the log does not tell of yet."""
         return self._writer.lost if self._writer is not None else 0
 
+    @_never_raises
     def stop_sampling(self) -> None:
         """Take a last sample of memory."""
         with self._lock:
@@ -101,6 +122,7 @@ class Recorder:
 
     # Models
 
+    @_never_raises
     def load_begins(self, site: Site) -> int:
         """Returns the generation of the load that begins."""
         with self._lock:
@@ -111,9 +133,11 @@ class Recorder:
         self.emit("load_begin", self._id(site, generation) + members(rss=rss_bytes()))
         return generation
 
+    @_never_raises
     def load_fails(self, site: Site, generation: int, error: BaseException) -> None:
         self.emit("load_fail", self._id(site, generation) + members(error=describe(error)))
 
+    @_never_raises
     def load_ends(self, site: Site, generation: int, model: Any, size: int | None) -> None:
         self._generation_of_object[id(model)] = generation
         seen = self._watch_release(site, generation, model)
@@ -138,10 +162,12 @@ class Recorder:
     def use_ends(self, use: str, error: BaseException | None = None) -> None:
         self.emit("use_end", use + members(error=describe(error)) if error else use)
 
+    @_never_raises
     def evicts(self, site: Site) -> None:
         generation = self._generations[site]
         self.emit("evict", self._id(site, generation) + members(rss=rss_bytes()))
 
+    @_never_raises
     def refreshes(self, site: Site, path: str) -> None:
         """A handler was told where its model comes from; only news of a loaded model count."""
         with self._lock:
@@ -220,7 +246,7 @@ def _open_writer(log: Log) -> LogWriter | SegmentWriter | None:
     # A worker that cannot reach the log folder works on, unwatched.
     try:
         return (SegmentWriter if is_remote(log.folder) else LogWriter)(log.folder, log.run)
-    except OSError:
+    except Exception:
         return None
 
 

@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 from apache_beam.pipeline import Pipeline
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
@@ -27,6 +28,7 @@ from mmlab.trace.event import UNOBSERVED, dropped
 from mmlab.trace.log import LogReader, members
 from mmlab.watching.checks import check_step, explain, worth_a_warning
 from mmlab.watching.handler import is_watched, watched
+from mmlab.watching.interrupts import interrupts_held
 from mmlab.watching.live import LiveView
 from mmlab.watching.logs import new_log
 from mmlab.watching.recorder import Log, close_recorder, describe, recorder_for
@@ -101,6 +103,7 @@ class WatchRunner(PipelineRunner):
           ValueError, FileNotFoundError: what `check` refuses.
           OSError: the log folder cannot be written.
         """
+        _validate(options, self._runner)
         found = _find_steps(pipeline)
         steps = [step for step, _ in found.steps]
         if self._check:
@@ -109,8 +112,8 @@ class WatchRunner(PipelineRunner):
         _warn_of_dask(self._runner)
         run = _Run(self, pipeline, new_log(self._log_folder, self._sample_seconds))
         run.begin([card for _, cards in found.steps for card in cards], _sharing(steps))
-        for label, change in found.hidden.items():
-            run.cannot_watch(label, f"not watched: {change}")
+        for label, reason in found.hidden.items():
+            run.cannot_watch(label, f"not watched: {reason}")
         run.show(self._live, [*(step.label for step in steps), *found.hidden])
         with run.ending_on_error(), _handlers_swapped(steps, run.log) as restore:
             result = self._runner.run_pipeline(pipeline, options)
@@ -181,7 +184,10 @@ class WatchedResult(PipelineResult):
         return state
 
     def cancel(self) -> Any:
-        return self._result.cancel()
+        answer = self._result.cancel()
+        if PipelineState.is_terminal(self._result.state):
+            self._finish()
+        return answer
 
     def metrics(self) -> Any:
         return self._result.metrics()
@@ -251,13 +257,22 @@ class _Run:
             yield
         except BaseException as error:
             if not self.ended:
-                interrupted = isinstance(error, KeyboardInterrupt)
+                interrupted = any(isinstance(e, KeyboardInterrupt) for e in _chain(error))
                 state = PipelineState.CANCELLED if interrupted else PipelineState.FAILED
                 self.end(state, error=error)
                 _add_notes(error, explain(self.trace.events))
             raise
 
     def end(self, state: str, *, result: Any = None, error: BaseException | None = None) -> None:
+        """End the recording, and leave the last picture; an interrupt waits until it stands."""
+        with interrupts_held():
+            try:
+                self._end(state, result, error)
+            finally:
+                if self.runner._log_folder is None:
+                    shutil.rmtree(self.log.folder, ignore_errors=True)
+
+    def _end(self, state: str, result: Any, error: BaseException | None) -> None:
         recorder = recorder_for(self.log)
         recorder.stop_sampling()
         info = {"state": state, "element_counts": self._element_counts(result)}
@@ -270,8 +285,6 @@ class _Run:
         self.runner._last = self
         if self.view is not None:
             self.view.finish(lambda: self.trace)
-        if self.runner._log_folder is None:
-            shutil.rmtree(self.log.folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -280,21 +293,24 @@ class _Found:
 
     Attributes:
       steps: each with the cards of its models.
-      hidden: label to what this version of Beam lacks, of those that cannot be watched.
+      hidden: label to the reason, of those that cannot be watched.
     """
 
     steps: list[tuple[InferenceStep, list[ModelCard]]]
-    hidden: dict[str, BeamChangedError]
+    hidden: dict[str, str]
 
 
 def _find_steps(pipeline: Pipeline) -> _Found:
-    readable, hidden = beam_internals.readable_steps(pipeline)
+    readable, changes = beam_internals.readable_steps(pipeline)
+    hidden = {label: str(change) for label, change in changes.items()}
     steps = []
     for step in readable:
         try:
             steps.append((step, model_cards(step.handler, step.label)))
         except BeamChangedError as change:
-            hidden[step.label] = change
+            hidden[step.label] = str(change)
+        except Exception as error:  # an author's handler may do anything when it is looked at
+            hidden[step.label] = f"its model handler cannot be read: {describe(error)}"
     return _Found(steps, hidden)
 
 
@@ -328,12 +344,24 @@ def _swap(step: InferenceStep, log: Log) -> None:
     else:
         try:
             beam_internals.replace_handler(step, watched(step.handler, log, step.label))
-        except TypeError:
+        except Exception:  # it runs unwatched
+            beam_internals.replace_handler(step, step.handler)
             unwatched = "handler"
     if unwatched is not None:
         _say_unwatched(log, step.label, unwatched)
     elif beam_internals.hides_hint(step.handler):
         _say_unwatched(log, step.label, "hint")
+
+
+def _validate(options: PipelineOptions, runner: PipelineRunner) -> None:
+    """What Beam asks of the options when it is given `runner` itself: it goes by the class's name.
+
+    Raises:
+      ValueError: Beam's own.
+    """
+    errors = PipelineOptionsValidator(options, runner).validate()
+    if errors:
+        raise ValueError("\n".join(["Pipeline has validations errors: ", *errors]))
 
 
 def _sharing(steps: list[InferenceStep]) -> list[list[str]]:
@@ -377,6 +405,13 @@ def runs_here(runner: PipelineRunner) -> bool:
     return type(inner).__module__.startswith(
         ("apache_beam.runners.portability.fn_api_runner", "apache_beam.runners.direct")
     )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and those that led to it: Beam wraps an interrupt into one of its own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _add_notes(error: BaseException, sentences: list[str]) -> None:

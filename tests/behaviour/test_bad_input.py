@@ -19,8 +19,8 @@ class Linear(torch.nn.Linear):
         super().__init__(2, 1)
 
 
-@pytest.mark.parametrize("hint", [0, -1, 1.5, "2", True, float("nan"), [2], np.float32(2)])
-def test_a_hint_that_is_not_a_positive_integer_is_refused(hint):
+@pytest.mark.parametrize("hint", [0, -1, 0.5, "2", [2], float("-inf")])
+def test_a_hint_that_beam_would_fail_with_is_refused(hint):
     with pytest.raises(ValueError, match="Score: max_models_per_worker_hint is .* at least 1"):
         run_keyed(WatchRunner(), keyed([["a"]], hint), ["a"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import sys
 import threading
 
 import nbformat
@@ -106,6 +107,42 @@ def test_a_view_that_breaks_does_not_touch_the_run(monkeypatch):
     run_keyed(runner, keyed([["a"], ["b"]], 1, handler=NamedModels), ["a", "b"] * 20)
     assert runner.trace.state == "DONE"
     assert not [t for t in threading.enumerate() if t.name == "mmlab-live"]
+
+
+@pytest.mark.parametrize("part", ["image", "line"])
+def test_a_view_whose_first_frame_breaks_does_not_touch_the_run(part, monkeypatch):
+    monkeypatch.setattr(screens.LivePicture, part, lambda self: 1 / 0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    runner = WatchRunner(live=True)
+    run_keyed(runner, keyed([["a"]]), ["a"])
+    assert runner.trace.state == "DONE"
+
+
+def test_an_interrupted_cell_keeps_its_last_picture():
+    """Interrupted twice, as people do who do not wait."""
+    source = CELL.format(options="", handler="Slow", times=100)
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(f"{INTERRUPTS}{source}"),
+               nbformat.v4.new_code_cell("print(runner.trace.state)")]
+    )  # fmt: skip
+    NotebookClient(notebook, timeout=120, kernel_name="python3", allow_errors=True).execute()
+    cell, after = notebook.cells
+    (picture,) = pictures(cell.outputs)
+    assert width(picture) == 1900
+    assert any(output.output_type == "error" for output in cell.outputs)
+    assert after.outputs[0].text == "CANCELLED\n"
+
+
+INTERRUPTS = """
+import os, signal, threading, time
+def interrupt_twice():
+    while not any(thread.name == "mmlab-live" for thread in threading.enumerate()):
+        time.sleep(0.1)
+    for seconds in (1, 0.3):
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt_twice).start()
+"""
 
 
 @pytest.mark.parametrize("value", ["yes", None, 2])

@@ -197,10 +197,14 @@ def test_an_endless_stream_of_keys_is_looked_at_so_far(monkeypatch):
 # Hints and batching
 
 
-@pytest.mark.parametrize("hint", [0, -1, 1.5, "2", True, float("nan")])
-def test_hints_that_are_not_positive_integers(hint):
+@pytest.mark.parametrize(
+    ("hint", "fails"),
+    [(0, True), (-1, True), (0.5, True), ("2", True), (1.5, False), (True, False),
+     (float("nan"), False)],
+)  # fmt: skip
+def test_hints_that_are_not_positive_integers(hint, fails):
     problem = only(preflight(keyed([["a"], ["b"]], hint)))
-    assert problem.fatal
+    assert problem.fatal == fails  # as Beam would in a worker
     assert repr(hint) in problem.what
 
 
@@ -506,17 +510,23 @@ def test_a_handler_that_cannot_be_asked_runs():
     class Shy(NamedModels):
         asked = 0
 
-        def share_model_across_processes(self):
+        def batch_elements_kwargs(self):
             Shy.asked += 1
-            if Shy.asked == 1:
+            if Shy.asked > 2:  # Beam asks each of two once
                 raise ValueError("not before the run")
-            return False
+            return {}
 
-    handler = Shy()
-    handler._model_uri = "x" * 5_000 + ".pt"
+    handler = KeyedModelHandler([KeyModelMapping([key], Shy(key)) for key in "ab"])
     with pytest.warns(WatchWarning, match="not looked at before its run: ValueError: not before"):
         run_keyed(WatchRunner(), handler, ["a"])
-    assert Shy.asked > 1
+    assert Shy.asked > 2
+
+
+def test_a_file_that_only_the_authors_own_code_would_read_may_be_missing(tmp_path):
+    handler = NamedModels()
+    handler._model_path = str(tmp_path / "made-when-it-is-loaded.pt")
+    with pytest.warns(WatchWarning, match="the weights of model .* are missing"):
+        run_keyed(WatchRunner(), handler, ["a"])
 
 
 def test_a_handler_without_models_warns_and_runs():

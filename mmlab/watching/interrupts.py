@@ -1,0 +1,35 @@
+"""Work that an interrupt must not cut short."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """An interrupt that comes meanwhile is raised at the end; a second one is raised at once.
+
+    Outside the main thread, which interrupts do not reach, this does nothing.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    held: list[Any] = []
+
+    def hold(number: int, frame: Any) -> None:
+        if held:
+            before(number, frame)
+        held.append(frame)
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if held:
+            before(signal.SIGINT, held[0])
