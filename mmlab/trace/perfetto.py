@@ -31,7 +31,7 @@ def write_perfetto(trace: Trace, file: TextIO) -> None:
     zero_ns = trace.events[0].t_ns if trace.events else 0
     lines = sorted(_slices_and_counters(trace, zero_ns), key=itemgetter(0))
     file.write('{"displayTimeUnit":"ms","otherData":')
-    file.write(encode({"run": printable(trace.run or ""), "began_unix_ns": zero_ns}))
+    file.write(encode({"run": _readable(trace.run or ""), "began_unix_ns": zero_ns}))
     file.write(',"traceEvents":[\n')
     separator = ""
     for text in chain(map(encode, _names(trace)), map(itemgetter(1), lines)):
@@ -47,7 +47,7 @@ def _slices_and_counters(trace: Trace, zero_ns: int) -> Iterator[Line]:
     several_steps = len({model.step for model in trace.models}) > 1
     for r in trace.residences:
         name = " · ".join((r.step, r.model) if several_steps else (r.model,))
-        lane = _Lane(printable(name), pids[r.process], zero_ns, ids[r.process])
+        lane = _Lane(_readable(name), pids[r.process], zero_ns, ids[r.process])
         yield from lane.of(r)
     yield from _counters(trace, pids, zero_ns)
     for event in trace.of_kind("refresh"):
@@ -58,13 +58,13 @@ def _refresh(event: Event, pid: int, zero_ns: int) -> Line:
     """A mark across the process: a side input has replaced models."""
     after = event.t_ns - zero_ns
     common = {"ph": "i", "s": "p", "name": "refresh", "pid": pid, "tid": pid, "ts": after / 1000}
-    return after, encode({**common, "args": {"step": printable(event.step or "")}})
+    return after, encode({**common, "args": {"step": _readable(event.step or "")}})
 
 
 def _names(trace: Trace) -> Iterator[dict[str, Any]]:
     for index, (process, pid) in enumerate(_pids(trace).items()):
         common = {"ph": "M", "pid": pid, "tid": pid}
-        yield {**common, "name": "process_name", "args": {"name": printable(str(process))}}
+        yield {**common, "name": "process_name", "args": {"name": _readable(str(process))}}
         yield {**common, "name": "process_sort_index", "args": {"sort_index": index}}
 
 
@@ -147,14 +147,14 @@ def _of_load(r: Residence) -> str:
 
 
 def _of_use(use: Use) -> str:
-    keys = {printable(key): n for key, n in use.keys.items()} or None
+    keys = {_readable(key): n for key, n in use.keys.items()} or None
     facts = {"elements": use.n, "keys": keys, "asked_by": str(use.process), "error": use.error}
     return _args(facts)
 
 
 def _args(facts: dict[str, Any]) -> str:
     known = {
-        name: printable(value) if isinstance(value, str) else value
+        name: _readable(value) if isinstance(value, str) else value
         for name, value in facts.items()
         if value is not None
     }
@@ -162,25 +162,39 @@ def _args(facts: dict[str, Any]) -> str:
 
 
 def _counters(trace: Trace, pids: dict[Process, int], zero_ns: int) -> Iterator[Line]:
-    def counter(process: Process, name: str, t_ns: int, value: int) -> Line:
+    def counter(process: Process, name: str, unit: str, t_ns: int, value: int) -> Line:
         after = max(t_ns - zero_ns, 0)
-        text = encode({"ph": "C", "name": name, "pid": pids[process], "args": {"value": value}})
+        text = encode({"ph": "C", "name": name, "pid": pids[process], "args": {unit: value}})
         return after, f'{text[:-1]},"ts":{after / 1000:.3f}}}'
 
     for event in trace.events:
+        of = event.process
         if event.rss is not None:
-            yield counter(event.process, "RSS (bytes)", event.t_ns, event.rss)
+            yield counter(of, "RSS", "bytes", event.t_ns, event.rss)
         if event.device_bytes is not None:
-            yield counter(event.process, "GPU memory (bytes)", event.t_ns, event.device_bytes)
+            yield counter(of, "GPU memory", "bytes", event.t_ns, event.device_bytes)
         if event.event == "limit" and event.limit is not None:
-            name = "limit" if event.step is None else f"limit of {event.step}"
-            yield counter(event.process, printable(name), event.t_ns, event.limit)
+            name = "limit" if event.step is None else f"limit of {event.step}:"
+            yield counter(of, _readable(name), "models", event.t_ns, event.limit)
     groups: dict[Process, list[Residence]] = defaultdict(list)
     for residence in trace.residences:
         groups[residence.process].append(residence)
     for process, group in groups.items():
         for t_ns, models in zip(*steps_of_count(group), strict=True):
-            yield counter(process, "models resident", t_ns, models)
+            yield counter(process, "models", "resident", t_ns, models)
+
+
+def _readable(text: str) -> str:
+    """Text as Perfetto reads it: a sign beyond 16 bits is a pair of escapes in ASCII, for which it
+    refuses the whole trace.
+
+    >>> _readable("café 💥")
+    'café U+1F4A5'
+    """
+    text = printable(text)
+    if text.isascii():
+        return text
+    return "".join(c if ord(c) < 0x10000 else f"U+{ord(c):X}" for c in text)
 
 
 def _within(t_ns: int, least: int, most: int) -> int:

@@ -14,10 +14,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests.browser.conftest import BUILD
+
 pytest.importorskip("jupyterlab", reason="the explorer is tried in JupyterLab")
 
 ROOT = Path(__file__).parents[2]
-BUILD = ROOT / "build"
 NO_NEWS = '{"fetchNews": "false", "checkForUpdates": false}'
 SECONDS = 120_000
 """Of patience, in milliseconds: a busy machine starts a kernel slowly."""
