@@ -56,7 +56,7 @@ class Setting:
 
     hint: int | None = 2
     models: int = 4
-    megabytes: int = 32
+    megabytes: int = 64
     order: str = "round robin"
     group: str = "off"
     elements: int = 48

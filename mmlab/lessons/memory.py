@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -14,12 +15,13 @@ from mmlab.trace import Trace
 
 MB = 1e6
 ROW_INCHES = 0.42
+DOTS_ROW_INCHES = 0.8
 LEFT_INCHES = 2.1
 WIDTH_INCHES = 9.5
 PARTS = (
     ("before the first model: Python, PyTorch, Beam, the transforms", theme.FILL),
-    ("the models", "#0072B2"),
-    ("the rest of the peak", "#E69F00"),
+    ("the models", theme.INK),
+    ("the rest of the peak", theme.MUTED),
 )
 
 
@@ -53,7 +55,7 @@ def memory_shares(trace: Trace) -> tuple[int, int, int]:
 
 
 def _drawn_shares(shares: Mapping[str, Sequence[int]]) -> Figure:
-    figure, axes = _rows(list(shares), 1.25)
+    figure, axes = _rows(list(shares), ROW_INCHES, 1.25)
     for row, share in enumerate(shares.values()):
         left = 0.0
         for value, (_, colour) in zip(share, PARTS, strict=True):
@@ -100,20 +102,25 @@ def release_delays(trace: Trace) -> list[tuple[float, bool]]:
 
 
 def _drawn_delays(rows: Mapping[str, list[tuple[float, bool]]]) -> Figure:
-    figure, axes = _rows(list(rows), 1.2)
+    figure, axes = _rows(list(rows), DOTS_ROW_INCHES, 1.2)
+    style = {"facecolor": theme.PAPER, "edgecolor": theme.INK, "linewidth": 1, "s": 26}
     for row, delays in enumerate(rows.values()):
+        # One below the other, in the order of the evictions, so that none hides another.
+        heights = row + np.linspace(-0.36, 0.36, len(delays) + 2)[1:-1]
         for freed, marker, label in ((True, "o", "freed"), (False, ">", "not before the end")):
-            ms = [max(delay, 0.001) for delay, seen in delays if seen is freed]
-            style = {"facecolor": "none", "edgecolor": theme.INK, "linewidth": 1.3, "s": 42}
-            axes.scatter(ms, [row] * len(ms), marker=marker, label=label, zorder=3, **style)
+            dots = [
+                (max(delay, 0.001), height)
+                for (delay, seen), height in zip(delays, heights, strict=True)
+                if seen is freed
+            ]
+            if dots:
+                axes.scatter(*zip(*dots, strict=True), marker=marker, label=label, **style)
+    longest = max((delay for delays in rows.values() for delay, _ in delays), default=1)
     axes.set_xscale("log")
-    axes.set_xlim(0.005, 20_000)
-    axes.set_xticks(
-        [0.01, 0.1, 1, 10, 100, 1000, 10_000],
-        ["0.01 ms", "0.1 ms", "1 ms", "10 ms", "0.1 s", "1 s", "10 s"],
-    )
+    axes.set_xlim(0.005, 10 ** np.ceil(np.log10(max(longest, 0.01) * 1.2)))
+    axes.xaxis.set_major_formatter(lambda ms, _: f"{ms / 1e3:g} s" if ms >= 100 else f"{ms:g} ms")
     axes.tick_params(which="minor", bottom=False)
-    axes.set_xlabel("from the decision to evict to the release of the memory")
+    axes.set_xlabel("from the decision to evict until nothing refers to the model")
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(
@@ -122,14 +129,14 @@ def _drawn_delays(rows: Mapping[str, list[tuple[float, bool]]]) -> Figure:
     return figure
 
 
-def _rows(names: list[str], beside_inches: float) -> tuple[Figure, Axes]:
+def _rows(names: list[str], row_inches: float, beside_inches: float) -> tuple[Figure, Axes]:
     """One row per name, the first on top, with room for a legend above and an axis below."""
-    height = beside_inches + ROW_INCHES * len(names)
+    height = beside_inches + row_inches * len(names)
     figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
     FigureCanvasAgg(figure)
     left = LEFT_INCHES / WIDTH_INCHES
     bottom = 0.62 / height
-    axes = figure.add_axes((left, bottom, 0.98 - left, ROW_INCHES * len(names) / height))
+    axes = figure.add_axes((left, bottom, 0.98 - left, row_inches * len(names) / height))
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="x", color=theme.GRID, linewidth=0.8)

@@ -23,11 +23,13 @@ from mmlab.plots.timeline import (
     dress,
     highest_rss,
     lanes_of,
+    leaves_late,
+    limit_in_words,
     memory_limit,
     plural,
     shortened,
 )
-from mmlab.trace.out_of_memory import megabytes, out_of_memory
+from mmlab.trace.out_of_memory import out_of_memory
 from mmlab.trace.trace import Trace
 
 LANE_INCHES = 0.25
@@ -79,9 +81,11 @@ def _drawn(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
     figure, rows = _figure(shown, head)
     width_ns = max(run.trace.end_ns - run.trace.start_ns for run in runs) or 1
     scale = _Scale.of(runs)
+    late = False
     for run, (top, bottom), mine, all_mine in zip(runs, rows, shown, lanes, strict=True):
         x = Seconds(run.trace.start_ns, run.trace.start_ns + width_ns, figure)
         _draw_run(run, top, bottom, mine, x, scale, hidden=len(all_mine) - len(mine))
+        late = late or leaves_late(run.trace, x)
     _explain_memory(rows[0][1])
     rows[-1][1].set_xlabel("seconds since the pipeline was submitted")
     rows[-1][1].tick_params(labelbottom=True)
@@ -90,7 +94,7 @@ def _drawn(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
     figure.text(y=1 - 0.12 / height, s=shortened(title, 90), fontsize=14, fontweight="bold", **left)
     for i, line in enumerate(verdict_lines):
         figure.text(y=1 - (0.42 + 0.19 * i) / height, s=line, fontsize=10, **left)
-    draw_legend(figure)
+    draw_legend(figure, late=late, ends=any(run.problem is None for run in runs))
     return figure
 
 
@@ -145,7 +149,7 @@ def _explain_memory(axes: Axes) -> None:
 def _draw_limit_text(axes: Axes, trace: Trace, unit: float) -> None:
     limit = memory_limit(trace)
     if limit is not None:
-        axes.annotate(f"limit: {megabytes(limit[0])} for the run", (1, limit[1] / unit),
+        axes.annotate(limit_in_words(limit), (1, limit[1] / unit),
                       xycoords=("axes fraction", "data"), xytext=(0, 2),
                       textcoords="offset points", ha="right", fontsize=8.5,
                       color=theme.ALERT)  # fmt: skip

@@ -237,13 +237,14 @@ class LivePicture:
         for row, ((_, _, model), number) in enumerate(shown):
             lane = {state: covers[state][number] for state in STATES}
             _paint_lane(canvas, _bar_top(row), lane, colours[model])
-        held = (covers["resident"] | covers["leaving"]).sum(axis=0)
-        self._paint_residency(canvas, residency, held)
+        held = covers["resident"] | covers["leaving"]
+        held, both = held.sum(axis=0), (held | _inner(covers["loading"])).sum(axis=0)
+        self._paint_residency(canvas, residency, held, both)
         pen = _Pen(canvas)
         self._write_header(pen)
         for row, ((_, _, model), _) in enumerate(shown):
             pen.write((LEFT - 8, _bar_top(row) + BAR / 2), _short(model), 12, "rm", bold=True)
-        self._write_residency(pen, residency, held)
+        self._write_residency(pen, residency, both)
         self._draw_memory(pen, memory)
         for x, text in ticks.items():
             pen.write((x, memory + MEMORY + 4), text, 12, "mt")
@@ -311,19 +312,25 @@ class LivePicture:
         for word in " \xa0·\xa0 ".join(parts).split(" "):  # one by one: most stay for many frames
             x += pen.write((x, 34), word, 13, "la") + 4
 
-    def _levels(self, held: np.ndarray) -> tuple[int | None, int | None, int]:
+    def _levels(self, both: np.ndarray) -> tuple[int | None, int | None, int]:
         """Hint and limit, if there are any, and the most that the axis of residency shows."""
         limit = self._limits[-1][1] if self._limits else None
         hint = next(iter(self._hints)) if len(self._hints) == 1 else None
-        return hint, limit, max(int(held.max(initial=1)), limit or 1, hint or 1)
+        return hint, limit, max(int(both.max(initial=1)), limit or 1, hint or 1)
 
-    def _paint_residency(self, canvas: np.ndarray, top: int, held: np.ndarray) -> None:
-        hint, limit, most = self._levels(held)
+    def _paint_residency(
+        self, canvas: np.ndarray, top: int, held: np.ndarray, both: np.ndarray
+    ) -> None:
+        """Paint the models resident, and those that are loading, hatched, on top of them."""
+        hint, limit, most = self._levels(both)
         unit, right = RESIDENCY / (most + 0.7), LEFT + self._columns
-        height = (held * unit).astype(np.int32)
-        steps = np.arange(RESIDENCY, -1, -1)[:, None] <= height
         area = canvas[top : top + RESIDENCY + 1, LEFT:right]
-        area[steps & (height > 0)] = _number(theme.FILL)
+        above = np.arange(RESIDENCY, -1, -1)[:, None]
+        height, reach = ((counts * unit).astype(np.int32) for counts in (held, both))
+        hatched = np.arange(RESIDENCY + 1)[:, None] + np.arange(self._columns) % _PHASES
+        loading = (above > height) & (above <= reach)
+        area[loading & ((hatched % _PHASES < 2) | (above == reach))] = _number(theme.MUTED)
+        area[(above <= height) & (height > 0)] = _number(theme.FILL)
         area[-1] = _number(theme.MUTED)
         if hint is not None and hint != limit:
             area[RESIDENCY - int(hint * unit)] = _number(theme.MUTED)
@@ -331,8 +338,8 @@ class LivePicture:
             y = RESIDENCY - int(limit * unit)
             area[y : y + 2] = _number(theme.ALERT)
 
-    def _write_residency(self, pen: _Pen, top: int, held: np.ndarray) -> None:
-        hint, limit, most = self._levels(held)
+    def _write_residency(self, pen: _Pen, top: int, both: np.ndarray) -> None:
+        hint, limit, most = self._levels(both)
         bottom, unit = top + RESIDENCY, RESIDENCY / (most + 0.7)
         for level in sorted({0, most}):
             pen.write((LEFT - 8, bottom - level * unit), str(level), 12, "rm")
@@ -398,6 +405,13 @@ def _paints(colour: str) -> tuple[str, str, str]:
 @cache
 def _number(colour: str) -> int:
     return _colours().index(colour)
+
+
+def _inner(covers: np.ndarray) -> np.ndarray:
+    """Without its first pixels, which also hold what came before: shape (lanes, columns)."""
+    inner = covers.copy()
+    inner[:, 1:] &= covers[:, :-1]
+    return inner
 
 
 def _bar_top(row: int) -> int:

@@ -45,10 +45,11 @@ def draw_timeline(trace: Trace, *, title: str | None = None) -> Picture:
     Above, one lane per process and model: loading (hatched), resident (pale), in use (full), the
     decision to evict (a triangle), and from there to the moment its memory was freed (a dotted
     outline that ends in a circle); a diamond marks a refresh, when a model is to come from another
-    path from then on. In the middle, the number of models resident, against the hint
-    and the limit that really ruled. Below, the resident set size and the models' own bytes. Seconds
-    count from the submission of the pipeline. A run that was out of memory ends with a mark at the
-    model that did not fit, and says what was held and what to change.
+    path from then on. In the middle, the number of models resident, those that are loading hatched
+    on top of them, against the hint and the limit that really ruled. Below, the resident set size
+    and the models' own bytes. Seconds count from the submission of the pipeline. A run that was out
+    of memory ends with a mark at the model that did not fit and at what the allocator was asked
+    for, and says what was held and what to change.
 
     Args:
       trace: a run, finished or not.
@@ -69,10 +70,12 @@ def _drawn(trace: Trace, title: str | None) -> Figure:
     _draw_memory(bottom, trace, x)
     if unfit is not None:
         draw_end(top, shown, unfit, x)
+        _draw_asked(bottom, trace, unfit, x)
         for axes in (top, middle, bottom):
             axes.axvline(x(unfit.at_ns), color=theme.ALERT, linewidth=1.2, zorder=2)
     _draw_header(figure, trace, title, unfit)
-    draw_legend(figure, refreshes=bool(trace.of_kind("refresh")))
+    refreshes, late = bool(trace.of_kind("refresh")), leaves_late(trace, x)
+    draw_legend(figure, refreshes=refreshes, late=late)
     return figure
 
 
@@ -212,7 +215,7 @@ def _draw_lane(axes: Axes, y: int, lane: Lane, x: Seconds) -> None:
     pale, full, deep = theme.tint(lane.colour, 0.3), lane.colour, theme.shade(lane.colour, 0.55)
     loading, resident, used, leaving, failed = [], [], [], [], []
     for r in lane.residences:
-        loaded = r.load_end_ns if r.load_end_ns is not None else r.free_ns or x.end_ns
+        loaded = _loaded_ns(r, x.end_ns)
         loading.append((r.load_begin_ns, loaded))
         used += [(use.begin_ns, use.end_ns or x.end_ns) for use in r.uses]
         if r.error is not None:
@@ -234,6 +237,22 @@ def _draw_lane(axes: Axes, y: int, lane: Lane, x: Seconds) -> None:
     refreshed = [x(t_ns) for t_ns in lane.refreshes]
     axes.plot(refreshed, [y] * len(refreshed), "D", **REFRESHED, zorder=5)
     axes.plot(failed, [y] * len(failed), "X", color=theme.INK, markersize=8, zorder=5)
+
+
+def _loaded_ns(residence: Residence, end_ns: int) -> int:
+    """When a load ended: well, with an error, or with the run."""
+    if residence.load_end_ns is not None:
+        return residence.load_end_ns
+    return residence.free_ns or end_ns
+
+
+def leaves_late(trace: Trace, x: Seconds) -> bool:
+    """Whether a model is evicted and not freed for so long that the picture can show it."""
+    return any(
+        x(r.last_ns) - x(r.evict_ns) > 3 * x.pixel
+        for r in trace.residences
+        if r.evict_ns is not None
+    )
 
 
 def _draw_marks(axes: Axes, y: int, residences: Sequence[Residence], x: Seconds) -> None:
@@ -288,18 +307,49 @@ def _draw_residency(axes: Axes, trace: Trace, x: Seconds) -> None:
         groups[residence.process].append(residence)
     most = 0
     for group in groups.values():
-        times, counts = steps_of_count(group)
-        most = max([most, *counts])
-        seconds = [0.0, *map(x, times), x.end]
-        values = [0, *counts, counts[-1] if counts else 0]
         if len(groups) == 1:
-            axes.fill_between(seconds, values, step="post", color=theme.FILL, linewidth=0)
+            most = _fill_residency(axes, group, x)
         else:
+            times, counts = steps_of_count(group)
+            most = max([most, *counts])
+            seconds, values = (
+                [0.0, *map(x, times), x.end],
+                [0, *counts, counts[-1] if counts else 0],
+            )
             axes.step(seconds, values, where="post", color=theme.INK, linewidth=1.1)
     most = max(most, _draw_limits(axes, trace, x))
     axes.set_ylim(0, most + 0.9)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, min_n_ticks=1))
     axes.set_ylabel("models\nresident")
+
+
+def _fill_residency(axes: Axes, group: Sequence[Residence], x: Seconds) -> int:
+    """The models resident, and on top of them those that are loading. Returns the most of both.
+
+    A model that is being loaded has its place already: Beam evicts before it loads.
+    """
+    changes = []
+    for r in group:
+        loaded = x(_loaded_ns(r, x.end_ns))
+        changes.append((x(r.load_begin_ns), 0, 1))
+        if r.load_end_ns is None:
+            changes.append((loaded, 0, -1))
+        else:
+            changes += [(loaded, 1, 0), (x(r.last_ns), -1, -1)]
+    rows = np.array(changes)
+    times, moment = np.unique(rows[:, 0], return_inverse=True)
+    change = np.zeros((len(times), 2))
+    np.add.at(change, moment.ravel(), rows[:, 1:])
+    resident, both = np.cumsum(change, axis=0).T
+    seconds = [0.0, *times, x.end]
+    for counts, style in (
+        (both, {"facecolor": theme.PAPER, "edgecolor": theme.MUTED, "hatch": "//////"}),
+        (resident, {"facecolor": theme.FILL, "edgecolor": theme.FILL}),
+    ):
+        axes.fill_between(
+            seconds, [0, *counts, counts[-1]], step="post", **style, linewidth=0.5
+        )  # fmt: skip
+    return int(both.max())
 
 
 def _draw_limits(axes: Axes, trace: Trace, x: Seconds) -> int:
@@ -351,10 +401,43 @@ def _draw_memory(axes: Axes, trace: Trace, x: Seconds) -> None:
     axes.set_xlabel("seconds since the pipeline was submitted")
     axes.set_xlim(0, x.end)
     if limit is not None:
-        text = f"limit: {megabytes(limit[0])}\nfor the run"
+        start, more = _of_limit(limit)
+        text = f"{start + more:,} MB =\n{start:,} at the start\n+ {more:,}\nfor the run"
         axes.annotate(text, (1, limit[1] / unit), xycoords=("axes fraction", "data"),
-                      xytext=(5, 0), textcoords="offset points", va="center", fontsize=9,
+                      xytext=(5, 0), textcoords="offset points", va="center", fontsize=8.5,
                       color=theme.ALERT)  # fmt: skip
+
+
+def limit_in_words(limit: tuple[int, int]) -> str:
+    """What the limit of a run is made of, from `memory_limit`.
+
+    >>> limit_in_words((340_000_000, 743_000_000))
+    'limit: 743 MB = 403 at the start + 340 for the run'
+    """
+    start, more = _of_limit(limit)
+    return f"limit: {start + more:,} MB = {start:,} at the start + {more:,} for the run"
+
+
+def _of_limit(limit: tuple[int, int]) -> tuple[int, int]:
+    """Megabytes at the start, and those that the run may take beside them."""
+    more, ceiling = limit
+    return round((ceiling - more) / 1e6), round(more / 1e6)
+
+
+def _draw_asked(axes: Axes, trace: Trace, unfit: OutOfMemory, x: Seconds) -> None:
+    """What the allocator was asked for and did not give, on top of what was resident."""
+    samples = [e for e in trace.events if e.rss is not None]
+    if not samples or unfit.asked_bytes is None:
+        return
+    held = min(samples, key=lambda e: abs(e.t_ns - unfit.at_ns)).rss
+    at, unit = x(unfit.at_ns), 1e9 if axes.get_ylabel().endswith("GB") else 1e6
+    axes.plot([at, at], [held / unit, (held + unfit.asked_bytes) / unit], color=theme.ALERT,
+              linewidth=5, solid_capstyle="butt", zorder=4)  # fmt: skip
+    left = at > x.end / 2
+    axes.annotate(f"asked for {megabytes(unfit.asked_bytes)} more", (at, 0.43),
+                  xycoords=("data", "axes fraction"), xytext=(-6 if left else 6, 0),
+                  textcoords="offset points", ha="right" if left else "left", va="center",
+                  fontsize=9, color=theme.ALERT)  # fmt: skip
 
 
 def _size(value: int, wording: str, unit: float) -> str:
@@ -522,7 +605,7 @@ def _headline(trace: Trace) -> str:
 def limits_text(s: Summary) -> str:
     """The hint, and the limit where it is another."""
     if s.hint is None:
-        return "no limit" if s.limit is None else f"limit {s.limit}"
+        return "no hint" if s.limit is None else f"limit {s.limit}"
     return f"hint {s.hint}" if s.limit in (None, s.hint) else f"hint {s.hint} → limit {s.limit}"
 
 
@@ -531,8 +614,16 @@ def plural(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one}" if n == 1 else f"{n:,} {many or one + 's'}"
 
 
-def draw_legend(figure: Figure, *, refreshes: bool = False) -> None:
-    """Say below the figure what bars and marks mean; the mark of refreshes where there are any."""
+def draw_legend(
+    figure: Figure, *, refreshes: bool = False, late: bool = False, ends: bool = False
+) -> None:
+    """Say below the figure what bars and marks mean; some of them only where they occur.
+
+    Args:
+      refreshes: there is a mark of a refresh.
+      late: a model was evicted long before it was freed.
+      ends: a dotted line stands where a run ends.
+    """
     line = {"linestyle": "none", "color": theme.INK}
     handles = [
         Patch(facecolor=theme.PAPER, edgecolor=theme.INK, hatch="//////", label="loading"),
@@ -541,14 +632,21 @@ def draw_legend(figure: Figure, *, refreshes: bool = False) -> None:
         Line2D([], [], marker="v", markersize=6, label="evicted: the decision", **line),
         Line2D(
             [], [], marker="o", markersize=6, markerfacecolor=theme.PAPER,
-            label="freed: memory given back", **line,
+            label="freed: nothing refers to it", **line,
         ),
     ]  # fmt: skip
+    if late:
+        outline = {"facecolor": "none", "edgecolor": theme.INK, "linestyle": ":"}
+        handles.insert(4, Patch(**outline, label="evicted, not yet freed"))
     if refreshes:
         handles.append(Line2D([], [], marker="D", label="refreshed", **REFRESHED))
+    if ends:
+        handles.append(Line2D([], [], color=theme.MUTED, linestyle=":", label="the run ends"))
+    many = len(handles) > 5
     figure.legend(
-        handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=9.5,
-        bbox_to_anchor=(0.5, 0.0), handlelength=1.6, columnspacing=1.6,
+        handles=handles, loc="lower center", frameon=False, bbox_to_anchor=(0.5, 0.0),
+        ncols=len(handles) if len(handles) < 7 else 4, fontsize=9 if many else 9.5,
+        handlelength=1.6, columnspacing=1.2 if many else 1.6,
     )  # fmt: skip
 
 

@@ -143,7 +143,7 @@ def test_a_slider_is_moved_and_run_draws_while_it_runs(explorer):
 
     explorer.wait_for_function(f"document.querySelector('{IMAGES}').naturalWidth === 1900")
     row = explorer.locator(".jp-OutputArea table.dataframe tbody tr").inner_text().split("\t")
-    assert row[:3] == ["1", "1", "4 × 32 MB"] and row[7:9] == ["done", "32"]
+    assert row[:3] == ["1", "1", "4 × 64 MB"] and row[7:9] == ["done", "32"]
     shown = " ".join(explorer.locator(".jp-OutputArea").all_inner_texts())
     assert "of 48 elements" not in shown and "done" in shown
     keep_screenshot(explorer, "explorer-done.png")

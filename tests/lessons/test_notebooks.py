@@ -64,6 +64,17 @@ def test_it_is_stored_clean(path):
     assert len(stored["cells"]) <= 40
 
 
+@pytest.mark.parametrize("path", notebook.NOTEBOOKS, ids=named)
+def test_what_answers_a_guess_is_folded_until_it_runs(path):
+    answers = {cell.id: cell for cell in code(path) if "guess" in cell.metadata.get("tags", ())}
+    assert answers
+    for cell in code(path):
+        folded = cell.metadata.get("jupyter", {}) == {"outputs_hidden": True}
+        assert folded == (cell.id in answers), cell.source
+        assert cell.outputs or not folded
+        assert folded or not cell.outputs or "my_guess" not in cell.source, cell.source
+
+
 @pytest.mark.parametrize("path", LESSONS, ids=named)
 def test_it_ends_with_take_aways_and_a_quiz_that_explains_every_choice(path):
     words = text(path)

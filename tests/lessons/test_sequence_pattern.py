@@ -136,8 +136,8 @@ def test_tables_round_what_differs_between_machines():
     pairs = [(name, sequence.label_of(name)) for name in names]
     wrong = [(name, (digit + 1) % 10) for name, digit in pairs[:2]] + pairs[2:]
     table = sequence.read_right({"all": pairs, "most": wrong}, {"most": 80})
-    assert table["read right (%, about)"].tolist() == [100, 90]
-    assert table["my guess (%)"].tolist() == ["–", 80]
+    assert table["read right, of 100"].tolist() == [100, 90]
+    assert table["my guess, of 100"].tolist() == ["–", 80]
     assert sequence.beside({"loads": 3}, {"loads": 2, "uses": 1}).loc["uses"].tolist() == ["–", 1]
     counts = sequence.outcomes({4: {"digits": [1, 2], "failed": []}}, {})
     assert counts.loc[4].tolist() == ["–", 2, 0]

@@ -47,6 +47,22 @@ def test_states_are_where_they_happened():
     assert not is_colour(lane_pixels(image, 0, 4.6, 6.9, span), pale).any()
 
 
+def test_a_model_that_is_loading_stands_hatched_on_those_that_are_resident():
+    picture = drawn([e for e in story() if e.event != "end"])
+    image, span = picture.image(), picture._span
+    top = live.HEAD + 3 * live.LANE + live.GAP
+    columns = live.WIDTH - live.LEFT - live.RIGHT
+    pixels = np.array(image.convert("RGB"))[top + 30 : top + live.RESIDENCY]
+
+    def share(begin, end, colour):
+        left, right = (live.LEFT + int(t / span * columns) for t in (begin, end))
+        return is_colour(pixels[:, left:right], colour).mean()
+
+    assert 0.2 < share(5.2, 5.8, theme.MUTED) < 0.6
+    assert share(6.2, 6.8, theme.FILL) > 0.95
+    assert share(4.6, 4.9, theme.FILL) == share(4.6, 4.9, theme.MUTED) == 0
+
+
 def test_its_counts_are_those_of_the_trace():
     picture = drawn(story())
     summary = Trace(story()).summary()

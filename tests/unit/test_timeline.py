@@ -39,14 +39,60 @@ def test_lanes_marks_and_header():
     assert "3 loads (1 reload)" in said
     assert "hint = limit 1" in said
     assert "peak 0 kB" in said
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == [
+    assert legend(figure) == [
         "loading",
         "resident",
         "in use",
         "evicted: the decision",
-        "freed: memory given back",
+        "evicted, not yet freed",
+        "freed: nothing refers to it",
     ]
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_the_legend_has_no_late_release_where_there_is_none():
+    at_once = [e for e in story() if e.event != "evict" or e.model != "a"]
+    assert "evicted, not yet freed" not in legend(Trace(at_once).timeline().figure)
+
+
+def test_a_model_that_is_loading_stands_hatched_on_those_that_are_resident():
+    middle = Trace(story()).timeline().figure.axes[1]
+    both, resident = middle.collections
+    assert both.get_hatch() and not resident.get_hatch()
+
+    assert (tops(both, 5.5), tops(resident, 5.5)) == (1, 0)
+    assert (tops(both, 6.5), tops(resident, 6.5)) == (1, 1)
+    assert (tops(both, 4.7), tops(resident, 4.7)) == (0, 0)
+
+
+def tops(area, at):
+    """How high a stepped area is at a moment."""
+    path = area.get_paths()[0]
+    return sum(path.contains_point((at, level + 0.5)) for level in range(4))
+
+
+def test_without_a_hint_it_says_so():
+    assert "no hint" in texts(Trace(story(hint=None)[:1]).timeline().figure)
+
+
+def test_a_memory_limit_is_told_from_where_it_counts():
+    error = "RuntimeError: DefaultCPUAllocator: can't allocate memory: allocate 63000000 bytes"
+    events = [
+        event("memory_limit", 0.1, model=None, bytes=340_000_000),
+        event("memory", 0.2, model=None, rss=403_000_000),
+        event("load_begin", 1, generation=1, rss=675_000_000),
+        event("load_fail", 2, generation=1, error=error, rss=675_000_000),
+        Event("run", 3 * SECOND, "host", 1, 1, "end", error=error, info={"state": "FAILED"}),
+    ]
+    figure = Trace(events).timeline().figure
+    said = texts(figure)
+    assert "743 MB =\n403 at the start\n+ 340\nfor the run" in said
+    assert "asked for 63 MB more" in said
+    marked = [line.get_ydata() for line in figure.axes[2].lines if line.get_linewidth() == 5]
+    assert [list(rss) for rss in marked] == [[675, 738]]
 
 
 def test_the_states_differ_without_colour():

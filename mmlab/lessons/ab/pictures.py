@@ -78,7 +78,7 @@ def show_differences(differences: Mapping[str, Difference]) -> Picture:
             _draw_difference(axes, len(differences) - 1 - place, words, difference)
         axes.set_ylim(-0.35, len(differences) - 0.12)
         axes.set_xlabel(
-            "accuracy of B less accuracy of A, in percentage points", fontsize=10, color=theme.INK
+            "accuracy of B minus accuracy of A, in percentage points", fontsize=10, color=theme.INK
         )
         reach = 1.08 * max(np.abs(d.draws).max() for d in differences.values())
         axes.set_xlim(-reach, reach)

@@ -37,8 +37,8 @@ def read_right(
         share = STEP * round(100 * sum(right) / len(right) / STEP)
         rows[name] = {
             "scans": len(right),
-            "my guess (%)": or_dash(guesses.get(name)),
-            "read right (%, about)": share,
+            "my guess, of 100": or_dash(guesses.get(name)),
+            "read right, of 100": share,
         }
     return pd.DataFrame.from_dict(rows, orient="index", dtype=object)
 
