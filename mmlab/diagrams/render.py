@@ -6,15 +6,18 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import threading
 import uuid
 from base64 import b64encode
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mmlab._arguments import file_to_write
 from mmlab.diagrams.dot import SMALLEST
@@ -222,14 +225,37 @@ def _draw_in_process(dot: str, form: str) -> bytes:
     except ImportError:
         raise GraphvizError(NO_GRAPHVIZ) from None
     # Graphviz keeps global state: one drawing at a time.
-    with _in_process:
+    with _in_process, _standard_error_caught() as said:
         try:
             return pygraphviz.AGraph(string=dot).draw(format=form, prog="dot")
         except (OSError, ValueError) as error:
-            raise GraphvizError(
-                f"pygraphviz failed: {error}. Graphviz's own words are on the standard error of "
-                "this process."
-            ) from error
+            raise GraphvizError(f"pygraphviz failed: {said() or error}") from error
+
+
+@contextmanager
+def _standard_error_caught() -> Iterator[Callable[[], str]]:
+    """Keep what Graphviz and its fonts say to themselves; yields what tells of it.
+
+    They are libraries in C and know nothing of `sys.stderr`. What others say meanwhile goes on.
+    """
+    with tempfile.TemporaryFile() as file:
+        shown = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lambda: _said_in(file)[0]
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
+            os.write(2, _said_in(file)[1].encode())
+
+
+def _said_in(file: IO[bytes]) -> tuple[str, str]:
+    """What Graphviz said, and what others did."""
+    file.seek(0)
+    lines = file.read().decode(errors="replace").splitlines(keepends=True)
+    own = [line for line in lines if line.startswith(("Error: ", "Warning: "))]
+    others = [line for line in lines if line not in own and not line.startswith("Fontconfig ")]
+    return "".join(own).strip(), "".join(others)
 
 
 def _with_size(dot: str, dpi: int, inches: float | None = None) -> str:
