@@ -8,6 +8,7 @@ import secrets
 import socket
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from threading import get_native_id
 from time import monotonic_ns
@@ -44,7 +45,7 @@ class LogWriter:
     def _open(self) -> None:
         name = f"{file_stem()}{SUFFIX}"
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-        self._fd: int | None = os.open(self._folder / name, flags, 0o600)
+        self._file: _OpenFile | None = _OpenFile(os.open(self._folder / name, flags, 0o600))
         if shared := shared_bits(self._folder) & 0o066:
             (self._folder / name).chmod(0o600 | shared)  # who reads them need not be who writes
         self._head = self._line_start = line_head(self._run)
@@ -59,15 +60,15 @@ class LogWriter:
         """
         if self._lost:
             self._tell_of_lost()
-        fd = self._fd
-        if fd is None:
+        file = self._file
+        if file is None:
             return
         line = (
             f'{self._line_start}{get_native_id()},"t_ns":{monotonic_ns()}'
             f',"event":"{event}"{fields}}}\n'
         ).encode()
         try:
-            whole = os.write(fd, line) == len(line)
+            whole = os.write(file.fd, line) == len(line)
         except OSError:
             self._lost += 1
             return
@@ -94,15 +95,29 @@ class LogWriter:
 
     def close(self) -> None:
         """Stop writing; events that come later are let go."""
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
+        self._file = None
+
+
+class _OpenFile:
+    """The number of an open file, which is closed when nobody holds this object any more.
+
+    A thread that is about to write holds it: were the number given back under its hands, the next
+    file or socket of this process would get the number, and then the line.
+    """
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int):
+        self.fd = fd
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self.fd)
 
 
 def _reopen_after_fork() -> None:
     # The child must neither sign with its parent's process id nor share its file.
     for writer in list(_writers):
-        if writer._fd is not None:
+        if writer._file is not None:
             writer.close()
             with contextlib.suppress(OSError):
                 writer._open()

@@ -7,10 +7,12 @@ import json
 import os
 import threading
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmlab.trace import log
 from mmlab.trace.event import KINDS, VERSION, Event, NewerTraceError, parse
 from mmlab.trace.log import LogReader, LogWriter, members
 from mmlab.trace.place import SUFFIX
@@ -158,6 +160,34 @@ def test_a_closed_writer_lets_events_go(tmp_path):
     writer.emit("free")
     writer.close()
     assert len(LogReader(tmp_path).poll()) == 1
+
+
+def test_a_line_that_is_written_while_the_log_closes_goes_to_no_other_file(tmp_path, monkeypatch):
+    """Between the two, another thread closes the log and opens a file, which gets its number."""
+    writer = LogWriter(tmp_path, "run")
+    others, clock = [], log.monotonic_ns
+
+    def interrupted():
+        writer.close()
+        others.append((tmp_path / f"other {len(others)}").open("w"))
+        return clock()
+
+    monkeypatch.setattr(log, "monotonic_ns", interrupted)
+    writer.emit("free")
+    (other,) = others
+    other.close()
+    assert (tmp_path / "other 0").read_text() == ""
+    assert [event.event for event in LogReader(tmp_path).poll()] == ["process", "free"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="counts file descriptors")
+def test_a_closed_log_leaves_no_file_open(tmp_path):
+    before = psutil.Process().num_fds()
+    writers = [LogWriter(tmp_path, "run") for _ in range(20)]
+    assert psutil.Process().num_fds() == before + 20
+    for writer in writers:
+        writer.close()
+    assert psutil.Process().num_fds() == before
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
