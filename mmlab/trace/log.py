@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import secrets
@@ -16,6 +17,8 @@ from typing import Any
 
 from mmlab.trace.event import VERSION, Event, NewerTraceError, encode, parse
 from mmlab.trace.place import ENDED, SUFFIX, folder_at, shared_bits
+
+_DROPPED = "dropped"
 
 _writers: weakref.WeakSet[LogWriter] = weakref.WeakSet()
 
@@ -38,7 +41,6 @@ class LogWriter:
     def __init__(self, folder: str | os.PathLike[str], run: str):
         self._folder = Path(folder)
         self._run = run
-        self._lost = 0
         self._open()
         _writers.add(self)
 
@@ -48,11 +50,12 @@ class LogWriter:
         self._file: _OpenFile | None = _OpenFile(os.open(self._folder / name, flags, 0o600))
         if shared := shared_bits(self._folder) & 0o066:
             (self._folder / name).chmod(0o600 | shared)  # who reads them need not be who writes
+        self._lost = 0
         self._head = self._line_start = line_head(self._run)
         self.emit("process", f',"wall_ns":{time.time_ns()}')
 
-    def emit(self, event: str, fields: str = "") -> None:
-        """Write one event.
+    def emit(self, event: str, fields: str = "") -> bool:
+        """Write one event. Returns whether it is written, whole.
 
         Args:
           event: its kind.
@@ -62,7 +65,7 @@ class LogWriter:
             self._tell_of_lost()
         file = self._file
         if file is None:
-            return
+            return False
         line = (
             f'{self._line_start}{get_native_id()},"t_ns":{monotonic_ns()}'
             f',"event":"{event}"{fields}}}\n'
@@ -70,22 +73,28 @@ class LogWriter:
         try:
             whole = os.write(file.fd, line) == len(line)
         except OSError:
-            self._lost += 1
-            return
+            self._lost += event != _DROPPED
+            return False
         if whole:
             self._line_start = self._head
         else:  # a line that was cut off ends where the next one begins
             self._line_start = "\n" + self._head
-            self._lost += 1
+            self._lost += event != _DROPPED
+        return whole
 
     def _tell_of_lost(self) -> None:
         lost, self._lost = self._lost, 0
-        self.emit("dropped", f',"n":{lost}')
-        if self._lost:  # nor could that be written
-            self._lost = lost
+        if not self.emit(_DROPPED, f',"n":{lost}'):
+            self._lost += lost
 
     def run_ended(self) -> bool:
-        """Whether the processes that write to this folder were told to stop."""
+        """Whether the processes that write to this folder were told to stop.
+
+        Tells of lost events as well: whoever asks does so again and again, and after the run there
+        is no event to tell of them with.
+        """
+        if self._lost:
+            self._tell_of_lost()
         return (self._folder / ENDED).exists()
 
     @property
@@ -94,7 +103,9 @@ class LogWriter:
         return self._lost
 
     def close(self) -> None:
-        """Stop writing; events that come later are let go."""
+        """Tell of lost events and stop writing; events that come later are let go."""
+        if self._lost:
+            self._tell_of_lost()
         self._file = None
 
 
@@ -114,15 +125,21 @@ class _OpenFile:
         close(self.fd)
 
 
+def _close_all() -> None:
+    for writer in list(_writers):
+        writer.close()
+
+
 def _reopen_after_fork() -> None:
     # The child must neither sign with its parent's process id nor share its file.
     for writer in list(_writers):
         if writer._file is not None:
-            writer.close()
+            writer._file = None  # what the parent lost is the parent's to tell
             with contextlib.suppress(OSError):
                 writer._open()
 
 
+atexit.register(_close_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reopen_after_fork)
 

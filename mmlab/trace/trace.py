@@ -254,8 +254,18 @@ class Trace:
 
     @cached_property
     def notes(self) -> list[str]:
-        """What this trace does not hold, in sentences; empty when it is complete."""
-        return list(_notes(self))
+        """What this trace does not hold, in sentences: what is never seen, then `incomplete`."""
+        return [*_unseen(self), *self.incomplete]
+
+    @cached_property
+    def incomplete(self) -> list[str]:
+        """What was seen, or must have been, and is missing here, in sentences.
+
+        Events that could not be written, lines that were cut off, batches and loads whose end was
+        not seen, processes that may have seen more, a run without its end. Empty when nothing is
+        known to be missing: a process that was killed while it did nothing is not noticed.
+        """
+        return list(_missing(self))
 
     @property
     def dropped(self) -> int:
@@ -547,7 +557,7 @@ def _single(values: set[Any]) -> Any:
     return values.pop() if len(values) == 1 else None
 
 
-def _notes(trace: Trace) -> Iterable[str]:
+def _unseen(trace: Trace) -> Iterable[str]:
     for event in dict.fromkeys(
         (e.step, e.model, e.what) for e in trace.events if e.what is not None
     ):
@@ -561,19 +571,31 @@ def _notes(trace: Trace) -> Iterable[str]:
             f"{', '.join(steps)}: these steps share their models (model_identifier); a load, an "
             "eviction and the limit are shown at the step that loaded first."
         )
+
+
+def _missing(trace: Trace) -> Iterable[str]:
     if not trace.events:
         yield "There are no events: the log folder was removed, or could not be read."
     if trace.torn:
         lines = "line" if trace.torn == 1 else "lines"
         yield f"{trace.torn} cut-off {lines}: a process ended while it wrote, or the disk was full."
     if trace.dropped:
-        yield f"{trace.dropped} events could not be written: is the log folder full or gone?"
-    for process, last_ns in _unclosed(trace).items():
+        events = "event" if trace.dropped == 1 else "events"
+        yield f"{trace.dropped} {events} could not be written: is the log folder full or gone?"
+    unclosed = _unclosed(trace)
+    for process, last_ns in unclosed.items():
         yield printable(
             f"{process}: events after second {(last_ns - trace.start_ns) * NS:.1f} may be missing: "
             "it was killed, or had not written them when the trace was read."
         )
-    if trace.events and trace._last("run") and not trace._last("end"):
+    if trace._last("end"):
+        for process, work in _unended(trace).items():
+            if process not in unclosed:
+                yield printable(
+                    f"{process}: the end of {work} was not seen: the process was killed, could "
+                    "not write, or was still at work when the run ended."
+                )
+    elif trace._last("run"):
         yield "The end of the run was not seen."
 
 
@@ -582,6 +604,26 @@ def _unclosed(trace: Trace) -> dict[Process, int]:
     segmented = {e.process for e in trace.of_kind("process") if (e.info or {}).get("segments")}
     segmented -= {e.process for e in trace.of_kind("close")}
     return {e.process: e.t_ns for e in trace.events if e.process in segmented} if segmented else {}
+
+
+def _unended(trace: Trace) -> dict[Process, str]:
+    """Processes in which something began and did not end, and what."""
+    work: dict[Process, list[str]] = defaultdict(list)
+    for one, several, begin, *ends in (
+        ("batch", "batches", "use_begin", "use_end"),
+        ("load", "loads", "load_begin", "load_end", "load_fail"),
+    ):
+        open_ones = _tally(trace.of_kind(begin)) - _tally(trace.of_kind(*ends))
+        by_process: Counter[Process] = Counter()
+        for (host, pid, *_), n in open_ones.items():
+            by_process[Process(host, pid)] += n
+        for process, n in by_process.items():
+            work[process].append(f"1 {one}" if n == 1 else f"{n} {several}")
+    return {process: " and ".join(words) for process, words in work.items()}
+
+
+def _tally(events: Iterable[Event]) -> Counter[tuple[str, int, str | None, str | None]]:
+    return Counter(map(attrgetter("host", "pid", "step", "model"), events))
 
 
 def _wording(s: Summary) -> list[tuple[str, str]]:

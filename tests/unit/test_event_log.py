@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,6 +19,8 @@ from mmlab.trace import log
 from mmlab.trace.event import KINDS, VERSION, Event, NewerTraceError, parse
 from mmlab.trace.log import LogReader, LogWriter, members
 from mmlab.trace.place import SUFFIX
+
+ROOT = Path(__file__).parents[2]
 
 text = st.text(max_size=40)
 counts = st.one_of(st.none(), st.integers(0, 2**60))
@@ -152,6 +157,62 @@ def test_a_full_disk_is_counted_and_not_raised(tmp_path, monkeypatch):
     assert [event.limit for event in events if event.event == "limit"] == [4]
     assert sum(event.n for event in events if event.event == "dropped") == 3
     assert reader.torn == 2  # the account of what was lost, and the event after it
+
+
+@pytest.fixture
+def lossy(tmp_path, monkeypatch):
+    """A writer that has lost two events to a full disk, which has space again."""
+    writer = LogWriter(tmp_path, "run")
+
+    def full(fd, data):
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", full)
+        writer.emit("limit", members(limit=1))
+        writer.emit("limit", members(limit=2))
+    return writer
+
+
+def dropped_in(folder):
+    return [event.n for event in LogReader(folder).poll() if event.event == "dropped"]
+
+
+def test_a_writer_that_is_closed_tells_of_what_it_lost(lossy, tmp_path):
+    lossy.close()
+    lossy.close()
+    assert (dropped_in(tmp_path), lossy.lost) == ([2], 0)
+
+
+def test_a_writer_that_has_nothing_more_to_write_tells_of_what_it_lost(lossy, tmp_path):
+    assert not lossy.run_ended()
+    assert not lossy.run_ended()
+    assert (dropped_in(tmp_path), lossy.lost) == ([2], 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_does_not_tell_of_what_its_parent_lost(lossy, tmp_path):
+    child = os.fork()
+    if child == 0:
+        lossy.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert (dropped_in(tmp_path), lossy.lost) == ([], 2)
+
+
+EXITING = """
+import os, sys
+from mmlab.trace.log import LogWriter
+writer, write = LogWriter(sys.argv[1], "run"), os.write
+os.write = lambda fd, line: 0
+writer.emit("free")
+os.write = write
+"""
+
+
+def test_a_process_that_ends_by_itself_tells_of_what_it_lost(tmp_path):
+    subprocess.run([sys.executable, "-c", EXITING, str(tmp_path)], cwd=ROOT, check=True)
+    assert dropped_in(tmp_path) == [1]
 
 
 def test_a_closed_writer_lets_events_go(tmp_path):
