@@ -39,6 +39,7 @@ UNOBSERVED = {
     "limit": "the limit that ruled is not shown: this version of Beam hides it",
     "hint": "the hint is not shown: this version of Beam hides it",
     "free": "cannot be weakly referenced: when its memory is released is not seen",
+    "refresh": "refreshes are not shown: this version of Beam hides them",
     "model manager": "Beam's ModelManager keeps each load of a model in a process of its own: a "
     "batch is shown at the latest of several loads, and what it evicts is shown as freed",
     "handler": "not watched: its model handler cannot be copied together with what records",

@@ -191,6 +191,12 @@ def test_a_trace_says_what_it_lacks():
     assert Trace(story()).notes == Trace(story()).incomplete == []
 
 
+@pytest.mark.parametrize("what", ["evictions", "limit", "refresh", "hint", "free"])
+def test_what_beam_hides_is_said_in_a_sentence(what):
+    (note,) = Trace([*story(), event("unobserved", 1, model=None, what=what)]).notes
+    assert len(note.split()) > 5
+
+
 WORK = [
     event("use_begin", 3, pid=2, model="a", n=1),
     event("use_begin", 4, pid=2, model="a", n=1),
