@@ -9,13 +9,15 @@ import secrets
 import socket
 import time
 import weakref
+from collections import defaultdict
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from threading import get_native_id
 from time import monotonic_ns
 from typing import Any
 
-from mmlab.trace.event import VERSION, Event, NewerTraceError, encode, parse
+from mmlab.trace.event import VERSION, Clocks, Event, NewerTraceError, encode, parse
 from mmlab.trace.place import ENDED, SUFFIX, folder_at, shared_bits
 
 _DROPPED = "dropped"
@@ -52,7 +54,7 @@ class LogWriter:
             (self._folder / name).chmod(0o600 | shared)  # who reads them need not be who writes
         self._lost = 0
         self._head = self._line_start = line_head(self._run)
-        self.emit("process", f',"wall_ns":{time.time_ns()}')
+        self.emit("process", process_fields())
 
     def emit(self, event: str, fields: str = "") -> bool:
         """Write one event. Returns whether it is written, whole.
@@ -165,6 +167,20 @@ def line_head(run: str) -> str:
     return head[:-1] + ',"tid":'
 
 
+def process_fields(**info: Any) -> str:
+    """The fields of the event with which this process begins a log."""
+    return members(wall_ns=time.time_ns(), info={**info, "boot": _boot()})
+
+
+@cache
+def _boot() -> str | None:
+    """What tells this machine, since it was started, from all others; None where nothing does."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except (OSError, ValueError):
+        return None
+
+
 def _safe(name: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "_" for c in name)[:64]
 
@@ -183,7 +199,8 @@ class LogReader:
         self._folder = folder_at(folder)
         self._offset: dict[str, int] = {}
         self._unread: dict[str, bytes] = {}
-        self._clocks: dict[str, int] = {}
+        machines = Clocks()
+        self._clocks: dict[str, Clocks] = defaultdict(lambda: Clocks(beside=machines))
         self.invalid = 0
 
     @property
@@ -216,9 +233,10 @@ class LogReader:
         events: list[Event] = []
         for name, data in self._unread.items():
             *lines, self._unread[name] = data.split(b"\n")
+            clocks = self._clocks[name.partition(".")[0]]  # the segments of a process have one stem
             for line in lines:
                 try:
-                    events.append(parse(line, self._clocks))
+                    events.append(parse(line, clocks))
                 except NewerTraceError:
                     raise
                 except ValueError:

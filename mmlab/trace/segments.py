@@ -10,7 +10,7 @@ import time
 import weakref
 from collections import deque
 
-from mmlab.trace.log import ENDED, file_stem, line_head
+from mmlab.trace.log import ENDED, file_stem, line_head, process_fields
 from mmlab.trace.place import SUFFIX, RemoteFolder
 
 CHECK_SECONDS = 0.25
@@ -58,7 +58,7 @@ class SegmentWriter:
         self._closed = False
         self._stop = threading.Event()
         self._began = self._wrote = time.monotonic()
-        self.emit("process", f',"wall_ns":{time.time_ns()},"info":{{"segments":true}}')
+        self.emit("process", process_fields(segments=True))
         self._write_segment()  # the readers learn at once that there is a process to wait for
         self._thread = threading.Thread(target=self._follow, name="mmlab-segments", daemon=True)
         self._thread.start()

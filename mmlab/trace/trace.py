@@ -7,7 +7,7 @@ import io
 import os
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 import pandas as pd
 
 from mmlab._arguments import file_to_write, path_argument, short
-from mmlab.trace.event import MOST_LINE_BYTES, UNOBSERVED, Event, Process, parse, printable
+from mmlab.trace.event import MOST_LINE_BYTES, UNOBSERVED, Clocks, Event, Process, parse, printable
 from mmlab.trace.log import LogReader
 from mmlab.trace.perfetto import write_perfetto
 from mmlab.trace.place import SUFFIX, Location, exists_remote, folder_at, location, read_remote
@@ -455,7 +455,7 @@ def _load_remote(uri: str, most_bytes: int | None) -> Trace:
 
 
 def _load_lines(where: Location, file: BinaryIO) -> Trace:
-    clocks: dict[str, int] = {}
+    clocks = Clocks()
     events = []
     number = 0
     while line := file.readline(MOST_LINE_BYTES + 2):
@@ -571,6 +571,19 @@ def _unseen(trace: Trace) -> Iterable[str]:
             f"{', '.join(steps)}: these steps share their models (model_identifier); a load, an "
             "eviction and the limit are shown at the step that loaded first."
         )
+    for process, info in ((e.process, e.info or {}) for e in trace.of_kind("process")):
+        if off_ns := info.get("clock_off_ns"):
+            yield printable(_clock_note(process, off_ns, info))
+
+
+def _clock_note(process: Process, off_ns: int, info: Mapping[str, Any]) -> str:
+    why = "it was set, or the machine slept"
+    if info.get("boot") is None:
+        why += "; if the machine was restarted, or is another of that name, these times are wrong"
+    return (
+        f"{process}: its wall clock is {off_ns * NS:+,.0f} s off that of the first process of "
+        f"{process.host}, and times go by the first: {why}."
+    )
 
 
 def _missing(trace: Trace) -> Iterable[str]:

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmlab.trace import log
-from mmlab.trace.event import KINDS, VERSION, Event, NewerTraceError, parse
+from mmlab.trace import Trace, log
+from mmlab.trace.event import KINDS, VERSION, Clocks, Event, NewerTraceError, parse
 from mmlab.trace.log import LogReader, LogWriter, members
 from mmlab.trace.place import SUFFIX
 
@@ -49,7 +49,7 @@ def test_an_event_survives_its_line(event):
     line = event.to_json()
     assert line.isascii()
     assert "\n" not in line
-    assert parse(line, {}) == event
+    assert parse(line, Clocks()) == event
 
 
 @pytest.mark.parametrize(
@@ -71,27 +71,107 @@ def test_an_event_survives_its_line(event):
 )
 def test_what_is_no_event_is_refused(line):
     with pytest.raises(ValueError, match="not "):
-        parse(line, {})
+        parse(line, Clocks())
 
 
 def test_a_newer_format_is_named():
     line = json.dumps({"v": VERSION + 1})
     with pytest.raises(NewerTraceError, match="update mmlab"):
-        parse(line, {})
+        parse(line, Clocks())
 
 
 def test_unknown_members_are_let_be():
     line = '{"run":"r","t_ns":1,"host":"h","pid":1,"tid":1,"event":"free","colour":"red"}'
-    assert parse(line, {}).event == "free"
+    assert parse(line, Clocks()).event == "free"
 
 
 def test_clocks_of_a_machine_are_aligned_once():
     anchor = '{"run":"r","t_ns":5,"host":"h","pid":%d,"tid":1,"event":"process","wall_ns":%d}'
-    clocks = {}
+    clocks = Clocks()
     assert parse(anchor % (1, 1005), clocks).t_ns == 1005
     set_back = parse(anchor % (2, 3), clocks)
     assert set_back.t_ns == 1005
     assert set_back.wall_ns == set_back.t_ns
+
+
+# Machines that restart, and machines of one name
+
+NOON = 1_800_000_000
+SECOND = 10**9
+
+
+def write_log(folder, pid, booted, begins, boot=None, number=None, kinds=("process", "free")):
+    """The log of a process of machine h, which was started `booted` seconds after noon.
+
+    Its events come a second after one another, from `begins` on, in seconds after noon.
+    """
+    name = f"h-{pid}" if number is None else f"h-{pid}.{number:06d}"
+    with (folder / f"{name}{SUFFIX}").open("a") as file:
+        for second, kind in enumerate(kinds, begins):
+            line = {"run": "r", "host": "h", "pid": pid, "tid": 1, "event": kind}
+            line["t_ns"] = (second - booted) * SECOND
+            if kind == "process":
+                info = {} if boot is None else {"boot": boot}
+                line |= {"wall_ns": (NOON + second) * SECOND, "info": info}
+            file.write(json.dumps(line) + "\n")
+
+
+def seconds(events):
+    return [event.t_ns / SECOND - NOON for event in events]
+
+
+def test_a_machine_that_restarts_between_two_processes_has_two_clocks(tmp_path):
+    write_log(tmp_path, 1, booted=-8_640_000, begins=0, boot="one")
+    write_log(tmp_path, 2, booted=50, begins=100, boot="two")
+    trace = Trace.load(tmp_path)
+    assert seconds(trace.events) == [0, 1, 100, 101]
+    assert trace.notes == []
+    again = Trace.load(trace.save(tmp_path / "saved"))
+    assert (again.events, again.notes) == (trace.events, [])
+
+
+def test_two_machines_of_one_name_have_two_clocks_while_their_logs_grow(tmp_path):
+    reader = LogReader(tmp_path)
+    for pid, booted in ((1, -8_640_000), (2, 50)):
+        write_log(tmp_path, pid, booted, begins=100, boot=f"boot {pid}", number=0)
+    assert seconds(reader.poll()) == [100, 101] * 2
+    for pid, booted in ((1, -8_640_000), (2, 50)):
+        write_log(tmp_path, pid, booted, begins=110, number=1, kinds=["free"])
+    assert seconds(reader.poll()) == [110] * 2
+
+
+def test_a_log_without_its_first_line_goes_by_the_clock_of_its_machine(tmp_path):
+    write_log(tmp_path, 1, booted=-10, begins=0, boot="one")
+    write_log(tmp_path, 2, booted=-10, begins=5, kinds=["free"])
+    assert seconds(Trace.load(tmp_path).events) == [0, 1, 5]
+
+
+def test_clocks_that_disagree_without_a_reason_are_named(tmp_path):
+    write_log(tmp_path, 1, booted=-8_640_000, begins=0)
+    write_log(tmp_path, 2, booted=50, begins=100)
+    trace = Trace.load(tmp_path)
+    (note,) = trace.notes
+    assert "h:2: its wall clock is +8,640,050 s off that of the first process of h" in note
+    assert "if the machine was restarted, or is another of that name, these times are wrong" in note
+    again = Trace.load(trace.save(tmp_path / "saved"))
+    assert (again.events, again.notes) == (trace.events, trace.notes)
+
+
+def test_a_clock_that_was_set_is_named_and_moves_nothing(tmp_path):
+    write_log(tmp_path, 1, booted=-10, begins=0, boot="one")
+    write_log(tmp_path, 2, booted=3590, begins=3700, boot="one")  # 3600 seconds later by the clock
+    trace = Trace.load(tmp_path)
+    assert seconds(trace.events) == [0, 1, 100, 101]
+    (note,) = trace.notes
+    assert "+3,600 s off" in note
+    assert "wrong" not in note
+
+
+@pytest.mark.skipif(not Path("/proc/sys/kernel/random/boot_id").exists(), reason="needs Linux")
+def test_a_process_says_which_boot_its_clock_is_of(tmp_path):
+    LogWriter(tmp_path, "run").close()
+    (event,) = LogReader(tmp_path).poll()
+    assert event.info["boot"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def test_the_reader_gives_each_event_once_while_the_log_grows(tmp_path):

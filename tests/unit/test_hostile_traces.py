@@ -19,7 +19,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 import mmlab
 from mmlab import Trace
 from mmlab.trace import event as events
-from mmlab.trace.event import VERSION, NewerTraceError, parse
+from mmlab.trace.event import VERSION, Clocks, NewerTraceError, parse
 from mmlab.trace.log import LogReader, LogWriter
 from mmlab.watching.logs import new_log, shared_log
 
@@ -69,6 +69,9 @@ def nested(depth: int):
         ),
         (line(info={"element_counts": {"a": "b"}}), "'element_counts' is not a number"),
         (line(info={"state": []}), "'state' is not str"),
+        (line(info={"boot": []}), "'boot' is not str"),
+        (line(info={"clock_off_ns": "x"}), "'clock_off_ns' is not a number"),
+        (line(info={"clock_off_ns": 10**400}), "'clock_off_ns' is not a number"),
         (line() + line(), "not a JSON object"),
         (b"\xff\xfe{}", "not a line of JSON"),
         (b"\x80\x04\x95\x1a", "not a line of JSON"),
@@ -76,29 +79,49 @@ def nested(depth: int):
 )
 def test_what_is_no_event_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
-        parse(text, {})
+        parse(text, Clocks())
 
 
 def test_a_shape_that_was_right_once_does_not_let_wrong_values_pass():
-    assert parse(line(v=VERSION, n=1), {}).n == 1
+    assert parse(line(v=VERSION, n=1), Clocks()).n == 1
     with pytest.raises(NewerTraceError):
-        parse(line(v=VERSION + 1, n=1), {})
+        parse(line(v=VERSION + 1, n=1), Clocks())
     with pytest.raises(ValueError, match="64 bits"):
-        parse(line(v=VERSION, n=2**64), {})
+        parse(line(v=VERSION, n=2**64), Clocks())
     with pytest.raises(ValueError, match="'n' is not int"):
-        parse(line(v=VERSION, n=True), {})
+        parse(line(v=VERSION, n=True), Clocks())
+
+
+EARLIEST, LATEST = -(2**63), 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("anchor", "t_ns"),
+    [((EARLIEST, LATEST), 1), ((0, LATEST), 1), ((LATEST, EARLIEST), 1), ((0, EARLIEST), -1)],
+)
+def test_a_time_has_64_bits_on_the_wall_clock_as_well(tmp_path, anchor, t_ns):
+    began, wall = anchor
+    lines = [line(event="process", t_ns=began, wall_ns=wall), line(t_ns=t_ns)]
+    (tmp_path / "trace").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="not an event: a number has more than 64 bits"):
+        Trace.load(tmp_path / "trace")
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "a.jsonl").write_text("\n".join([*lines, ""]))
+    trace = Trace.load(tmp_path / "log")
+    assert trace.torn == 1
+    assert Trace.load(trace.save(tmp_path / "saved")).events == trace.events
 
 
 def test_half_a_surrogate_pair_is_not_text():
-    assert parse(line(model="a\ud83d"), {}).model == "a?"
-    assert parse(line(model="a").replace('"a"', r'"\uDC00"'), {}).model == "?"
-    assert parse(line(model="🚀", keys={"模\udcff": 2}), {}).keys == {"模?": 2}
-    assert parse(line(model="🚀"), {}).model == "🚀"
+    assert parse(line(model="a\ud83d"), Clocks()).model == "a?"
+    assert parse(line(model="a").replace('"a"', r'"\uDC00"'), Clocks()).model == "?"
+    assert parse(line(model="🚀", keys={"模\udcff": 2}), Clocks()).keys == {"模?": 2}
+    assert parse(line(model="🚀"), Clocks()).model == "🚀"
 
 
 def test_shapes_do_not_fill_the_memory():
     for i in range(2 * events._MOST_SHAPES):
-        parse(line(**{f"unknown {i}": 1}), {})
+        parse(line(**{f"unknown {i}": 1}), Clocks())
     assert len(events._shapes) <= events._MOST_SHAPES
 
 
@@ -138,7 +161,7 @@ def test_a_pickle_is_not_a_trace(tmp_path):
 
 @pytest.mark.parametrize("kind", ["_init__", "latest", "by_generation", "add", "all", "__class__"])
 def test_a_kind_of_event_is_only_a_name(kind):
-    event = parse(line(event=kind, step="s", model="m", generation=1), {})
+    event = parse(line(event=kind, step="s", model="m", generation=1), Clocks())
     trace = Trace([event])
     assert trace.residences == []
     assert trace.summary().loads == 0
@@ -175,7 +198,7 @@ def hostile_trace() -> Trace:
     error = "ValueError\x1b: " + " ".join(HOSTILE)
     end = {"event": "end", "t_ns": 10**11, "error": error, "info": {"state": "FAILED"}}
     rows.append({**BASE, "run": HOSTILE[0], **end})
-    return Trace([parse(json.dumps(row), {}) for row in rows])
+    return Trace([parse(json.dumps(row), Clocks()) for row in rows])
 
 
 def test_names_command_no_terminal():
