@@ -213,20 +213,29 @@ class LogReader:
         self.fetch()
         return self.parse()
 
-    def fetch(self) -> None:
-        """Read what was written since the last call, to be parsed later; the folder may then go."""
+    def fetch(self) -> bool:
+        """Read what was written since the last call, to be parsed later; the folder may then go.
+
+        Returns whether there was anything new.
+        """
+        news = False
         for name in self._folder.logs():
             data = self._folder.read(name, self._offset.get(name, 0))
             self._offset[name] = self._offset.get(name, 0) + len(data)
             self._unread[name] = self._unread.get(name, b"") + data
+            news = news or bool(data)
+        return news
 
     def fetch_all(self) -> None:
-        """Fetch what a run that has ended left, once the processes that buffer have written it."""
+        """Fetch what a run that has ended left, once the processes that buffer have written it.
+
+        Looks until nothing more comes: a process that has only just begun may not be known yet.
+        """
         deadline = time.monotonic() + self._folder.patience
-        self.fetch()
-        while self._folder.awaits(self._unread) and time.monotonic() < deadline:
+        while self.fetch() or self._folder.awaits(self._unread):
+            if time.monotonic() >= deadline:
+                return
             time.sleep(self._folder.pause / 4)
-            self.fetch()
 
     def parse(self) -> list[Event]:
         """The events among what was fetched, file by file."""

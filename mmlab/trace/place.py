@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 SUFFIX = ".jsonl"
@@ -17,6 +20,7 @@ ENDED = "ended"
 
 _CLOSE = b'"event":"close"'
 
+T = TypeVar("T")
 Location = Path | str
 """A path of this machine, or a URI such as `gs://bucket/logs`."""
 
@@ -120,10 +124,17 @@ class LocalFolder:
         return (self._path / name).exists()
 
 
+REQUEST_SECONDS = 30.0
+"""What may pass until a remote file system answers: its client may wait for ever, a run may not."""
+SLOWEST_BYTES = 1_000_000
+"""A second more for each of these bytes that are read."""
+
+
 class RemoteFolder:
     """A folder behind Beam's FileSystems: its files are written whole, once, and never grow.
 
-    Every method raises OSError, whatever the file system itself raises.
+    Every method raises OSError, whatever the file system itself raises; TimeoutError if it does not
+    answer. Only `make`, `write` and `remove` wait as long as the file system lets them.
     """
 
     pause = 1.0
@@ -139,6 +150,11 @@ class RemoteFolder:
         """Names of the event logs in it, sorted."""
         self._sizes = dict(sorted(self._match(f"*{SUFFIX}")))
         return list(self._sizes)
+
+    def check_scheme(self) -> None:
+        """See that Beam has a file system for this URI; asks nothing of the network."""
+        with _os_errors(self._uri) as files:
+            files.get_filesystem(self._uri)
 
     def size(self) -> int:
         """Bytes of its event logs."""
@@ -156,20 +172,22 @@ class RemoteFolder:
 
     def read(self, name: str, offset: int) -> bytes:
         """What stands in a log from `offset` on; nothing is asked for when it has not grown."""
-        if self._sizes.get(name, -1) == offset:
+        size = self._sizes.get(name, -1)
+        if size == offset:
             return b""
-        return read_remote(self._path(name))[offset:]
+        seconds = max(size, 0) / SLOWEST_BYTES
+        return self._answer(partial(read_remote, self._path(name)), seconds)[offset:]
 
     def write(self, name: str, data: bytes) -> None:
         """Make a new file."""
         write_remote(self._path(name), data)
 
     def touch(self, name: str) -> None:
-        if not self.exists(name):
-            self.write(name, b"\n")  # some object stores hold no empty objects
+        if not self.exists(name):  # some object stores hold no empty objects
+            self._answer(partial(self.write, name, b"\n"))
 
     def exists(self, name: str) -> bool:
-        return exists_remote(self._path(name))
+        return self._answer(partial(exists_remote, self._path(name)))
 
     def make(self) -> None:
         """Make the folder, and see that a file can be written there."""
@@ -188,11 +206,37 @@ class RemoteFolder:
     def _path(self, name: str) -> str:
         return f"{self._uri}/{name}"
 
+    def _answer(self, ask: Callable[[], T], more_seconds: float = 0.0) -> T:
+        """What a request returns; its thread is left behind when there is no answer."""
+        seconds = REQUEST_SECONDS + more_seconds
+        answer: Future[T] = Future()
+        try:
+            Thread(target=_send, args=(ask, answer), name="mmlab-request", daemon=True).start()
+        except RuntimeError as problem:  # no more threads, or Python ends
+            raise OSError(f"{self._uri} was not asked: {problem}") from problem
+        wait([answer], seconds)
+        if not answer.done():
+            raise TimeoutError(f"{self._uri} has not answered for {seconds:.0f} seconds")
+        return answer.result()
+
     def _match(self, pattern: str) -> list[tuple[str, int]]:
-        with _os_errors(self._uri) as files:
-            (found,) = files.match([self._path(pattern)])
-        names = ((m.path.rsplit("/", pattern.count("/") + 1), m) for m in found.metadata_list)
+        found = self._answer(partial(match_remote, self._path(pattern)))
+        names = ((m.path.rsplit("/", pattern.count("/") + 1), m) for m in found)
         return [("/".join(parts[1:]), m.size_in_bytes) for parts, m in names]
+
+
+def _send(ask: Callable[[], T], answer: Future[T]) -> None:
+    try:
+        answer.set_result(ask())
+    except BaseException as problem:
+        answer.set_exception(problem)
+
+
+def match_remote(pattern: str) -> list[Any]:
+    """What Beam's FileSystems know of the files that `pattern` matches."""
+    with _os_errors(pattern) as files:
+        (found,) = files.match([pattern])
+        return found.metadata_list
 
 
 def read_remote(uri: str, most_bytes: int | None = None) -> bytes:
