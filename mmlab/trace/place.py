@@ -59,19 +59,23 @@ def folder_at(path: str | os.PathLike[str]) -> LocalFolder | RemoteFolder:
     return RemoteFolder(where) if isinstance(where, str) else LocalFolder(where)
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder, if it is not there, that only its owner can enter.
+def make_folder(path: Path, logs: Path | None = None) -> None:
+    """Make a folder, and those above it, if they are not there: only their owner can enter.
 
-    In a folder whose owner lets others write, they can write to the new one as well: workers that
-    run as other users need that. One where everybody may write, but each only their own (such as
-    `/tmp`), says nothing of the kind. A folder that is there keeps its mode.
+    A folder that is there keeps its mode.
+
+    Args:
+      path: of the folder.
+      logs: the folder of logs that it is made in. Where that is there and its owner lets others
+        write to it, they can write to the new one as well: workers that run as other users need
+        that. One where everybody may write, but each only their own (such as `/tmp`), says nothing
+        of the kind; nor does any folder above it.
     """
     if path.is_dir():
         return
-    if not path.parent.is_dir():
-        make_folder(path.parent)
+    shared = shared_bits(logs) if logs is not None and logs.is_dir() else 0
+    make_folder(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
-    shared = shared_bits(path.parent)
     if shared:
         path.chmod(path.stat().st_mode | shared)
 

@@ -260,6 +260,38 @@ def test_a_folder_that_others_may_write_to_is_shared_with_them(tmp_path):
     assert (mode(tmp_path), mode(log.folder), mode(file)) == (0o770, 0o770, 0o660)
 
 
+@pytest.fixture(params=[0o022, 0o002, 0o000], ids="umask {:03o}".format)
+def umask(request):
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@POSIX
+@pytest.mark.parametrize("above", [0o755, 0o775, 0o2775, 0o777, 0o1777], ids="in {:04o}".format)
+def test_what_is_made_is_private_whatever_is_above_it(tmp_path, umask, above):
+    tmp_path.chmod(above)
+    run = Path(new_log(tmp_path / "new" / "log", 1).folder)
+    own = Path(shared_log(tmp_path / "own" / "log", 1).folder)
+    for folder in (run, own):
+        LogWriter(folder, "run").close()
+        (file,) = folder.iterdir()
+        assert mode(file) == 0o600
+    for folder in (run, run.parent, run.parent.parent, own, own.parent):
+        assert mode(folder) & 0o777 == 0o700
+    assert mode(tmp_path) == above
+
+
+@POSIX
+def test_a_log_folder_that_was_made_for_others_is_shared_whatever_the_umask(tmp_path, umask):
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log").chmod(0o2770)
+    log = new_log(tmp_path / "log", 1)
+    LogWriter(log.folder, log.run).close()
+    (file,) = Path(log.folder).iterdir()
+    assert (mode(log.folder) & 0o777, mode(file)) == (0o770, 0o660)
+
+
 @POSIX
 @pytest.mark.parametrize("there", [0o755, 0o1777], ids=["others read", "as /tmp"])
 def test_a_folder_that_others_only_share_by_chance_is_not(tmp_path, there):
