@@ -190,13 +190,15 @@ class LogReader:
 
     Args:
       folder: a path, or a URI that Beam's FileSystems know.
+      most_bytes: to read, and one more to tell by that there are more; None for no limit.
 
     Attributes:
       invalid: complete lines that are not events.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]):
+    def __init__(self, folder: str | os.PathLike[str], most_bytes: int | None = None):
         self._folder = folder_at(folder)
+        self._most_bytes = most_bytes
         self._offset: dict[str, int] = {}
         self._unread: dict[str, bytes] = {}
         machines = Clocks()
@@ -207,6 +209,10 @@ class LogReader:
     def pause(self) -> float:
         """Seconds that a follower should leave between two polls."""
         return self._folder.pause
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(self._offset.values())
 
     def poll(self) -> list[Event]:
         """The events that were written since the last call, file by file."""
@@ -220,11 +226,16 @@ class LogReader:
         """
         news = False
         for name in self._folder.logs():
-            data = self._folder.read(name, self._offset.get(name, 0))
+            data = self._folder.read(name, self._offset.get(name, 0), self._bytes_left())
             self._offset[name] = self._offset.get(name, 0) + len(data)
             self._unread[name] = self._unread.get(name, b"") + data
             news = news or bool(data)
         return news
+
+    def _bytes_left(self) -> int | None:
+        if self._most_bytes is None:
+            return None
+        return max(self._most_bytes + 1 - self.bytes_read, 0)
 
     def fetch_all(self) -> None:
         """Fetch what a run that has ended left, once the processes that buffer have written it.

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from functools import partial
+from io import BufferedReader, FileIO
 from pathlib import Path
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
 SUFFIX = ".jsonl"
@@ -90,6 +91,31 @@ def shared_bits(folder: Path) -> int:
     return mode & (group | others)
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it, if reading it ends: a file on a disk, or a link to one.
+
+    Raises:
+      OSError: it cannot be opened, or is something else: a folder, a pipe, a device, a socket.
+    """
+    if path.exists() and not path.is_file():  # to open a device may do something
+        raise OSError(NOT_REGULAR.format(path))
+    file = FileIO(path, opener=_open_without_waiting)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # it took the file's place meanwhile
+        file.close()
+        raise OSError(NOT_REGULAR.format(path))
+    return BufferedReader(file)
+
+
+NOT_REGULAR = (
+    "{} is a folder, a pipe, a device or a broken link, and events are read from files alone: "
+    "remove it, or load another"
+)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 class LocalFolder:
     """A folder that this machine sees as one of its own: a disk, or a share."""
 
@@ -100,12 +126,16 @@ class LocalFolder:
         self._path = path
 
     def logs(self) -> list[str]:
-        """Names of the event logs in it, sorted."""
-        return sorted(path.name for path in self._path.glob(f"*{SUFFIX}"))
+        """Names of the event logs in it, sorted; what only bears such a name is let be."""
+        return sorted(path.name for path in self._path.glob(f"*{SUFFIX}") if path.is_file())
+
+    def irregular(self) -> list[str]:
+        """What bears the name of an event log and is no file, sorted."""
+        return sorted(str(path) for path in self._path.glob(f"*{SUFFIX}") if not path.is_file())
 
     def size(self) -> int:
         """Bytes of its event logs."""
-        return sum(path.stat().st_size for path in self._path.glob(f"*{SUFFIX}"))
+        return sum((self._path / name).stat().st_size for name in self.logs())
 
     def runs(self) -> list[str]:
         """Names of the folders in it that hold event logs, sorted."""
@@ -115,11 +145,11 @@ class LocalFolder:
         """Whether a process has yet to write what it saw: here each event is written at once."""
         return False
 
-    def read(self, name: str, offset: int) -> bytes:
-        """What stands in a log from `offset` on."""
-        with (self._path / name).open("rb") as file:
+    def read(self, name: str, offset: int, most_bytes: int | None = None) -> bytes:
+        """What stands in a log from `offset` on, or the beginning of that."""
+        with open_regular(self._path / name) as file:
             file.seek(offset)
-            return file.read()
+            return file.read(-1 if most_bytes is None else most_bytes)
 
     def touch(self, name: str) -> None:
         (self._path / name).touch()
@@ -155,6 +185,10 @@ class RemoteFolder:
         self._sizes = dict(sorted(self._match(f"*{SUFFIX}")))
         return list(self._sizes)
 
+    def irregular(self) -> list[str]:
+        """What bears the name of an event log and is no file: nothing, here."""
+        return []
+
     def check_scheme(self) -> None:
         """See that Beam has a file system for this URI; asks nothing of the network."""
         with _os_errors(self._uri) as files:
@@ -174,13 +208,14 @@ class RemoteFolder:
         closed = {name.split(".")[0] for name, data in logs.items() if _CLOSE in data[-400:]}
         return bool(stems - closed)
 
-    def read(self, name: str, offset: int) -> bytes:
-        """What stands in a log from `offset` on; nothing is asked for when it has not grown."""
+    def read(self, name: str, offset: int, most_bytes: int | None = None) -> bytes:
+        """As `LocalFolder.read`; nothing is asked for when the log has not grown."""
         size = self._sizes.get(name, -1)
         if size == offset:
             return b""
         seconds = max(size, 0) / SLOWEST_BYTES
-        return self._answer(partial(read_remote, self._path(name)), seconds)[offset:]
+        end = None if most_bytes is None else offset + most_bytes
+        return self._answer(partial(read_remote, self._path(name), end), seconds)[offset:]
 
     def write(self, name: str, data: bytes) -> None:
         """Make a new file."""

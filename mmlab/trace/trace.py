@@ -21,7 +21,16 @@ from mmlab._arguments import file_to_write, path_argument, short
 from mmlab.trace.event import MOST_LINE_BYTES, UNOBSERVED, Clocks, Event, Process, parse, printable
 from mmlab.trace.log import LogReader
 from mmlab.trace.perfetto import write_perfetto
-from mmlab.trace.place import SUFFIX, Location, exists_remote, folder_at, location, read_remote
+from mmlab.trace.place import (
+    NOT_REGULAR,
+    SUFFIX,
+    Location,
+    exists_remote,
+    folder_at,
+    location,
+    open_regular,
+    read_remote,
+)
 from mmlab.trace.residency import (
     Residence,
     covered_ns,
@@ -170,6 +179,7 @@ class Trace:
         Raises:
           TypeError: `path` is no path.
           FileNotFoundError: there is nothing at `path`, or no trace in that folder.
+          OSError: what is there cannot be read, or is no file, but a pipe or a device.
           ValueError: a file that is no trace, a folder with several runs, a newer format, or more
             than `most_bytes`.
         """
@@ -182,9 +192,9 @@ class Trace:
                 return _load_folder(str(where), most_bytes)
             if not where.exists():
                 raise FileNotFoundError(f"no trace at {where}: the file does not exist")
-            _check_size(where, where.stat().st_size, most_bytes)
-            with where.open("rb") as file:
-                return _load_lines(where, file)
+            with open_regular(where) as file:
+                _check_size(where, where.stat().st_size, most_bytes)
+                return _load_lines(where, file, most_bytes)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write all events to one file of JSON lines, which `Trace.load` reads.
@@ -431,6 +441,8 @@ def _check_size(where: Location, size: int, most_bytes: int | None) -> None:
 
 def _load_folder(path: str, most_bytes: int | None) -> Trace:
     folder = folder_at(path)
+    for name in folder.irregular():
+        raise OSError(NOT_REGULAR.format(name))
     if not folder.logs():
         runs = folder.runs()
         if len(runs) == 1:
@@ -439,8 +451,10 @@ def _load_folder(path: str, most_bytes: int | None) -> Trace:
             raise ValueError(f"{path} holds {len(runs)} runs, load one of: {', '.join(runs)}")
         raise FileNotFoundError(f"no trace in {path}: it holds no event log (*{SUFFIX})")
     _check_size(path, folder.size(), most_bytes)
-    reader = LogReader(path)
-    events = reader.poll()
+    reader = LogReader(path, most_bytes)
+    reader.fetch()
+    _check_size(path, reader.bytes_read, most_bytes)  # it may have grown
+    events = reader.parse()
     return Trace(events, torn=reader.torn)
 
 
@@ -451,15 +465,17 @@ def _load_remote(uri: str, most_bytes: int | None) -> Trace:
         raise FileNotFoundError(f"no trace at {uri}: the file does not exist")
     data = read_remote(uri, None if most_bytes is None else most_bytes + 1)
     _check_size(uri, len(data), most_bytes)
-    return _load_lines(uri, io.BytesIO(data))
+    return _load_lines(uri, io.BytesIO(data), most_bytes)
 
 
-def _load_lines(where: Location, file: BinaryIO) -> Trace:
+def _load_lines(where: Location, file: BinaryIO, most_bytes: int | None) -> Trace:
     clocks = Clocks()
     events = []
-    number = 0
+    number = size = 0
     while line := file.readline(MOST_LINE_BYTES + 2):
         number += 1
+        size += len(line)
+        _check_size(where, size, most_bytes)
         try:
             events.append(parse(line, clocks))
         except ValueError as problem:

@@ -152,6 +152,85 @@ def test_a_trace_that_is_too_large_is_said_before_it_is_read(tmp_path):
         Trace.load(file)
 
 
+def folder_with(folder, **others):
+    """A log folder with one good log, and beside it what `others` make."""
+    folder.mkdir()
+    (folder / "good.jsonl").write_text(line() + "\n")
+    for name, make in others.items():
+        make(folder / f"{name}.jsonl")
+    return folder
+
+
+NO_FILES = {
+    "a folder": Path.mkdir,
+    "a pipe": getattr(os, "mkfifo", None),
+    "an endless device": lambda path: path.symlink_to("/dev/zero"),
+    "a broken link": lambda path: path.symlink_to("nothing"),
+}
+
+
+@POSIX
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)
+def test_what_is_no_file_is_refused_and_no_run_minds_it(tmp_path, make):
+    folder = folder_with(tmp_path / "log", bad=make)
+    with pytest.raises(OSError, match=r"bad.jsonl is a folder, a pipe, a device or a broken link"):
+        Trace.load(folder)
+    assert len(LogReader(folder).poll()) == 1
+
+
+@POSIX
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["a pipe", "an endless device"])
+def test_what_has_no_end_is_refused_in_the_place_of_a_trace(tmp_path, name):
+    NO_FILES[name](tmp_path / "trace.jsonl")
+    with pytest.raises(OSError, match=r"trace.jsonl is a folder, a pipe, a device"):
+        Trace.load(tmp_path / "trace.jsonl")
+
+
+@POSIX
+@pytest.mark.timeout(60)
+def test_a_pipe_that_takes_the_place_of_a_log_is_refused(tmp_path, monkeypatch):
+    """Between the look at it and the reading."""
+    os.mkfifo(tmp_path / "a.jsonl")
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    with pytest.raises(OSError, match="events are read from files alone"):
+        LogReader(tmp_path).poll()
+
+
+@POSIX
+def test_links_to_files_are_followed(tmp_path):
+    folder_with(tmp_path / "log")
+    other = folder_with(
+        tmp_path / "other", linked=lambda path: path.symlink_to("../log/good.jsonl")
+    )
+    assert len(Trace.load(other).events) == 2
+    assert len(Trace.load(other / "linked.jsonl").events) == 1
+
+
+@pytest.mark.parametrize("name", ["log", "log/good.jsonl"])
+def test_what_grows_while_it_is_read_is_read_to_the_limit(tmp_path, name, monkeypatch):
+    folder_with(tmp_path / "log")
+    size = len(line()) + 1
+    monkeypatch.setattr("mmlab.trace.place.LocalFolder.size", lambda folder: 0)
+    real = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda path, **kw: Sizeless(real(path, **kw)))
+    assert len(Trace.load(tmp_path / name, most_bytes=size).events) == 1
+    with pytest.raises(ValueError, match=r"Trace.load\(…, most_bytes=…\)"):
+        Trace.load(tmp_path / name, most_bytes=size - 1)
+
+
+class Sizeless:
+    """What the system says of a file that was empty a moment ago."""
+
+    def __init__(self, stat):
+        self._stat = stat
+        self.st_size = 0
+
+    def __getattr__(self, name):
+        return getattr(self._stat, name)
+
+
 def test_a_pickle_is_not_a_trace(tmp_path):
     (tmp_path / "trace").write_bytes(pickle.dumps(Bomb(tmp_path / "bang")))
     with pytest.raises(ValueError, match="line 1: not"):
