@@ -15,6 +15,8 @@ from threading import Thread
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from mmlab._arguments import short
+
 SUFFIX = ".jsonl"
 ENDED = "ended"
 """A file of this name in a log folder tells the processes that write there to stop."""
@@ -30,12 +32,14 @@ def location(path: str | os.PathLike[str]) -> Location:
     """What was given as a path, told apart from a URI. `file://` is this machine.
 
     Raises:
-      ValueError: a URI that has signs in it which Beam takes for a pattern.
+      ValueError: a URI that has signs in it which Beam takes for a pattern; a path that no file of
+        this machine can have.
 
     >>> location("gs://bucket/logs/"), str(location("file:///tmp/my%20logs"))
     ('gs://bucket/logs', '/tmp/my logs')
     """
     text = os.fspath(path)
+    _check_encodable(text)
     if not isinstance(text, str) or not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         return Path(text)
     if text.lower().startswith("file://"):
@@ -43,6 +47,17 @@ def location(path: str | os.PathLike[str]) -> Location:
     if re.search(r"[*?\[]", text):
         raise ValueError(f"{text}: *, ? and [ are patterns to Beam's FileSystems: use another name")
     return text.rstrip("/")
+
+
+def _check_encodable(text: str) -> None:
+    try:
+        if b"\0" not in os.fsencode(text):
+            return
+        why = "it holds a NUL, which ends a path"
+    except UnicodeEncodeError as problem:
+        letter = text[problem.start]
+        why = f"{problem.encoding} has no bytes for {letter!r}"
+    raise ValueError(f"the path {short(text)} cannot be one of a file ({why}): give another")
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from numbers import Real
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
@@ -147,12 +148,14 @@ class Trace:
       events: by time.
       run: identifies the run; None when there are no events.
       torn: lines that were cut off or are not events.
+
+    Raises:
+      TypeError: what it is made of are no events.
+      ValueError: they are of several runs.
     """
 
     def __init__(self, events: Iterable[Event], torn: int = 0):
-        if isinstance(events, str | os.PathLike):
-            raise TypeError(f"Trace takes events, not {short(events)}: read files with Trace.load")
-        self.events: Sequence[Event] = sorted(events, key=lambda event: event.t_ns)
+        self.events: Sequence[Event] = sorted(_checked(events), key=lambda event: event.t_ns)
         self.torn = torn
         self.run = self.events[0].run if self.events else None
         others = {event.run for event in self.events} - {self.run}
@@ -165,7 +168,7 @@ class Trace:
     # Files
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, most_bytes: int | None = MOST_BYTES) -> Trace:
+    def load(cls, path: str | os.PathLike[str], *, most_bytes: float | None = MOST_BYTES) -> Trace:
         """Read a trace that was saved, or the log folder of a run, finished or not.
 
         A trace is read as data: nothing in it is ever run, and what does not have the form of an
@@ -177,13 +180,14 @@ class Trace:
             memory; None for no limit. A million events are about 200 MB, and take about 1 GB.
 
         Raises:
-          TypeError: `path` is no path.
+          TypeError: `path` is no path, or `most_bytes` no number.
           FileNotFoundError: there is nothing at `path`, or no trace in that folder.
           OSError: what is there cannot be read, or is no file, but a pipe or a device.
           ValueError: a file that is no trace, a folder with several runs, a newer format, or more
-            than `most_bytes`.
+            than `most_bytes`, which is 1 or more.
         """
         path_argument("path", path, "a saved trace or the log folder of a run")
+        most_bytes = _bytes_or_none("most_bytes", most_bytes)
         where = location(path)
         with _collector_paused():
             if isinstance(where, str):
@@ -205,7 +209,7 @@ class Trace:
           path: of this machine.
 
         Raises:
-          ValueError: `path` is a URI.
+          ValueError: `path` is a URI, or cannot be one of a file.
           OSError: the file cannot be written.
         """
         path = _local(path)
@@ -227,7 +231,7 @@ class Trace:
           The path. The file is there whole or not at all.
 
         Raises:
-          ValueError: `path` is a URI.
+          ValueError: `path` is a URI, or cannot be one of a file.
           OSError: the file cannot be written.
         """
         path = _local(path)
@@ -387,6 +391,29 @@ class Trace:
     def _info(self, kind: str) -> dict[str, Any]:
         event = self._last(kind)
         return dict(event.info or {}) if event else {}
+
+
+def _checked(events: Iterable[Event]) -> list[Event]:
+    if isinstance(events, str | os.PathLike) or not isinstance(events, Iterable):
+        raise TypeError(f"Trace takes events, not {short(events)}: read files with Trace.load")
+    events = list(events)
+    for i, event in enumerate(events):
+        if not isinstance(event, Event):
+            raise TypeError(
+                f"Trace takes events, and events[{i}] is {short(event)}: read files with Trace.load"
+            )
+    return events
+
+
+def _bytes_or_none(name: str, value: float | None) -> int | None:
+    if value is None:
+        return None
+    advice = "give a number of bytes from 1 on, such as 2e9, or None for no limit"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {short(value)}: {advice}")
+    if not 1 <= value < float("inf"):
+        raise ValueError(f"{name} is {value!r}: {advice}")
+    return int(value)
 
 
 def _local(path: str | os.PathLike[str]) -> Path:
