@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from pathlib import Path
 
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
@@ -14,6 +15,11 @@ from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 from tests.handlers import AnsweringModels, NamedModels
 
 SCHEME = "addonly"
+WAIT_SECONDS = 60
+
+network = threading.Event()
+"""While this is clear, the file system takes requests and does not answer."""
+network.set()
 
 
 class NamedModelsAfar(NamedModels):
@@ -64,22 +70,26 @@ class AddOnlyFileSystem(FileSystem):
         pass
 
     def _list(self, dir_or_prefix):
+        network.wait(WAIT_SECONDS)
         root = _local(dir_or_prefix.rpartition("/")[0])
         for path in sorted(root.rglob("*")):
             if path.is_file():
                 yield FileMetadata(f"{SCHEME}://{path}", path.stat().st_size)
 
     def create(self, path, mime_type="", compression_type=None):
+        network.wait(WAIT_SECONDS)
         if _local(path).exists():
             raise NotThere(f"{path} cannot be written over")
         return _NewFile(_local(path))
 
     def open(self, path, mime_type="", compression_type=None):
+        network.wait(WAIT_SECONDS)
         if not _local(path).is_file():
             raise NotThere(path)
         return _local(path).open("rb")
 
     def exists(self, path):
+        network.wait(WAIT_SECONDS)
         return _local(path).is_file()
 
     def size(self, path):

@@ -39,6 +39,7 @@ UNOBSERVED = {
     "limit": "the limit that ruled is not shown: this version of Beam hides it",
     "hint": "the hint is not shown: this version of Beam hides it",
     "free": "cannot be weakly referenced: when its memory is released is not seen",
+    "refresh": "refreshes are not shown: this version of Beam hides them",
     "model manager": "Beam's ModelManager keeps each load of a model in a process of its own: a "
     "batch is shown at the latest of several loads, and what it evicts is shown as freed",
     "handler": "not watched: its model handler cannot be copied together with what records",
@@ -79,7 +80,7 @@ class Event:
       what: what cannot be observed.
       path: where a refreshed model comes from: file, folder, URI or hub name.
       wall_ns: the wall clock at `t_ns`, nanoseconds since the epoch.
-      info: of the whole run, for `run` and `end`.
+      info: of the whole run, for `run` and `end`; of the process, for `process`.
     """
 
     run: str
@@ -142,13 +143,47 @@ def printable(text: str) -> str:
 encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def parse(line: str | bytes, clocks: dict[str, int]) -> Event:
+CLOCK_TOLERANCE_NS = 10_000_000_000
+"""Wall clocks of one machine that differ by less agree: a process that waits for its turn between
+two looks at the clock is a second or two off."""
+
+
+class Clocks(dict[str, int]):
+    """Nanoseconds from machines' monotonic clocks to the epoch, for the events of one log.
+
+    A monotonic clock begins anew when its machine does, and two machines may have one name: so
+    clocks are told apart by name and boot. The first process of a boot that is read says how its
+    clock stands, so that a wall clock that is set back later moves nothing.
+
+    Args:
+      beside: of a log that is read beside this one, to share what is known of machines.
+    """
+
+    def __init__(self, beside: Clocks | None = None):
+        super().__init__()
+        self._boots: dict[tuple[str, str | None], int] = {} if beside is None else beside._boots
+        self._first: dict[str, int] = {} if beside is None else beside._first
+
+    def __missing__(self, host: str) -> int:
+        return self._first.get(host, 0)  # the process that wrote this log did not say, others may
+
+    def anchor(self, event: dict[str, Any]) -> None:
+        """Take note of a `process` event; where its clock disagrees with the first, it says so."""
+        host, info = event["host"], event.get("info") or {}
+        own = event["wall_ns"] - event["t_ns"]
+        _check_range(own)
+        self[host] = self._boots.setdefault((host, info.get("boot")), own)
+        self._first.setdefault(host, own)
+        if abs(own - self[host]) > CLOCK_TOLERANCE_NS:
+            event["info"] = {**info, "clock_off_ns": own - self[host]}
+
+
+def parse(line: str | bytes, clocks: Clocks) -> Event:
     """Read one line of an event log and put it on the wall clock.
 
     Args:
       line: as `Event.to_json` writes it; at most `MOST_LINE_BYTES`.
-      clocks: nanoseconds from each machine's monotonic clock to the epoch. The first `process`
-        event of a machine adds its entry, so that a clock that is set back later moves nothing.
+      clocks: of the log that the line stands in; `process` events add to them.
 
     Raises:
       ValueError: the line is not an event, or was written by a newer mmlab.
@@ -220,6 +255,11 @@ def _checked(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+def _check_range(value: int) -> None:
+    if not -_BEYOND <= value < _BEYOND:
+        raise ValueError("not an event: a number has more than 64 bits")
+
+
 def _with_right_types(data: dict[str, Any]) -> dict[str, Any]:
     """The members that this version knows."""
     version = data.get("v")
@@ -260,6 +300,11 @@ def _check_info(info: dict[str, Any]) -> None:
     _check_counts("element_counts", info.get("element_counts", {}))
     if not isinstance(info.get("state", ""), str):
         raise ValueError("'state' is not str")
+    if not isinstance(info.get("boot", ""), str):
+        raise ValueError("'boot' is not str")
+    off = info.get("clock_off_ns", 0)
+    if type(off) is not int or abs(off) >= 2 * _BEYOND:
+        raise ValueError("'clock_off_ns' is not a number of nanoseconds")
 
 
 def _is_card(card: Any) -> bool:
@@ -281,10 +326,11 @@ def _is_flat(value: Any, depth: int) -> bool:
     return True
 
 
-def _align(event: dict[str, Any], clocks: dict[str, int]) -> None:
+def _align(event: dict[str, Any], clocks: Clocks) -> None:
     if event["event"] == "process" and "wall_ns" in event:
-        clocks.setdefault(event["host"], event["wall_ns"] - event["t_ns"])
-    event["t_ns"] += clocks.get(event["host"], 0)
+        clocks.anchor(event)
+    event["t_ns"] += clocks[event["host"]]
+    _check_range(event["t_ns"])
     if event["event"] == "process":
         event["wall_ns"] = event["t_ns"]
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import secrets
 import socket
 import time
 import weakref
+from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from threading import get_native_id
 from time import monotonic_ns
 from typing import Any
 
-from mmlab.trace.event import VERSION, Event, NewerTraceError, encode, parse
+from mmlab.trace.event import VERSION, Clocks, Event, NewerTraceError, encode, parse
 from mmlab.trace.place import ENDED, SUFFIX, folder_at, shared_bits
+
+_DROPPED = "dropped"
 
 _writers: weakref.WeakSet[LogWriter] = weakref.WeakSet()
 
@@ -37,21 +43,21 @@ class LogWriter:
     def __init__(self, folder: str | os.PathLike[str], run: str):
         self._folder = Path(folder)
         self._run = run
-        self._lost = 0
         self._open()
         _writers.add(self)
 
     def _open(self) -> None:
         name = f"{file_stem()}{SUFFIX}"
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-        self._fd: int | None = os.open(self._folder / name, flags, 0o600)
+        self._file: _OpenFile | None = _OpenFile(os.open(self._folder / name, flags, 0o600))
         if shared := shared_bits(self._folder) & 0o066:
             (self._folder / name).chmod(0o600 | shared)  # who reads them need not be who writes
+        self._lost = 0
         self._head = self._line_start = line_head(self._run)
-        self.emit("process", f',"wall_ns":{time.time_ns()}')
+        self.emit("process", process_fields())
 
-    def emit(self, event: str, fields: str = "") -> None:
-        """Write one event.
+    def emit(self, event: str, fields: str = "") -> bool:
+        """Write one event. Returns whether it is written, whole.
 
         Args:
           event: its kind.
@@ -59,32 +65,38 @@ class LogWriter:
         """
         if self._lost:
             self._tell_of_lost()
-        fd = self._fd
-        if fd is None:
-            return
+        file = self._file
+        if file is None:
+            return False
         line = (
             f'{self._line_start}{get_native_id()},"t_ns":{monotonic_ns()}'
             f',"event":"{event}"{fields}}}\n'
         ).encode()
         try:
-            whole = os.write(fd, line) == len(line)
+            whole = os.write(file.fd, line) == len(line)
         except OSError:
-            self._lost += 1
-            return
+            self._lost += event != _DROPPED
+            return False
         if whole:
             self._line_start = self._head
         else:  # a line that was cut off ends where the next one begins
             self._line_start = "\n" + self._head
-            self._lost += 1
+            self._lost += event != _DROPPED
+        return whole
 
     def _tell_of_lost(self) -> None:
         lost, self._lost = self._lost, 0
-        self.emit("dropped", f',"n":{lost}')
-        if self._lost:  # nor could that be written
-            self._lost = lost
+        if not self.emit(_DROPPED, f',"n":{lost}'):
+            self._lost += lost
 
     def run_ended(self) -> bool:
-        """Whether the processes that write to this folder were told to stop."""
+        """Whether the processes that write to this folder were told to stop.
+
+        Tells of lost events as well: whoever asks does so again and again, and after the run there
+        is no event to tell of them with.
+        """
+        if self._lost:
+            self._tell_of_lost()
         return (self._folder / ENDED).exists()
 
     @property
@@ -93,21 +105,43 @@ class LogWriter:
         return self._lost
 
     def close(self) -> None:
-        """Stop writing; events that come later are let go."""
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
+        """Tell of lost events and stop writing; events that come later are let go."""
+        if self._lost:
+            self._tell_of_lost()
+        self._file = None
+
+
+class _OpenFile:
+    """The number of an open file, which is closed when nobody holds this object any more.
+
+    A thread that is about to write holds it: were the number given back under its hands, the next
+    file or socket of this process would get the number, and then the line.
+    """
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int):
+        self.fd = fd
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self.fd)
+
+
+def _close_all() -> None:
+    for writer in list(_writers):
+        writer.close()
 
 
 def _reopen_after_fork() -> None:
     # The child must neither sign with its parent's process id nor share its file.
     for writer in list(_writers):
-        if writer._fd is not None:
-            writer.close()
+        if writer._file is not None:
+            writer._file = None  # what the parent lost is the parent's to tell
             with contextlib.suppress(OSError):
                 writer._open()
 
 
+atexit.register(_close_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reopen_after_fork)
 
@@ -133,6 +167,20 @@ def line_head(run: str) -> str:
     return head[:-1] + ',"tid":'
 
 
+def process_fields(**info: Any) -> str:
+    """The fields of the event with which this process begins a log."""
+    return members(wall_ns=time.time_ns(), info={**info, "boot": _boot()})
+
+
+@cache
+def _boot() -> str | None:
+    """What tells this machine, since it was started, from all others; None where nothing does."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except (OSError, ValueError):
+        return None
+
+
 def _safe(name: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "_" for c in name)[:64]
 
@@ -142,16 +190,19 @@ class LogReader:
 
     Args:
       folder: a path, or a URI that Beam's FileSystems know.
+      most_bytes: to read, and one more to tell by that there are more; None for no limit.
 
     Attributes:
       invalid: complete lines that are not events.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]):
+    def __init__(self, folder: str | os.PathLike[str], most_bytes: int | None = None):
         self._folder = folder_at(folder)
+        self._most_bytes = most_bytes
         self._offset: dict[str, int] = {}
         self._unread: dict[str, bytes] = {}
-        self._clocks: dict[str, int] = {}
+        machines = Clocks()
+        self._clocks: dict[str, Clocks] = defaultdict(lambda: Clocks(beside=machines))
         self.invalid = 0
 
     @property
@@ -159,34 +210,53 @@ class LogReader:
         """Seconds that a follower should leave between two polls."""
         return self._folder.pause
 
+    @property
+    def bytes_read(self) -> int:
+        return sum(self._offset.values())
+
     def poll(self) -> list[Event]:
         """The events that were written since the last call, file by file."""
         self.fetch()
         return self.parse()
 
-    def fetch(self) -> None:
-        """Read what was written since the last call, to be parsed later; the folder may then go."""
+    def fetch(self) -> bool:
+        """Read what was written since the last call, to be parsed later; the folder may then go.
+
+        Returns whether there was anything new.
+        """
+        news = False
         for name in self._folder.logs():
-            data = self._folder.read(name, self._offset.get(name, 0))
+            data = self._folder.read(name, self._offset.get(name, 0), self._bytes_left())
             self._offset[name] = self._offset.get(name, 0) + len(data)
             self._unread[name] = self._unread.get(name, b"") + data
+            news = news or bool(data)
+        return news
+
+    def _bytes_left(self) -> int | None:
+        if self._most_bytes is None:
+            return None
+        return max(self._most_bytes + 1 - self.bytes_read, 0)
 
     def fetch_all(self) -> None:
-        """Fetch what a run that has ended left, once the processes that buffer have written it."""
+        """Fetch what a run that has ended left, once the processes that buffer have written it.
+
+        Looks until nothing more comes: a process that has only just begun may not be known yet.
+        """
         deadline = time.monotonic() + self._folder.patience
-        self.fetch()
-        while self._folder.awaits(self._unread) and time.monotonic() < deadline:
+        while self.fetch() or self._folder.awaits(self._unread):
+            if time.monotonic() >= deadline:
+                return
             time.sleep(self._folder.pause / 4)
-            self.fetch()
 
     def parse(self) -> list[Event]:
         """The events among what was fetched, file by file."""
         events: list[Event] = []
         for name, data in self._unread.items():
             *lines, self._unread[name] = data.split(b"\n")
+            clocks = self._clocks[name.partition(".")[0]]  # the segments of a process have one stem
             for line in lines:
                 try:
-                    events.append(parse(line, self._clocks))
+                    events.append(parse(line, clocks))
                 except NewerTraceError:
                     raise
                 except ValueError:

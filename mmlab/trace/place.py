@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
+from functools import partial
+from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
+
+from mmlab._arguments import short
 
 SUFFIX = ".jsonl"
 ENDED = "ended"
@@ -17,6 +23,7 @@ ENDED = "ended"
 
 _CLOSE = b'"event":"close"'
 
+T = TypeVar("T")
 Location = Path | str
 """A path of this machine, or a URI such as `gs://bucket/logs`."""
 
@@ -25,12 +32,14 @@ def location(path: str | os.PathLike[str]) -> Location:
     """What was given as a path, told apart from a URI. `file://` is this machine.
 
     Raises:
-      ValueError: a URI that has signs in it which Beam takes for a pattern.
+      ValueError: a URI that has signs in it which Beam takes for a pattern; a path that no file of
+        this machine can have.
 
     >>> location("gs://bucket/logs/"), str(location("file:///tmp/my%20logs"))
     ('gs://bucket/logs', '/tmp/my logs')
     """
     text = os.fspath(path)
+    _check_encodable(text)
     if not isinstance(text, str) or not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         return Path(text)
     if text.lower().startswith("file://"):
@@ -38,6 +47,17 @@ def location(path: str | os.PathLike[str]) -> Location:
     if re.search(r"[*?\[]", text):
         raise ValueError(f"{text}: *, ? and [ are patterns to Beam's FileSystems: use another name")
     return text.rstrip("/")
+
+
+def _check_encodable(text: str) -> None:
+    try:
+        if b"\0" not in os.fsencode(text):
+            return
+        why = "it holds a NUL, which ends a path"
+    except UnicodeEncodeError as problem:
+        letter = text[problem.start]
+        why = f"{problem.encoding} has no bytes for {letter!r}"
+    raise ValueError(f"the path {short(text)} cannot be one of a file ({why}): give another")
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -55,19 +75,23 @@ def folder_at(path: str | os.PathLike[str]) -> LocalFolder | RemoteFolder:
     return RemoteFolder(where) if isinstance(where, str) else LocalFolder(where)
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder, if it is not there, that only its owner can enter.
+def make_folder(path: Path, logs: Path | None = None) -> None:
+    """Make a folder, and those above it, if they are not there: only their owner can enter.
 
-    In a folder whose owner lets others write, they can write to the new one as well: workers that
-    run as other users need that. One where everybody may write, but each only their own (such as
-    `/tmp`), says nothing of the kind. A folder that is there keeps its mode.
+    A folder that is there keeps its mode.
+
+    Args:
+      path: of the folder.
+      logs: the folder of logs that it is made in. Where that is there and its owner lets others
+        write to it, they can write to the new one as well: workers that run as other users need
+        that. One where everybody may write, but each only their own (such as `/tmp`), says nothing
+        of the kind; nor does any folder above it.
     """
     if path.is_dir():
         return
-    if not path.parent.is_dir():
-        make_folder(path.parent)
+    shared = shared_bits(logs) if logs is not None and logs.is_dir() else 0
+    make_folder(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
-    shared = shared_bits(path.parent)
     if shared:
         path.chmod(path.stat().st_mode | shared)
 
@@ -82,6 +106,31 @@ def shared_bits(folder: Path) -> int:
     return mode & (group | others)
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it, if reading it ends: a file on a disk, or a link to one.
+
+    Raises:
+      OSError: it cannot be opened, or is something else: a folder, a pipe, a device, a socket.
+    """
+    if path.exists() and not path.is_file():  # to open a device may do something
+        raise OSError(NOT_REGULAR.format(path))
+    file = FileIO(path, opener=_open_without_waiting)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # it took the file's place meanwhile
+        file.close()
+        raise OSError(NOT_REGULAR.format(path))
+    return BufferedReader(file)
+
+
+NOT_REGULAR = (
+    "{} is a folder, a pipe, a device or a broken link, and events are read from files alone: "
+    "remove it, or load another"
+)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 class LocalFolder:
     """A folder that this machine sees as one of its own: a disk, or a share."""
 
@@ -92,12 +141,16 @@ class LocalFolder:
         self._path = path
 
     def logs(self) -> list[str]:
-        """Names of the event logs in it, sorted."""
-        return sorted(path.name for path in self._path.glob(f"*{SUFFIX}"))
+        """Names of the event logs in it, sorted; what only bears such a name is let be."""
+        return sorted(path.name for path in self._path.glob(f"*{SUFFIX}") if path.is_file())
+
+    def irregular(self) -> list[str]:
+        """What bears the name of an event log and is no file, sorted."""
+        return sorted(str(path) for path in self._path.glob(f"*{SUFFIX}") if not path.is_file())
 
     def size(self) -> int:
         """Bytes of its event logs."""
-        return sum(path.stat().st_size for path in self._path.glob(f"*{SUFFIX}"))
+        return sum((self._path / name).stat().st_size for name in self.logs())
 
     def runs(self) -> list[str]:
         """Names of the folders in it that hold event logs, sorted."""
@@ -107,11 +160,11 @@ class LocalFolder:
         """Whether a process has yet to write what it saw: here each event is written at once."""
         return False
 
-    def read(self, name: str, offset: int) -> bytes:
-        """What stands in a log from `offset` on."""
-        with (self._path / name).open("rb") as file:
+    def read(self, name: str, offset: int, most_bytes: int | None = None) -> bytes:
+        """What stands in a log from `offset` on, or the beginning of that."""
+        with open_regular(self._path / name) as file:
             file.seek(offset)
-            return file.read()
+            return file.read(-1 if most_bytes is None else most_bytes)
 
     def touch(self, name: str) -> None:
         (self._path / name).touch()
@@ -120,10 +173,17 @@ class LocalFolder:
         return (self._path / name).exists()
 
 
+REQUEST_SECONDS = 30.0
+"""What may pass until a remote file system answers: its client may wait for ever, a run may not."""
+SLOWEST_BYTES = 1_000_000
+"""A second more for each of these bytes that are read."""
+
+
 class RemoteFolder:
     """A folder behind Beam's FileSystems: its files are written whole, once, and never grow.
 
-    Every method raises OSError, whatever the file system itself raises.
+    Every method raises OSError, whatever the file system itself raises; TimeoutError if it does not
+    answer. Only `make`, `write` and `remove` wait as long as the file system lets them.
     """
 
     pause = 1.0
@@ -140,6 +200,15 @@ class RemoteFolder:
         self._sizes = dict(sorted(self._match(f"*{SUFFIX}")))
         return list(self._sizes)
 
+    def irregular(self) -> list[str]:
+        """What bears the name of an event log and is no file: nothing, here."""
+        return []
+
+    def check_scheme(self) -> None:
+        """See that Beam has a file system for this URI; asks nothing of the network."""
+        with _os_errors(self._uri) as files:
+            files.get_filesystem(self._uri)
+
     def size(self) -> int:
         """Bytes of its event logs."""
         return sum(size for _, size in self._match(f"*{SUFFIX}"))
@@ -154,22 +223,25 @@ class RemoteFolder:
         closed = {name.split(".")[0] for name, data in logs.items() if _CLOSE in data[-400:]}
         return bool(stems - closed)
 
-    def read(self, name: str, offset: int) -> bytes:
-        """What stands in a log from `offset` on; nothing is asked for when it has not grown."""
-        if self._sizes.get(name, -1) == offset:
+    def read(self, name: str, offset: int, most_bytes: int | None = None) -> bytes:
+        """As `LocalFolder.read`; nothing is asked for when the log has not grown."""
+        size = self._sizes.get(name, -1)
+        if size == offset:
             return b""
-        return read_remote(self._path(name))[offset:]
+        seconds = max(size, 0) / SLOWEST_BYTES
+        end = None if most_bytes is None else offset + most_bytes
+        return self._answer(partial(read_remote, self._path(name), end), seconds)[offset:]
 
     def write(self, name: str, data: bytes) -> None:
         """Make a new file."""
         write_remote(self._path(name), data)
 
     def touch(self, name: str) -> None:
-        if not self.exists(name):
-            self.write(name, b"\n")  # some object stores hold no empty objects
+        if not self.exists(name):  # some object stores hold no empty objects
+            self._answer(partial(self.write, name, b"\n"))
 
     def exists(self, name: str) -> bool:
-        return exists_remote(self._path(name))
+        return self._answer(partial(exists_remote, self._path(name)))
 
     def make(self) -> None:
         """Make the folder, and see that a file can be written there."""
@@ -188,11 +260,37 @@ class RemoteFolder:
     def _path(self, name: str) -> str:
         return f"{self._uri}/{name}"
 
+    def _answer(self, ask: Callable[[], T], more_seconds: float = 0.0) -> T:
+        """What a request returns; its thread is left behind when there is no answer."""
+        seconds = REQUEST_SECONDS + more_seconds
+        answer: Future[T] = Future()
+        try:
+            Thread(target=_send, args=(ask, answer), name="mmlab-request", daemon=True).start()
+        except RuntimeError as problem:  # no more threads, or Python ends
+            raise OSError(f"{self._uri} was not asked: {problem}") from problem
+        wait([answer], seconds)
+        if not answer.done():
+            raise TimeoutError(f"{self._uri} has not answered for {seconds:.0f} seconds")
+        return answer.result()
+
     def _match(self, pattern: str) -> list[tuple[str, int]]:
-        with _os_errors(self._uri) as files:
-            (found,) = files.match([self._path(pattern)])
-        names = ((m.path.rsplit("/", pattern.count("/") + 1), m) for m in found.metadata_list)
+        found = self._answer(partial(match_remote, self._path(pattern)))
+        names = ((m.path.rsplit("/", pattern.count("/") + 1), m) for m in found)
         return [("/".join(parts[1:]), m.size_in_bytes) for parts, m in names]
+
+
+def _send(ask: Callable[[], T], answer: Future[T]) -> None:
+    try:
+        answer.set_result(ask())
+    except BaseException as problem:
+        answer.set_exception(problem)
+
+
+def match_remote(pattern: str) -> list[Any]:
+    """What Beam's FileSystems know of the files that `pattern` matches."""
+    with _os_errors(pattern) as files:
+        (found,) = files.match([pattern])
+        return found.metadata_list
 
 
 def read_remote(uri: str, most_bytes: int | None = None) -> bytes:

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections import deque
 
-from mmlab.trace.log import ENDED, file_stem, line_head
+from mmlab.trace.log import ENDED, file_stem, line_head, process_fields
 from mmlab.trace.place import SUFFIX, RemoteFolder
 
 CHECK_SECONDS = 0.25
@@ -22,6 +22,8 @@ SHARE = 0.05
 SEGMENT_LINES = 5_000
 MOST_WAITING = 200_000
 """Lines that are kept while they cannot be written; those that come later are counted as lost."""
+CLOSE_SECONDS = 10.0
+"""A run that has ended waits so long for the last lines to be written; the others are lost."""
 
 _writers: weakref.WeakSet[SegmentWriter] = weakref.WeakSet()
 
@@ -29,63 +31,83 @@ _writers: weakref.WeakSet[SegmentWriter] = weakref.WeakSet()
 class SegmentWriter:
     """Writes events to numbered files `<stem>.<number>.jsonl`, as `LogWriter` does to one.
 
-    `emit` only adds to a buffer, without a lock, so that it can be called from a finalizer and
-    never waits for a network. A thread writes the buffer every few seconds, every
-    `SEGMENT_LINES` lines, when the run has ended, and when the process ends by itself. A killed
-    process loses what it had not yet written: its log then has no `close` event, and the trace
-    says so.
+    `emit` only adds to a buffer, without a lock, so that it can be called from a finalizer, and
+    nothing else that a run does waits for a network. A thread writes the buffer: at once, so that
+    readers learn of this process, every few seconds, every `SEGMENT_LINES` lines, when the run has
+    ended, and when the process ends by itself. A killed process loses what it had not yet written:
+    its log then has no `close` event, and the trace says so.
 
     Args:
-      folder: a URI that Beam's FileSystems know.
+      folder: a URI that Beam's FileSystems know; whether it can be written is not looked up.
       run: identifies the run; the same in all its processes.
 
     Raises:
-      OSError: nothing can be written there.
+      OSError: Beam has no file system for that URI.
     """
 
     def __init__(self, folder: str, run: str):
         self._folder = RemoteFolder(folder)
+        self._folder.check_scheme()
         self._run = run
         self._open()
+        self._start()
         _writers.add(self)
 
     def _open(self) -> None:
+        """Begin a log of this process, in memory alone."""
         self._stem, self._head = file_stem(), line_head(self._run)
-        self._lines: deque[str] = deque()
+        self._lines = deque([self._line("process", process_fields(segments=True))])
+        self._writing = 0
         self._number = 0
         self._lost = 0
         self._ended = False
         self._closed = False
         self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
         self._began = self._wrote = time.monotonic()
-        self.emit("process", f',"wall_ns":{time.time_ns()},"info":{{"segments":true}}')
-        self._write_segment()  # the readers learn at once that there is a process to wait for
-        self._thread = threading.Thread(target=self._follow, name="mmlab-segments", daemon=True)
-        self._thread.start()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                thread = threading.Thread(target=self._follow, name="mmlab-segments", daemon=True)
+                with contextlib.suppress(RuntimeError):  # no more threads: the next event tries
+                    thread.start()
+                    self._thread = thread
 
     def emit(self, event: str, fields: str = "") -> None:
         """Add one event to the buffer: see `LogWriter.emit`."""
         if self._closed:
             return
-        if len(self._lines) >= MOST_WAITING:
+        if self._thread is None:  # this is a forked child
+            if event == "free":  # of a parent's model; and a finalizer must not start a thread
+                return
+            self._start()
+        if len(self._lines) + self._writing >= MOST_WAITING:
             self._lost += 1
             return
         self._lines.append(self._line(event, fields))
 
     @property
     def lost(self) -> int:
-        """Events that could not be kept, and that the log does not tell of yet."""
-        return self._lost
+        """Events that could not be kept or written, and that the log does not tell of yet."""
+        return self._lost + (len(self._lines) + self._writing if self._closed else 0)
 
     def run_ended(self) -> bool:
         """Whether the run was over when that was last looked up."""
         return self._ended
 
     def close(self) -> None:
-        """Write what is left and stop; events that come later are let go."""
+        """Write what is left, and stop; events that come later are let go.
+
+        What is not written after `CLOSE_SECONDS` is lost, unless this process lives on and the
+        network comes back.
+        """
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        if self._thread is not None:
+            self._thread.join(CLOSE_SECONDS)
+        self._closed = True
+        _writers.discard(self)
 
     def _line(self, event: str, fields: str = "") -> str:
         return (
@@ -94,6 +116,7 @@ class SegmentWriter:
         )
 
     def _follow(self) -> None:
+        self._flush()
         looked = time.monotonic()
         while not self._stop.wait(CHECK_SECONDS) and not self._ended:
             if self._is_due():
@@ -111,34 +134,33 @@ class SegmentWriter:
 
     def _finish(self) -> None:
         self._closed = True
-        self._account_for_lost()
-        self._lines.append(self._line("close"))
-        self._flush()
+        self._flush(self._line("close"))
 
-    def _flush(self) -> None:
+    def _flush(self, *last: str) -> None:
         """Write the buffer; what cannot be written now waits for the next time."""
         self._wrote = time.monotonic()
         with contextlib.suppress(OSError):
-            self._write_segment()
+            self._write_segment(*last)
 
-    def _account_for_lost(self) -> None:
-        lost, self._lost = self._lost, 0
-        if lost:
-            self._lines.append(self._line("dropped", f',"n":{lost}'))
-
-    def _write_segment(self) -> None:
-        self._account_for_lost()
+    def _write_segment(self, *last: str) -> None:
+        lost = self._lost
+        told = [self._line("dropped", f',"n":{lost}')] if lost else []
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        if not lines:
+        text = "".join((*lines, *told, *last))
+        if not text:
             return
         name = segment_name(self._stem, self._number)
         self._number += 1  # where nothing can be written over, a number is good for one attempt
+        self._writing = len(lines)
         try:
-            self._folder.write(name, "".join(lines).encode())
+            self._folder.write(name, text.encode())
+            self._lost -= lost
         except OSError:
             self._folder.remove(name)
             self._lines.extendleft(reversed(lines))
             raise
+        finally:
+            self._writing = 0
 
 
 def segment_name(stem: str, number: int) -> str:
@@ -156,11 +178,11 @@ def _close_all() -> None:
 
 
 def _reopen_after_fork() -> None:
-    # What the parent has not written yet is the parent's to write.
+    # What the parent has not written yet is the parent's to write. Most children have no event to
+    # add: the first one starts the thread, and with it the log.
     for writer in list(_writers):
         if not writer._closed:
-            with contextlib.suppress(OSError):
-                writer._open()
+            writer._open()
 
 
 atexit.register(_close_all)

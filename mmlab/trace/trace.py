@@ -7,10 +7,11 @@ import io
 import os
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from numbers import Real
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
@@ -18,10 +19,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 import pandas as pd
 
 from mmlab._arguments import file_to_write, path_argument, short
-from mmlab.trace.event import MOST_LINE_BYTES, UNOBSERVED, Event, Process, parse, printable
+from mmlab.trace.event import MOST_LINE_BYTES, UNOBSERVED, Clocks, Event, Process, parse, printable
 from mmlab.trace.log import LogReader
 from mmlab.trace.perfetto import write_perfetto
-from mmlab.trace.place import SUFFIX, Location, exists_remote, folder_at, location, read_remote
+from mmlab.trace.place import (
+    NOT_REGULAR,
+    SUFFIX,
+    Location,
+    exists_remote,
+    folder_at,
+    location,
+    open_regular,
+    read_remote,
+)
 from mmlab.trace.residency import (
     Residence,
     covered_ns,
@@ -138,12 +148,14 @@ class Trace:
       events: by time.
       run: identifies the run; None when there are no events.
       torn: lines that were cut off or are not events.
+
+    Raises:
+      TypeError: what it is made of are no events.
+      ValueError: they are of several runs.
     """
 
     def __init__(self, events: Iterable[Event], torn: int = 0):
-        if isinstance(events, str | os.PathLike):
-            raise TypeError(f"Trace takes events, not {short(events)}: read files with Trace.load")
-        self.events: Sequence[Event] = sorted(events, key=lambda event: event.t_ns)
+        self.events: Sequence[Event] = sorted(_checked(events), key=lambda event: event.t_ns)
         self.torn = torn
         self.run = self.events[0].run if self.events else None
         others = {event.run for event in self.events} - {self.run}
@@ -156,7 +168,7 @@ class Trace:
     # Files
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, most_bytes: int | None = MOST_BYTES) -> Trace:
+    def load(cls, path: str | os.PathLike[str], *, most_bytes: float | None = MOST_BYTES) -> Trace:
         """Read a trace that was saved, or the log folder of a run, finished or not.
 
         A trace is read as data: nothing in it is ever run, and what does not have the form of an
@@ -168,12 +180,14 @@ class Trace:
             memory; None for no limit. A million events are about 200 MB, and take about 1 GB.
 
         Raises:
-          TypeError: `path` is no path.
+          TypeError: `path` is no path, or `most_bytes` no number.
           FileNotFoundError: there is nothing at `path`, or no trace in that folder.
+          OSError: what is there cannot be read, or is no file, but a pipe or a device.
           ValueError: a file that is no trace, a folder with several runs, a newer format, or more
-            than `most_bytes`.
+            than `most_bytes`, which is 1 or more.
         """
         path_argument("path", path, "a saved trace or the log folder of a run")
+        most_bytes = _bytes_or_none("most_bytes", most_bytes)
         where = location(path)
         with _collector_paused():
             if isinstance(where, str):
@@ -182,9 +196,9 @@ class Trace:
                 return _load_folder(str(where), most_bytes)
             if not where.exists():
                 raise FileNotFoundError(f"no trace at {where}: the file does not exist")
-            _check_size(where, where.stat().st_size, most_bytes)
-            with where.open("rb") as file:
-                return _load_lines(where, file)
+            with open_regular(where) as file:
+                _check_size(where, where.stat().st_size, most_bytes)
+                return _load_lines(where, file, most_bytes)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write all events to one file of JSON lines, which `Trace.load` reads.
@@ -195,7 +209,7 @@ class Trace:
           path: of this machine.
 
         Raises:
-          ValueError: `path` is a URI.
+          ValueError: `path` is a URI, or cannot be one of a file.
           OSError: the file cannot be written.
         """
         path = _local(path)
@@ -217,7 +231,7 @@ class Trace:
           The path. The file is there whole or not at all.
 
         Raises:
-          ValueError: `path` is a URI.
+          ValueError: `path` is a URI, or cannot be one of a file.
           OSError: the file cannot be written.
         """
         path = _local(path)
@@ -254,8 +268,18 @@ class Trace:
 
     @cached_property
     def notes(self) -> list[str]:
-        """What this trace does not hold, in sentences; empty when it is complete."""
-        return list(_notes(self))
+        """What this trace does not hold, in sentences: what is never seen, then `incomplete`."""
+        return [*_unseen(self), *self.incomplete]
+
+    @cached_property
+    def incomplete(self) -> list[str]:
+        """What was seen, or must have been, and is missing here, in sentences.
+
+        Events that could not be written, lines that were cut off, batches and loads whose end was
+        not seen, processes that may have seen more, a run without its end. Empty when nothing is
+        known to be missing: a process that was killed while it did nothing is not noticed.
+        """
+        return list(_missing(self))
 
     @property
     def dropped(self) -> int:
@@ -369,6 +393,29 @@ class Trace:
         return dict(event.info or {}) if event else {}
 
 
+def _checked(events: Iterable[Event]) -> list[Event]:
+    if isinstance(events, str | os.PathLike) or not isinstance(events, Iterable):
+        raise TypeError(f"Trace takes events, not {short(events)}: read files with Trace.load")
+    events = list(events)
+    for i, event in enumerate(events):
+        if not isinstance(event, Event):
+            raise TypeError(
+                f"Trace takes events, and events[{i}] is {short(event)}: read files with Trace.load"
+            )
+    return events
+
+
+def _bytes_or_none(name: str, value: float | None) -> int | None:
+    if value is None:
+        return None
+    advice = "give a number of bytes from 1 on, such as 2e9, or None for no limit"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {short(value)}: {advice}")
+    if not 1 <= value < float("inf"):
+        raise ValueError(f"{name} is {value!r}: {advice}")
+    return int(value)
+
+
 def _local(path: str | os.PathLike[str]) -> Path:
     path_argument("path", path, "the path of a file")
     where = location(path)
@@ -421,6 +468,8 @@ def _check_size(where: Location, size: int, most_bytes: int | None) -> None:
 
 def _load_folder(path: str, most_bytes: int | None) -> Trace:
     folder = folder_at(path)
+    for name in folder.irregular():
+        raise OSError(NOT_REGULAR.format(name))
     if not folder.logs():
         runs = folder.runs()
         if len(runs) == 1:
@@ -429,8 +478,10 @@ def _load_folder(path: str, most_bytes: int | None) -> Trace:
             raise ValueError(f"{path} holds {len(runs)} runs, load one of: {', '.join(runs)}")
         raise FileNotFoundError(f"no trace in {path}: it holds no event log (*{SUFFIX})")
     _check_size(path, folder.size(), most_bytes)
-    reader = LogReader(path)
-    events = reader.poll()
+    reader = LogReader(path, most_bytes)
+    reader.fetch()
+    _check_size(path, reader.bytes_read, most_bytes)  # it may have grown
+    events = reader.parse()
     return Trace(events, torn=reader.torn)
 
 
@@ -441,15 +492,17 @@ def _load_remote(uri: str, most_bytes: int | None) -> Trace:
         raise FileNotFoundError(f"no trace at {uri}: the file does not exist")
     data = read_remote(uri, None if most_bytes is None else most_bytes + 1)
     _check_size(uri, len(data), most_bytes)
-    return _load_lines(uri, io.BytesIO(data))
+    return _load_lines(uri, io.BytesIO(data), most_bytes)
 
 
-def _load_lines(where: Location, file: BinaryIO) -> Trace:
-    clocks: dict[str, int] = {}
+def _load_lines(where: Location, file: BinaryIO, most_bytes: int | None) -> Trace:
+    clocks = Clocks()
     events = []
-    number = 0
+    number = size = 0
     while line := file.readline(MOST_LINE_BYTES + 2):
         number += 1
+        size += len(line)
+        _check_size(where, size, most_bytes)
         try:
             events.append(parse(line, clocks))
         except ValueError as problem:
@@ -547,7 +600,7 @@ def _single(values: set[Any]) -> Any:
     return values.pop() if len(values) == 1 else None
 
 
-def _notes(trace: Trace) -> Iterable[str]:
+def _unseen(trace: Trace) -> Iterable[str]:
     for event in dict.fromkeys(
         (e.step, e.model, e.what) for e in trace.events if e.what is not None
     ):
@@ -561,19 +614,44 @@ def _notes(trace: Trace) -> Iterable[str]:
             f"{', '.join(steps)}: these steps share their models (model_identifier); a load, an "
             "eviction and the limit are shown at the step that loaded first."
         )
+    for process, info in ((e.process, e.info or {}) for e in trace.of_kind("process")):
+        if off_ns := info.get("clock_off_ns"):
+            yield printable(_clock_note(process, off_ns, info))
+
+
+def _clock_note(process: Process, off_ns: int, info: Mapping[str, Any]) -> str:
+    why = "it was set, or the machine slept"
+    if info.get("boot") is None:
+        why += "; if the machine was restarted, or is another of that name, these times are wrong"
+    return (
+        f"{process}: its wall clock is {off_ns * NS:+,.0f} s off that of the first process of "
+        f"{process.host}, and times go by the first: {why}."
+    )
+
+
+def _missing(trace: Trace) -> Iterable[str]:
     if not trace.events:
         yield "There are no events: the log folder was removed, or could not be read."
     if trace.torn:
         lines = "line" if trace.torn == 1 else "lines"
         yield f"{trace.torn} cut-off {lines}: a process ended while it wrote, or the disk was full."
     if trace.dropped:
-        yield f"{trace.dropped} events could not be written: is the log folder full or gone?"
-    for process, last_ns in _unclosed(trace).items():
+        events = "event" if trace.dropped == 1 else "events"
+        yield f"{trace.dropped} {events} could not be written: is the log folder full or gone?"
+    unclosed = _unclosed(trace)
+    for process, last_ns in unclosed.items():
         yield printable(
             f"{process}: events after second {(last_ns - trace.start_ns) * NS:.1f} may be missing: "
             "it was killed, or had not written them when the trace was read."
         )
-    if trace.events and trace._last("run") and not trace._last("end"):
+    if trace._last("end"):
+        for process, work in _unended(trace).items():
+            if process not in unclosed:
+                yield printable(
+                    f"{process}: the end of {work} was not seen: the process was killed, could "
+                    "not write, or was still at work when the run ended."
+                )
+    elif trace._last("run"):
         yield "The end of the run was not seen."
 
 
@@ -582,6 +660,26 @@ def _unclosed(trace: Trace) -> dict[Process, int]:
     segmented = {e.process for e in trace.of_kind("process") if (e.info or {}).get("segments")}
     segmented -= {e.process for e in trace.of_kind("close")}
     return {e.process: e.t_ns for e in trace.events if e.process in segmented} if segmented else {}
+
+
+def _unended(trace: Trace) -> dict[Process, str]:
+    """Processes in which something began and did not end, and what."""
+    work: dict[Process, list[str]] = defaultdict(list)
+    for one, several, begin, *ends in (
+        ("batch", "batches", "use_begin", "use_end"),
+        ("load", "loads", "load_begin", "load_end", "load_fail"),
+    ):
+        open_ones = _tally(trace.of_kind(begin)) - _tally(trace.of_kind(*ends))
+        by_process: Counter[Process] = Counter()
+        for (host, pid, *_), n in open_ones.items():
+            by_process[Process(host, pid)] += n
+        for process, n in by_process.items():
+            work[process].append(f"1 {one}" if n == 1 else f"{n} {several}")
+    return {process: " and ".join(words) for process, words in work.items()}
+
+
+def _tally(events: Iterable[Event]) -> Counter[tuple[str, int, str | None, str | None]]:
+    return Counter(map(attrgetter("host", "pid", "step", "model"), events))
 
 
 def _wording(s: Summary) -> list[tuple[str, str]]:

@@ -27,8 +27,12 @@ def new_log(folder: str | os.PathLike[str] | None, sample_seconds: float) -> Log
     if folder is None:
         return Log(tempfile.mkdtemp(prefix="mmlab-"), run, sample_seconds)
     where = _absolute(folder)
-    path = str(where / run) if isinstance(where, Path) else f"{where}/{run}"
-    _make(path)
+    if isinstance(where, Path):
+        path = str(where / run)
+        _make(path, logs=where)
+    else:
+        path = f"{where}/{run}"
+        _make(path)
     return Log(path, run, sample_seconds)
 
 
@@ -49,13 +53,13 @@ def _absolute(folder: str | os.PathLike[str]) -> Location:
     return where.expanduser().absolute() if isinstance(where, Path) else where
 
 
-def _make(path: str) -> None:
-    """Make the folder, and see that a file can be written there."""
+def _make(path: str, logs: Path | None = None) -> None:
+    """Make the folder, in that of `logs`, and see that a file can be written there."""
     try:
         if is_remote(path):
             RemoteFolder(path).make()
         else:
-            make_folder(Path(path))
+            make_folder(Path(path), logs)
             tempfile.TemporaryFile(dir=path).close()
     except OSError as problem:
         raise OSError(

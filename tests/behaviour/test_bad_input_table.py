@@ -36,7 +36,7 @@ from mmlab import (
 from mmlab.lab import run_fresh
 from mmlab.prediction import NoAdviceError, compare_routings
 from mmlab.trace.event import VERSION, NewerTraceError
-from tests.handlers import NamedModels, keyed
+from tests.handlers import NamedModels, keyed, run_keyed
 
 AB = keyed([["a"], ["b"]])
 MAPPINGS = [KeyModelMapping(["a"], NamedModels())]
@@ -60,14 +60,18 @@ def takes_nothing():
     return None
 
 
-def written(text, name="trace.jsonl", folder=False):
+def watched_into(log):
+    run_keyed(WatchRunner(log=log, live=False), AB, ["a"])
+
+
+def written(text, name="trace.jsonl", folder=False, **options):
     """Loads a file, or a log folder with that file in it."""
 
     def load():
         path = Path("here") / name
         path.parent.mkdir()
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        Trace.load(path.parent if folder else path)
+        Trace.load(path.parent if folder else path, **options)
 
     return load
 
@@ -101,6 +105,9 @@ CASES = {
         case(lambda: WatchRunner(sample_seconds="1"), TypeError, "sample_seconds is '1'"),
         case(lambda: WatchRunner(sample_seconds=None), TypeError, "sample_seconds is None"),
         case(lambda: WatchRunner(sample_seconds=float("inf")), ValueError, "sample_seconds is inf"),
+        case(lambda: watched_into("a\0b"), ValueError, "a\\x00b' cannot be", "NUL", "give another"),
+        case(lambda: watched_into("a\ud800"), ValueError, "utf-8 has no bytes for '\\ud800'"),
+        case(lambda: watched_into("gs://b/\0"), ValueError, "gs://b/", "holds a NUL"),
         case(lambda: WatchRunner().trace, RuntimeError, "has not run a pipeline"),
     ],
     "watch": [
@@ -108,6 +115,10 @@ CASES = {
         case(lambda: watch(NamedModels, "log"), TypeError, "takes a Beam ModelHandler"),
         case(lambda: watch(MAPPINGS, "log"), TypeError, "takes a Beam ModelHandler"),
         case(lambda: watch(AB, None), TypeError, "log is None: give a folder"),
+        case(lambda: watch(AB, "a\0b"), ValueError, "the path 'a\\x00b' cannot be one of a file"),
+        case(
+            lambda: watch(AB, "a\ud800"), ValueError, "the path 'a\\ud800' cannot be one of a file"
+        ),
         case(lambda: watch(AB, "log", step=""), ValueError, "step is ''", "label"),
         case(lambda: watch(AB, "log", step=3), ValueError, "step is 3", "label"),
         case(lambda: watch(AB, "log", sample_seconds=-1), ValueError, "sample_seconds is -1"),
@@ -133,8 +144,24 @@ CASES = {
             "events of 2 runs",
             "load one at a time",
         ),
+        case(written(LINE, most_bytes="1GB"), TypeError, "most_bytes is '1GB'", "such as 2e9"),
+        case(written(LINE, most_bytes=True), TypeError, "most_bytes is True", "number of bytes"),
+        case(written(LINE, most_bytes=-1), ValueError, "most_bytes is -1", "None for no limit"),
+        case(written(LINE, most_bytes=0), ValueError, "most_bytes is 0: give a number of bytes"),
+        case(written(LINE, most_bytes=float("nan")), ValueError, "most_bytes is nan"),
+        case(written(LINE, most_bytes=float("inf")), ValueError, "most_bytes is inf", "None"),
+        case(written(LINE, most_bytes=9.5), ValueError, "trace.jsonl holds", "more than 9"),
+        case(lambda: Trace.load("a\0b"), ValueError, "the path 'a\\x00b' cannot be one of a file"),
+        case(lambda: Trace.load("a\ud800"), ValueError, "the path 'a\\ud800' cannot be one of"),
         case(lambda: Trace("trace.jsonl"), TypeError, "read files with Trace.load"),
+        case(lambda: Trace([1]), TypeError, "takes events, and events[0] is 1", "Trace.load"),
+        case(lambda: Trace([{}]), TypeError, "takes events, and events[0] is {}", "Trace.load"),
+        case(lambda: Trace(3), TypeError, "takes events, not 3", "Trace.load"),
+        case(lambda: Trace(None), TypeError, "takes events, not None", "Trace.load"),
         case(lambda: empty.save(None), TypeError, "path is None: give the path of a file"),
+        case(lambda: empty.save("a\0b"), ValueError, "the path 'a\\x00b' cannot", "give another"),
+        case(lambda: empty.save("a\ud800"), ValueError, "the path 'a\\ud800' cannot", "utf-8"),
+        case(lambda: empty.to_perfetto("a\0b"), ValueError, "the path 'a\\x00b' cannot be one"),
         case(lambda: empty.save("."), IsADirectoryError, ". is a folder: give the path of a file"),
         case(lambda: empty.save("no/t.jsonl"), FileNotFoundError, "no folder no: make it first"),
     ],

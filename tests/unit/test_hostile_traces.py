@@ -19,7 +19,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 import mmlab
 from mmlab import Trace
 from mmlab.trace import event as events
-from mmlab.trace.event import VERSION, NewerTraceError, parse
+from mmlab.trace.event import VERSION, Clocks, NewerTraceError, parse
 from mmlab.trace.log import LogReader, LogWriter
 from mmlab.watching.logs import new_log, shared_log
 
@@ -69,6 +69,9 @@ def nested(depth: int):
         ),
         (line(info={"element_counts": {"a": "b"}}), "'element_counts' is not a number"),
         (line(info={"state": []}), "'state' is not str"),
+        (line(info={"boot": []}), "'boot' is not str"),
+        (line(info={"clock_off_ns": "x"}), "'clock_off_ns' is not a number"),
+        (line(info={"clock_off_ns": 10**400}), "'clock_off_ns' is not a number"),
         (line() + line(), "not a JSON object"),
         (b"\xff\xfe{}", "not a line of JSON"),
         (b"\x80\x04\x95\x1a", "not a line of JSON"),
@@ -76,29 +79,49 @@ def nested(depth: int):
 )
 def test_what_is_no_event_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
-        parse(text, {})
+        parse(text, Clocks())
 
 
 def test_a_shape_that_was_right_once_does_not_let_wrong_values_pass():
-    assert parse(line(v=VERSION, n=1), {}).n == 1
+    assert parse(line(v=VERSION, n=1), Clocks()).n == 1
     with pytest.raises(NewerTraceError):
-        parse(line(v=VERSION + 1, n=1), {})
+        parse(line(v=VERSION + 1, n=1), Clocks())
     with pytest.raises(ValueError, match="64 bits"):
-        parse(line(v=VERSION, n=2**64), {})
+        parse(line(v=VERSION, n=2**64), Clocks())
     with pytest.raises(ValueError, match="'n' is not int"):
-        parse(line(v=VERSION, n=True), {})
+        parse(line(v=VERSION, n=True), Clocks())
+
+
+EARLIEST, LATEST = -(2**63), 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("anchor", "t_ns"),
+    [((EARLIEST, LATEST), 1), ((0, LATEST), 1), ((LATEST, EARLIEST), 1), ((0, EARLIEST), -1)],
+)
+def test_a_time_has_64_bits_on_the_wall_clock_as_well(tmp_path, anchor, t_ns):
+    began, wall = anchor
+    lines = [line(event="process", t_ns=began, wall_ns=wall), line(t_ns=t_ns)]
+    (tmp_path / "trace").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="not an event: a number has more than 64 bits"):
+        Trace.load(tmp_path / "trace")
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "a.jsonl").write_text("\n".join([*lines, ""]))
+    trace = Trace.load(tmp_path / "log")
+    assert trace.torn == 1
+    assert Trace.load(trace.save(tmp_path / "saved")).events == trace.events
 
 
 def test_half_a_surrogate_pair_is_not_text():
-    assert parse(line(model="a\ud83d"), {}).model == "a?"
-    assert parse(line(model="a").replace('"a"', r'"\uDC00"'), {}).model == "?"
-    assert parse(line(model="🚀", keys={"模\udcff": 2}), {}).keys == {"模?": 2}
-    assert parse(line(model="🚀"), {}).model == "🚀"
+    assert parse(line(model="a\ud83d"), Clocks()).model == "a?"
+    assert parse(line(model="a").replace('"a"', r'"\uDC00"'), Clocks()).model == "?"
+    assert parse(line(model="🚀", keys={"模\udcff": 2}), Clocks()).keys == {"模?": 2}
+    assert parse(line(model="🚀"), Clocks()).model == "🚀"
 
 
 def test_shapes_do_not_fill_the_memory():
     for i in range(2 * events._MOST_SHAPES):
-        parse(line(**{f"unknown {i}": 1}), {})
+        parse(line(**{f"unknown {i}": 1}), Clocks())
     assert len(events._shapes) <= events._MOST_SHAPES
 
 
@@ -129,6 +152,85 @@ def test_a_trace_that_is_too_large_is_said_before_it_is_read(tmp_path):
         Trace.load(file)
 
 
+def folder_with(folder, **others):
+    """A log folder with one good log, and beside it what `others` make."""
+    folder.mkdir()
+    (folder / "good.jsonl").write_text(line() + "\n")
+    for name, make in others.items():
+        make(folder / f"{name}.jsonl")
+    return folder
+
+
+NO_FILES = {
+    "a folder": Path.mkdir,
+    "a pipe": getattr(os, "mkfifo", None),
+    "an endless device": lambda path: path.symlink_to("/dev/zero"),
+    "a broken link": lambda path: path.symlink_to("nothing"),
+}
+
+
+@POSIX
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)
+def test_what_is_no_file_is_refused_and_no_run_minds_it(tmp_path, make):
+    folder = folder_with(tmp_path / "log", bad=make)
+    with pytest.raises(OSError, match=r"bad.jsonl is a folder, a pipe, a device or a broken link"):
+        Trace.load(folder)
+    assert len(LogReader(folder).poll()) == 1
+
+
+@POSIX
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["a pipe", "an endless device"])
+def test_what_has_no_end_is_refused_in_the_place_of_a_trace(tmp_path, name):
+    NO_FILES[name](tmp_path / "trace.jsonl")
+    with pytest.raises(OSError, match=r"trace.jsonl is a folder, a pipe, a device"):
+        Trace.load(tmp_path / "trace.jsonl")
+
+
+@POSIX
+@pytest.mark.timeout(60)
+def test_a_pipe_that_takes_the_place_of_a_log_is_refused(tmp_path, monkeypatch):
+    """Between the look at it and the reading."""
+    os.mkfifo(tmp_path / "a.jsonl")
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    with pytest.raises(OSError, match="events are read from files alone"):
+        LogReader(tmp_path).poll()
+
+
+@POSIX
+def test_links_to_files_are_followed(tmp_path):
+    folder_with(tmp_path / "log")
+    other = folder_with(
+        tmp_path / "other", linked=lambda path: path.symlink_to("../log/good.jsonl")
+    )
+    assert len(Trace.load(other).events) == 2
+    assert len(Trace.load(other / "linked.jsonl").events) == 1
+
+
+@pytest.mark.parametrize("name", ["log", "log/good.jsonl"])
+def test_what_grows_while_it_is_read_is_read_to_the_limit(tmp_path, name, monkeypatch):
+    folder_with(tmp_path / "log")
+    size = len(line()) + 1
+    monkeypatch.setattr("mmlab.trace.place.LocalFolder.size", lambda folder: 0)
+    real = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda path, **kw: Sizeless(real(path, **kw)))
+    assert len(Trace.load(tmp_path / name, most_bytes=size).events) == 1
+    with pytest.raises(ValueError, match=r"Trace.load\(…, most_bytes=…\)"):
+        Trace.load(tmp_path / name, most_bytes=size - 1)
+
+
+class Sizeless:
+    """What the system says of a file that was empty a moment ago."""
+
+    def __init__(self, stat):
+        self._stat = stat
+        self.st_size = 0
+
+    def __getattr__(self, name):
+        return getattr(self._stat, name)
+
+
 def test_a_pickle_is_not_a_trace(tmp_path):
     (tmp_path / "trace").write_bytes(pickle.dumps(Bomb(tmp_path / "bang")))
     with pytest.raises(ValueError, match="line 1: not"):
@@ -138,7 +240,7 @@ def test_a_pickle_is_not_a_trace(tmp_path):
 
 @pytest.mark.parametrize("kind", ["_init__", "latest", "by_generation", "add", "all", "__class__"])
 def test_a_kind_of_event_is_only_a_name(kind):
-    event = parse(line(event=kind, step="s", model="m", generation=1), {})
+    event = parse(line(event=kind, step="s", model="m", generation=1), Clocks())
     trace = Trace([event])
     assert trace.residences == []
     assert trace.summary().loads == 0
@@ -175,7 +277,7 @@ def hostile_trace() -> Trace:
     error = "ValueError\x1b: " + " ".join(HOSTILE)
     end = {"event": "end", "t_ns": 10**11, "error": error, "info": {"state": "FAILED"}}
     rows.append({**BASE, "run": HOSTILE[0], **end})
-    return Trace([parse(json.dumps(row), {}) for row in rows])
+    return Trace([parse(json.dumps(row), Clocks()) for row in rows])
 
 
 def test_names_command_no_terminal():
@@ -235,6 +337,38 @@ def test_a_folder_that_others_may_write_to_is_shared_with_them(tmp_path):
     LogWriter(log.folder, log.run).close()
     (file,) = Path(log.folder).iterdir()
     assert (mode(tmp_path), mode(log.folder), mode(file)) == (0o770, 0o770, 0o660)
+
+
+@pytest.fixture(params=[0o022, 0o002, 0o000], ids="umask {:03o}".format)
+def umask(request):
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@POSIX
+@pytest.mark.parametrize("above", [0o755, 0o775, 0o2775, 0o777, 0o1777], ids="in {:04o}".format)
+def test_what_is_made_is_private_whatever_is_above_it(tmp_path, umask, above):
+    tmp_path.chmod(above)
+    run = Path(new_log(tmp_path / "new" / "log", 1).folder)
+    own = Path(shared_log(tmp_path / "own" / "log", 1).folder)
+    for folder in (run, own):
+        LogWriter(folder, "run").close()
+        (file,) = folder.iterdir()
+        assert mode(file) == 0o600
+    for folder in (run, run.parent, run.parent.parent, own, own.parent):
+        assert mode(folder) & 0o777 == 0o700
+    assert mode(tmp_path) == above
+
+
+@POSIX
+def test_a_log_folder_that_was_made_for_others_is_shared_whatever_the_umask(tmp_path, umask):
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log").chmod(0o2770)
+    log = new_log(tmp_path / "log", 1)
+    LogWriter(log.folder, log.run).close()
+    (file,) = Path(log.folder).iterdir()
+    assert (mode(log.folder) & 0o777, mode(file)) == (0o770, 0o660)
 
 
 @POSIX

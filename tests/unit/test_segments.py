@@ -10,17 +10,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from pathlib import Path
 
 import pytest
 
+from mmlab import WatchRunner
 from mmlab.trace import Trace, place, segments
 from mmlab.trace.log import LogReader, members
 from mmlab.trace.place import ENDED, RemoteFolder, is_remote, location
 from mmlab.trace.segments import SegmentWriter
 from tests import remote
+from tests.handlers import keyed, run_keyed
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +39,17 @@ def wait_for(condition, seconds=30):
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+@pytest.fixture
+def hanging(monkeypatch):
+    """Lets the network stop answering, and those that wait for it soon give up."""
+    monkeypatch.setattr(place, "REQUEST_SECONDS", 1)
+    monkeypatch.setattr(segments, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(RemoteFolder, "patience", 0.2)
+    monkeypatch.setattr(RemoteFolder, "pause", 0.05)
+    yield remote.network.clear
+    remote.network.set()
 
 
 def kinds(events):
@@ -59,10 +73,13 @@ def test_segments_are_joined(tmp_path, monkeypatch):
     assert Trace.load(remote.uri(tmp_path)).notes == []
 
 
-def test_a_reader_knows_of_a_writer_at_once_and_follows_it(tmp_path):
+def test_a_reader_soon_knows_of_a_writer_and_follows_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "FIRST_SECONDS", 1_000)
     writer = SegmentWriter(remote.uri(tmp_path), "run")
     reader = LogReader(remote.uri(tmp_path))
-    assert kinds(reader.poll()) == ["process"]
+    seen = []
+    wait_for(lambda: seen.extend(reader.poll()) or kinds(seen) == ["process"])
+    monkeypatch.setattr(segments, "FIRST_SECONDS", 0.1)
     writer.emit("free")
     seen = []
     wait_for(lambda: seen.extend(reader.poll()) or kinds(seen) == ["free"])
@@ -89,10 +106,11 @@ def test_the_end_of_the_run_closes_the_writers_of_other_processes(tmp_path):
 
 
 def test_a_writer_that_was_killed_is_not_waited_for_for_ever_and_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(segments.SegmentWriter, "_follow", lambda self: None)
+    monkeypatch.setattr(SegmentWriter, "_follow", SegmentWriter._flush)
     monkeypatch.setattr(RemoteFolder, "patience", 0.2)
     monkeypatch.setattr(RemoteFolder, "pause", 0.05)
     writer = SegmentWriter(remote.uri(tmp_path), "run")
+    writer._thread.join()
     writer.emit("free")
     reader = LogReader(remote.uri(tmp_path))
     reader.fetch_all()
@@ -164,6 +182,7 @@ def test_what_waits_too_long_is_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(segments, "MOST_WAITING", 10)
     monkeypatch.setattr(segments, "CHECK_SECONDS", 60)
     writer = SegmentWriter(remote.uri(tmp_path), "run")
+    wait_for(lambda: list(tmp_path.iterdir()) and not writer._writing)
     for i in range(25):
         writer.emit("limit", members(limit=i))
     writer.close()
@@ -196,14 +215,122 @@ def test_a_forked_child_writes_a_log_of_its_own(tmp_path):
     writer.emit("limit", members(limit=1))
     child = os.fork()
     if child == 0:
-        writer.emit("free")
+        writer.emit("limit", members(limit=2))
         writer.close()
         os._exit(0)
     os.waitpid(child, 0)
     writer.close()
-    events = LogReader(remote.uri(tmp_path)).poll()
-    assert [event.pid for event in events if event.event == "free"] == [child]
-    assert [event.pid for event in events if event.event == "limit"] == [os.getpid()]
+    limits = [e for e in LogReader(remote.uri(tmp_path)).poll() if e.event == "limit"]
+    assert {event.limit: event.pid for event in limits} == {1: os.getpid(), 2: child}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_that_sees_nothing_writes_nothing(tmp_path):
+    writer = SegmentWriter(remote.uri(tmp_path), "run")
+    writer.close()
+    logs = sorted(tmp_path.iterdir())
+    waiting = SegmentWriter(remote.uri(tmp_path / "other"), "run")
+    child = os.fork()
+    if child == 0:
+        waiting.emit("free")  # of a model of its parent, in a finalizer
+        os._exit(len(threading.enumerate()) - 1)
+    _, status = os.waitpid(child, 0)
+    waiting.close()
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert sorted(tmp_path.glob("*.jsonl")) == logs
+    assert {event.pid for event in Trace.load(remote.uri(tmp_path / "other")).events} == {
+        os.getpid()
+    }
+
+
+# A network that does not answer
+
+
+def seconds_of(work):
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def test_nothing_that_a_run_does_waits_for_the_network(tmp_path, hanging):
+    hanging()
+    writers = []
+    assert seconds_of(lambda: writers.append(SegmentWriter(remote.uri(tmp_path), "run"))) < 5
+    assert seconds_of(lambda: writers[0].emit("limit", members(limit=1))) < 5
+    remote.network.set()
+    writers[0].close()
+    whole = ["process", "limit", "close"]
+    wait_for(lambda: kinds(LogReader(remote.uri(tmp_path)).poll()) == whole)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_nor_does_a_forked_child(tmp_path, hanging):
+    writer = SegmentWriter(remote.uri(tmp_path), "run")
+    hanging()
+    child = os.fork()
+    if child == 0:
+        took = seconds_of(lambda: writer.emit("limit", members(limit=1)))
+        os._exit(took > 5)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_what_is_not_written_when_the_writer_closes_is_counted_as_lost(tmp_path, hanging):
+    writer = SegmentWriter(remote.uri(tmp_path), "run")
+    wait_for(lambda: list(tmp_path.iterdir()) and not writer._writing)
+    hanging()
+    for i in range(3):
+        writer.emit("limit", members(limit=i))
+    assert writer.lost == 0
+    assert seconds_of(writer.close) < 5
+    assert writer.lost == 3
+    writer.emit("free")
+    assert writer.lost == 3
+    # The network comes back, and this process still lives.
+    remote.network.set()
+    wait_for(lambda: writer.lost == 0)
+    wait_for(lambda: Trace.load(remote.uri(tmp_path)).notes == [])
+    assert len(Trace.load(remote.uri(tmp_path)).of_kind("limit")) == 3
+
+
+def test_what_is_refused_when_the_writer_closes_is_counted_as_lost(tmp_path, monkeypatch):
+    writer = SegmentWriter(remote.uri(tmp_path), "run")
+    wait_for(lambda: list(tmp_path.iterdir()) and not writer._writing)
+
+    def failing(self, name, data):
+        raise OSError("the network is away")
+
+    monkeypatch.setattr(RemoteFolder, "write", failing)
+    writer.emit("free")
+    writer.close()
+    assert writer.lost == 1
+
+
+def test_a_reader_gives_up_on_a_network_that_does_not_answer(tmp_path, hanging):
+    SegmentWriter(remote.uri(tmp_path), "run").close()
+    hanging()
+    reader = LogReader(remote.uri(tmp_path))
+    for ask in (reader.fetch, reader.fetch_all, lambda: Trace.load(remote.uri(tmp_path))):
+        with pytest.raises(TimeoutError, match="addonly://.* has not answered for 1 seconds"):
+            ask()
+
+
+class LosesTheNetwork(remote.NamedModelsAfar):
+    """In its first batch."""
+
+    def run_inference(self, batch, model, inference_args=None):
+        remote.network.clear()
+        return super().run_inference(batch, model, inference_args)
+
+
+def test_a_run_whose_network_hangs_has_its_result_and_says_what_is_missing(tmp_path, hanging):
+    runner = WatchRunner(log=remote.uri(tmp_path))
+    pipelines = []
+    handler = keyed([["a"], ["b"]], 1, handler=LosesTheNetwork)
+    took = seconds_of(lambda: pipelines.append(run_keyed(runner, handler, ["a", "b"] * 5)))
+    assert took < 30
+    assert pipelines[0].result.state == "DONE"
+    assert runner.trace.incomplete
 
 
 def test_a_closed_writer_lets_events_go(tmp_path):
@@ -214,10 +341,14 @@ def test_a_closed_writer_lets_events_go(tmp_path):
     assert kinds(LogReader(remote.uri(tmp_path)).poll()) == ["process", "close"]
 
 
-def test_a_place_that_cannot_be_written_is_an_os_error(tmp_path):
+def test_a_place_that_cannot_be_written_loses_all_and_one_that_beam_does_not_know_is_an_error(
+    tmp_path,
+):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError):
-        SegmentWriter(remote.uri(tmp_path / "file"), "run")
+    writer = SegmentWriter(remote.uri(tmp_path / "file"), "run")
+    writer.emit("free")
+    writer.close()
+    assert writer.lost == 2
     with pytest.raises(OSError, match="apache-beam"):
         SegmentWriter("nowhere://bucket/logs", "run")
 

@@ -187,6 +187,46 @@ def test_a_trace_says_what_it_lacks():
         "4 events could not be written: is the log folder full or gone?",
         "The end of the run was not seen.",
     ]
+    assert Trace(events, torn=1).incomplete == Trace(events, torn=1).notes[2:]
+    assert Trace(story()).notes == Trace(story()).incomplete == []
+
+
+@pytest.mark.parametrize("what", ["evictions", "limit", "refresh", "hint", "free"])
+def test_what_beam_hides_is_said_in_a_sentence(what):
+    (note,) = Trace([*story(), event("unobserved", 1, model=None, what=what)]).notes
+    assert len(note.split()) > 5
+
+
+WORK = [
+    event("use_begin", 3, pid=2, model="a", n=1),
+    event("use_begin", 4, pid=2, model="a", n=1),
+    event("load_begin", 5, pid=2, model="b", generation=1),
+    event("use_begin", 4, pid=3, model="b", n=1),
+]
+"""Of two processes that were killed, in a run that went on without them."""
+
+
+def test_a_trace_says_which_processes_did_not_end_what_they_began():
+    because = "was not seen: the process was killed, could not write, or was still at work when"
+    assert Trace([*story(), *WORK]).incomplete == [
+        f"host:2: the end of 2 batches and 1 load {because} the run ended.",
+        f"host:3: the end of 1 batch {because} the run ended.",
+    ]
+
+
+def test_what_ended_after_the_run_or_failed_is_not_missing():
+    ends = [
+        event("use_end", 11, pid=2, model="a"),
+        event("use_end", 11, pid=2, model="a"),
+        event("load_fail", 6, pid=2, model="b", generation=1),
+        event("use_end", 11, pid=3, model="b"),
+    ]
+    assert Trace([*story(), *WORK, *ends]).incomplete == []
+
+
+def test_what_a_run_that_goes_on_is_doing_is_not_missing():
+    events = [e for e in (*story(), *WORK) if e.event != "end"]
+    assert Trace(events).incomplete == ["The end of the run was not seen."]
 
 
 intervals = st.lists(
