@@ -52,7 +52,7 @@ def start_process(folder: Path) -> Started:
     Raises:
       OSError: no process can be started.
     """
-    if _can_fork():
+    if forks():
         try:
             return _server().start(folder)
         except ConnectionError:  # it was killed since it was last asked: another one takes over
@@ -63,11 +63,12 @@ def start_process(folder: Path) -> Started:
 
 def warm_up() -> None:
     """Start the fork server, where runs need one, without waiting until it is ready (seconds)."""
-    if _can_fork():
+    if forks():
         _server()
 
 
-def _can_fork() -> bool:
+def forks() -> bool:
+    """Whether runs come from a fork server."""
     return hasattr(os, "fork") and os.environ.get(VARIABLE) != "spawn"
 
 

@@ -65,6 +65,12 @@ def small_models(pipeline, hint, n=12):
     models_in_turn(pipeline, hint, n, NamedModels)
 
 
+def thrashing(pipeline):
+    """Two models and a hint of 1, as small as it can be: each of six elements is a load."""
+    pairs = pipeline | beam.Create([("a", 0), ("b", 1)] * 3, reshuffle=False)
+    _ = pairs | "Score" >> RunInference(keyed([["a"], ["b"]], 1))
+
+
 def huge_models(pipeline, hint):
     models_in_turn(pipeline, hint, handler=HugeModels)
 

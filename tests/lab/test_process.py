@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import apache_beam as beam
@@ -422,6 +423,14 @@ def test_twenty_runs_out_of_memory_leave_nothing(nothing_left):
 def test_two_hundred_thrashing_reloads_leave_nothing(nothing_left):
     outcome = run_fresh(pipelines.models_in_turn, 1, 300, NamedModels)
     assert outcome.trace.summary().reloads >= 195
+
+
+def test_two_hundred_thrashing_runs_leave_nothing_here_nor_in_the_fork_server(nothing_left):
+    """A minute: each run takes half a second, in which Beam mostly waits; so five go on at once."""
+    with ThreadPoolExecutor(5) as threads:
+        outcomes = list(threads.map(lambda _: run_fresh(pipelines.thrashing), range(200)))
+    assert {outcome.problem for outcome in outcomes} == {None}
+    assert {outcome.trace.summary().reloads for outcome in outcomes} == {4}
 
 
 @posix
