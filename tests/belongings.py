@@ -1,4 +1,4 @@
-"""Counts what this process has, so that a test can say what a run has left behind."""
+"""Counts what a process has, so that a test can say what a run has left behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 
 @dataclass(frozen=True)
 class Belongings:
-    """What this process has: threads, descriptors, child processes, temporary files."""
+    """What a process has: threads, descriptors, child processes, temporary files."""
 
     threads: int  # of the system, whoever made them
     descriptors: int
@@ -29,10 +29,19 @@ class Belongings:
 
 
 def belongings(folder):
-    process = psutil.Process()
-    descriptors = process.num_fds() if hasattr(process, "num_fds") else process.num_handles()
-    children = sorted(p.pid for p in process.children(recursive=True) if _is_alive(p))
+    """What this process has, and which files there are in `folder`."""
     names = tuple(sorted(path.name for path in Path(folder).iterdir()))
+    return _of(psutil.Process(), names, _is_alive)
+
+
+def belongings_of(pid):
+    """What another process has; its dead children count as long as nobody has waited for them."""
+    return _of(psutil.Process(pid), (), lambda child: True)
+
+
+def _of(process, names, counts):
+    descriptors = process.num_fds() if hasattr(process, "num_fds") else process.num_handles()
+    children = sorted(p.pid for p in process.children(recursive=True) if counts(p))
     return Belongings(process.num_threads(), descriptors, tuple(children), names)
 
 

@@ -11,17 +11,22 @@ The folder belongs to the parent process:
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import json
 import os
 import pickle
 import random
 import sys
+import sysconfig
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import psutil
 
 JOB, PAYLOAD, REPORT, OUTPUT, LOG, SCRATCH = (
     "job.json",
@@ -32,6 +37,8 @@ JOB, PAYLOAD, REPORT, OUTPUT, LOG, SCRATCH = (
     "tmp",
 )
 TRACEBACK_LINES = 40
+SET_CHILD_SUBREAPER = 36
+"""Of Linux's `prctl`."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ class Report:
       error_type, error: of the exception that ended it.
       notes: what was added to the exception.
       traceback: its last lines.
+      frame: file and line of the author's own code that the exception came through last; only
+        while the pipeline was built.
     """
 
     phase: str
@@ -67,6 +76,7 @@ class Report:
     error: str | None = None
     notes: tuple[str, ...] = ()
     traceback: str = ""
+    frame: tuple[str, int] | None = None
 
 
 def run_job(folder: Path) -> None:
@@ -142,7 +152,23 @@ def _report(phase: str, error: BaseException) -> Report:
     kind = type(error)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
     notes = tuple(str(note) for note in getattr(error, "__notes__", ()))
-    return Report(phase, name, str(error), notes, _tail(error))
+    frame = _author_frame(error) if phase == "build" else None
+    return Report(phase, name, str(error), notes, _tail(error), frame)
+
+
+def _author_frame(error: BaseException) -> tuple[str, int] | None:
+    """The last frame of an error that is neither of a library nor of mmlab."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
+    return (own[-1].filename, own[-1].lineno) if own else None
+
+
+_LIBRARIES = (
+    str(Path(__file__).parents[1]) + os.sep,
+    *{sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+    "apache_beam/",  # as compiled modules call themselves
+    "<frozen ",
+)
 
 
 def _tail(error: BaseException) -> str:
@@ -154,14 +180,32 @@ def _tail(error: BaseException) -> str:
     return "\n".join(lines[-TRACEBACK_LINES:])
 
 
+def adopt_orphans() -> None:
+    """Make the children of dead children ours, so that they can be found, ended and waited for."""
+    if sys.platform.startswith("linux"):
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_descendants(pid: int | None = None) -> None:
+    """End all processes that a process, or this one, has started, also in sessions of their own."""
+    with suppress(psutil.Error):
+        for process in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.Error):
+                process.kill()
+
+
 def main() -> None:
     """Run one job in a process that was started for it; end when the parent has gone."""
     import threading
 
     def end_with_parent() -> None:
         sys.stdin.buffer.read()
+        end_descendants()
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+    adopt_orphans()
     run_job(Path(sys.argv[-1]))
+    end_descendants()
     os._exit(0)

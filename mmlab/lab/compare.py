@@ -13,11 +13,14 @@ import pandas as pd
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from mmlab._arguments import short, whole_number
+from mmlab._words import plural
 from mmlab.lab.process import FreshRunError, RunOutcome, run_fresh
+from mmlab.lab.views import live_view, quietly
+from mmlab.prediction.result import MOST_RELOADS
 from mmlab.trace import Summary, Trace
 from mmlab.trace.event import Event
 from mmlab.watching.checks import check_hint
-from mmlab.watching.screens import Frames, Screen, TerminalScreen, screen_for
+from mmlab.watching.screens import Screen, TerminalScreen, screen_for
 
 if TYPE_CHECKING:
     from mmlab.plots.picture import Picture
@@ -27,6 +30,8 @@ Hint = int | None
 COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident", "limit")
 EQUALLY_FAST = 1.1
 """Medians that differ by less than this factor count as equal."""
+EQUAL_RSS = 1.02
+"""So do peaks of memory, which differ a little from run to run."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,19 @@ class HintRuns:
         return None if None in sizes else max(sizes)
 
     @property
+    def peak_rss_bytes(self) -> int | None:
+        """Median of the highest resident set sizes of its runs; None when not known."""
+        peaks = [s.peak_rss_bytes for s in self.summaries]
+        return None if None in peaks else round(statistics.median(peaks))
+
+    @property
     def thrashes(self) -> bool:
-        """Whether, in any run, models were loaded again more often than there are models in use."""
-        return any(_thrashes(outcome.trace) for outcome in self.outcomes)
+        """Whether, in any run, more than `MOST_RELOADS` of the batches loaded a model again.
+
+        The first load of a model does not count: no hint saves it. So the share that is judged does
+        not depend on how long a run is, as loads for each model would.
+        """
+        return any(s.reloads > MOST_RELOADS * s.uses for s in self.summaries)
 
     @property
     def shown(self) -> RunOutcome:
@@ -83,11 +98,6 @@ class HintRuns:
             return failed[0]
         by_time = sorted(self.outcomes, key=lambda o: o.trace.summary().wall_seconds)
         return by_time[(len(by_time) - 1) // 2]
-
-
-def _thrashes(trace: Trace) -> bool:
-    s = trace.summary()
-    return s.reloads > s.loads - s.reloads
 
 
 @dataclass(frozen=True)
@@ -132,13 +142,22 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """One sentence: the fastest, the least memory, the smallest hint that does not thrash."""
+        """One sentence: the fastest, the least memory, the smallest hint that does not thrash.
+
+        A hint thrashes when more than 5% of the batches (`MOST_RELOADS`) had to load a model that
+        the process had held before. Hints whose runs failed are not judged. Where the models' own
+        bytes are not known, the least memory is that of the lowest peak RSS.
+        """
         done = [row for row in self.rows if row.succeeded]
-        parts = [_fastest(done), _least_memory(done), _smallest_calm(done), _failures(self.rows)]
+        parts = [_fastest(done), _least_memory(done), self._calm, _failures(self.rows)]
         sentence = "; ".join(part for part in parts if part)
         if self.interrupted:
             sentence = f"{sentence}; interrupted before the end" if sentence else "interrupted"
         return f"{sentence[:1].upper()}{sentence[1:]}."
+
+    @property
+    def _calm(self) -> str | None:
+        return _smallest_calm(self.rows, whole=not self.interrupted)
 
     def plot(self, title: str | None = None) -> Picture:
         """Small multiples, one per hint, on the same seconds and the same scale of memory."""
@@ -156,7 +175,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         problems = [f"{row.label}: {row.problem}" for row in self.rows if row.problem]
-        calm = _smallest_calm([row for row in self.rows if row.succeeded])
+        calm = self._calm
         judged = [f"{calm[0].upper()}{calm[1:]}."] if calm else []
         return "\n".join([self.table().to_string(), *judged, *problems, *self.notes])
 
@@ -206,34 +225,41 @@ def compare_hints(
             raise TypeError(f"{name} is {short(function)}: give a function, or None")
     outcomes: dict[Hint, list[RunOutcome]] = {hint: [] for hint in hints}
     plan = [(number, hint) for number in range(1, repeat + 1) for hint in hints]
-    with _shown(live) as screen:
-        for done, (number, hint) in enumerate(plan, start=1):
-            again = f", run {number} of {repeat}" if repeat > 1 else ""
-            name = f"[{done}/{len(plan)}] {HintRuns(hint, ()).label}{again}"
-            views = [] if screen is None else [Frames(name, screen).add]
-            if on_events is not None:
-                views.append(partial(on_events, hint))
-            outcome = run_fresh(
-                build,
-                hint,
-                memory_limit=memory_limit,
-                options=options,
-                on_events=partial(_show, views),
-            )
-            outcomes[hint].append(outcome)
-            if isinstance(screen, TerminalScreen):
-                screen.clear()
-            if progress is not None:
-                progress(f"{name}: {_line(outcome)}")
-            if outcome.interrupted:
-                break
-            if outcome.phase == "unpickle":
-                raise FreshRunError(outcome)
+    interrupted = False
+    try:
+        with _shown(live) as screen:
+            for done, (number, hint) in enumerate(plan, start=1):
+                again = f", run {number} of {repeat}" if repeat > 1 else ""
+                name = f"[{done}/{len(plan)}] {HintRuns(hint, ()).label}{again}"
+                views = [] if screen is None else [live_view(name, screen)]
+                if on_events is not None:
+                    views.append(partial(on_events, hint))
+                outcome = run_fresh(
+                    build,
+                    hint,
+                    memory_limit=memory_limit,
+                    options=options,
+                    on_events=partial(_show, views),
+                )
+                outcomes[hint].append(outcome)
+                if isinstance(screen, TerminalScreen):
+                    screen.clear()
+                if progress is not None:
+                    progress(f"{name}: {_line(outcome)}")
+                if outcome.interrupted:
+                    break
+                if outcome.phase == "unpickle":
+                    raise FreshRunError(outcome)
+    except KeyboardInterrupt:  # between two runs
+        if not any(outcomes.values()):
+            raise
+        interrupted = True
     rows = tuple(HintRuns(hint, tuple(runs)) for hint, runs in outcomes.items() if runs)
     every = [outcome for row in rows for outcome in row.outcomes]
-    if not any(outcome.ran or outcome.interrupted or outcome.oom for outcome in every):
+    interrupted = interrupted or any(outcome.interrupted for outcome in every)
+    if not interrupted and not any(outcome.ran or outcome.oom for outcome in every):
         raise FreshRunError(every[0])
-    return Comparison(rows, interrupted=every[-1].interrupted or len(every) < len(plan))
+    return Comparison(rows, interrupted)
 
 
 def _checked(hints: Any) -> list[Hint]:
@@ -257,7 +283,7 @@ def _shown(live: bool | str) -> Iterator[Screen | None]:
         yield screen
     finally:
         if screen is not None:
-            screen.clear()
+            quietly(screen.clear)()
 
 
 def _show(views: Sequence[Callable[[list[Event]], None]], events: list[Event]) -> None:
@@ -269,7 +295,8 @@ def _line(outcome: RunOutcome) -> str:
     if outcome.problem is not None:
         return outcome.problem
     s = outcome.trace.summary()
-    return f"{s.loads} loads ({s.reloads} again), {s.evictions} evictions, {s.elements} elements"
+    loads = f"{plural(s.loads, 'load')} ({plural(s.reloads, 'reload')})"
+    return f"{loads}, {plural(s.evictions, 'eviction')}, {plural(s.elements, 'element')}"
 
 
 # Tables and words
@@ -345,27 +372,52 @@ def _fastest(done: Sequence[HintRuns]) -> str | None:
 
 
 def _least_memory(done: Sequence[HintRuns]) -> str | None:
-    known = [row for row in done if row.model_bytes is not None]
-    if len(known) < 2:
+    if len(done) < 2:
         return None
-    least = min(row.model_bytes for row in known)
-    small = [row for row in known if row.model_bytes == least]
-    if len(small) == len(known):
+    if any(row.model_bytes is None for row in done):
+        return _least_rss(done)
+    least = min(row.model_bytes for row in done)
+    small = [row for row in done if row.model_bytes == least]
+    if len(small) == len(done):
         return f"all hold the same models ({least / 1e6:,.0f} MB)"
     verb = "holds" if len(small) == 1 else "hold"
     return f"{_listed(small)} {verb} the least ({least / 1e6:,.0f} MB of models)"
 
 
-def _smallest_calm(done: Sequence[HintRuns]) -> str | None:
-    calm = [row for row in done if not row.thrashes]
-    if not done:
+def _least_rss(done: Sequence[HintRuns]) -> str | None:
+    if any(row.peak_rss_bytes is None for row in done):
+        return None
+    least = min(row.peak_rss_bytes for row in done)
+    small = [row for row in done if row.peak_rss_bytes <= least * EQUAL_RSS]
+    if len(small) == len(done):
+        return f"all have about the same peak RSS ({least / 1e6:,.0f} MB)"
+    verb = "has" if len(small) == 1 else "have"
+    return f"{_listed(small)} {verb} the lowest peak RSS ({least / 1e6:,.0f} MB)"
+
+
+def _smallest_calm(rows: Sequence[HintRuns], whole: bool) -> str | None:
+    """Which hint is the smallest that does not thrash, among those that could be judged.
+
+    A larger hint never loads more, so that N - 1 thrashes says it of all below N.
+    """
+    judged = [row for row in rows if row.succeeded]
+    calm = [row for row in judged if not row.thrashes]
+    wild = [row.hint for row in judged if row.thrashes]
+    if not judged:
         return None
     if not calm:
-        return f"{_listed(done)} {'thrashes' if len(done) == 1 else 'all thrash'}"
-    smallest = min(calm, key=lambda row: float("inf") if row.hint is None else row.hint)
-    if smallest.hint is None:
-        return "only without a hint nothing thrashes"
-    return f"{smallest.hint} is the smallest hint that does not thrash"
+        return f"{_listed(judged)} {_thrash(len(judged))}"
+    smallest = min(calm, key=lambda row: float("inf") if row.hint is None else row.hint).hint
+    if smallest is None:
+        only = "only " if whole and wild and len(judged) == len(rows) else ""
+        return f"{only}without a hint nothing thrashes"
+    sure = smallest == 1 or smallest - 1 in wild
+    among = "" if sure else ", of those that ran"
+    return f"{smallest} is the smallest hint that does not thrash{among}"
+
+
+def _thrash(n: int) -> str:
+    return {1: "thrashes", 2: "both thrash"}.get(n, "all thrash")
 
 
 def _failures(rows: Sequence[HintRuns]) -> str | None:

@@ -12,9 +12,11 @@ import pandas as pd
 from mmlab.lab import launch
 from mmlab.lab.process import FreshRun, RunOutcome
 from mmlab.lab.setting import Setting, build
+from mmlab.lab.views import live_view, quietly
 from mmlab.plots.live import LivePicture
+from mmlab.trace import Trace
 from mmlab.trace.event import Event
-from mmlab.watching.screens import Frames, NotebookScreen, Screen, in_notebook
+from mmlab.watching.screens import NotebookScreen, Screen, in_notebook
 
 COLUMNS = ("loads", "reloads", "evictions", "elements", "most_resident", "limit")
 
@@ -61,11 +63,15 @@ def explore(**setting: Any) -> Explorer:
       TypeError: `Setting` has no such part.
       ValueError: a value is not possible; the message says which are.
     """
+    _check_names("explore", setting)
+    return Explorer(Setting(**setting))
+
+
+def _check_names(what: str, setting: dict[str, Any]) -> None:
     known = [field.name for field in fields(Setting)]
     for name in setting:
         if name not in known:
-            raise TypeError(f"explore has no {name!r}: it has {', '.join(known)}")
-    return Explorer(Setting(**setting))
+            raise TypeError(f"{what} has no {name!r}: it has {', '.join(known)}")
 
 
 class Explorer:
@@ -84,7 +90,7 @@ class Explorer:
         self._stop_asked = threading.Event()
         self._fresh: FreshRun | None = None
         self._thread: threading.Thread | None = None
-        self._screen = NotebookScreen("The explorer's timeline")
+        self._screen = _LatestScreen()
         self._table = _TableScreen()
         self._panel = Panel(setting, on_run=self._run_pressed, on_stop=self.stop)
         launch.warm_up()
@@ -108,6 +114,7 @@ class Explorer:
           RuntimeError: another run is going on.
           TypeError, ValueError: see `explore`.
         """
+        _check_names("explorer.run", changes)
         setting = replace(self.setting, **changes)
         return self._run(setting, NotebookScreen(f"The explorer's timeline: {describe(setting)}"))
 
@@ -159,10 +166,10 @@ class Explorer:
             outcome = self._outcome(setting, screen)
             self.runs.append(Run(setting, outcome))
             if screen is not None:
-                screen.finish(outcome.trace, describe(setting))
-            self._table.show(self.table())
+                quietly(_leave_picture)(screen, self.runs[-1])
+            quietly(self._table.show)(self.table())
         except BaseException as error:
-            self._panel.end(f"{type(error).__name__}: {error}")
+            self._panel.end(_words_of(error))
             raise
         finally:
             self._running.release()
@@ -170,12 +177,13 @@ class Explorer:
         return outcome
 
     def _outcome(self, setting: Setting, screen: Screen | None) -> RunOutcome:
-        frames = None if screen is None else Frames(describe(setting), screen)
+        views = [quietly(self._panel.count)]
+        if screen is not None:
+            views.append(live_view(describe(setting), screen))
 
         def show(events: list[Event]) -> None:
-            self._panel.count(events)
-            if frames is not None:
-                frames.add(events)
+            for view in views:
+                view(events)
 
         with FreshRun(
             build, setting, memory_limit=setting.memory_limit, options=setting.options
@@ -189,12 +197,32 @@ class Explorer:
                 self._fresh = None
 
     def _ipython_display_(self) -> None:
+        # What an earlier cell shows stays there: this one has places of its own.
         self._panel.display()
-        self._screen.show(LivePicture("Press Run"))
+        self._screen.move()
+        if self.runs:
+            _leave_picture(self._screen, self.runs[-1])
+        else:
+            self._screen.show(LivePicture("Press Run"))
+        self._table.move()
         self._table.show(self.table())
 
     def __repr__(self) -> str:
         return f"Explorer({describe(self.setting)}; {len(self.runs)} runs so far)"
+
+
+def _leave_picture(screen: Screen, run: Run) -> None:
+    """Leave the last picture of a run; of one that was ended before anything was seen, words."""
+    if run.outcome.trace.events:
+        screen.finish(run.outcome.trace, describe(run.setting))
+    else:
+        screen.show(LivePicture(f"{describe(run.setting)}: {_ended(run.outcome)} before it began"))
+
+
+def _words_of(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "The run was interrupted."
+    return f"{type(error).__name__}: {error}"
 
 
 def describe(setting: Setting) -> str:
@@ -233,10 +261,32 @@ def _ended(outcome: RunOutcome) -> str:
     return "interrupted" if outcome.interrupted else "failed"
 
 
+class _LatestScreen:
+    """The picture of the runs that clicks begin, in the cell that showed the explorer last."""
+
+    def __init__(self) -> None:
+        self.move()
+
+    def move(self) -> None:
+        self._screen = NotebookScreen("The explorer's timeline")
+
+    def show(self, picture: LivePicture) -> None:
+        self._screen.show(picture)
+
+    def finish(self, trace: Trace, title: str | None = None) -> None:
+        self._screen.finish(trace, title)
+
+    def clear(self) -> None:
+        self._screen.clear()
+
+
 class _TableScreen:
     """The runs so far, in their place below the picture; they stay in the saved notebook."""
 
     def __init__(self) -> None:
+        self.move()
+
+    def move(self) -> None:
         self._handle: Any = None
 
     def show(self, table: pd.DataFrame) -> None:

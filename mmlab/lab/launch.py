@@ -17,9 +17,7 @@ from multiprocessing.connection import wait  # unlike select, for descriptors ab
 from pathlib import Path
 from typing import Protocol
 
-import psutil
-
-from mmlab.lab.child import OUTPUT
+from mmlab.lab.child import OUTPUT, end_descendants
 
 VARIABLE = "MMLAB_START"
 """Set to `spawn`, it makes every run start from nothing, also where there is fork."""
@@ -54,7 +52,7 @@ def start_process(folder: Path) -> Started:
     Raises:
       OSError: no process can be started.
     """
-    if hasattr(os, "fork") and os.environ.get(VARIABLE) != "spawn":
+    if forks():
         try:
             return _server().start(folder)
         except ConnectionError:  # it was killed since it was last asked: another one takes over
@@ -64,9 +62,14 @@ def start_process(folder: Path) -> Started:
 
 
 def warm_up() -> None:
-    """Start the fork server, without waiting until it is ready (some seconds)."""
-    if hasattr(os, "fork"):
+    """Start the fork server, where runs need one, without waiting until it is ready (seconds)."""
+    if forks():
         _server()
+
+
+def forks() -> bool:
+    """Whether runs come from a fork server."""
+    return hasattr(os, "fork") and os.environ.get(VARIABLE) != "spawn"
 
 
 class _Server:
@@ -189,10 +192,7 @@ class _Spawned:
         return ended
 
     def kill(self) -> None:
-        with suppress(psutil.Error):
-            for process in psutil.Process(self.pid).children(recursive=True):
-                with suppress(psutil.Error):
-                    process.kill()
+        end_descendants(self.pid)
         self._process.kill()
 
     def close(self) -> int | None:

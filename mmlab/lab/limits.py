@@ -10,6 +10,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 try:
     import resource
 except ImportError:  # Windows
@@ -90,6 +92,18 @@ def limit_memory(limit: int) -> None:
     raise OSError("this system does not enforce a memory limit (RLIMIT_DATA): leave it out")
 
 
-def _data_bytes() -> int:
-    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+def room_bytes(pid: int) -> int | None:
+    """What a process may still take before it reaches its limit.
+
+    None when it has no limit, has ended, or cannot be looked at.
+    """
+    try:
+        ceiling, _ = psutil.Process(pid).rlimit(psutil.RLIMIT_DATA)
+        return None if ceiling == psutil.RLIM_INFINITY else ceiling - _data_bytes(pid)
+    except (AttributeError, OSError, TypeError, psutil.Error):
+        return None
+
+
+def _data_bytes(pid: int | str = "self") -> int:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
     return int(re.search(r"^VmData:\s*(\d+) kB", status, re.MULTILINE)[1]) * 1024

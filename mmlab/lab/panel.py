@@ -9,6 +9,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from mmlab.lab.limits import parse_bytes
 from mmlab.lab.setting import GROUPS, ORDERS, Setting
 from mmlab.plots.theme import ALERT, MUTED
 from mmlab.trace.event import Event
@@ -24,6 +25,13 @@ class _Control:
     label: str
     values: dict[str, Any]
     help: str
+    unit: str = ""
+
+    def text(self, value: Any) -> str:
+        """What stands for a value that is none of `values`."""
+        if self.part == "memory_limit":
+            value = f"{parse_bytes(value) / 1e6:g}"
+        return f"{value}{self.unit}"
 
 
 def _numbers(*numbers: int, unit: str = "") -> dict[str, Any]:
@@ -39,7 +47,7 @@ _CONTROLS = (
              "max_models_per_worker_hint"),
     _Control("models", "models", _numbers(*range(1, 9)), "Every second one answers two keys"),
     _Control("megabytes", "size of each", _numbers(8, 16, 32, 64, 128, unit=" MB"),
-             "What its weights take in memory"),
+             "What its weights take in memory", " MB"),
     _Control("order", "order of keys", _words(ORDERS), "How the keys of the elements follow"),
     _Control("group", "group first", _words(GROUPS),
              "per key: GroupByKey; per model: mmlab.GroupByModel"),
@@ -50,7 +58,7 @@ _CONTROLS = (
              "Workers that share one process; the local runner has these or processes"),
     _Control("memory_limit", "memory limit",
              {"none": None, **{f"{n} MB": f"{n}MB" for n in (150, 200, 300, 500, 1000)}},
-             "What the run may take beyond PyTorch and Beam; Linux only"),
+             "What the run may take beyond PyTorch and Beam; Linux only", " MB"),
 )  # fmt: skip
 
 
@@ -145,13 +153,16 @@ class Panel:
 
 
 def _values(control: _Control, setting: Setting) -> dict[str, Any]:
-    """The control's values, and that of the setting where it is none of them."""
+    """The control's values, and that of the setting in its place where it is none of them."""
     value = getattr(setting, control.part)
-    return (
-        control.values
-        if value in control.values.values()
-        else {**control.values, str(value): value}
-    )
+    if value in control.values.values():
+        return control.values
+    known = {**control.values, control.text(value): value}
+    nothing = {text: none for text, none in known.items() if none is None}
+    sizes = {text: size for text, size in known.items() if size is not None}
+    by_size = dict(sorted(sizes.items(), key=lambda item: parse_bytes(item[1])))
+    none_is_first = next(iter(known.values())) is None
+    return {**nothing, **by_size} if none_is_first else {**by_size, **nothing}
 
 
 def _widget(control: _Control, setting: Setting, values: dict[str, Any]) -> widgets.ValueWidget:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import linecache
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -29,22 +31,33 @@ from apache_beam.runners.runner import PipelineState
 
 from mmlab._arguments import seconds_argument, short
 from mmlab.lab.child import JOB, LOG, OUTPUT, PAYLOAD, REPORT, SCRATCH, Job, Report
-from mmlab.lab.launch import start_process
-from mmlab.lab.limits import check_limits_work_here, parse_bytes
+from mmlab.lab.launch import Started, start_process
+from mmlab.lab.limits import check_limits_work_here, parse_bytes, room_bytes
 from mmlab.trace import Trace
 from mmlab.trace.event import Event
 from mmlab.trace.log import LogReader
-from mmlab.trace.out_of_memory import OutOfMemory, megabytes, out_of_memory
+from mmlab.trace.out_of_memory import (
+    OutOfMemory,
+    is_out_of_memory,
+    megabytes,
+    out_of_memory,
+)
 from mmlab.trace.place import SUFFIX
 
 POLL_SECONDS = 0.05
 LEAST_LIMIT = 80_000_000
-"""What Beam needs for a run before the first model."""
+"""What Beam needs for a run with one worker, before the first model."""
+THREAD_BYTES = 50_000_000
+"""What it needs for each further worker thread."""
 STALLED_SECONDS = 30.0
-"""A limited run that only waits for so long, before its first model, will wait for ever: gRPC does,
-for threads that could not be started."""
+"""A run that only waits for so long, before its first model and with its limit reached, will wait
+for ever: gRPC does, for threads that could not be started."""
+NO_ROOM_BYTES = 10_000_000
+"""Less does not hold the stack of one more thread, which is 8 MB for those of gRPC."""
 OUTPUT_BYTES = 200_000
 """Of what a run prints, the end that is kept."""
+LAST_WORDS = 20_000
+"""Of it, the characters in which a killed process may have said why."""
 
 OnEvents = Callable[[list[Event]], None]
 
@@ -71,6 +84,7 @@ class RunOutcome:
       error_type, error: of the exception that ended it; None when it succeeded.
       notes: what mmlab added to the exception.
       traceback: its last lines.
+      place: of a `build` that failed, the line of its author's code that the error came from.
       output: the end of what the run printed and logged.
       seconds: from the request to the end of the process.
       first_event_seconds: from the request to the first event of the run; None when it had none.
@@ -84,6 +98,7 @@ class RunOutcome:
     error: str | None = None
     notes: tuple[str, ...] = ()
     traceback: str = ""
+    place: str = ""
     output: str = ""
     seconds: float = 0.0
     first_event_seconds: float | None = None
@@ -116,20 +131,42 @@ class RunOutcome:
             return None
         if self.interrupted:
             return "The run was interrupted."
-        if self.memory_limit is not None and not self.ran and self.phase in ("limit", "run"):
-            return _too_small(self.memory_limit)
+        if self._could_not_start:
+            return _too_small(self.memory_limit, self._said)
+        if self.error_type == "Killed":
+            return f"{_sentence(self.error)} {self.out_of_memory or self._guess}".strip()
         if self.out_of_memory is not None:
-            how = f"{_sentence(self.error)} " if self.error_type == "Killed" else ""
-            return f"{how}{self.out_of_memory}"
-        said = f"{self.error_type}: {_first_line(self.error)}"
+            return str(self.out_of_memory)
         if self.phase == "build":
-            return f"build failed in the fresh process with {said}"
+            return f"build failed in the fresh process with {self._said}"
         if self.phase == "unpickle":
             return (
-                f"The fresh process could not read build ({said}). What it uses must be importable "
-                "there, or be defined in the notebook itself."
+                f"The fresh process could not read build ({self._said}). What it uses must be "
+                "importable there, or be defined in the notebook itself."
             )
-        return " ".join([said, *self.notes])
+        return " ".join([self._said, *self.notes])
+
+    @property
+    def _could_not_start(self) -> bool:
+        """Whether the memory limit ended it before the first model."""
+        if self.memory_limit is None or self.ran or self.phase == "unpickle":
+            return False
+        ended = self.error_type == "Stalled" or (self.error_type, self.phase) == ("Killed", "limit")
+        return ended or is_out_of_memory(self.error)
+
+    @property
+    def _said(self) -> str:
+        place = f" ({self.place})" if self.place else ""
+        return f"{self.error_type}: {_first_line(self.error)}{place}"
+
+    @property
+    def _guess(self) -> str:
+        if self.memory_limit is not None or "SIGKILL" not in (self.error or ""):
+            return ""
+        return (
+            "Perhaps the machine was out of memory: with a memory_limit the run says which model "
+            "did not fit."
+        )
 
     def raise_if_failed(self) -> RunOutcome:
         """The outcome itself, when the run succeeded.
@@ -185,10 +222,16 @@ def run_fresh(
     """
     if on_events is not None and not callable(on_events):
         raise TypeError(f"on_events is {short(on_events)}: give a function of a list of events")
-    with FreshRun(
-        build, *args, memory_limit=memory_limit, options=options, sample_seconds=sample_seconds
-    ) as run:
-        return run.wait(on_events)
+    run = None
+    try:
+        with FreshRun(
+            build, *args, memory_limit=memory_limit, options=options, sample_seconds=sample_seconds
+        ) as run:
+            return run.wait(on_events)
+    except KeyboardInterrupt:
+        if run is None or run.outcome is None:
+            raise
+        return run.outcome
 
 
 def _check_build(build: Any, args: Sequence[Any]) -> None:
@@ -222,9 +265,10 @@ class FreshRun:
 
     The arguments are those of `run_fresh`. Use it in a `with` statement, which stops and cleans up
     what still runs at its end. `stop` may be called from any thread, such as that of a button.
+    An interrupt while the process is started makes it an interrupted run that has seen nothing.
 
     Attributes:
-      pid: process id of the child.
+      pid: process id of the child; None when it was interrupted before there was one.
       folder: holds the run's log and output, until the run is over.
     """
 
@@ -244,27 +288,35 @@ class FreshRun:
         _check_build(build, args)
         options = _checked_options(options)
         seconds_argument("sample_seconds", sample_seconds)
-        payload = _pickled(build, args, options)
-        path = [str(Path(entry).absolute()) for entry in sys.path]
-        job = Job(str(Path.cwd()), path, dict(os.environ), self._memory_limit, sample_seconds)
         self._began_ns = time.time_ns()
         self._interrupted = False
         self._outcome: RunOutcome | None = None
         self._reader: LogReader | None = None
         self._events: list[Event] = []
         self._last_events: list[Event] = []
+        self._loaded = False
         self._stalled = False
         self._busy = (time.monotonic(), 0.0)
+        self._process: Started | None = None
+        self.pid: int | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="mmlab-run-"))
         try:
-            (self.folder / SCRATCH).mkdir()
-            (self.folder / LOG).mkdir()
-            (self.folder / PAYLOAD).write_bytes(payload)
-            (self.folder / JOB).write_text(json.dumps(asdict(job)))
-            self._process = start_process(self.folder)
-        except BaseException:
+            self._start(_pickled(build, args, options), sample_seconds)
+        except BaseException as problem:
             shutil.rmtree(self.folder, ignore_errors=True)
-            raise
+            if not isinstance(problem, KeyboardInterrupt):
+                raise
+            self._interrupted = True
+            self._outcome = self._collect(None)
+
+    def _start(self, payload: bytes, sample_seconds: float) -> None:
+        path = [str(Path(entry).absolute()) for entry in sys.path]
+        job = Job(str(Path.cwd()), path, dict(os.environ), self._memory_limit, sample_seconds)
+        (self.folder / SCRATCH).mkdir()
+        (self.folder / LOG).mkdir()
+        (self.folder / PAYLOAD).write_bytes(payload)
+        (self.folder / JOB).write_text(json.dumps(asdict(job)))
+        self._process = start_process(self.folder)
         self.pid = self._process.pid
 
     @property
@@ -285,6 +337,7 @@ class FreshRun:
             self._reader = LogReader(folder)
         events = self._reader.poll()
         self._events += events
+        self._loaded = self._loaded or any(event.event == "load_begin" for event in events)
         return events
 
     def stop(self) -> None:
@@ -316,35 +369,62 @@ class FreshRun:
         return self._outcome
 
     def _has_stalled(self) -> bool:
-        if self._memory_limit is None or any(e.event == "load_begin" for e in self._events[:50]):
+        if self._memory_limit is None or self._loaded:
             return False
         now, used = time.monotonic(), _waiting_after(self.pid)
         if used is None or used - self._busy[1] > 0.02 * (now - self._busy[0]):
             self._busy = (now, used or 0.0)
-        return now - self._busy[0] > STALLED_SECONDS
+        if now - self._busy[0] <= STALLED_SECONDS:
+            return False
+        self._busy = (now, used)
+        return _is_full(self.pid)
 
     def _finish(self) -> None:
         """End what still runs, collect what there is, and remove the folder."""
         try:
-            if not self._process.wait(0):
-                self.stop()
-                while not self._process.wait(1):
-                    pass
-            code = self._process.close()
-            self._last_events = self.poll()
-            self._outcome = self._collect(code)
+            code = self._insist(self._end)
+            self._insist(self._read_the_rest)
+            outcome = self._insist(lambda: self._collect(code))
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._insist(lambda: shutil.rmtree(self.folder, ignore_errors=True))
+        self._outcome = replace(outcome, interrupted=self._interrupted)
+
+    def _insist(self, step: Callable[[], Any]) -> Any:
+        """Take a step of the end, again when it was interrupted: a stop button is pressed twice."""
+        while True:
+            try:
+                return step()
+            except KeyboardInterrupt:
+                self._interrupted = True
+
+    def _end(self) -> int | None:
+        if not self._process.wait(0):
+            self.stop()
+            while not self._process.wait(1):
+                pass
+        return self._process.close()
+
+    def _read_the_rest(self) -> None:
+        if not self._interrupted:
+            self._last_events = self.poll()
+        elif (folder := self.log_folder) is not None:
+            # The interrupt may have come while the reader held lines that it had not given yet.
+            reader = LogReader(folder)
+            events = reader.poll()
+            last = _beyond(self._events, events)
+            self._reader, self._events, self._last_events = reader, events, last
 
     def _collect(self, code: int | None) -> RunOutcome:
         ended_ns = time.time_ns()
-        report = _read_report(self.folder)
+        report, output = _read_report(self.folder), _tail_of(self.folder / OUTPUT)
         if self._interrupted and (report is None or report.phase != "done"):
             report = Report("run" if self._events else "build", "KeyboardInterrupt", "interrupted")
         elif report is None and self._stalled:
             report = Report("limit", "Stalled", "the run waited for memory that it may not have")
         elif report is None:
-            report = _report_of_the_killed(code, bool(self._events))
+            report = _report_of_the_killed(
+                code, bool(self._events), _reason(output) if self._memory_limit else None
+            )
         first = min((event.t_ns for event in self._events), default=None)
         trace = self._trace(report, ended_ns)
         return RunOutcome(
@@ -354,7 +434,8 @@ class FreshRun:
             error=report.error,
             notes=tuple(report.notes),
             traceback=report.traceback,
-            output=_tail_of(self.folder / OUTPUT),
+            place=_place(report.frame),
+            output=output,
             seconds=(ended_ns - self._began_ns) / 1e9,
             first_event_seconds=None if first is None else (first - self._began_ns) / 1e9,
             interrupted=self._interrupted,
@@ -400,6 +481,35 @@ def _waiting_after(pid: int) -> float | None:
         return None
 
 
+def _is_full(pid: int) -> bool:
+    """Whether a process, or one that it started, has reached its limit of memory."""
+    try:
+        processes = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.Error:
+        return False
+    rooms = [room for process in processes if (room := room_bytes(process)) is not None]
+    return min(rooms, default=NO_ROOM_BYTES) < NO_ROOM_BYTES
+
+
+def _beyond(known: Sequence[Event], events: Sequence[Event]) -> list[Event]:
+    """The events that are not among those known already.
+
+    Their time does not tell them apart: another reader may begin with another process's clock.
+    """
+    left = Counter(map(_site, known))
+    new = []
+    for event in events:
+        if left[_site(event)] > 0:
+            left[_site(event)] -= 1
+        else:
+            new.append(event)
+    return new
+
+
+def _site(event: Event) -> tuple[Any, ...]:
+    return event.pid, event.tid, event.event, event.step, event.model, event.generation
+
+
 def _event(like: Event, t_ns: int, kind: str, **fields: Any) -> Event:
     return Event(like.run, t_ns, like.host, like.pid, like.tid, kind, **fields)
 
@@ -410,6 +520,11 @@ def _event(like: Event, t_ns: int, kind: str, **fields: Any) -> Event:
 def _pickled(build: Callable[..., Any], args: tuple, options: Any) -> bytes:
     if options is not None and not isinstance(options, PipelineOptions):
         options = PipelineOptions(list(options))
+    if not _can_be_pickled(options):
+        raise TypeError(
+            f"options cannot be sent to a fresh process: {short(options)} holds what cannot be "
+            "pickled. Give plain values: text, numbers, lists of them"
+        )
     try:
         return cloudpickle.dumps((build, args, options))
     except Exception as problem:
@@ -448,14 +563,20 @@ def _read_report(folder: Path) -> Report | None:
         return None
 
 
-def _report_of_the_killed(code: int | None, had_events: bool) -> Report:
+def _report_of_the_killed(code: int | None, had_events: bool, reason: str | None) -> Report:
     phase = "run" if had_events else "limit"
     if code is None or code >= 0:
         return Report(phase, "Ended", "the process ended without saying how")
-    name = signal.Signals(-code).name
-    likely = {"SIGKILL": ", most likely because the machine was out of memory",
-              "SIGABRT": ", most likely because it was out of memory"}  # fmt: skip
-    return Report(phase, "Killed", f"the process was ended by {name}{likely.get(name, '')}")
+    because = f": {reason}" if reason else ""
+    return Report(
+        phase, "Killed", f"the process was ended by {signal.Signals(-code).name}{because}"
+    )
+
+
+def _reason(output: str) -> str | None:
+    """The last line that speaks of memory: the C++ library says so before it aborts."""
+    lines = reversed(output[-LAST_WORDS:].splitlines())
+    return next((line.strip()[:200] for line in lines if is_out_of_memory(line)), None)
 
 
 def _tail_of(path: Path) -> str:
@@ -478,9 +599,33 @@ def _sentence(text: str | None) -> str:
     return f"{line[:1].upper()}{line[1:]}."
 
 
-def _too_small(limit: int) -> str:
+def _too_small(limit: int, said: str | None = None) -> str:
+    how = f" ({said})" if said else ""
     return (
-        f"A memory limit of {megabytes(limit)} is too small even to start: Beam itself needs about "
-        f"{megabytes(LEAST_LIMIT)}, and more with several workers, before the first model. Give a "
-        "larger memory_limit."
+        f"A memory limit of {megabytes(limit)} is too small even to start{how}: before the first "
+        f"model Beam itself needs about {megabytes(LEAST_LIMIT)} with one worker, and "
+        f"{megabytes(THREAD_BYTES)} more with each further thread; what the pipeline holds comes "
+        "on top. Give a larger memory_limit."
     )
+
+
+def _place(frame: Sequence[Any] | None) -> str:
+    """File and line as the author knows them, and the line itself.
+
+    The lines of a notebook's cell are known only to the notebook's own process, which is this one.
+    """
+    if frame is None:
+        return ""
+    file, number = frame
+    line = linecache.getline(file, number).strip()
+    return f"{_name_of(file)}, line {number}{f': {line}' if line else ''}"
+
+
+def _name_of(file: str) -> str:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    try:
+        kind, name = shell.compile.format_code_name(file)
+    except (AttributeError, TypeError):
+        return Path(file).name
+    return f"{kind.lower()} {name}" if kind == "Cell" else Path(file).name

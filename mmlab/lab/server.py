@@ -7,12 +7,15 @@ does not reach it. When its parent is gone it ends, with all that it started.
 
 A request is the folder of a job and one end of a socket, the run's *channel*. On it the server says
 `pid N` when the child is there, or `fail` and why, and `exit N` when it has ended. Any word to the
-server, or hanging up, kills the child with all its children.
+server, or hanging up, kills the child with all its descendants.
+
+Processes that a child has started in sessions of their own belong to no group of its. On Linux the
+child adopts those whose parents end before it does, and the server adopts what the child leaves: so
+what is a child of the server, and no run, is of a run that has ended.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import os
@@ -24,6 +27,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait  # unlike select, for descriptors above 1023 too
 from pathlib import Path
+
+import psutil
+
+from mmlab.lab.child import adopt_orphans, end_descendants, run_job
 
 PRELOADED = (
     "torch",
@@ -40,9 +47,6 @@ PRELOADED = (
     "mmlab.lab.limits",
     "mmlab.lab.setting",
 )
-
-SET_CHILD_SUBREAPER = 36
-"""Of Linux's `prctl`."""
 
 
 @dataclass
@@ -63,7 +67,7 @@ class ForkServer:
             end.setblocking(False)
 
     def serve(self) -> None:
-        _adopt_orphans()
+        adopt_orphans()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
@@ -72,8 +76,7 @@ class ForkServer:
                 pass
         finally:
             for child in list(self._children.values()):
-                _kill(child.pid)
-                _wait(child.pid)
+                self._end(child, _end_run(child.pid))
                 shutil.rmtree(child.folder, ignore_errors=True)
 
     def _answer_once(self) -> bool:
@@ -120,9 +123,9 @@ class ForkServer:
                 os.setpgid(0, 0)
             for end in (self._control, self._woken, self._wake, channel, *self._children):
                 end.close()
-            from mmlab.lab.child import run_job
-
+            adopt_orphans()
             run_job(Path(folder))
+            end_descendants()
             code = 0
         finally:
             os._exit(code)
@@ -133,7 +136,7 @@ class ForkServer:
             heard = child.channel.recv(64)
         _kill(child.pid)
         if not heard:  # the parent has hung up: it no longer waits for the end
-            self._end(child, _wait(child.pid))
+            self._end(child, _end_run(child.pid))
             shutil.rmtree(child.folder, ignore_errors=True)
 
     def _reap(self) -> None:
@@ -141,20 +144,28 @@ class ForkServer:
             code = _code_if_ended(child.pid)
             if code is not None:
                 self._end(child, code)
+        self._end_orphans()  # also those that other orphans left when they ended
 
     def _end(self, child: _Child, code: int) -> None:
         del self._children[child.channel]
+        self._end_orphans()
         _say(child.channel, f"exit {code}")
         child.channel.close()
 
+    def _end_orphans(self) -> None:
+        """End what runs that have ended left, until there is no more of it."""
+        runs = {child.pid for child in self._children.values()}
+        while orphans := [p.pid for p in psutil.Process().children() if p.pid not in runs]:
+            for pid in orphans:
+                _end_run(pid)
+
 
 def _code_if_ended(pid: int) -> int | None:
-    """Exit code of a child that has ended, and whose own children have been ended now."""
+    """Exit code of a child that has ended, and whose group has been ended now."""
     if hasattr(os, "waitid"):
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return None
-        _kill(pid)  # before it is waited for: its id cannot be another's yet
-        return _wait(pid)
+        return _end_run(pid)  # its group before it is waited for: its id cannot be another's yet
     ended, status = os.waitpid(pid, os.WNOHANG)  # macOS before Python 3.13
     if ended != pid:
         return None
@@ -162,24 +173,23 @@ def _code_if_ended(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(status)
 
 
-def _wait(pid: int) -> int:
-    """Wait for a child and its group; the child's exit code, or minus the signal that ended it."""
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def _end_run(pid: int) -> int:
+    """Kill a child with its descendants and wait for it and its group.
+
+    Returns its exit code, or minus the signal that ended it.
+    """
+    _kill(pid)
+    code = 0
     with suppress(ChildProcessError):
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         while True:
             os.waitpid(-pid, 0)
     return code
 
 
-def _adopt_orphans() -> None:
-    """Make the children of dead children ours to wait for: not every container's init does it."""
-    if sys.platform.startswith("linux"):
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
 def _kill(pid: int) -> None:
-    """End a child and its group."""
+    """Kill a child with its descendants and its group."""
+    end_descendants(pid)
     for kill in (os.killpg, os.kill):
         with suppress(OSError):
             kill(pid, signal.SIGKILL)

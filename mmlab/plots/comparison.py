@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mmlab._words import plural
 from mmlab.plots import theme
 from mmlab.plots.timeline import (
     MOST_LANES,
@@ -26,7 +27,6 @@ from mmlab.plots.timeline import (
     leaves_late,
     limit_in_words,
     memory_limit,
-    plural,
     shortened,
 )
 from mmlab.trace.out_of_memory import out_of_memory

@@ -19,8 +19,8 @@ import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from mmlab._words import plural
 from mmlab.plots import theme
-from mmlab.plots.timeline import plural
 from mmlab.trace.event import Event, Process
 
 NS = 1e-9

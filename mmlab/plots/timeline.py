@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from mmlab._words import plural
 from mmlab.plots import theme
 from mmlab.plots.picture import DPI, Picture
 from mmlab.trace.event import Process, printable
@@ -607,11 +608,6 @@ def limits_text(s: Summary) -> str:
     if s.hint is None:
         return "no hint" if s.limit is None else f"limit {s.limit}"
     return f"hint {s.hint}" if s.limit in (None, s.hint) else f"hint {s.hint} → limit {s.limit}"
-
-
-def plural(n: int, one: str, many: str | None = None) -> str:
-    """`n` things, in words."""
-    return f"{n:,} {one}" if n == 1 else f"{n:,} {many or one + 's'}"
 
 
 def draw_legend(

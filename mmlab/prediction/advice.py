@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mmlab.prediction.result import Prediction
+from mmlab._words import plural
+from mmlab.prediction.result import MOST_RELOADS, Prediction
 from mmlab.prediction.sizes import listed
-from mmlab.prediction.words import bytes_words, plural, seconds_words
+from mmlab.prediction.words import bytes_words, seconds_words
 
 
 class NoAdviceError(ValueError):
@@ -61,7 +62,7 @@ def advise(
     memory: float | None = None,
     buffer: float | None = None,
     load_seconds: float | Mapping[str, float] | None = None,
-    most_reloads: float = 0.05,
+    most_reloads: float = MOST_RELOADS,
 ) -> Advice:
     """The smallest hint that does not thrash and fits into memory.
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from mmlab._words import plural
 from mmlab.prediction.predictor import predictions
 from mmlab.prediction.result import Prediction
 from mmlab.prediction.routing import ROUTINGS, Routing
-from mmlab.prediction.words import plural
 
 
 @dataclass(frozen=True, eq=False, repr=False)

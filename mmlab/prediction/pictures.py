@@ -10,10 +10,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from mmlab._words import plural
 from mmlab.plots import theme
 from mmlab.plots.picture import Picture
 from mmlab.prediction.result import Cliff, Prediction
-from mmlab.prediction.words import bytes_words, fleet_words, plural
+from mmlab.prediction.words import bytes_words, fleet_words
 
 WIDTH_INCHES = 9.5
 MARKED_HINTS = 40

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from mmlab._words import plural
 from mmlab.prediction.recorded import Measured
 
 if TYPE_CHECKING:
     from mmlab.plots.picture import Picture
     from mmlab.prediction.advice import Advice
+
+MOST_RELOADS = 0.05
+"""A hint thrashes when more than this share of the batches had to load a model that the process had
+held before: seconds of loading depend on the disk, and reloads of the length of the run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +242,7 @@ class Prediction:
         memory: float | None = None,
         buffer: float | None = None,
         load_seconds: float | Mapping[str, float] | None = None,
-        most_reloads: float = 0.05,
+        most_reloads: float = MOST_RELOADS,
     ) -> Advice:
         """The smallest hint that does not thrash and fits: see `mmlab.prediction.advice.advise`."""
         from mmlab.prediction.advice import advise
@@ -264,7 +269,7 @@ class Prediction:
         return notes
 
     def _sentences(self) -> list[str]:
-        from mmlab.prediction.words import fleet_words, plural
+        from mmlab.prediction.words import fleet_words
 
         lines = [
             f"Prediction for {plural(self.elements, 'element')} of {plural(self.keys, 'key')}, "

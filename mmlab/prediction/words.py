@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mmlab._words import plural
+
 if TYPE_CHECKING:
     from mmlab.prediction.result import Prediction
 
@@ -13,14 +15,6 @@ ROUTING_WORDS = {
     "by_model": "routed by model",
     "recorded": "as recorded",
 }
-
-
-def plural(n: int, one: str) -> str:
-    """
-    >>> plural(1, "load"), plural(1200, "load")
-    ('1 load', '1,200 loads')
-    """
-    return f"{n:,} {one}" if n == 1 else f"{n:,} {one}{'es' if one[-1] in 'sh' else 's'}"
 
 
 def bytes_words(n: float) -> str:

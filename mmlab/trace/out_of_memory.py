@@ -36,6 +36,9 @@ class OutOfMemory:
       held_bytes: their own bytes; None when not known.
       memory_limit: bytes that the run was allowed to take; None without a limit.
       keyed: whether the step maps keys to several models, so that a hint can help.
+      hint: `max_models_per_worker_hint` of the step; None without one.
+      limit: how many models its manager allowed, which is the hint times the workers that share
+        them; None without one.
     """
 
     step: str | None
@@ -47,6 +50,8 @@ class OutOfMemory:
     held_bytes: int | None
     memory_limit: int | None
     keyed: bool
+    hint: int | None = None
+    limit: int | None = None
 
     @property
     def what(self) -> str:
@@ -67,10 +72,21 @@ class OutOfMemory:
             raise_it = f"raise the memory limit above {megabytes(self._least)}"
         if self.model is None and self.held:
             return f"{raise_it[0].upper()}{raise_it[1:]}: each reload leaves threads behind."
-        if self.held == 0 or not self.keyed:
+        hint = self._lower_hint
+        if hint < 1:
             return f"{raise_it[0].upper()}{raise_it[1:]}, or use smaller models."
-        hint = self.held if self.loading else max(self.held - 1, 1)
         return f"Set max_models_per_worker_hint={hint}, or {raise_it}."
+
+    @property
+    def _lower_hint(self) -> int:
+        """A hint that lets fewer models stay than there were; 0 where there is none."""
+        if not self.keyed or self.held == 0:
+            return 0
+        fits = self.held if self.loading else self.held - 1
+        if self.hint is None:
+            return fits
+        workers = max((self.limit or 0) // self.hint, 1)
+        return min(fits // workers, self.hint - 1)
 
     @property
     def _least(self) -> int:
@@ -117,6 +133,8 @@ def out_of_memory(trace: Trace) -> OutOfMemory | None:
     at_ns = _moment(culprit, trace)
     held = _held(trace, culprit, at_ns)
     sizes = [residence.bytes for residence in held]
+    cards = [m for m in trace.models if culprit and m.step == culprit.step]
+    ruled = trace.limits(culprit.step) if culprit else []
     asked = re.search(r"allocate (\d+) bytes", f"{error} {trace.error}")
     return OutOfMemory(
         step=culprit.step if culprit else None,
@@ -127,7 +145,9 @@ def out_of_memory(trace: Trace) -> OutOfMemory | None:
         held=len(held),
         held_bytes=None if None in sizes else sum(sizes),
         memory_limit=limits[-1].bytes if limits else None,
-        keyed=any(culprit and m.step == culprit.step and m.keys for m in trace.models),
+        keyed=any(card.keys for card in cards),
+        hint=next((card.hint for card in cards), None),
+        limit=ruled[-1].limit if ruled else None,
     )
 
 

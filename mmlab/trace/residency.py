@@ -38,7 +38,7 @@ class Residence:
       process: the process that holds the model.
       generation: 1 for the first load of this model in this process, 2 for the first reload, …
       load_begin_ns, load_end_ns, evict_ns, free_ns: nanoseconds since the epoch; None for what did
-        not happen or was not seen. Evicted is a decision, freed is memory given back.
+        not happen or was not seen. Evicted is a decision; freed means that nothing refers to it.
       last_ns: the last moment of the run in which the memory was, as far as is known, still held.
       bytes: of the model's own tensors or arrays; None when it could not be told.
       free_observable: whether the model can be weakly referenced, so that its release is seen.

@@ -92,7 +92,7 @@ def explorer(page, lab):
         "console",
         lambda message: page.problems.append(message.text) if message.type == "error" else None,
     )
-    page.set_viewport_size({"width": 1150, "height": 1500})
+    page.set_viewport_size({"width": 1150, "height": 2150})
     page.goto(lab)
     page.wait_for_function(
         "window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel"

@@ -7,19 +7,30 @@ import time
 
 import pytest
 
+from mmlab.lab import launch
 from mmlab.lab.process import run_fresh
-from tests.belongings import belongings
+from tests.belongings import belongings, belongings_of
 from tests.lab import pipelines
 
 
 @pytest.fixture
 def nothing_left(tmp_path, monkeypatch):
-    """The test leaves this process as it was, the warm fork server included."""
+    """The test leaves this process as it was, the warm fork server included, and that one too."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     run_fresh(pipelines.small_models, 1, 2)
-    before = belongings(tmp_path)
+    server = launch._server()._process.pid if launch.forks() else None
+    before = _counted(tmp_path, server)
     yield
     deadline = time.monotonic() + 10
-    while belongings(tmp_path).beyond(before) and time.monotonic() < deadline:
+    while _left(tmp_path, server, before) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert belongings(tmp_path).beyond(before) == {}
+    assert _left(tmp_path, server, before) == []
+
+
+def _counted(folder, server):
+    return [belongings(folder), *([belongings_of(server)] if server is not None else [])]
+
+
+def _left(folder, server, before):
+    now = _counted(folder, server)
+    return [more for had, has in zip(before, now, strict=True) if (more := has.beyond(had))]

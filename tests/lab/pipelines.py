@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
+import subprocess
 import time
 
 import apache_beam as beam
@@ -63,6 +65,12 @@ def small_models(pipeline, hint, n=12):
     models_in_turn(pipeline, hint, n, NamedModels)
 
 
+def thrashing(pipeline):
+    """Two models and a hint of 1, as small as it can be: each of six elements is a load."""
+    pairs = pipeline | beam.Create([("a", 0), ("b", 1)] * 3, reshuffle=False)
+    _ = pairs | "Score" >> RunInference(keyed([["a"], ["b"]], 1))
+
+
 def huge_models(pipeline, hint):
     models_in_turn(pipeline, hint, handler=HugeModels)
 
@@ -113,3 +121,75 @@ class Failing(NamedModels):
 def failing(pipeline, hint):
     print("said before")
     models_in_turn(pipeline, hint, handler=Failing)
+
+
+def after_a_source(pipeline, source, hint=2, n=6):
+    """Elements that wait for `source`, a function of one element that returns it."""
+    pairs = pipeline | beam.Create(turns(n), reshuffle=False) | "Source" >> beam.Map(source)
+    _ = pairs | "Score" >> RunInference(keyed(COHORTS, hint))
+
+
+def slow(pair, seconds=1.0):
+    """Waits a while, with nothing done."""
+    time.sleep(seconds)
+    return pair
+
+
+def full(pair):
+    """Takes all the memory that there is, and waits for more, as gRPC does."""
+    held = []
+    for size in (8 << 20, 1 << 20, 1 << 16):
+        try:
+            while True:
+                held.append(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE))
+        except OSError:
+            pass
+    time.sleep(60)
+    return pair
+
+
+def divides_by_zero(pair):
+    return pair[1] / 0
+
+
+class Runaway(NamedModels):
+    """Starts a process in a session of its own, whose own child outlives it; then goes on."""
+
+    def run_inference(self, batch, model, inference_args=None):
+        if 3 in batch:
+            command = "sleep 62 & (setsid sleep 62 &) ; exit"
+            subprocess.Popen(["sh", "-c", command], start_new_session=True).wait()
+            subprocess.Popen(["sleep", "62"], start_new_session=True)
+            self.then()
+        return super().run_inference(batch, model, inference_args)
+
+    def then(self):
+        pass
+
+
+class RunawayWaiting(Runaway):
+    def then(self):
+        time.sleep(60)
+
+
+class RunawayKilled(Runaway):
+    def then(self):
+        os.kill(os.getpid(), 9)
+
+
+def runaway(pipeline, handler=Runaway):
+    models_in_turn(pipeline, 2, handler=handler)
+
+
+class Aborting(NamedModels):
+    """Ends as C++ does when there is no memory: says so, and aborts."""
+
+    def run_inference(self, batch, model, inference_args=None):
+        if 3 in batch:
+            os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
+            os.abort()
+        return super().run_inference(batch, model, inference_args)
+
+
+def aborting(pipeline, hint):
+    models_in_turn(pipeline, hint, handler=Aborting)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import sys
 import threading
 
@@ -10,10 +12,12 @@ import pytest
 from nbclient import NotebookClient
 
 import mmlab
-from mmlab.lab import Comparison, FreshRunError, RunOutcome
+from mmlab.lab import Comparison, FreshRunError, RunOutcome, compare, process
 from mmlab.lab.compare import HintRuns
+from mmlab.prediction import Prediction
 from mmlab.trace import Trace
 from mmlab.trace.event import Event
+from mmlab.watching import screens
 from tests.lab import pipelines
 from tests.unit.test_trace import SECOND
 
@@ -34,7 +38,7 @@ def test_each_hint_is_a_row_with_its_counts(nothing_left):
         "hint 1   done     8       4         7   12       12             1     1        –",
         "hint 4   done     4       0         0   12       12             4     4        –",
         "no hint  done     4       0         0   12       12             4     –        –",
-        "1 is the smallest hint that does not thrash.",
+        "4 is the smallest hint that does not thrash, of those that ran.",
     ]
     assert said[0] == "[1/3] hint 1: 8 loads (4 again), 7 evictions, 12 elements"
     assert len(said) == 3
@@ -73,17 +77,24 @@ def test_the_axes_are_aligned():
     assert metadata["image/png"]["width"] == 950
 
 
-def outcome_of(loads, seconds, megabytes=0, phase="done", **more):
-    """A run with so many loads of one model."""
+def outcome_of(loads, seconds, megabytes=0, phase="done", uses=20, rss=None, **more):
+    """A run with so many loads of one model, and batches for it; None for a size not known."""
     models = [{"step": "s", "model": "a", "hint": 1, "keys": ["k"]}]
     events = [Event("run", 0, "h", 1, 1, "run", info={"models": models})]
     for g in range(loads):
         at = int(SECOND * (g + 0.5) / loads * seconds)
         site = {"step": "s", "model": "a", "generation": g + 1}
         events.append(Event("run", at, "h", 1, 1, "load_begin", **site))
-        events.append(Event("run", at + 1, "h", 1, 1, "load_end", bytes=megabytes * 10**6, **site))
+        size = None if megabytes is None else megabytes * 10**6
+        events.append(Event("run", at + 1, "h", 1, 1, "load_end", bytes=size, **site))
         events.append(Event("run", at + 2, "h", 1, 1, "evict", **site))
         events.append(Event("run", at + 3, "h", 1, 1, "free", **site))
+    if rss is not None:
+        events.append(Event("run", 1, "h", 1, 1, "memory", rss=rss * 10**6))
+    for _ in range(uses):
+        site = {"step": "s", "model": "a", "generation": loads}
+        events.append(Event("run", at + 1, "h", 1, 1, "use_begin", n=1, **site))
+        events.append(Event("run", at + 1, "h", 1, 1, "use_end", **site))
     state = {"state": "DONE" if phase == "done" else "FAILED"}
     events.append(Event("run", int(seconds * SECOND), "h", 1, 1, "end", info=state))
     return RunOutcome(Trace(events), phase, **more)
@@ -105,7 +116,7 @@ def test_repeats_give_medians_and_ranges():
 def test_the_verdict_in_one_sentence():
     rows = (
         HintRuns(1, (outcome_of(9, 4.0, 20),)),
-        HintRuns(2, (outcome_of(2, 1.0, 40),)),
+        HintRuns(2, (outcome_of(1, 1.0, 40),)),
         HintRuns(None, (outcome_of(1, 1.05, 60),)),
     )
     assert Comparison(rows).verdict == (
@@ -115,6 +126,60 @@ def test_the_verdict_in_one_sentence():
     failed = outcome_of(1, 1, phase="run", error_type="ValueError", error="no")
     assert Comparison((*rows, HintRuns(3, (failed,)))).verdict.endswith("; hint 3 failed.")
     assert Comparison(rows[:1]).verdict == "Hint 1 thrashes."
+
+
+CALM, WILD = (outcome_of(1, 1.0),), (outcome_of(9, 1.0),)
+FAILED = (outcome_of(1, 1.0, phase="run", error_type="ValueError", error="no"),)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ({1: WILD, 2: CALM, None: CALM}, "2 is the smallest hint that does not thrash"),
+        ({1: CALM}, "1 is the smallest hint that does not thrash"),
+        ({1: WILD, 4: CALM}, "4 is the smallest hint that does not thrash, of those that ran"),
+        ({1: FAILED, 2: CALM}, "2 is the smallest hint that does not thrash, of those that ran"),
+        ({1: WILD, 2: WILD}, "hint 1 and hint 2 both thrash"),
+        ({1: WILD, None: CALM}, "only without a hint nothing thrashes"),
+        ({1: FAILED, None: CALM}, "without a hint nothing thrashes"),
+        ({1: WILD, 2: FAILED, None: CALM}, "without a hint nothing thrashes"),
+        ({None: CALM}, "without a hint nothing thrashes"),
+        ({None: WILD}, "no hint thrashes"),
+    ],
+)
+def test_what_is_said_of_thrashing_is_what_was_seen(rows, said):
+    comparison = Comparison(tuple(HintRuns(hint, runs) for hint, runs in rows.items()))
+    assert comparison._calm == said
+    assert said.lower() in comparison.verdict.lower()
+
+
+def test_without_all_hints_nothing_is_said_of_only():
+    rows = (HintRuns(1, WILD), HintRuns(None, CALM))
+    assert "only" not in Comparison(rows, interrupted=True).verdict
+
+
+@pytest.mark.parametrize("rounds", [1, 4, 40])
+def test_whether_a_hint_thrashes_does_not_depend_on_how_long_it_runs(rounds):
+    every_batch_a_load = outcome_of(4 * rounds, 1.0, uses=4 * rounds)
+    one_in_fifty = outcome_of(1 + 4 * rounds // 50, 1.0, uses=4 * rounds)
+    assert HintRuns(1, (every_batch_a_load,)).thrashes
+    assert not HintRuns(1, (one_in_fifty,)).thrashes
+
+
+def test_comparing_and_advising_draw_the_same_line():
+    advised = inspect.signature(Prediction.advise).parameters["most_reloads"].default
+    assert advised == compare.MOST_RELOADS
+
+
+def test_models_of_unknown_size_are_compared_by_peak_rss():
+    rows = tuple(
+        HintRuns(hint, (outcome_of(1, 1.0, megabytes, rss=rss),))
+        for hint, megabytes, rss in ((1, None, 700), (2, 5, 705), (4, None, 900))
+    )
+    assert "hint 1 and hint 2 have the lowest peak RSS (700 MB)" in Comparison(rows).verdict
+    assert "all have about the same peak RSS (700 MB)" in Comparison(rows[:2]).verdict
+    silent = (HintRuns(1, (outcome_of(1, 1.0, None),)), rows[0])
+    assert "RSS" not in Comparison(silent).verdict and "least" not in Comparison(silent).verdict
 
 
 def test_a_build_that_forgets_the_hint_is_told():
@@ -170,6 +235,75 @@ def test_an_interrupt_keeps_what_was_seen(nothing_left):
     assert [row.hint for row in comparison.rows] == [1, 2]
     assert comparison.table()["ended"].iloc[0] == "done"
     assert comparison.verdict.endswith("interrupted before the end.")
+
+
+def interrupting(calls):
+    """Does nothing, and is interrupted at its call with that number."""
+    count = itertools.count(1)
+
+    def work(*args, **kwargs):
+        if next(count) == calls:
+            raise KeyboardInterrupt
+        return lambda *args: None
+
+    return work
+
+
+def test_an_interrupt_between_runs_keeps_those_that_ended(nothing_left):
+    comparison = mmlab.compare_hints(pipelines.small_models, (1, 2, 4), progress=interrupting(2))
+    assert comparison.interrupted
+    assert list(comparison.table()["ended"]) == ["done", "done"]
+
+
+def test_an_interrupt_before_the_first_run_is_one(nothing_left, monkeypatch):
+    monkeypatch.setattr(compare, "live_view", interrupting(1))
+    with pytest.raises(KeyboardInterrupt):
+        mmlab.compare_hints(pipelines.small_models, (1, 2), progress=None, live=True)
+
+
+@pytest.mark.parametrize("where", ["live_view", "_line"])
+def test_an_interrupt_while_a_picture_or_a_line_is_made_keeps_the_runs(
+    nothing_left, monkeypatch, where
+):
+    monkeypatch.setattr(compare, where, interrupting(2))
+    comparison = mmlab.compare_hints(
+        pipelines.small_models, (1, 2, 4), progress=lambda line: None, live=True
+    )
+    assert comparison.interrupted
+    assert {row.succeeded for row in comparison.rows} == {True}
+
+
+def test_an_interrupt_while_a_process_is_started_is_a_row_that_can_be_drawn(
+    nothing_left, monkeypatch
+):
+    starts, start = itertools.count(1), process.start_process
+
+    def interrupted(folder):
+        if next(starts) == 2:
+            raise KeyboardInterrupt
+        return start(folder)
+
+    monkeypatch.setattr(process, "start_process", interrupted)
+    comparison = mmlab.compare_hints(pipelines.small_models, (1, 2, 4), progress=None)
+    assert list(comparison.table()["ended"]) == ["done", "interrupted"]
+    assert comparison.plot().figure.axes
+    assert "The run was interrupted." in repr(comparison)
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_touch_the_runs(nothing_left, monkeypatch):
+    monkeypatch.setattr(screens.LivePicture, "add", lambda self, events: 1 / 0)
+    monkeypatch.setattr(screens.TerminalScreen, "show", lambda self, picture: 1 / 0)
+    comparison = mmlab.compare_hints(pipelines.small_models, (1, 4), progress=None, live=True)
+    assert list(comparison.table()["ended"]) == ["done", "done"]
+
+
+@linux
+def test_a_build_that_never_works_is_the_end_and_no_matter_of_the_limit(nothing_left):
+    def build(pipeline, hint):
+        raise ValueError("boom")
+
+    with pytest.raises(FreshRunError, match="build failed in the fresh process with ValueError"):
+        mmlab.compare_hints(build, (1, 2), memory_limit="500MB", progress=None)
 
 
 def test_a_notebook_sees_each_run_while_it_goes_on_and_keeps_the_comparison():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import threading
 import time
 
 import pytest
+from PIL import Image
 
 import mmlab
 from mmlab.lab import explorer as module
+from mmlab.lab import process
+from mmlab.watching import screens
 
 SMALL = {"hint": 2, "models": 3, "megabytes": 1, "elements": 12}
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits need Linux")
@@ -123,6 +127,97 @@ def test_a_value_that_no_control_has_is_added():
     explorer = mmlab.explore(hint=11, memory_limit="123MB", elements=7)
     assert explorer.setting.hint == 11
     assert (explorer.setting.memory_limit, explorer.setting.elements) == ("123MB", 7)
+
+
+def test_a_value_that_is_added_stands_in_its_place_with_its_unit():
+    controls = mmlab.explore(hint=11, memory_limit="0.25GB", megabytes=20, elements=500)
+    controls = controls._panel._controls
+    assert controls["hint"].options[-3:] == ("8", "11", "none")
+    assert controls["megabytes"].options == ("8 MB", "16 MB", "20 MB", "32 MB", "64 MB", "128 MB")
+    assert controls["memory_limit"].options[:4] == ("none", "150 MB", "200 MB", "250 MB")
+    assert controls["elements"].options[-1] == "500"
+    same = mmlab.explore(memory_limit=500_000_000)
+    assert same._panel._controls["memory_limit"].options.count("500 MB") == 1
+    assert same.setting.memory_limit == 500_000_000
+
+
+def test_a_part_that_no_setting_has_is_answered_as_explore_answers():
+    with pytest.raises(TypeError, match="explorer.run has no 'foo': it has hint, models"):
+        mmlab.explore().run(foo=1)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a notebook would show: a list of places, each with all that it showed.
+
+    Pictures keep their fonts' files open, so what is left is not counted here.
+    """
+    places = []
+
+    class Handle:
+        def __init__(self, data):
+            self.data = [data]
+
+        def update(self, data, **_):
+            self.data.append(data)
+
+    def display(data, **_):
+        places.append(Handle(data))
+        return places[-1]
+
+    monkeypatch.setattr(module, "in_notebook", lambda: True)
+    monkeypatch.setattr("IPython.display.display", display)
+    return places
+
+
+def pictures(places):
+    return [place.data for place in places if "image/png" in place.data[0]]
+
+
+def size(data):
+    return Image.open(io.BytesIO(data["image/png"])).size
+
+
+def test_an_explorer_that_is_shown_again_leaves_the_earlier_cell_alone(shown):
+    explorer = mmlab.explore(**SMALL)
+    explorer._ipython_display_()
+    explorer._panel._run.click()
+    assert explorer.wait(60)
+    (first,) = pictures(shown)
+    before = len(first)
+    explorer._ipython_display_()
+    again = pictures(shown)
+    assert len(again[0]) == before
+    assert [size(data) for data in again[1]] == [size(first[-1])]  # the last run's picture
+    explorer._panel._run.click()
+    assert explorer.wait(60)
+    assert len(pictures(shown)[0]) == before
+    assert len(pictures(shown)[1]) > 2
+    tables = [place.data for place in shown if "text/html" in place.data[0]]
+    assert [data[-1]["text/html"].count("round robin") for data in tables] == [1, 2]
+
+
+def test_an_interrupt_before_the_first_event_leaves_words(shown, monkeypatch):
+    def interrupted(folder):
+        raise KeyboardInterrupt
+
+    explorer = mmlab.explore(**SMALL)
+    monkeypatch.setattr(process, "start_process", interrupted)
+    assert explorer.run().interrupted
+    assert words(explorer).count("The run was interrupted.") == 1
+    assert explorer.table()["ended"].tolist() == ["interrupted"]
+    assert size(pictures(shown)[-1][-1])[0] == 950
+    assert not explorer._panel._run.disabled
+
+
+@pytest.mark.parametrize("what", ["add", "image"])
+def test_a_picture_that_cannot_be_drawn_does_not_touch_the_run(shown, monkeypatch, what):
+    explorer = mmlab.explore(**SMALL)
+    monkeypatch.setattr(screens.LivePicture, what, lambda *_: 1 / 0)
+    monkeypatch.setattr(screens.NotebookScreen, "finish", lambda *_: 1 / 0)
+    monkeypatch.setattr(type(explorer._panel), "count", lambda *_: 1 / 0)
+    assert explorer.run().succeeded
+    assert "done" in words(explorer)
 
 
 def test_no_thread_is_left(nothing_left):

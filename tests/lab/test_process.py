@@ -11,15 +11,18 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import apache_beam as beam
 import psutil
 import pytest
 from apache_beam.ml.inference.base import RunInference
+from apache_beam.options.pipeline_options import PipelineOptions
 
-from mmlab.lab import FreshRun, FreshRunError, launch, run_fresh
+from mmlab.lab import FreshRun, FreshRunError, launch, process, run_fresh
 from mmlab.lab.limits import parse_bytes
+from mmlab.trace.log import LogReader
 from tests.handlers import NamedModels
 from tests.lab import pipelines
 
@@ -128,7 +131,9 @@ def test_notes_come_back(nothing_left):
 def test_a_killed_process_leaves_its_trace(nothing_left):
     outcome = run_fresh(pipelines.killed, 1)
     assert (outcome.phase, outcome.error_type) == ("run", "Killed")
-    assert outcome.problem.startswith("The process was ended by SIGKILL, most likely because")
+    assert outcome.error == "the process was ended by SIGKILL"
+    assert outcome.problem.startswith("The process was ended by SIGKILL. Perhaps the machine was")
+    assert not outcome.oom
     assert outcome.trace.state == "FAILED"
     assert outcome.trace.summary().uses == 4
     assert outcome.trace.residences[-1].uses[-1].end_ns is None
@@ -155,6 +160,51 @@ def test_an_interrupt_stops_the_process_and_keeps_what_was_seen(nothing_left):
     assert not sleepers
 
 
+@posix
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("end", ["Runaway", "RunawayWaiting", "RunawayKilled"])
+def test_what_a_run_started_in_sessions_of_its_own_ends_with_it(
+    nothing_left, monkeypatch, start, end
+):
+    if (start, end) == ("spawn", "RunawayKilled"):
+        pytest.skip("without a fork server nobody adopts what a killed run leaves")
+    monkeypatch.setenv(launch.VARIABLE, start)
+    with FreshRun(pipelines.runaway, getattr(pipelines, end)) as run:
+        seen = []
+
+        def look(events):
+            seen.extend(_called("sleep", "62"))
+            if end == "RunawayWaiting" and len(set(seen)) >= 3:
+                run.stop()
+
+        run.wait(look)
+    assert _called("sleep", "62") == []
+    if end == "RunawayWaiting":
+        assert len(set(seen)) == 3
+
+
+@posix
+def test_a_run_that_ends_leaves_the_run_beside_it_alone(nothing_left):
+    with FreshRun(pipelines.runaway, pipelines.RunawayWaiting) as long:
+        while len(_called("sleep", "62")) < 3:
+            long.poll()
+            time.sleep(0.02)
+        beside = set(_called("sleep", "62"))
+        assert run_fresh(pipelines.small_models, 1).succeeded
+        assert set(_called("sleep", "62")) == beside
+    assert _called("sleep", "62") == []
+
+
+def _called(*words):
+    """Living processes with this command line, wherever they belong."""
+    found = []
+    for found_one in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if found_one.cmdline() == list(words):
+                found.append(found_one.pid)
+    return found
+
+
 def _is(process, name):
     with contextlib.suppress(psutil.Error):
         return process.name() == name
@@ -168,6 +218,66 @@ def test_an_interrupt_after_the_end_is_known_too(nothing_left):
     outcome = run_fresh(pipelines.small_models, 2, on_events=interrupt)
     assert outcome.interrupted
     assert outcome.trace.summary().elements == 12
+
+
+@posix
+def test_an_interrupt_while_the_fork_server_starts_is_an_interrupted_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    launch.stop_server()
+    threading.Timer(1.0, _interrupt).start()
+    outcome = run_fresh(pipelines.small_models, 2)
+    assert (outcome.interrupted, outcome.problem) == (True, "The run was interrupted.")
+    assert list(outcome.trace.events) == []
+    assert "interrupted" in repr(outcome)
+    assert list(tmp_path.iterdir()) == []
+    assert run_fresh(pipelines.small_models, 2).succeeded
+
+
+def _interrupt():
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+def test_an_interrupt_inside_the_reader_of_the_log_loses_no_event(nothing_left, monkeypatch):
+    whole = run_fresh(pipelines.models_in_turn, 1, 12).trace.summary().counts()
+    parse = LogReader.parse
+
+    def interrupted(reader):
+        events = parse(reader)
+        if not stopped and any(event.event == "load_begin" for event in events):
+            stopped.append(True)
+            while run.log_folder and b'"end"' not in _written(run.log_folder):
+                time.sleep(0.02)
+            raise KeyboardInterrupt
+        return events
+
+    stopped, seen = [], []
+    with FreshRun(pipelines.models_in_turn, 1, 12) as run:
+        monkeypatch.setattr(LogReader, "parse", interrupted)
+        outcome = run.wait(seen.extend)
+    assert outcome.interrupted
+    assert outcome.trace.summary().counts() == whole
+    assert len(seen) == len(outcome.trace.of_kind(*{e.event for e in seen}))
+
+
+def _written(folder):
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
+def test_a_second_interrupt_while_the_run_is_ended_changes_nothing(nothing_left, monkeypatch):
+    def interrupt(events):
+        raise KeyboardInterrupt
+
+    ends, end = [], FreshRun._end
+
+    def interrupted(run):
+        ends.append(run)
+        if len(ends) < 3:
+            raise KeyboardInterrupt
+        return end(run)
+
+    monkeypatch.setattr(FreshRun, "_end", interrupted)
+    assert run_fresh(pipelines.sleepy, 2, on_events=interrupt).interrupted
+    assert len(ends) == 3
 
 
 @posix
@@ -315,6 +425,73 @@ def test_two_hundred_thrashing_reloads_leave_nothing(nothing_left):
     assert outcome.trace.summary().reloads >= 195
 
 
+def test_two_hundred_thrashing_runs_leave_nothing_here_nor_in_the_fork_server(nothing_left):
+    """A minute: each run takes half a second, in which Beam mostly waits; so five go on at once."""
+    with ThreadPoolExecutor(5) as threads:
+        outcomes = list(threads.map(lambda _: run_fresh(pipelines.thrashing), range(200)))
+    assert {outcome.problem for outcome in outcomes} == {None}
+    assert {outcome.trace.summary().reloads for outcome in outcomes} == {4}
+
+
+@posix
+@linux
+def test_a_process_that_aborts_for_want_of_memory_says_so_itself(nothing_left):
+    outcome = run_fresh(pipelines.aborting, 2, memory_limit="300MB")
+    assert outcome.error.startswith("the process was ended by SIGABRT: terminate called after")
+    assert outcome.oom
+    assert outcome.problem.startswith("The process was ended by SIGABRT")
+
+
+@linux
+def test_a_killed_process_with_a_limit_is_not_taken_for_one_out_of_memory(nothing_left):
+    outcome = run_fresh(pipelines.killed, 1, memory_limit="300MB")
+    assert outcome.problem == "The process was ended by SIGKILL."
+    assert not outcome.oom
+
+
+# A limit and what has nothing to do with it
+
+
+@linux
+def test_a_mistake_before_the_first_model_is_not_put_down_to_the_limit(nothing_left):
+    outcome = run_fresh(pipelines.after_a_source, pipelines.divides_by_zero, memory_limit="500MB")
+    assert (outcome.phase, outcome.error_type) == ("run", "ZeroDivisionError")
+    assert outcome.problem.startswith("ZeroDivisionError: division by zero")
+    refused = run_fresh(pipelines.small_models, 0, memory_limit="500MB")
+    assert "max_models_per_worker_hint" in refused.problem
+    assert "too small" not in refused.problem
+
+
+@linux
+def test_a_slow_source_under_a_limit_is_no_stall(nothing_left, monkeypatch):
+    monkeypatch.setattr(process, "STALLED_SECONDS", 0.5)
+    outcome = run_fresh(pipelines.after_a_source, pipelines.slow, memory_limit="200MB")
+    assert outcome.succeeded, outcome.problem
+    assert outcome.seconds > 5
+
+
+@linux
+def test_a_run_that_waits_with_its_limit_reached_is_ended(nothing_left, monkeypatch):
+    monkeypatch.setattr(process, "STALLED_SECONDS", 0.5)
+    outcome = run_fresh(pipelines.after_a_source, pipelines.full, memory_limit="100MB")
+    assert (outcome.phase, outcome.error_type) == ("limit", "Stalled")
+    assert outcome.seconds < 30
+    assert re.search(
+        "limit of 100 MB is too small even to start .* about 80 MB with one worker, and 50 MB "
+        "more with each further thread",
+        outcome.problem,
+    )
+
+
+@linux
+def test_a_limit_that_is_too_small_for_many_threads_says_what_they_need(nothing_left, monkeypatch):
+    monkeypatch.setattr(process, "STALLED_SECONDS", 2.0)
+    threads = ["--direct_running_mode=multi_threading", "--direct_num_workers=4"]
+    outcome = run_fresh(pipelines.small_models, 2, memory_limit="81MB", options=threads)
+    assert "too small even to start" in outcome.problem
+    assert "more with each further thread" in outcome.problem
+
+
 # Bad input
 
 
@@ -357,10 +534,33 @@ def test_what_cannot_be_pickled_is_named(nothing_left):
         run_fresh("build")
 
 
-def test_a_build_that_raises(nothing_left):
+def test_a_build_that_raises_says_in_which_line(nothing_left):
     outcome = run_fresh(lambda pipeline: pipeline.no_such_thing)
     assert outcome.phase == "build"
     assert "build failed in the fresh process with AttributeError" in outcome.problem
+    assert re.search(
+        r"\(test_process.py, line \d+: outcome = run_fresh\(lambda pipeline: ", outcome.problem
+    )
+
+    def build(pipeline):
+        beam.Map(3)  # Beam's own code raises
+
+    assert "line" in run_fresh(build).problem
+    assert "beam.Map(3)  # Beam's own code raises)" in run_fresh(build).problem
+
+
+def test_options_that_cannot_be_pickled_are_named_and_not_build(nothing_left):
+    options = PipelineOptions(job_name=threading.Lock())
+    with pytest.raises(TypeError, match="options cannot be sent to a fresh process"):
+        run_fresh(pipelines.small_models, 1, options=options)
+
+
+@posix
+def test_nothing_is_warmed_up_where_no_fork_server_is_wanted(monkeypatch):
+    launch.stop_server()
+    monkeypatch.setenv(launch.VARIABLE, "spawn")
+    launch.warm_up()
+    assert launch._the_server is None
 
 
 def test_a_build_without_run_inference(nothing_left):

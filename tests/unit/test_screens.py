@@ -1,0 +1,89 @@
+"""How often a run is drawn: five times a second at most, and not when nothing happens."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from mmlab.trace.event import Event
+from mmlab.trace.log import LogWriter
+from mmlab.watching import screens
+from mmlab.watching.live import LiveView
+from mmlab.watching.screens import Frames
+
+
+class Counting:
+    """A screen that counts frames, each of which costs so many seconds of the processor."""
+
+    def __init__(self, clock=None, cost=0.0):
+        self.frames, self._clock, self._cost = 0, clock, cost
+
+    def show(self, picture):
+        self.frames += 1
+        if self._clock is not None:
+            self._clock.now += self._cost
+
+    def finish(self, trace, title=None):
+        pass
+
+    def clear(self):
+        pass
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that passes when the test says so, for the wall and for the thread alike."""
+    clock = SimpleNamespace(now=0.0)
+    fake = SimpleNamespace(monotonic=lambda: clock.now, thread_time=lambda: clock.now)
+    monkeypatch.setattr(screens, "time", fake)
+    return clock
+
+
+def use(second):
+    return Event("r", int(second * 1e9), "h", 1, 1, "use_begin", "s", "m", 1, n=1)
+
+
+def frames_in(seconds, clock, cost):
+    """Frames that are drawn while an event comes every hundredth of a second."""
+    screen = Counting(clock, cost)
+    frames = Frames("Busy", screen)
+    end = clock.now + seconds
+    while clock.now < end:
+        clock.now += 0.01
+        frames.add([use(clock.now)])
+    return screen.frames
+
+
+def test_a_busy_run_is_drawn_five_times_a_second_and_no_more(clock):
+    assert 48 <= frames_in(10, clock, cost=0.0) <= 51
+
+
+def test_drawing_takes_a_twentieth_of_the_time_at_most(clock):
+    frames = frames_in(100, clock, cost=0.05)
+    assert 90 <= frames <= 101
+    assert frames * 0.05 <= 0.0501 * 101
+
+
+def test_events_of_the_same_moment_are_one_frame(clock):
+    screen = Counting()
+    frames = Frames("At once", screen)
+    clock.now = 1.0
+    for _ in range(1000):
+        frames.add([use(1.0)])
+    assert screen.frames == 2  # the first, before anything has happened, and this one
+
+
+def test_nothing_is_drawn_when_nothing_is_written(tmp_path):
+    writer, screen = LogWriter(tmp_path, "r"), Counting()
+    view = LiveView(str(tmp_path), "Idle", screen)
+    time.sleep(0.6)  # the line that says that the process writes
+    before = screen.frames
+    time.sleep(1.0)
+    assert screen.frames == before <= 2
+    writer.emit("limit", ',"limit":1')
+    time.sleep(0.6)
+    assert screen.frames == before + 1
+    view.finish(lambda: None)
+    writer.close()
