@@ -157,7 +157,7 @@ class RunOutcome:
     @property
     def _said(self) -> str:
         place = f" ({self.place})" if self.place else ""
-        return f"{self.error_type}: {_first_line(self.error)}{place}"
+        return f"{_gist(self.error_type, self.error)}{place}"
 
     @property
     def _guess(self) -> str:
@@ -377,7 +377,8 @@ class FreshRun:
         if now - self._busy[0] <= STALLED_SECONDS:
             return False
         self._busy = (now, used)
-        return _is_full(self.pid)
+        # A worker process that could not start a thread says so, and may be gone by now.
+        return _is_full(self.pid) or _reason(_tail_of(self.folder / OUTPUT)) is not None
 
     def _finish(self) -> None:
         """End what still runs, collect what there is, and remove the folder."""
@@ -423,7 +424,9 @@ class FreshRun:
             report = Report("limit", "Stalled", "the run waited for memory that it may not have")
         elif report is None:
             report = _report_of_the_killed(
-                code, bool(self._events), _reason(output) if self._memory_limit else None
+                code,
+                bool(self._events),
+                _reason(output[-LAST_WORDS:]) if self._memory_limit else None,
             )
         first = min((event.t_ns for event in self._events), default=None)
         trace = self._trace(report, ended_ns)
@@ -575,7 +578,7 @@ def _report_of_the_killed(code: int | None, had_events: bool, reason: str | None
 
 def _reason(output: str) -> str | None:
     """The last line that speaks of memory: the C++ library says so before it aborts."""
-    lines = reversed(output[-LAST_WORDS:].splitlines())
+    lines = reversed(output.splitlines())
     return next((line.strip()[:200] for line in lines if is_out_of_memory(line)), None)
 
 
@@ -592,6 +595,18 @@ def _tail_of(path: Path) -> str:
 
 def _first_line(text: str | None) -> str:
     return next(iter((text or "").strip().splitlines()), "")
+
+
+def _gist(error_type: str | None, error: str | None) -> str:
+    """Type and text of an error in one line, the last one where the text is a worker's traceback.
+
+    >>> _gist("ValueError", "no"), _gist("RuntimeError", "Traceback (most …\\nKeyError: 3")
+    ('ValueError: no', 'KeyError: 3')
+    """
+    lines = (error or "").strip().splitlines()
+    if lines and lines[0].startswith("Traceback (most"):
+        return lines[-1]
+    return f"{error_type}: {_first_line(error)}"
 
 
 def _sentence(text: str | None) -> str:

@@ -148,6 +148,13 @@ def full(pair):
     return pair
 
 
+def threadless(pair):
+    """Says what Python says of a thread that could not be started, and waits for it, with room."""
+    print("RuntimeError: can't start new thread", flush=True)
+    time.sleep(60)
+    return pair
+
+
 def divides_by_zero(pair):
     return pair[1] / 0
 

@@ -20,8 +20,9 @@ import pytest
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from mmlab.lab import FreshRun, FreshRunError, launch, process, run_fresh
+from mmlab.lab import FreshRun, FreshRunError, RunOutcome, launch, process, run_fresh
 from mmlab.lab.limits import parse_bytes
+from mmlab.trace import Trace
 from mmlab.trace.log import LogReader
 from tests.handlers import NamedModels
 from tests.lab import pipelines
@@ -481,6 +482,20 @@ def test_a_run_that_waits_with_its_limit_reached_is_ended(nothing_left, monkeypa
         "more with each further thread",
         outcome.problem,
     )
+
+
+@linux
+def test_a_run_that_waits_for_a_worker_that_memory_has_ended_is_ended(nothing_left, monkeypatch):
+    monkeypatch.setattr(process, "STALLED_SECONDS", 0.5)
+    outcome = run_fresh(pipelines.after_a_source, pipelines.threadless, memory_limit="200MB")
+    assert (outcome.phase, outcome.error_type) == ("limit", "Stalled")
+    assert outcome.seconds < 30
+
+
+def test_an_error_that_is_a_workers_traceback_is_said_in_its_last_line():
+    error = 'Traceback (most recent call last):\n  File "a.py", line 1\nEOFError: no answer\n'
+    outcome = RunOutcome(Trace([]), "run", "RuntimeError", error)
+    assert outcome.problem == "EOFError: no answer"
 
 
 @linux
