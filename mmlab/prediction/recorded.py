@@ -151,5 +151,5 @@ def _measured(trace: Trace, cards: list[TracedModel]) -> Measured:
         hint=cards[0].hint,
         limit=max(limits, default=None),
         limit_grew=bool(begins and changes and changes[-1] > begins[0]),
-        whole=trace.state == "DONE" and not trace.torn and not trace.dropped,
+        whole=trace.state == "DONE" and not trace.incomplete,
     )

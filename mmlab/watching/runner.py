@@ -277,8 +277,8 @@ class _Run:
         recorder.stop_sampling()
         info = {"state": state, "element_counts": self._element_counts(result)}
         recorder.emit("end", members(info=info, error=describe(error) if error else None))
-        self.lost = recorder.lost
         close_recorder(self.log)
+        self.lost = recorder.lost
         self.reader = LogReader(self.log.folder)
         with suppress(OSError):  # whatever became of the log, the pipeline's own result stands
             self.reader.fetch_all()

@@ -13,6 +13,9 @@ from mmlab.trace import Trace
 from mmlab.trace.event import Event
 
 FRAME_SECONDS = 0.2
+IDLE_SECONDS = 2.0
+"""Between frames while nothing happens to models: only the clock and the memory go on."""
+_BACKGROUND = frozenset({"memory", "process", "close"})
 MOST_WORK = 0.05
 """Share of the time that drawing may take; slower frames come less often."""
 
@@ -133,13 +136,17 @@ class Frames:
         self._picture = LivePicture(title)
         self._screen = screen
         self._last = time.monotonic()
+        self._news = True
         self.pause = FRAME_SECONDS
         self._draw()
 
     def add(self, events: Iterable[Event]) -> None:
         """Take events, and draw them unless the last frame was a moment ago."""
+        events = list(events)
         self._picture.add(events)
-        if time.monotonic() - self._last >= self.pause:
+        self._news = self._news or any(event.event not in _BACKGROUND for event in events)
+        due = self.pause if self._news else max(self.pause, IDLE_SECONDS)
+        if time.monotonic() - self._last >= due:
             self._draw()
 
     def _draw(self) -> None:
@@ -147,3 +154,4 @@ class Frames:
         self._screen.show(self._picture)
         self.pause = max(FRAME_SECONDS, (time.thread_time() - began) / MOST_WORK)
         self._last = time.monotonic()
+        self._news = False

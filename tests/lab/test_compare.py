@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import sys
 import threading
@@ -14,7 +13,6 @@ from nbclient import NotebookClient
 import mmlab
 from mmlab.lab import Comparison, FreshRunError, RunOutcome, compare, process
 from mmlab.lab.compare import HintRuns
-from mmlab.prediction import Prediction
 from mmlab.trace import Trace
 from mmlab.trace.event import Event
 from mmlab.watching import screens
@@ -40,7 +38,7 @@ def test_each_hint_is_a_row_with_its_counts(nothing_left):
         "no hint  done     4       0         0   12       12             4     –        –",
         "4 is the smallest hint that does not thrash, of those that ran.",
     ]
-    assert said[0] == "[1/3] hint 1: 8 loads (4 again), 7 evictions, 12 elements"
+    assert said[0] == "[1/3] hint 1: 8 loads (4 reloads), 7 evictions, 12 elements"
     assert len(said) == 3
     assert set(live) == {1, 4, None}
     assert {hint: len(traces) for hint, traces in comparison.traces.items()} == {
@@ -164,11 +162,6 @@ def test_whether_a_hint_thrashes_does_not_depend_on_how_long_it_runs(rounds):
     one_in_fifty = outcome_of(1 + 4 * rounds // 50, 1.0, uses=4 * rounds)
     assert HintRuns(1, (every_batch_a_load,)).thrashes
     assert not HintRuns(1, (one_in_fifty,)).thrashes
-
-
-def test_comparing_and_advising_draw_the_same_line():
-    advised = inspect.signature(Prediction.advise).parameters["most_reloads"].default
-    assert advised == compare.MOST_RELOADS
 
 
 def test_models_of_unknown_size_are_compared_by_peak_rss():
@@ -326,8 +319,8 @@ def test_a_notebook_sees_each_run_while_it_goes_on_and_keeps_the_comparison():
     place, *said, result = notebook.cells[0].outputs
     assert place.data == {"text/plain": ""}
     assert "".join(out.text for out in said).splitlines() == [
-        "[1/2] hint 1: 12 loads (8 again), 11 evictions, 18 elements",
-        "[2/2] no hint: 4 loads (0 again), 0 evictions, 18 elements",
+        "[1/2] hint 1: 12 loads (8 reloads), 11 evictions, 18 elements",
+        "[2/2] no hint: 4 loads (0 reloads), 0 evictions, 18 elements",
     ]
     assert "image/png" in result.data
 
@@ -335,5 +328,5 @@ def test_a_notebook_sees_each_run_while_it_goes_on_and_keeps_the_comparison():
 def test_a_terminal_sees_a_line_that_goes(nothing_left, capsys):
     mmlab.compare_hints(pipelines.small_models, hints=(1,), live=True)
     shown = capsys.readouterr()
-    assert shown.out == "[1/1] hint 1: 8 loads (4 again), 7 evictions, 12 elements\n"
+    assert shown.out == "[1/1] hint 1: 8 loads (4 reloads), 7 evictions, 12 elements\n"
     assert shown.err == ""

@@ -75,6 +75,18 @@ def test_events_of_the_same_moment_are_one_frame(clock):
     assert screen.frames == 2  # the first, before anything has happened, and this one
 
 
+def test_samples_of_memory_alone_are_drawn_seldom(clock):
+    screen = Counting()
+    frames = Frames("Idle", screen)
+    for _ in range(40):
+        clock.now += 0.5
+        frames.add([Event("r", int(clock.now * 1e9), "h", 1, 1, "memory", rss=1)])
+    assert 10 <= screen.frames <= 11
+    clock.now += 0.5
+    frames.add([use(clock.now)])
+    assert screen.frames == 12
+
+
 def test_nothing_is_drawn_when_nothing_is_written(tmp_path):
     writer, screen = LogWriter(tmp_path, "r"), Counting()
     view = LiveView(str(tmp_path), "Idle", screen)

@@ -50,7 +50,7 @@ def _judge_hint(answer: Any) -> str:
     if reloads:
         raise WrongError(
             f"With hint {hint} there are {loads} loads, {reloads} of them of models that had been "
-            "there before: it thrashes."
+            "there before."
         )
     if hint > 1:
         loads_below, reloads_below = _loads(run(_classify, hint - 1))
