@@ -84,8 +84,10 @@ class LogWriter:
             self._lost = lost
 
     def run_ended(self) -> bool:
-        """Whether the processes that write to this folder were told to stop."""
-        return (self._folder / ENDED).exists()
+        """Whether the processes that write to this folder were told to stop, or it is gone."""
+        with contextlib.suppress(OSError):  # nobody may enter it any more
+            return (self._folder / ENDED).exists() or not self._folder.exists()
+        return False
 
     @property
     def lost(self) -> int:
