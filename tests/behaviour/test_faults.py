@@ -21,6 +21,7 @@ from apache_beam.internal import pickler
 import mmlab
 from mmlab import Trace, WatchRunner
 from mmlab.trace.log import LogWriter, members
+from tests.behaviour.faulty import watchers
 from tests.handlers import Model, NamedModels, keyed, run_keyed
 
 ROOT = Path(__file__).parents[2]
@@ -41,21 +42,25 @@ os.execv(sys.argv[1], sys.argv[1:])
 def started(module, *arguments, folder, before=()):
     """Start a program of this folder with its temporary files in `folder`."""
     folder.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [*before, sys.executable, "-m", f"tests.behaviour.{module}", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
+    said = folder.with_name(f"{folder.name}.err")
+    with said.open("w") as errors:
+        process = subprocess.Popen(
+            [*before, sys.executable, "-m", f"tests.behaviour.{module}", *map(str, arguments)],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(folder)},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+    process.said = said
+    return process
 
 
 def outcome_of(process):
     """What it printed last."""
     output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    assert process.returncode == 0, process.said.read_text()[-2000:]
     return json.loads(output.splitlines()[-1])
 
 
@@ -350,10 +355,23 @@ def test_a_model_whose_end_raises_is_seen_to_be_freed(monkeypatch):
     assert trace.notes == []
 
 
+SEEN: list[tuple[int, int]] = []
+
+
+def folders_and_threads():
+    return len(list(Path(tempfile.gettempdir()).glob("mmlab-*"))), len(watchers())
+
+
+class LooksAround(NamedModels):
+    def run_inference(self, batch, model, inference_args=None):
+        SEEN.append(folders_and_threads())
+        return super().run_inference(batch, model, inference_args)
+
+
 def test_nothing_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     runner = WatchRunner()
     for _ in range(3):
-        run_keyed(runner, keyed([["a"], ["b"]], 1), ["a", "b"] * 5)
-    assert not list(tmp_path.glob("mmlab-*"))
-    assert not [t for t in threading.enumerate() if t.name.startswith("mmlab")]
+        run_keyed(runner, keyed([["a"], ["b"]], 1, handler=LooksAround), ["a", "b"] * 5)
+    assert SEEN == [(1, 1)] * 30
+    assert folders_and_threads() == (0, 0)
