@@ -22,9 +22,9 @@ import mmlab
 from mmlab import Trace, WatchRunner
 from mmlab.trace.log import LogWriter, members
 from tests.behaviour.faulty import watchers
+from tests.behaviour.programs import ROOT, outcome_of, started
 from tests.handlers import Model, NamedModels, keyed, run_keyed
 
-ROOT = Path(__file__).parents[2]
 WAYS = ("watched", "unwatched")
 
 posix = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs POSIX")
@@ -37,31 +37,6 @@ if sys.platform == "linux" and os.geteuid() == 0:
 os.execv(sys.argv[1], sys.argv[1:])
 """
 """Starts a program that permissions bind, even where root runs the tests."""
-
-
-def started(module, *arguments, folder, before=()):
-    """Start a program of this folder with its temporary files in `folder`."""
-    folder.mkdir(exist_ok=True)
-    said = folder.with_name(f"{folder.name}.err")
-    with said.open("w") as errors:
-        process = subprocess.Popen(
-            [*before, sys.executable, "-m", f"tests.behaviour.{module}", *map(str, arguments)],
-            cwd=ROOT,
-            env={**os.environ, "TMPDIR": str(folder)},
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            start_new_session=True,
-        )
-    process.said = said
-    return process
-
-
-def outcome_of(process):
-    """What it printed last."""
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, process.said.read_text()[-2000:]
-    return json.loads(output.splitlines()[-1])
 
 
 def more_than(unwatched, watched):
