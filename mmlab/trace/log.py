@@ -90,14 +90,16 @@ class LogWriter:
             self._lost += lost
 
     def run_ended(self) -> bool:
-        """Whether the processes that write to this folder were told to stop.
+        """Whether the processes that write to this folder were told to stop, or it is gone.
 
         Tells of lost events as well: whoever asks does so again and again, and after the run there
         is no event to tell of them with.
         """
         if self._lost:
             self._tell_of_lost()
-        return (self._folder / ENDED).exists()
+        with contextlib.suppress(OSError):  # nobody may enter it any more
+            return (self._folder / ENDED).exists() or not self._folder.exists()
+        return False
 
     @property
     def lost(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from apache_beam.internal import pickler
@@ -19,43 +21,66 @@ from apache_beam.internal import pickler
 import mmlab
 from mmlab import Trace, WatchRunner
 from mmlab.trace.log import LogWriter, members
+from tests.behaviour.faulty import watchers
+from tests.behaviour.programs import ROOT, outcome_of, started
 from tests.handlers import Model, NamedModels, keyed, run_keyed
 
-ROOT = Path(__file__).parents[2]
 WAYS = ("watched", "unwatched")
 
 posix = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs POSIX")
 
+AS_ANYBODY = """
+import ctypes, os, sys
+if sys.platform == "linux" and os.geteuid() == 0:
+    for right in (1, 2):  # to write where nobody may, and to read there
+        ctypes.CDLL(None).prctl(24, right)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Starts a program that permissions bind, even where root runs the tests."""
 
-def wait_for(condition, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
+
+def more_than(unwatched, watched):
+    """What the watched run has left beyond the unwatched one, which has left something itself.
+
+    Threads come and go by a few, and descriptors with them.
+    """
+    spare = {"threads": 5, "descriptors": 5}
+    more = {
+        kind: number - unwatched["left"].get(kind, 0) for kind, number in watched["left"].items()
+    }
+    return {kind: number for kind, number in more.items() if number > spare.get(kind, 0)}
 
 
-@pytest.fixture
-def log_of_a_killed_worker(tmp_path):
-    """The log folder of a run whose only worker was killed when it met element 20."""
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Runs whose only worker was killed when it met element 20, both ways.
 
-    def death_was_logged():
-        logs = [path.read_text() for path in tmp_path.glob("*/*.jsonl")]
-        return any('"event":"use_begin"' in log and log.count("use_begin") == 21 for log in logs)
-
-    command = [sys.executable, "-m", "tests.behaviour.killed_worker", str(tmp_path)]
-    runner = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
+    For each, what it said when the worker was dead and when it was interrupted then; and the log as
+    it was in between.
+    """
+    folders = {way: tmp_path_factory.mktemp(way) for way in WAYS}
+    runs, said = {}, {}
     try:
-        wait_for(death_was_logged)
-        yield tmp_path
+        for way, folder in folders.items():
+            (folder / "answers").mkdir()
+            runs[way] = started("killed_worker", way, folder, folder=folder / "tmp")
+        dead = {way: json.loads(run.stdout.readline()) for way, run in runs.items()}
+        log = shutil.copytree(folders["watched"] / "log", tmp_path_factory.mktemp("log") / "log")
+        for way, run in runs.items():
+            assert run.poll() is None  # Beam's runner waits for ever for a worker that was killed
+            run.send_signal(signal.SIGINT)
+            said[way] = dead[way], outcome_of(run)
+        yield SimpleNamespace(log=log, **said)
     finally:
-        # Beam's runner waits for ever for a worker that was killed.
-        os.killpg(runner.pid, signal.SIGKILL)
-        runner.wait()
+        for run in runs.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
 
 
 @posix
-def test_everything_before_the_kill_is_in_the_trace(log_of_a_killed_worker):
-    trace = Trace.load(log_of_a_killed_worker)
+def test_everything_before_the_kill_is_in_the_trace(killed):
+    trace = Trace.load(killed.log)
     summary = trace.summary()
     assert (summary.loads, summary.uses, summary.elements) == (2, 21, 21)
     assert trace.state == "UNKNOWN"
@@ -66,74 +91,109 @@ def test_everything_before_the_kill_is_in_the_trace(log_of_a_killed_worker):
 
 
 @posix
-def test_a_torn_line_is_counted(log_of_a_killed_worker):
-    whole = Trace.load(log_of_a_killed_worker)
-    log = max(log_of_a_killed_worker.glob("*/*.jsonl"), key=lambda path: path.stat().st_size)
+def test_a_torn_line_is_counted(killed, tmp_path):
+    folder = shutil.copytree(killed.log, tmp_path / "log")
+    whole = Trace.load(folder)
+    log = max(folder.glob("*/*.jsonl"), key=lambda path: path.stat().st_size)
     with log.open("ab") as file:
         file.write(b'{"v":1,"run":"')
-    torn = Trace.load(log_of_a_killed_worker)
-    assert torn.torn == 1
+    torn = Trace.load(folder)
+    assert (whole.torn, torn.torn) == (0, 1)
     assert len(torn.events) == len(whole.events)
     assert any("1 cut-off line" in note for note in torn.notes)
 
 
-class RemovesTheLog(NamedModels):
-    folder = ""
-
-    def run_inference(self, batch, model, inference_args=None):
-        shutil.rmtree(self.folder)
-        return super().run_inference(batch, model, inference_args)
-
-
-def test_a_log_that_is_removed_in_mid_run_does_not_touch_the_pipeline(tmp_path):
-    handler = RemovesTheLog()
-    handler.folder = str(tmp_path / "log")
-    pipeline = run_keyed(WatchRunner(log=tmp_path / "log"), keyed([["a"]]), [])
-    runner = WatchRunner(log=tmp_path / "log")
-    pipeline = run_keyed(runner, handler, ["a"])
-    assert pipeline.result.state == "DONE"
-    assert runner.trace.notes == [
-        "There are no events: the log folder was removed, or could not be read."
-    ]
+@posix
+def test_a_run_whose_worker_is_killed_goes_as_it_would_unwatched(killed):
+    (watched_dead, watched), (unwatched_dead, unwatched) = killed.watched, killed.unwatched
+    assert len(watched_dead["answers"]) == 20
+    assert watched_dead["answers"] == unwatched_dead["answers"]
+    assert watched["error"] == unwatched["error"] == "KeyboardInterrupt: "
+    assert (watched["state"], watched["uses"], watched["notes"]) == ("CANCELLED", 21, [])
+    assert more_than(unwatched_dead, watched_dead) == {}
+    assert more_than(unwatched, watched) == {}
 
 
-def test_an_interrupted_run_keeps_what_was_seen():
-    class Interrupts(NamedModels):
-        def run_inference(self, batch, model, inference_args=None):
-            raise KeyboardInterrupt
-
-    runner = WatchRunner()
-    with pytest.raises(BaseException, match="|KeyboardInterrupt"):
-        run_keyed(runner, keyed([["a"]], handler=Interrupts), ["a"])
-    assert runner.trace.summary().loads == 1
-    assert runner.trace.state in ("CANCELLED", "FAILED")
-    assert runner.trace.residences[0].uses[0].error
+@pytest.fixture(scope="module")
+def befallen(tmp_path_factory):
+    """What came of runs that something happened to in their middle, by what it was."""
+    folder = tmp_path_factory.mktemp("befallen")
+    before = (sys.executable, "-c", AS_ANYBODY)
+    run = started("faulty", "each_fault", folder, folder=folder / "tmp", before=before)
+    return outcome_of(run)
 
 
-def faulty(*arguments, folder):
-    """Start a run of `tests.behaviour.faulty` with its temporary files in `folder`."""
-    folder.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.behaviour.faulty", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+def assert_as_unwatched(outcome, answers):
+    """What happened to the log has changed neither answers nor error, and has left nothing."""
+    watched, unwatched = outcome["watched"], outcome["unwatched"]
+    assert watched["answers"] == unwatched["answers"]
+    assert len(watched["answers"]) == answers
+    assert watched["error"] == unwatched["error"]
+    # Each answer is of a model that was loaded for it, and of each load Beam leaves two files.
+    assert unwatched["left"]["files"] >= 2 * answers
+    assert more_than(unwatched, watched) == {}
+    assert (outcome["watchers"], outcome["raised"]) == ([], [])
 
 
-def outcome_of(process):
-    """What it printed last."""
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return json.loads(output.splitlines()[-1])
+def skip_unless_bound(outcome):
+    if not outcome["binds"]:
+        pytest.skip("root may write anywhere here: run the tests as another user")
+
+
+NOTHING_SEEN = "There are no events: the log folder was removed, or could not be read."
+
+
+@posix
+def test_a_log_that_is_removed_in_mid_run_does_not_touch_the_pipeline(befallen):
+    outcome = befallen["removed"]
+    assert_as_unwatched(outcome, answers=40)
+    assert not outcome["is_there"]
+    assert outcome["notes"] == [NOTHING_SEEN]
+
+
+@posix
+def test_an_interrupted_run_keeps_what_was_seen(befallen):
+    outcome = befallen["interrupted"]
+    assert_as_unwatched(outcome, answers=20)
+    assert outcome["watched"]["error"].startswith("RuntimeError: KeyboardInterrupt [while running")
+    assert (outcome["state"], outcome["uses"], outcome["notes"]) == ("FAILED", 21, [])
+    assert outcome["errors"] == ["KeyboardInterrupt: "]
+
+
+@posix
+def test_a_log_folder_that_becomes_read_only_in_mid_run_costs_nothing(befallen):
+    outcome = befallen["read-only"]
+    skip_unless_bound(outcome)
+    assert_as_unwatched(outcome, answers=40)
+    assert (outcome["state"], outcome["uses"], outcome["notes"]) == ("DONE", 40, [])
+    assert (outcome["dropped"], outcome["torn"]) == (0, 0)
+
+
+@posix
+def test_a_log_folder_that_is_closed_in_mid_run_costs_the_trace_of_the_runner_alone(befallen):
+    outcome = befallen["closed"]
+    skip_unless_bound(outcome)
+    assert_as_unwatched(outcome, answers=40)
+    assert outcome["notes"] == [NOTHING_SEEN]
+    loaded = Trace.load(outcome["log"])  # it is open again
+    assert (loaded.state, loaded.summary().uses, loaded.notes) == ("DONE", 40, [])
+
+
+@posix
+def test_a_read_only_folder_for_logs_is_refused_before_the_run(befallen):
+    outcome = befallen["refused"]
+    skip_unless_bound(outcome)
+    assert len(outcome["said"]) == 3
+    for said in outcome["said"]:
+        assert said.startswith("PermissionError: [Errno 13] the event log cannot be written there")
+        assert "give log=... a folder that this process and every worker can write to" in said
+    assert (outcome["uses"], outcome["left"], outcome["watchers"]) == (0, {}, [])
 
 
 @posix
 def test_a_disk_that_fills_up_costs_events_and_nothing_else(tmp_path):
     log = tmp_path / "log"
-    outcome = outcome_of(faulty("full", log, folder=tmp_path / "tmp"))
+    outcome = outcome_of(started("faulty", "full", log, folder=tmp_path / "tmp"))
     assert outcome["same"] == 100
     # The line that met the limit is torn; every event after it is counted, the end of the run too.
     assert (outcome["torn"], outcome["state"]) == (1, "UNKNOWN")
@@ -222,7 +282,7 @@ def test_two_pipelines_at_once_in_one_process_keep_their_traces_apart():
 
 @posix
 def test_ctrl_c_ends_a_run_as_it_would_unwatched(tmp_path):
-    runs = {way: faulty("interrupted", way, folder=tmp_path / way) for way in WAYS}
+    runs = {way: started("faulty", "interrupted", way, folder=tmp_path / way) for way in WAYS}
     for run in runs.values():
         assert run.stdout.readline() == run.stdout.readline() == "use\n"
         run.send_signal(signal.SIGINT)
@@ -237,21 +297,13 @@ def test_ctrl_c_ends_a_run_as_it_would_unwatched(tmp_path):
 
 @posix
 def test_a_thousand_reloads_leave_no_more_behind_than_unwatched(tmp_path):
-    runs = {way: faulty("reloads", way, 1000, folder=tmp_path / way) for way in WAYS}
+    runs = {way: started("faulty", "reloads", way, 1000, folder=tmp_path / way) for way in WAYS}
     watched, unwatched = (outcome_of(runs[way]) for way in WAYS)
     assert (watched["loads"], watched["answers"], unwatched["answers"]) == (1000, 1000, 1000)
     assert (watched["dropped"], watched["torn"], watched["watchers"]) == (0, 0, [])
     # Beam itself leaves two threads, a descriptor and two files for each load.
     assert unwatched["left"]["threads"] > 1000
     assert more_than(unwatched, watched) == {}
-
-
-def more_than(unwatched, watched):
-    """What the watched run has left beyond the unwatched one; threads come and go by a few."""
-    more = {
-        kind: number - unwatched["left"].get(kind, 0) for kind, number in watched["left"].items()
-    }
-    return {kind: number for kind, number in more.items() if number > 5}
 
 
 class Clinging(Model):
@@ -278,10 +330,23 @@ def test_a_model_whose_end_raises_is_seen_to_be_freed(monkeypatch):
     assert trace.notes == []
 
 
+SEEN: list[tuple[int, int]] = []
+
+
+def folders_and_threads():
+    return len(list(Path(tempfile.gettempdir()).glob("mmlab-*"))), len(watchers())
+
+
+class LooksAround(NamedModels):
+    def run_inference(self, batch, model, inference_args=None):
+        SEEN.append(folders_and_threads())
+        return super().run_inference(batch, model, inference_args)
+
+
 def test_nothing_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     runner = WatchRunner()
     for _ in range(3):
-        run_keyed(runner, keyed([["a"], ["b"]], 1), ["a", "b"] * 5)
-    assert not list(tmp_path.glob("mmlab-*"))
-    assert not [t for t in threading.enumerate() if t.name.startswith("mmlab")]
+        run_keyed(runner, keyed([["a"], ["b"]], 1, handler=LooksAround), ["a", "b"] * 5)
+    assert SEEN == [(1, 1)] * 30
+    assert folders_and_threads() == (0, 0)

@@ -22,7 +22,8 @@ def browser():
         try:
             found = p.chromium.launch(executable_path=program, args=_ARGUMENTS)
         except playwright.Error as error:
-            pytest.skip(f"no Chromium (on Debian: apt-get install chromium): {error}")
+            why = str(error).partition("\n")[0]
+            pytest.skip(f"no Chromium (on Debian: apt-get install chromium): {why}")
         yield found
         found.close()
 
