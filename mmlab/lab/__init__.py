@@ -3,7 +3,8 @@
 from mmlab.lab.compare import Comparison, compare_hints
 from mmlab.lab.explorer import Explorer, explore
 from mmlab.lab.grouping import GroupByModel
-from mmlab.lab.process import FreshRun, FreshRunError, RunOutcome, run_fresh
+from mmlab.lab.outcome import FreshRunError, RunOutcome
+from mmlab.lab.process import FreshRun, run_fresh
 from mmlab.lab.setting import Setting
 
 __all__ = [

@@ -14,7 +14,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from mmlab._arguments import short, whole_number
 from mmlab._words import plural
-from mmlab.lab.process import FreshRunError, RunOutcome, run_fresh
+from mmlab.lab.outcome import FreshRunError, RunOutcome
+from mmlab.lab.process import run_fresh
 from mmlab.lab.views import live_view, quietly
 from mmlab.prediction.result import MOST_RELOADS
 from mmlab.trace import Summary, Trace

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from mmlab.lab import launch
-from mmlab.lab.process import FreshRun, RunOutcome
+from mmlab.lab.outcome import RunOutcome
+from mmlab.lab.process import FreshRun
 from mmlab.lab.setting import Setting, build
 from mmlab.lab.views import live_view, quietly
 from mmlab.plots.live import LivePicture
@@ -229,7 +230,7 @@ def describe(setting: Setting) -> str:
     """A setting in one line.
 
     >>> describe(Setting(hint=None, threads=2))
-    'no hint, 4 models of 32 MB, round robin, 2 threads'
+    'no hint, 4 models of 64 MB, round robin, 2 threads'
     """
     parts = [
         "no hint" if setting.hint is None else f"hint {setting.hint}",

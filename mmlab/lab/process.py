@@ -17,14 +17,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import cloudpickle
 import psutil
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
@@ -33,22 +30,17 @@ from mmlab._arguments import seconds_argument, short
 from mmlab.lab.child import JOB, LOG, OUTPUT, PAYLOAD, REPORT, SCRATCH, Job, Report
 from mmlab.lab.launch import Started, start_process
 from mmlab.lab.limits import check_limits_work_here, parse_bytes, room_bytes
+from mmlab.lab.outcome import LEAST_LIMIT, RunOutcome, too_small
+from mmlab.lab.payload import pickled
 from mmlab.trace import Trace
 from mmlab.trace.event import Event
 from mmlab.trace.log import LogReader
 from mmlab.trace.out_of_memory import (
-    OutOfMemory,
     is_out_of_memory,
-    megabytes,
-    out_of_memory,
 )
 from mmlab.trace.place import SUFFIX
 
 POLL_SECONDS = 0.05
-LEAST_LIMIT = 80_000_000
-"""What Beam needs for a run with one worker, before the first model."""
-THREAD_BYTES = 50_000_000
-"""What it needs for each further worker thread."""
 STALLED_SECONDS = 30.0
 """A run that only waits for so long, before its first model and with its limit reached, will wait
 for ever: gRPC does, for threads that could not be started."""
@@ -60,128 +52,6 @@ LAST_WORDS = 20_000
 """Of it, the characters in which a killed process may have said why."""
 
 OnEvents = Callable[[list[Event]], None]
-
-
-class FreshRunError(RuntimeError):
-    """A run in a fresh process failed; the message says why and what to change.
-
-    Attributes:
-      outcome: the `RunOutcome`.
-    """
-
-    def __init__(self, outcome: RunOutcome):
-        super().__init__(outcome.problem)
-        self.outcome = outcome
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """What became of a run in a fresh process.
-
-    Attributes:
-      trace: what happened to the models, up to the last moment, also of a killed process.
-      phase: how far it came: "unpickle", "limit", "build", "run" or "done".
-      error_type, error: of the exception that ended it; None when it succeeded.
-      notes: what mmlab added to the exception.
-      traceback: its last lines.
-      place: of a `build` that failed, the line of its author's code that the error came from.
-      output: the end of what the run printed and logged.
-      seconds: from the request to the end of the process.
-      first_event_seconds: from the request to the first event of the run; None when it had none.
-      interrupted: whether it was stopped from outside.
-      memory_limit: bytes that it was allowed to take, or None.
-    """
-
-    trace: Trace
-    phase: str
-    error_type: str | None = None
-    error: str | None = None
-    notes: tuple[str, ...] = ()
-    traceback: str = ""
-    place: str = ""
-    output: str = ""
-    seconds: float = 0.0
-    first_event_seconds: float | None = None
-    interrupted: bool = False
-    memory_limit: int | None = None
-
-    @property
-    def succeeded(self) -> bool:
-        return self.phase == "done"
-
-    @property
-    def ran(self) -> bool:
-        """Whether the pipeline came so far that it asked for a model."""
-        return self.succeeded or bool(self.trace.of_kind("load_begin"))
-
-    @cached_property
-    def out_of_memory(self) -> OutOfMemory | None:
-        """Which model did not fit, what was held, what to change; None when memory was no issue."""
-        return None if self.interrupted else out_of_memory(self.trace)
-
-    @property
-    def oom(self) -> bool:
-        """Whether it ran out of memory."""
-        return self.out_of_memory is not None
-
-    @property
-    def problem(self) -> str | None:
-        """Why it failed and what to change, in sentences; None when it succeeded."""
-        if self.succeeded:
-            return None
-        if self.interrupted:
-            return "The run was interrupted."
-        if self._could_not_start:
-            return _too_small(self.memory_limit, self._said)
-        if self.error_type == "Killed":
-            return f"{_sentence(self.error)} {self.out_of_memory or self._guess}".strip()
-        if self.out_of_memory is not None:
-            return str(self.out_of_memory)
-        if self.phase == "build":
-            return f"build failed in the fresh process with {self._said}"
-        if self.phase == "unpickle":
-            return (
-                f"The fresh process could not read build ({self._said}). What it uses must be "
-                "importable there, or be defined in the notebook itself."
-            )
-        return " ".join([self._said, *self.notes])
-
-    @property
-    def _could_not_start(self) -> bool:
-        """Whether the memory limit ended it before the first model."""
-        if self.memory_limit is None or self.ran or self.phase == "unpickle":
-            return False
-        ended = self.error_type == "Stalled" or (self.error_type, self.phase) == ("Killed", "limit")
-        return ended or is_out_of_memory(self.error)
-
-    @property
-    def _said(self) -> str:
-        place = f" ({self.place})" if self.place else ""
-        return f"{_gist(self.error_type, self.error)}{place}"
-
-    @property
-    def _guess(self) -> str:
-        if self.memory_limit is not None or "SIGKILL" not in (self.error or ""):
-            return ""
-        return (
-            "Perhaps the machine was out of memory: with a memory_limit the run says which model "
-            "did not fit."
-        )
-
-    def raise_if_failed(self) -> RunOutcome:
-        """The outcome itself, when the run succeeded.
-
-        Raises:
-          FreshRunError: it did not.
-        """
-        if not self.succeeded:
-            raise FreshRunError(self)
-        return self
-
-    def __repr__(self) -> str:
-        s = self.trace.summary()
-        counts = f"{s.loads} loads, {s.evictions} evictions, {s.elements} elements"
-        return f"RunOutcome({'DONE' if self.succeeded else self.problem} [{counts}])"
 
 
 def run_fresh(
@@ -284,7 +154,7 @@ class FreshRun:
         if self._memory_limit is not None:
             check_limits_work_here()
             if self._memory_limit < LEAST_LIMIT:
-                raise ValueError(_too_small(self._memory_limit))
+                raise ValueError(too_small(self._memory_limit))
         _check_build(build, args)
         options = _checked_options(options)
         seconds_argument("sample_seconds", sample_seconds)
@@ -301,7 +171,7 @@ class FreshRun:
         self.pid: int | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="mmlab-run-"))
         try:
-            self._start(_pickled(build, args, options), sample_seconds)
+            self._start(pickled(build, args, options), sample_seconds)
         except BaseException as problem:
             shutil.rmtree(self.folder, ignore_errors=True)
             if not isinstance(problem, KeyboardInterrupt):
@@ -517,45 +387,6 @@ def _event(like: Event, t_ns: int, kind: str, **fields: Any) -> Event:
     return Event(like.run, t_ns, like.host, like.pid, like.tid, kind, **fields)
 
 
-# What goes to the child
-
-
-def _pickled(build: Callable[..., Any], args: tuple, options: Any) -> bytes:
-    if options is not None and not isinstance(options, PipelineOptions):
-        options = PipelineOptions(list(options))
-    if not _can_be_pickled(options):
-        raise TypeError(
-            f"options cannot be sent to a fresh process: {short(options)} holds what cannot be "
-            "pickled. Give plain values: text, numbers, lists of them"
-        )
-    try:
-        return cloudpickle.dumps((build, args, options))
-    except Exception as problem:
-        culprits = _unpicklable(build, args)
-        named = f": it uses {', '.join(culprits)}" if culprits else ""
-        raise TypeError(
-            f"build cannot be sent to a fresh process{named} ({problem}). Make such objects (open "
-            "files, locks, connections, loaded models) inside build, not outside."
-        ) from problem
-
-
-def _unpicklable(build: Callable[..., Any], args: tuple) -> list[str]:
-    """Names of the variables that `build` uses and that cannot be pickled."""
-    used = {f"argument {i}": arg for i, arg in enumerate(args, start=1)}
-    with suppress(TypeError):
-        variables = inspect.getclosurevars(build)
-        used |= {**variables.globals, **variables.nonlocals}
-    return [name for name, value in used.items() if not _can_be_pickled(value)]
-
-
-def _can_be_pickled(value: Any) -> bool:
-    try:
-        cloudpickle.dumps(value)
-    except Exception:
-        return False
-    return True
-
-
 # What comes back
 
 
@@ -591,37 +422,6 @@ def _tail_of(path: Path) -> str:
     except OSError:
         return ""
     return text if size <= OUTPUT_BYTES else f"…{text}"
-
-
-def _first_line(text: str | None) -> str:
-    return next(iter((text or "").strip().splitlines()), "")
-
-
-def _gist(error_type: str | None, error: str | None) -> str:
-    """Type and text of an error in one line, the last one where the text is a worker's traceback.
-
-    >>> _gist("ValueError", "no"), _gist("RuntimeError", "Traceback (most …\\nKeyError: 3")
-    ('ValueError: no', 'KeyError: 3')
-    """
-    lines = (error or "").strip().splitlines()
-    if lines and lines[0].startswith("Traceback (most"):
-        return lines[-1]
-    return f"{error_type}: {_first_line(error)}"
-
-
-def _sentence(text: str | None) -> str:
-    line = _first_line(text)
-    return f"{line[:1].upper()}{line[1:]}."
-
-
-def _too_small(limit: int, said: str | None = None) -> str:
-    how = f" ({said})" if said else ""
-    return (
-        f"A memory limit of {megabytes(limit)} is too small even to start{how}: before the first "
-        f"model Beam itself needs about {megabytes(LEAST_LIMIT)} with one worker, and "
-        f"{megabytes(THREAD_BYTES)} more with each further thread; what the pipeline holds comes "
-        "on top. Give a larger memory_limit."
-    )
 
 
 def _place(frame: Sequence[Any] | None) -> str:

@@ -7,7 +7,7 @@ import io
 import os
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 import pandas as pd
 
 from mmlab._arguments import file_to_write, path_argument, short
-from mmlab.trace.event import MOST_LINE_BYTES, UNOBSERVED, Clocks, Event, Process, parse, printable
+from mmlab.trace.event import MOST_LINE_BYTES, Clocks, Event, Process, parse
 from mmlab.trace.log import LogReader
+from mmlab.trace.notes import missing, unseen
 from mmlab.trace.perfetto import write_perfetto
 from mmlab.trace.place import (
     NOT_REGULAR,
@@ -36,7 +37,6 @@ from mmlab.trace.residency import (
     Residence,
     covered_ns,
     residences,
-    sharing_steps,
     steps_of_count,
 )
 
@@ -254,12 +254,12 @@ class Trace:
     @cached_property
     def element_counts(self) -> dict[str, int]:
         """Elements that crossed each PCollection, where the runner counts them."""
-        return dict(self._info("end").get("element_counts", {}))
+        return dict(self.info("end").get("element_counts", {}))
 
     @property
     def state(self) -> str:
         """`DONE`, `FAILED`, … as Beam names it; `UNKNOWN` when the end was not seen."""
-        return self._info("end").get("state", "UNKNOWN")
+        return self.info("end").get("state", "UNKNOWN")
 
     @property
     def error(self) -> str | None:
@@ -269,7 +269,7 @@ class Trace:
     @cached_property
     def notes(self) -> list[str]:
         """What this trace does not hold, in sentences: what is never seen, then `incomplete`."""
-        return [*_unseen(self), *self.incomplete]
+        return [*unseen(self), *self.incomplete]
 
     @cached_property
     def incomplete(self) -> list[str]:
@@ -279,7 +279,7 @@ class Trace:
         not seen, processes that may have seen more, a run without its end. Empty when nothing is
         known to be missing: a process that was killed while it did nothing is not noticed.
         """
-        return list(_missing(self))
+        return list(missing(self))
 
     @property
     def dropped(self) -> int:
@@ -388,7 +388,8 @@ class Trace:
     def _last(self, kind: str) -> Event | None:
         return next(reversed(self._by_kind.get(kind, ())), None)
 
-    def _info(self, kind: str) -> dict[str, Any]:
+    def info(self, kind: str) -> dict[str, Any]:
+        """What the last `run` or `end` event says of the whole run."""
         event = self._last(kind)
         return dict(event.info or {}) if event else {}
 
@@ -598,88 +599,6 @@ def _model_counts(
 
 def _single(values: set[Any]) -> Any:
     return values.pop() if len(values) == 1 else None
-
-
-def _unseen(trace: Trace) -> Iterable[str]:
-    for event in dict.fromkeys(
-        (e.step, e.model, e.what) for e in trace.events if e.what is not None
-    ):
-        step, model, what = event
-        subject = f"{step}: model {model}" if model else f"{step}"
-        yield printable(f"{subject}: {UNOBSERVED.get(what, what)}.")
-    for step, key in dict.fromkeys((e.step, e.error) for e in trace.of_kind("unknown_key")):
-        yield printable(f"{step}: key {key} is in the data, but no KeyModelMapping names it.")
-    for steps in sharing_steps(trace._info("run")):
-        yield printable(
-            f"{', '.join(steps)}: these steps share their models (model_identifier); a load, an "
-            "eviction and the limit are shown at the step that loaded first."
-        )
-    for process, info in ((e.process, e.info or {}) for e in trace.of_kind("process")):
-        if off_ns := info.get("clock_off_ns"):
-            yield printable(_clock_note(process, off_ns, info))
-
-
-def _clock_note(process: Process, off_ns: int, info: Mapping[str, Any]) -> str:
-    why = "it was set, or the machine slept"
-    if info.get("boot") is None:
-        why += "; if the machine was restarted, or is another of that name, these times are wrong"
-    return (
-        f"{process}: its wall clock is {off_ns * NS:+,.0f} s off that of the first process of "
-        f"{process.host}, and times go by the first: {why}."
-    )
-
-
-def _missing(trace: Trace) -> Iterable[str]:
-    if not trace.events:
-        yield "There are no events: the log folder was removed, or could not be read."
-    if trace.torn:
-        lines = "line" if trace.torn == 1 else "lines"
-        yield f"{trace.torn} cut-off {lines}: a process ended while it wrote, or the disk was full."
-    if trace.dropped:
-        events = "event" if trace.dropped == 1 else "events"
-        yield f"{trace.dropped} {events} could not be written: is the log folder full or gone?"
-    unclosed = _unclosed(trace)
-    for process, last_ns in unclosed.items():
-        yield printable(
-            f"{process}: events after second {(last_ns - trace.start_ns) * NS:.1f} may be missing: "
-            "it was killed, or had not written them when the trace was read."
-        )
-    if trace._last("end"):
-        for process, work in _unended(trace).items():
-            if process not in unclosed:
-                yield printable(
-                    f"{process}: the end of {work} was not seen: the process was killed, could "
-                    "not write, or was still at work when the run ended."
-                )
-    elif trace._last("run"):
-        yield "The end of the run was not seen."
-
-
-def _unclosed(trace: Trace) -> dict[Process, int]:
-    """Processes that buffer events and did not say that they wrote the last; their last event."""
-    segmented = {e.process for e in trace.of_kind("process") if (e.info or {}).get("segments")}
-    segmented -= {e.process for e in trace.of_kind("close")}
-    return {e.process: e.t_ns for e in trace.events if e.process in segmented} if segmented else {}
-
-
-def _unended(trace: Trace) -> dict[Process, str]:
-    """Processes in which something began and did not end, and what."""
-    work: dict[Process, list[str]] = defaultdict(list)
-    for one, several, begin, *ends in (
-        ("batch", "batches", "use_begin", "use_end"),
-        ("load", "loads", "load_begin", "load_end", "load_fail"),
-    ):
-        open_ones = _tally(trace.of_kind(begin)) - _tally(trace.of_kind(*ends))
-        by_process: Counter[Process] = Counter()
-        for (host, pid, *_), n in open_ones.items():
-            by_process[Process(host, pid)] += n
-        for process, n in by_process.items():
-            work[process].append(f"1 {one}" if n == 1 else f"{n} {several}")
-    return {process: " and ".join(words) for process, words in work.items()}
-
-
-def _tally(events: Iterable[Event]) -> Counter[tuple[str, int, str | None, str | None]]:
-    return Counter(map(attrgetter("host", "pid", "step", "model"), events))
 
 
 def _wording(s: Summary) -> list[tuple[str, str]]:

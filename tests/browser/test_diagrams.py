@@ -11,7 +11,7 @@ import pytest
 
 import mmlab
 from mmlab.lab.compare import Comparison, HintRuns
-from mmlab.lab.process import RunOutcome
+from mmlab.lab.outcome import RunOutcome
 from tests.diagrams.pipelines import BUILDERS, HOSTILE_LABELS, keyed_handler, torch_handler
 from tests.unit.test_hostile_traces import hostile_trace
 

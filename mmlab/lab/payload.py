@@ -1,0 +1,54 @@
+"""What goes to a fresh process: a function of a notebook, and all that it uses."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import cloudpickle
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from mmlab._arguments import short
+
+
+def pickled(build: Callable[..., Any], args: tuple, options: Any) -> bytes:
+    """`build`, its arguments and its options as they are sent to a child.
+
+    Raises:
+      TypeError: they cannot be; the message names what stands in the way.
+    """
+    if options is not None and not isinstance(options, PipelineOptions):
+        options = PipelineOptions(list(options))
+    if not _can_be_pickled(options):
+        raise TypeError(
+            f"options cannot be sent to a fresh process: {short(options)} holds what cannot be "
+            "pickled. Give plain values: text, numbers, lists of them"
+        )
+    try:
+        return cloudpickle.dumps((build, args, options))
+    except Exception as problem:
+        culprits = _unpicklable(build, args)
+        named = f": it uses {', '.join(culprits)}" if culprits else ""
+        raise TypeError(
+            f"build cannot be sent to a fresh process{named} ({problem}). Make such objects (open "
+            "files, locks, connections, loaded models) inside build, not outside."
+        ) from problem
+
+
+def _unpicklable(build: Callable[..., Any], args: tuple) -> list[str]:
+    """Names of the variables that `build` uses and that cannot be pickled."""
+    used = {f"argument {i}": arg for i, arg in enumerate(args, start=1)}
+    with suppress(TypeError):
+        variables = inspect.getclosurevars(build)
+        used |= {**variables.globals, **variables.nonlocals}
+    return [name for name, value in used.items() if not _can_be_pickled(value)]
+
+
+def _can_be_pickled(value: Any) -> bool:
+    try:
+        cloudpickle.dumps(value)
+    except Exception:
+        return False
+    return True
