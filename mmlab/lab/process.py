@@ -42,10 +42,12 @@ from mmlab.trace.place import SUFFIX
 
 POLL_SECONDS = 0.05
 STALLED_SECONDS = 30.0
-"""A run that only waits for so long, before its first model and with its limit reached, will wait
-for ever: gRPC does, for threads that could not be started."""
+"""A run that only waits for so long with its limit reached will wait for ever: gRPC does, for
+threads that could not be started, and Python, for those that ended before they began."""
 NO_ROOM_BYTES = 10_000_000
 """Less does not hold the stack of one more thread, which is 8 MB for those of gRPC."""
+FULL_BYTES = 1_000_000
+"""Less holds nothing: the allocator asks the system for as much at a time."""
 OUTPUT_BYTES = 200_000
 """Of what a run prints, the end that is kept."""
 LAST_WORDS = 20_000
@@ -239,7 +241,7 @@ class FreshRun:
         return self._outcome
 
     def _has_stalled(self) -> bool:
-        if self._memory_limit is None or self._loaded:
+        if self._memory_limit is None:
             return False
         now, used = time.monotonic(), _waiting_after(self.pid)
         if used is None or used - self._busy[1] > 0.02 * (now - self._busy[0]):
@@ -247,8 +249,11 @@ class FreshRun:
         if now - self._busy[0] <= STALLED_SECONDS:
             return False
         self._busy = (now, used)
+        if self._loaded:  # models may fill the memory of a run that waits for its source
+            return _is_full(self.pid, FULL_BYTES)
         # A worker process that could not start a thread says so, and may be gone by now.
-        return _is_full(self.pid) or _reason(_tail_of(self.folder / OUTPUT)) is not None
+        full = _is_full(self.pid, NO_ROOM_BYTES)
+        return full or _reason(_tail_of(self.folder / OUTPUT)) is not None
 
     def _finish(self) -> None:
         """End what still runs, collect what there is, and remove the folder."""
@@ -291,7 +296,8 @@ class FreshRun:
         if self._interrupted and (report is None or report.phase != "done"):
             report = Report("run" if self._events else "build", "KeyboardInterrupt", "interrupted")
         elif report is None and self._stalled:
-            report = Report("limit", "Stalled", "the run waited for memory that it may not have")
+            waited = "out of memory: the run waited for what its limit had no room for"
+            report = Report("run" if self._loaded else "limit", "Stalled", waited)
         elif report is None:
             report = _report_of_the_killed(
                 code,
@@ -354,14 +360,14 @@ def _waiting_after(pid: int) -> float | None:
         return None
 
 
-def _is_full(pid: int) -> bool:
-    """Whether a process, or one that it started, has reached its limit of memory."""
+def _is_full(pid: int, least_bytes: int) -> bool:
+    """Whether a process, or one that it started, may take less than so much more."""
     try:
         processes = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
     except psutil.Error:
         return False
     rooms = [room for process in processes if (room := room_bytes(process)) is not None]
-    return min(rooms, default=NO_ROOM_BYTES) < NO_ROOM_BYTES
+    return min(rooms, default=least_bytes) < least_bytes
 
 
 def _beyond(known: Sequence[Event], events: Sequence[Event]) -> list[Event]:

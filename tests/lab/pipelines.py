@@ -148,6 +148,24 @@ def full(pair):
     return pair
 
 
+class Fills(NamedModels):
+    def run_inference(self, batch, model, inference_args=None):
+        return full(super().run_inference(batch, model, inference_args))
+
+
+def filled(pipeline):
+    models_in_turn(pipeline, 1, handler=Fills)
+
+
+class Waits(NamedModels):
+    def run_inference(self, batch, model, inference_args=None):
+        return slow(super().run_inference(batch, model, inference_args), 0.8)
+
+
+def sleepy_for_a_while(pipeline):
+    models_in_turn(pipeline, 1, handler=Waits)
+
+
 def threadless(pair):
     """Says what Python says of a thread that could not be started, and waits for it, with room."""
     print("RuntimeError: can't start new thread", flush=True)

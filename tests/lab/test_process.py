@@ -494,6 +494,22 @@ def test_a_run_that_waits_for_a_worker_that_memory_has_ended_is_ended(nothing_le
     assert outcome.seconds < 30
 
 
+@linux
+def test_a_run_that_waits_with_its_limit_reached_by_models_is_ended(nothing_left, monkeypatch):
+    monkeypatch.setattr(process, "STALLED_SECONDS", 0.5)
+    outcome = run_fresh(pipelines.filled, memory_limit="200MB")
+    assert (outcome.phase, outcome.error_type) == ("run", "Stalled")
+    assert outcome.oom
+    assert outcome.problem.startswith("Memory ran out while Fills a answered: 1 model was held")
+    assert outcome.seconds < 30
+
+
+@linux
+def test_a_run_that_waits_with_room_left_goes_on(nothing_left, monkeypatch):
+    monkeypatch.setattr(process, "STALLED_SECONDS", 0.5)
+    assert run_fresh(pipelines.sleepy_for_a_while, memory_limit="200MB").succeeded
+
+
 def test_an_error_that_is_a_workers_traceback_is_said_in_its_last_line():
     error = 'Traceback (most recent call last):\n  File "a.py", line 1\nEOFError: no answer\n'
     outcome = RunOutcome(Trace([]), "run", "RuntimeError", error)
