@@ -1,11 +1,12 @@
 """Runs notebooks as Colab would: its kernel stack, no Beam, and mmlab only as a wheel beside them.
 
-    make colab                                        # 00 and 04
+    make colab                                        # 00, 04 and 05
     make colab NOTEBOOK=notebooks/04_memory_management.ipynb
 
 It makes an environment in build/colab (once: PyTorch and Colab's kernel stack), copies it, and runs
 each notebook there: the set-up cell installs Beam and mmlab, nothing that was imported before may
-have changed, and every text output has to be the stored one.
+have changed, and every text output has to be the stored one. Where there is an explorer, its Run
+button is pressed in the end.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from nbclient.exceptions import CellExecutionError
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 FOLDER = ROOT / "build" / "colab"
-NOTEBOOKS = ("00_start_here.ipynb", "04_memory_management.ipynb")
+NOTEBOOKS = ("00_start_here.ipynb", "04_memory_management.ipynb", "05_explorer.ipynb")
 KERNEL = "colab"
 MAY_CHANGE = {"pillow"}
 """Beam asks for a newer one than Colab's, which has been imported with matplotlib; the set-up cell
@@ -57,15 +58,34 @@ print(_json.dumps({
 }))
 """
 """What the set-up cell changed of what had been imported: it would need a restart."""
+EXPLORER = "05_explorer.ipynb"
+PRESS_RUN = """
+import ipywidgets as _widgets, json as _json
+_panel = explorer._panel
+_panel._controls['hint'].value = '1'
+_panel._run.click()
+_begun = not explorer.wait(0)
+explorer.wait(300)
+print(_json.dumps({
+    'ipywidgets': _widgets.__version__,
+    'begun': _begun,
+    'says': _panel._words.value,
+    'progress': _panel._progress.value,
+    'runs': len(explorer.runs),
+    **{name: str(explorer.table().iloc[-1][name]) for name in ('hint', 'ended', 'loads')},
+}))
+"""
+PRESSED = {"begun": True, "progress": 48, "hint": "1", "ended": "done", "loads": "32"}
+FEWEST_FRAMES = 5
 
 
 class Client(NotebookClient):
-    """Counts the frames of live pictures."""
+    """Counts the frames of live pictures, by cell."""
 
     frames: Counter[int]
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
-        if msg["msg_type"] == "update_display_data":
+        if msg["msg_type"] == "update_display_data" and "image/png" in msg["content"]["data"]:
             self.frames[cell_index] += 1
         return super().process_message(msg, cell, cell_index)
 
@@ -123,6 +143,8 @@ def check(path: Path, wheel: Path, base: Path) -> list[str]:
     setup = next(i for i, cell in enumerate(ran.cells) if cell.cell_type == "code")
     ran.cells.insert(setup + 1, nbformat.v4.new_code_cell(AFTER))
     ran.cells.insert(setup, nbformat.v4.new_code_cell(BEFORE))
+    if path.name == EXPLORER:
+        ran.cells.append(nbformat.v4.new_code_cell(PRESS_RUN))
     began = time.monotonic()
     client = Client(ran, timeout=CELL_SECONDS, kernel_name=KERNEL, record_timing=True)
     client.frames = Counter()
@@ -134,6 +156,8 @@ def check(path: Path, wheel: Path, base: Path) -> list[str]:
     finally:
         nbformat.write(ran, place / path.name)
     seconds = time.monotonic() - began
+    last = len(ran.cells) - 1
+    problems = pressed(ran, client.frames[last]) if path.name == EXPLORER else []
     after = ran.cells.pop(setup + 2)
     ran.cells.pop(setup)
     print(
@@ -142,12 +166,28 @@ def check(path: Path, wheel: Path, base: Path) -> list[str]:
         flush=True,
     )
     changed = json.loads(after.outputs[0].text)
-    problems = [
+    problems += [
         f"{dist} was imported, and changed from {old} to {new}"
         for dist, (old, new) in changed.items()
         if dist not in MAY_CHANGE
     ]
     return problems + differences(stored, ran)
+
+
+def pressed(ran: Any, frames: int) -> list[str]:
+    """What was not as it should be when Run was pressed, in a cell that is taken away here."""
+    said = json.loads(ran.cells.pop().outputs[-1].text)
+    print(f"Run was pressed: {frames} frames came, {said}", flush=True)
+    problems = [f"{name} is {said[name]}" for name in PRESSED if said[name] != PRESSED[name]]
+    if ">done<" not in said["says"]:
+        problems.append(f"beside the buttons stands {said['says']}")
+    if frames < FEWEST_FRAMES:
+        problems.append(f"{frames} frames came")
+    shown = next(cell for cell in ran.cells if "mmlab.explore(" in cell.source)
+    tables = [output.data.get("text/html", "") for output in shown.outputs if "data" in output]
+    if "".join(tables).count("<td>done</td>") != said["runs"]:
+        problems.append(f"the table below the controls has not {said['runs']} runs: {tables}")
+    return [f"Run was pressed, and {problem}" for problem in problems]
 
 
 class like_colab:
