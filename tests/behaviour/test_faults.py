@@ -109,7 +109,9 @@ def test_a_run_whose_worker_is_killed_goes_as_it_would_unwatched(killed):
     assert len(watched_dead["answers"]) == 20
     assert watched_dead["answers"] == unwatched_dead["answers"]
     assert watched["error"] == unwatched["error"] == "KeyboardInterrupt: "
-    assert (watched["state"], watched["uses"], watched["notes"]) == ("CANCELLED", 21, [])
+    assert (watched["state"], watched["uses"]) == ("CANCELLED", 21)
+    (missing,) = watched["notes"]
+    assert "the end of 1 batch was not seen: the process was killed" in missing
     assert more_than(unwatched_dead, watched_dead) == {}
     assert more_than(unwatched, watched) == {}
 

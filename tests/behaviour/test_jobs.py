@@ -152,6 +152,7 @@ def dataflow(tmp_path):
         f"--temp_location={tmp_path}",
         "--sdk_location=container",
         "--dry_run=True",
+        "--dataflow_endpoint=http://localhost:1",  # else Beam asks Google for a bucket
         "--no_auth",
     ]
     return DataflowRunner, arguments
