@@ -26,7 +26,8 @@ test: $(READY) lint
 	@$(BIN)/python -m mmlab.lessons
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --nbval --nbval-sanitize-with tests/nbval.cfg $(TEST_ARGS)
 
-# The Pythons that are found: python3.10 to python3.13 on PATH.
+# Needs python3.10 to python3.13, on PATH or in pyenv; to do with those that are there:
+# NOX_ARGS=--no-error-on-missing-interpreters
 versions: $(READY)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[versions]'
 	$(BIN)/nox $(NOX_ARGS)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +20,7 @@ from apache_beam.ml.inference.base import RunInference
 import mmlab
 from mmlab import beam_internals
 from mmlab.beam_internals import BeamChangedError
+from tests.behaviour.changed_beam import CHANGED
 from tests.handlers import NamedModels, keyed
 
 WHOLE = {"loads": 7, "evictions": 4, "limit": 2, "hint": 2}
@@ -83,6 +87,12 @@ def runs():
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(lines) == len(CASES), done.stderr[-3000:]
     return dict(zip(CASES, map(json.loads, lines), strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(set(itertools.chain(*CASES))))
+def test_a_name_that_is_taken_away_was_there(name):
+    sources = [Path(importlib.util.find_spec(module).origin) for module in CHANGED]
+    assert any(re.search(rf"\b{name}\b", source.read_text("utf-8")) for source in sources)
 
 
 @pytest.mark.parametrize("names", CASES, ids="+".join)
