@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
@@ -70,6 +71,11 @@ def missing(trace: Trace) -> Iterator[str]:
                     f"{process}: the end of {work} was not seen: the process was killed, could "
                     "not write, or was still at work when the run ended."
                 )
+        for step in _unwritten(trace):
+            yield printable(
+                f"{step}: elements went through it, and no worker wrote of that: none could write "
+                "to the log folder."
+            )
     elif trace.of_kind("run"):
         yield "The end of the run was not seen."
 
@@ -95,6 +101,16 @@ def _unended(trace: Trace) -> dict[Process, str]:
         for process, n in by_process.items():
             work[process].append(plural(n, one))
     return {process: " and ".join(words) for process, words in work.items()}
+
+
+def _unwritten(trace: Trace) -> Iterator[str]:
+    """Watched steps that the runner saw at work, and that no process wrote of."""
+    told = {e.step for e in trace.of_kind("load_begin", "use_begin", "unobserved")}
+    for step in dict.fromkeys(model.step for model in trace.models):
+        of_step = re.compile(rf"(^|\]: ){re.escape(step)}(/|\[|$)")
+        worked = any(n and of_step.search(name) for name, n in trace.element_counts.items())
+        if worked and step not in told and trace.state == "DONE":
+            yield step
 
 
 def _tally(events: Iterable[Event]) -> Counter[tuple[str, int, str | None, str | None]]:

@@ -244,6 +244,24 @@ def test_without_a_thread_left_the_run_goes_on(tmp_path, monkeypatch):
     assert trace.dropped == 1
 
 
+def test_a_step_that_no_worker_could_write_of_is_named():
+    runner = WatchRunner()
+    run_keyed(runner, keyed([["a"], ["b"]]), ["a", "b"])
+    assert runner.trace.notes == []
+    of_workers = {"load_begin", "load_end", "use_begin", "use_end", "limit"}
+    left = Trace([event for event in runner.trace.events if event.event not in of_workers])
+    assert left.incomplete == [
+        "Score: elements went through it, and no worker wrote of that: none could write to the log "
+        "folder."
+    ]
+
+
+def test_a_step_that_got_nothing_is_not():
+    runner = WatchRunner()
+    run_keyed(runner, keyed([["a"], ["b"]]), [])
+    assert runner.trace.notes == []
+
+
 def test_a_worker_that_outlives_a_run_keeps_no_file_of_it(tmp_path):
     recorder = recorder_for(Log(str(tmp_path), "r", sample_seconds=0.02))
     recorder.start_sampling()
