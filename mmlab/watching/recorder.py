@@ -99,15 +99,7 @@ class Recorder:
 
     def _is_over(self) -> bool:
         idle = time.monotonic() - self._last_load > self._log.idle_seconds
-        if idle or self._writer is None:
-            return True
-        if not self._writer.run_ended():
-            return False
-        # A worker that lives on for other runs keeps no file of this one.
-        if isinstance(self._writer, LogWriter):
-            _recorders.pop(self._log, None)
-            self._writer.close()
-        return True
+        return idle or self._writer is None or self._writer.run_ended()
 
     @property
     def lost(self) -> int:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import apache_beam as beam
@@ -21,7 +20,6 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineS
 from apache_beam.testing.util import assert_that
 
 from mmlab import Trace, WatchRunner
-from mmlab.trace.place import ENDED
 from mmlab.watching import memory
 from mmlab.watching.recorder import Log, Site, close_recorder, recorder_for
 from mmlab.watching.runner import WatchWarning
@@ -260,23 +258,6 @@ def test_a_step_that_got_nothing_is_not():
     runner = WatchRunner()
     run_keyed(runner, keyed([["a"], ["b"]]), [])
     assert runner.trace.notes == []
-
-
-def test_a_worker_that_outlives_a_run_keeps_no_file_of_it(tmp_path):
-    recorder = recorder_for(Log(str(tmp_path), "r", sample_seconds=0.02))
-    recorder.start_sampling()
-    (log,) = tmp_path.glob("*.jsonl")
-    assert is_open(log)
-    (tmp_path / ENDED).touch()  # as the runner does, elsewhere
-    deadline = time.monotonic() + 10
-    while is_open(log) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not is_open(log)
-    recorder.evicts(Site("Score", "a"))  # what comes later is let go
-
-
-def is_open(path):
-    return str(path) in {file.path for file in psutil.Process().open_files()}
 
 
 def test_memory_that_cannot_be_read_is_left_out(tmp_path, monkeypatch):

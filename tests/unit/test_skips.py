@@ -39,7 +39,8 @@ def folder(tmp_path_factory):
 def summary(folder, **variables):
     """The last line of a run of the tests in `folder`, and the rest."""
     environ = {name: value for name, value in os.environ.items() if name != "MMLAB_NO_SKIPS"}
-    command = [sys.executable, "-m", "pytest", "-rfEs", "--continue-on-collection-errors"]
+    flags = ["-rfEs", "--continue-on-collection-errors", "-p", "no:warnings"]
+    command = [sys.executable, "-m", "pytest", *flags]
     done = subprocess.run(
         command, cwd=folder, env={**environ, **variables}, capture_output=True, text=True
     )
