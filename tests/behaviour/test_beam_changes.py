@@ -23,6 +23,8 @@ from mmlab.beam_internals import BeamChangedError
 from tests.behaviour.changed_beam import CHANGED
 from tests.handlers import NamedModels, keyed
 
+pytestmark = pytest.mark.runs
+
 WHOLE = {"loads": 7, "evictions": 4, "limit": 2, "hint": 2}
 PLAIN_ONLY = {"loads": 1, "evictions": 0, "limit": None, "hint": None}
 UNWATCHED = (

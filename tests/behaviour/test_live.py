@@ -18,6 +18,8 @@ from mmlab import WatchRunner
 from mmlab.watching import screens
 from tests.handlers import NamedModels, keyed, run_keyed
 
+pytestmark = pytest.mark.runs
+
 CELL = """
 import mmlab
 from tests.handlers import Failing, Slow, keyed, run_keyed

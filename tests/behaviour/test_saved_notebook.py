@@ -11,6 +11,8 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
+pytestmark = pytest.mark.runs
+
 nbconvert = pytest.importorskip("nbconvert", reason="nbconvert makes pages of notebooks")
 
 LIVE = """

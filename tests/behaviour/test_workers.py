@@ -22,6 +22,8 @@ from tests.behaviour.faulty import watchers
 from tests.handlers import AnsweringModels, NamedModels, keyed
 from tests.remote import AnsweringModelsAfar
 
+pytestmark = pytest.mark.runs
+
 COHORTS = [["K0"], ["K1"], ["K2"]]
 PAIRS = [(f"K{i % 3}", i) for i in range(60)]
 

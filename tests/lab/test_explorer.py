@@ -15,6 +15,8 @@ from mmlab.lab import explorer as module
 from mmlab.lab import process
 from mmlab.watching import screens
 
+pytestmark = pytest.mark.runs
+
 SMALL = {"hint": 2, "models": 3, "megabytes": 1, "elements": 12}
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits need Linux")
 

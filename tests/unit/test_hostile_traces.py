@@ -421,6 +421,7 @@ class Tiny(torch.nn.Linear):
         super().__init__(2, 2)
 
 
+@pytest.mark.runs
 def test_a_pickle_in_the_place_of_weights_is_refused(tmp_path):
     weights = tmp_path / "weights.pt"
     torch.save({"weight": Bomb(tmp_path / "bang")}, weights)
