@@ -22,6 +22,7 @@ from mmlab import beam_internals
 from mmlab.beam_internals import BeamChangedError
 from tests.behaviour.changed_beam import CHANGED
 from tests.handlers import NamedModels, keyed
+from tests.waiting import HUNG_SECONDS
 
 pytestmark = pytest.mark.runs
 
@@ -82,7 +83,7 @@ def runs():
         [sys.executable, script, json.dumps(list(CASES))],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HUNG_SECONDS,
         env=environment,
         cwd=Path(__file__).parents[2],
     )

@@ -303,7 +303,7 @@ def test_ctrl_c_ends_a_run_as_it_would_unwatched(tmp_path):
 @posix
 @pytest.mark.part("leaks", suite=True)
 def test_reloads_leave_no_more_behind_than_unwatched(tmp_path):
-    loads = size("leaks", suite=200, full=3000)
+    loads = size("leaks", suite=200, full=1000)
     runs = {way: started("faulty", "reloads", way, loads, folder=tmp_path / way) for way in WAYS}
     watched, unwatched = (outcome_of(runs[way]) for way in WAYS)
     assert (watched["loads"], watched["answers"], unwatched["answers"]) == (loads, loads, loads)

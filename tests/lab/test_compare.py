@@ -320,7 +320,7 @@ def test_a_notebook_sees_each_run_while_it_goes_on_and_keeps_the_comparison():
         "comparison = mmlab.compare_hints(pipelines.models_in_turn, hints=(1, None))\ncomparison"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    client = NotebookClient(notebook, timeout=120, kernel_name="python3")
+    client = NotebookClient(notebook, timeout=600, startup_timeout=600, kernel_name="python3")
     frames, process = [], client.process_message
 
     def note(message, cell, index):
