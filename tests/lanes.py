@@ -176,6 +176,10 @@ def _note_calls(cls: type, name: str, what: Callable[..., str | None]) -> None:
     setattr(cls, name, noting)
 
 
+def _ran_a_pipeline(*_: Any, **__: Any) -> str:
+    return "runs a pipeline"
+
+
 def _started_python(self: subprocess.Popen, args: Any, *_: Any, **__: Any) -> str | None:
     words = [args] if isinstance(args, (str, bytes, os.PathLike)) else args
     return "starts a Python" if sys.executable in map(os.fsdecode, words) else None

@@ -315,6 +315,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize("case", TABLE)
+@pytest.mark.runs
 def test_bad_input_is_answered_with_a_sentence(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(case.error) as raised:

@@ -25,6 +25,8 @@ from mmlab.watching.recorder import Log, Site, close_recorder, recorder_for
 from mmlab.watching.runner import WatchWarning
 from tests.handlers import Model, NamedModels, keyed, run_keyed
 
+pytestmark = pytest.mark.runs
+
 
 class Sparse(torch.nn.Module):
     """Its buffer has no storage, as in a network over a graph."""

@@ -15,6 +15,8 @@ from mmlab.lab.outcome import RunOutcome
 from tests.diagrams.pipelines import BUILDERS, HOSTILE_LABELS, keyed_handler, torch_handler
 from tests.unit.test_hostile_traces import hostile_trace
 
+pytestmark = pytest.mark.runs
+
 nbconvert = pytest.importorskip("nbconvert", reason="nbconvert makes the page that is tested")
 
 _DARK = "body { background: #111 !important; }"

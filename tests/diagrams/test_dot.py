@@ -34,6 +34,7 @@ def test_doctests(module):
     assert doctest.testmod(module).failed == 0
 
 
+@pytest.mark.runs
 def test_the_same_bytes_in_two_processes():
     """The other process has other hashes of strings, and has drawn nothing before."""
     script = "from diagrams.test_dot import print_everything; print_everything()"

@@ -232,6 +232,7 @@ def test_other_things_are_refused(subject):
         mmlab.diagram(subject)
 
 
+@pytest.mark.runs
 def test_near_misses_get_a_hint():
     p = new_pipeline()
     with pytest.raises(TypeError, match=r"use diagram\(pcollection.pipeline\)"):
