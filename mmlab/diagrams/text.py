@@ -78,6 +78,15 @@ def wrap(text: str, width: int, lines: int = 2) -> list[str]:
     return [*out, shorten(text, width)]
 
 
+def key_text(key: str) -> str:
+    """A key as a picture shows it: one that nobody would see is named.
+
+    >>> key_text("KEY_1"), key_text(""), key_text("  ")
+    ('KEY_1', '(empty)', '(blank)')
+    """
+    return key if key.strip() else "(blank)" if key else "(empty)"
+
+
 def plain_label(label: str) -> str:
     """A label without what Beam adds when the author gave none.
 
@@ -172,7 +181,7 @@ def mapping_alt(inference: Inference) -> str:
     """The same for a handler."""
     if inference.keyed != "many":
         return f"Diagram of a model handler with one model: {clean(inference.models[0].card.name)}."
-    parts = [f"{_some(m.card.keys)} use {clean(m.card.name)}" for m in inference.models[:6]]
+    parts = [f"{_some(m.card.keys)} use {shorten(m.card.name, 60)}" for m in inference.models[:6]]
     more = f"; and {len(inference.models) - 6} more models" if len(inference.models) > 6 else ""
     return f"Diagram of a key mapping: {'; '.join(parts)}{more}. {hint_text(inference)}."
 

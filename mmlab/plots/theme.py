@@ -11,6 +11,8 @@ from zlib import crc32
 import matplotlib
 from matplotlib import font_manager
 
+from mmlab import fonts
+
 # Okabe and Ito, "Color Universal Design" (2008), then three of Paul Tol's "muted":
 # told apart with every common form of colour blindness.
 PALETTE = (
@@ -32,29 +34,17 @@ FILL = "#C5CBD5"
 ALERT = "#B42318"
 
 
-WIDE_FONTS = (
-    "Noto Sans CJK KR",
-    "Noto Sans CJK JP",
-    "Noto Sans CJK SC",
-    "Apple SD Gothic Neo",
-    "Malgun Gothic",
-    "Microsoft YaHei",
-    "Noto Emoji",
-    "Segoe UI Emoji",
-)
-
-
 @cache
-def fonts() -> list[str]:
-    """Matplotlib's own font, then those of this machine that know more scripts."""
-    installed = set(font_manager.get_font_names())
-    return ["DejaVu Sans", *(name for name in WIDE_FONTS if name in installed)]
+def font_families() -> list[str]:
+    """Matplotlib's own font, then ours: no other, so that pictures are the same everywhere."""
+    font_manager.fontManager.addfont(fonts.WIDE_FILE)
+    return ["DejaVu Sans", fonts.WIDE_FAMILY]
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the house's fonts; names of models are text, whatever signs are in them."""
-    with matplotlib.rc_context({"font.family": fonts(), "text.parse_math": False}):
+    """Draw in the house's fonts; names of models are text, whatever characters are in them."""
+    with matplotlib.rc_context({"font.family": font_families(), "text.parse_math": False}):
         yield
 
 
