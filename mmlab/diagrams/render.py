@@ -164,22 +164,55 @@ def _accessible(svg: str, alt: str, outline: str) -> str:
 
 def _with_widths(svg: str) -> str:
     """Each text with the width that it has in our font, into which any other font is fitted."""
-    return re.sub(r"<text ([^>]*)>([^<]*)</text>", _fitted, svg)
+    group = shape = ""
+
+    def change(part: re.Match[str]) -> str:
+        nonlocal group, shape
+        if part["group"]:
+            group, shape = part["group"], ""
+        elif part["shape"]:
+            shape = shape or part["shape"]
+        else:
+            centred = group == "edge" or (group == "node" and shape == "path")
+            return _fitted(part["attributes"], part["words"], centred)
+        return part[0]
+
+    return _PARTS.sub(change, svg)
 
 
-def _fitted(text: re.Match[str]) -> str:
-    attributes = text[1].replace(_FAMILY, "")
-    words = text[2].replace("\u200b", "")  # dot.escape puts it where Graphviz would see a command
+_PARTS = re.compile(
+    r'<g class="(?P<group>\w+)"'
+    r"|<(?P<shape>path|polygon|ellipse)\b"
+    r"|<text (?P<attributes>[^>]*)>(?P<words>[^<]*)</text>"
+)
+
+
+def _fitted(attributes: str, words: str, centred: bool) -> str:
+    attributes = attributes.replace(f' font-family="{FONT}"', "")
     size = float(re.search(r'font-size="([\d.]+)"', attributes)[1])
     bold = 'font-weight="bold"' in attributes
-    width = fonts.width(unescape(words), size, bold=bold)
+    guessed = _guess(unescape(words), size, bold)
+    words = words.replace("\u200b", "")  # dot.escape puts it where Graphviz would see a command
     if not words.strip("\xa0 "):
         return f"<text {attributes}>{words}</text>"
+    width = fonts.width(unescape(words), size, bold=bold)
+    x, y = (float(re.search(rf' {name}="([-\d.]+)"', attributes)[1]) for name in "xy")
+    x += (guessed - width) / 2 if centred and "start" in attributes else 0
+    attributes = re.sub(r' (x|y)="[-\d.]+"', "", attributes)
+    place = f'x="{x:.2f}" y="{y - _RISE * size:.2f}"'
     fit = f'textLength="{width:.2f}" lengthAdjust="spacingAndGlyphs"'
-    return f"<text {attributes} {fit}>{words}</text>"
+    return f"<text {place} {attributes} {fit}>{words}</text>"
 
 
-_FAMILY = f' font-family="{FONT}"'
+def _guess(words: str, size: float, bold: bool) -> float:
+    """How wide Graphviz takes text to be: each byte beyond ASCII as wide as a space."""
+    spaces = sum(len(c.encode()) for c in words if not c.isascii())
+    known = "".join(c for c in words if c.isascii())
+    return fonts.width(known + " " * spaces, size, bold=bold)
+
+
+_RISE = 0.07
+"""Graphviz puts letters of Arial below the middle of a box, by so much of their size."""
 
 
 def _svg_size(svg: str) -> tuple[float, float]:
