@@ -8,6 +8,7 @@ from html import unescape
 from math import ceil
 
 from mmlab import fonts
+from mmlab._words import columns, named
 from mmlab.diagrams import text
 from mmlab.diagrams.graph import Composite, Edge, Graph, Inference, Model, Step
 from mmlab.plots.theme import INK, MUTED, PAPER, tint
@@ -406,8 +407,8 @@ def _function_names(names: Sequence[str]) -> str:
 
 def _some_keys(keys: Sequence[str]) -> str:
     shown: list[str] = []
-    for key in map(_shown, map(text.key_text, keys)):
-        if shown and text.columns(", ".join((*shown, key))) > 26:
+    for key in map(_shown, map(named, keys)):
+        if shown and columns(", ".join((*shown, key))) > 26:
             return f"{', '.join(shown)} +{len(keys) - len(shown):,}"
         shown.append(_short(key, 22))
     return ", ".join(shown)
@@ -499,7 +500,7 @@ def _cohort(place: int, model: Model, colour: str) -> Iterator[str]:
     shown = card.keys[:_MOST_KEYS]
     for number, key in enumerate(shown):
         name = f"k{place}_{number}"
-        label = escape(_short(text.key_text(key), 28))
+        label = escape(_short(named(key), 28))
         yield f"{name} [label=<{label}>{_node_width(label)}, tooltip={_tooltip(key)}];"
         yield f'{name} -> {cohort} [color="{colour}", penwidth=1.6];'
     if len(card.keys) > len(shown):
@@ -508,7 +509,7 @@ def _cohort(place: int, model: Model, colour: str) -> Iterator[str]:
         yield f'{name} [shape=plaintext, style="", label={quote(f"… {rest}")}];'
         yield f'{name} -> {cohort} [color="{colour}", penwidth=1.6];'
     first = card.keys[0] if card.keys else ""
-    words = _font("cohort") + "<BR/>" + _font(_short(text.key_text(first), 20), size=11, colour=INK)
+    words = _font("cohort") + "<BR/>" + _font(_short(named(first), 20), size=11, colour=INK)
     yield (
         f"{cohort} [label=<{words}>{_node_width(words)}, "
         f'fillcolor="{tint(colour, 0.16)}", color="{colour}", '

@@ -43,18 +43,25 @@ def drawable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     text = unicodedata.normalize("NFC", text)
-    return "".join(c if _has(c) else f"<U+{ord(c):04X}>" for c in text)
+    return "".join(c if c == " " or _has(c) else f"<U+{ord(c):04X}>" for c in text)
 
 
 @lru_cache(maxsize=4096)
 def _has(character: str) -> bool:
-    if character in "\t\n ":
-        return True
     if unicodedata.category(character)[0] == "C":
         return False
     if unicodedata.bidirectional(character) in _SHAPED:
         return False
     return _advance(character, "dejavu") is not None or _advance(character, "wide") is not None
+
+
+def is_latin(text: str) -> bool:
+    """Whether DejaVu Sans has all of it, which has Greek and Cyrillic as well.
+
+    >>> is_latin("Ж → é"), is_latin("한글 A")
+    (True, False)
+    """
+    return text.isascii() or all(_advance(c, "dejavu") is not None for c in text if c.isprintable())
 
 
 def width(text: str, size: float, *, bold: bool = False) -> float:

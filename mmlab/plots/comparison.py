@@ -10,13 +10,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mmlab._words import plural
+from mmlab import fonts
+from mmlab._words import columns, named, plural
 from mmlab.plots import theme
 from mmlab.plots.timeline import (
-    MOST_LANES,
     WIDTH_INCHES,
     Lane,
     Seconds,
+    busiest,
     draw_end,
     draw_lanes,
     draw_legend,
@@ -25,6 +26,7 @@ from mmlab.plots.timeline import (
     highest_rss,
     lanes_of,
     leaves_late,
+    left_inches,
     limit_in_words,
     memory_limit,
     shortened,
@@ -74,17 +76,16 @@ def draw_comparison(runs: Sequence[Multiple], title: str, verdict: str) -> Figur
 
 
 def _drawn(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
-    lanes = [lanes_of(run.trace) for run in runs]
-    shown = [some[:MOST_LANES] for some in lanes]
-    verdict_lines = _wrapped(verdict, 128)
+    shown = [busiest(lanes_of(run.trace)) for run in runs]
+    verdict_lines = _wrapped(fonts.drawable(verdict), 128)
     head = HEAD_INCHES + 0.19 * (len(verdict_lines) - 1)
     figure, rows = _figure(shown, head)
     width_ns = max(run.trace.end_ns - run.trace.start_ns for run in runs) or 1
     scale = _Scale.of(runs)
     late = False
-    for run, (top, bottom), mine, all_mine in zip(runs, rows, shown, lanes, strict=True):
+    for run, (top, bottom), mine in zip(runs, rows, shown, strict=True):
         x = Seconds(run.trace.start_ns, run.trace.start_ns + width_ns, figure)
-        _draw_run(run, top, bottom, mine, x, scale, hidden=len(all_mine) - len(mine))
+        _draw_run(run, top, bottom, mine, x, scale)
         late = late or leaves_late(run.trace, x)
     _explain_memory(rows[0][1])
     rows[-1][1].set_xlabel("seconds since the pipeline was submitted")
@@ -120,9 +121,8 @@ def _draw_run(
     lanes: Sequence[Lane],
     x: Seconds,
     scale: _Scale,
-    hidden: int,
 ) -> None:
-    draw_lanes(top, lanes, x.until(run.trace.end_ns), hidden)
+    draw_lanes(top, lanes, x.until(run.trace.end_ns))
     draw_memory_curves(bottom, run.trace, x, scale.unit)
     _draw_limit_text(bottom, run.trace, scale.unit)
     bottom.set_ylim(0, scale.top / scale.unit * 1.42)
@@ -162,12 +162,13 @@ def _label(axes: Axes, run: Multiple) -> None:
             textcoords="offset points", va="bottom", annotation_clip=False, **style,
         )  # fmt: skip
 
-    write(run.label, 0, 0, fontsize=10.5, fontweight="bold", color=theme.INK)
-    beside = 12 + 7.2 * len(run.label)
+    label = shortened(named(run.label), 60)
+    write(label, 0, 0, fontsize=10.5, fontweight="bold", color=theme.INK)
+    beside = 12 + 72 * theme.text_inches(label, 10.5, bold=True)
     if run.problem is None:
         write(run.words, beside, 0, fontsize=9.5, color=theme.INK)
     else:
-        problem = shortened(run.problem.replace("\n", " "), 105)
+        problem = shortened(run.problem.replace("\n", " "), max(20, 105 - columns(label)))
         write(problem, beside, 0, fontsize=9.5, color=theme.ALERT)
 
 
@@ -176,8 +177,7 @@ def _figure(lanes: Sequence[Sequence[Lane]], head: float) -> tuple[Figure, list[
     height = head + sum(top + MEMORY_INCHES + BLOCK_INCHES for top in tops) + FOOT_INCHES
     figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
     FigureCanvasAgg(figure)
-    longest = max((len(lane.label) for some in lanes for lane in some), default=0)
-    left = max(0.75, 0.2 + 0.085 * longest) / WIDTH_INCHES
+    left = left_inches(lane for some in lanes for lane in some) / WIDTH_INCHES
     width = 1 - left - SIDE_INCHES / WIDTH_INCHES
     rows = []
     y = height - head
@@ -196,7 +196,7 @@ def _figure(lanes: Sequence[Sequence[Lane]], head: float) -> tuple[Figure, list[
 def _wrapped(text: str, most: int) -> list[str]:
     lines = [""]
     for word in text.split():
-        if lines[-1] and len(lines[-1]) + len(word) >= most:
+        if lines[-1] and columns(lines[-1]) + columns(word) >= most:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return lines

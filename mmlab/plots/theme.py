@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from zlib import crc32
 
 import matplotlib
 from matplotlib import font_manager
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
 
 from mmlab import fonts
 
@@ -32,12 +35,17 @@ PAPER = "#FFFFFF"
 GRID = "#E4E7EC"
 FILL = "#C5CBD5"
 ALERT = "#B42318"
+OTHERS = "#8C94A3"
+"""The models that have no lane of their own."""
 
 
 @cache
 def font_families() -> list[str]:
     """Matplotlib's own font, then ours: no other, so that pictures are the same everywhere."""
-    font_manager.fontManager.addfont(fonts.WIDE_FILE)
+    known = font_manager.fontManager
+    known.addfont(fonts.WIDE_FILE)
+    # It has one weight: matplotlib logs a warning where a bold one is asked for and missing.
+    known.ttflist.append(replace(known.ttflist[-1], weight="bold"))
     return ["DejaVu Sans", fonts.WIDE_FAMILY]
 
 
@@ -46,6 +54,17 @@ def style() -> Iterator[None]:
     """Draw in the house's fonts; names of models are text, whatever characters are in them."""
     with matplotlib.rc_context({"font.family": font_families(), "text.parse_math": False}):
         yield
+
+
+def text_inches(text: str, points: float, *, bold: bool = False) -> float:
+    """How wide a line is in the house's fonts."""
+    properties = FontProperties(
+        family=font_families(), weight="bold" if bold else "normal", size=points
+    )
+    return _paths.get_text_width_height_descent(text, properties, ismath=False)[0] / 72
+
+
+_paths = TextToPath()
 
 
 class Palette:
