@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mmlab import fonts
-from mmlab._words import columns, named, plural
+from mmlab._words import named, plural
 from mmlab.plots import theme
 from mmlab.plots.timeline import (
+    TEXT_INCHES,
     WIDTH_INCHES,
     Lane,
     Seconds,
@@ -23,7 +24,9 @@ from mmlab.plots.timeline import (
     draw_legend,
     draw_memory_curves,
     dress,
+    fitting,
     highest_rss,
+    in_lines,
     lanes_of,
     leaves_late,
     left_inches,
@@ -77,8 +80,10 @@ def draw_comparison(runs: Sequence[Multiple], title: str, verdict: str) -> Figur
 
 def _drawn(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
     shown = [busiest(lanes_of(run.trace)) for run in runs]
-    verdict_lines = _wrapped(fonts.drawable(verdict), 128)
-    head = HEAD_INCHES + 0.19 * (len(verdict_lines) - 1)
+    verdict_lines = in_lines(
+        [fonts.drawable(word) for word in verdict.split()], " ", TEXT_INCHES, 10
+    )
+    head = HEAD_INCHES + 0.19 * max(len(verdict_lines) - 1, 0)
     figure, rows = _figure(shown, head)
     width_ns = max(run.trace.end_ns - run.trace.start_ns for run in runs) or 1
     scale = _Scale.of(runs)
@@ -92,7 +97,8 @@ def _drawn(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
     rows[-1][1].tick_params(labelbottom=True)
     height = figure.get_size_inches()[1]
     left = {"x": 0.012, "va": "top", "color": theme.INK}
-    figure.text(y=1 - 0.12 / height, s=shortened(title, 90), fontsize=14, fontweight="bold", **left)
+    title = fitting(title, TEXT_INCHES, 14, bold=True)
+    figure.text(y=1 - 0.12 / height, s=title, fontsize=14, fontweight="bold", **left)
     for i, line in enumerate(verdict_lines):
         figure.text(y=1 - (0.42 + 0.19 * i) / height, s=line, fontsize=10, **left)
     draw_legend(figure, late=late, ends=any(run.problem is None for run in runs))
@@ -168,7 +174,8 @@ def _label(axes: Axes, run: Multiple) -> None:
     if run.problem is None:
         write(run.words, beside, 0, fontsize=9.5, color=theme.INK)
     else:
-        problem = shortened(run.problem.replace("\n", " "), max(20, 105 - columns(label)))
+        room = axes.get_position().width * WIDTH_INCHES - beside / 72
+        problem = fitting(" ".join(run.problem.split()), room, 9.5)
         write(problem, beside, 0, fontsize=9.5, color=theme.ALERT)
 
 
@@ -191,15 +198,6 @@ def _figure(lanes: Sequence[Sequence[Lane]], head: float) -> tuple[Figure, list[
             dress(ax)
         rows.append((upper, lower))
     return figure, rows
-
-
-def _wrapped(text: str, most: int) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and columns(lines[-1]) + columns(word) >= most:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines
 
 
 def words_of(trace: Trace, *, seconds: str | None = None) -> str:

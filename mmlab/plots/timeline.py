@@ -28,6 +28,7 @@ from mmlab.trace.residency import Residence, steps_of_count
 from mmlab.trace.trace import NS, Summary, Trace
 
 WIDTH_INCHES = 9.5
+TEXT_INCHES = WIDTH_INCHES - 0.25
 MOST_LANES = 40
 LANE_INCHES = 0.36
 BAR = 0.62
@@ -216,6 +217,14 @@ def shortened(name: str, most: int = 24) -> str:
     if columns(name) <= most:
         return name
     return f"{head(name, most - 9)}…{head(name[::-1], 8)[::-1]}"
+
+
+def fitting(words: str, inches: float, points: float, *, bold: bool = False) -> str:
+    """A line that fits: without its middle where it is too long, and with readable escapes."""
+    most = min(columns(fonts.drawable(words)), 400)
+    while most > 12 and theme.text_inches(shortened(words, most), points, bold=bold) > inches:
+        most = most * 19 // 20
+    return shortened(words, most)
 
 
 class Seconds:
@@ -671,15 +680,15 @@ def _draw_header(
     elif trace.error:
         lines = trace.error.splitlines()[:1]
     for i, line in enumerate(lines):
-        figure.text(left, 1 - (0.63 + 0.19 * i) / height, shortened(line, 110), fontsize=9.5,
-                    va="top", color=theme.ALERT)  # fmt: skip
+        figure.text(left, 1 - (0.63 + 0.19 * i) / height, fitting(line, TEXT_INCHES, 9.5),
+                    fontsize=9.5, va="top", color=theme.ALERT)  # fmt: skip
 
 
 def _title(trace: Trace, title: str | None) -> str:
     if title is not None:
-        return shortened(title, 70)
+        return fitting(title, TEXT_INCHES, 14, bold=True)
     steps = list(dict.fromkeys(model.step for model in trace.models))
-    return shortened(", ".join(steps), 70) or "No RunInference step"
+    return fitting(", ".join(steps), TEXT_INCHES, 14, bold=True) or "No RunInference step"
 
 
 def _headline(trace: Trace) -> str:
