@@ -179,7 +179,7 @@ CASES = {
         case(lambda: diagram(AB, direction="RL"), ValueError, '"LR" or "TB", not \'RL\''),
         case(lambda: diagram(beam.Pipeline(), depth=0), ValueError, "whole number from 1", "got 0"),
         case(lambda: diagram(beam.Pipeline(), step="x"), ValueError, "no composite", "'x'"),
-        case(lambda: diagram(AB).save("x.jpg"), ValueError, ".svg, .png, .pdf or .dot", "'.jpg'"),
+        case(lambda: diagram(AB).save("x.jpg"), ValueError, ".svg, .png or .dot", "'.jpg'"),
         case(
             lambda: diagram(AB).save("no/x.dot"), FileNotFoundError, "no folder no: make it first"
         ),
