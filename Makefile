@@ -3,15 +3,22 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/torch==\1/p' constraints.txt)
+SOURCES := mmlab tests noxfile.py conftest.py
 
-.PHONY: lab test versions bench lint notebooks wheel colab constraints clean help
+# Three at a time on two cores: the tests wait more than they compute.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+ENGLISH := notebooks/[0-9]*.ipynb
+NBVAL := --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-kernel-startup-timeout 600
+
+.PHONY: lab quick test full versions bench lint notebooks wheel colab constraints clean help
 
 help:
 	@echo "make lab    opens JupyterLab on the notebooks (makes $(VENV) on first use)"
-	@echo "make test   runs every test and every notebook"
-	@echo "make versions  tests every Python and Beam that we claim, each in an environment of its own"
-	@echo "make bench  measures what watching, drawing and predicting cost, beside peers"
+	@echo "make quick  runs the unit tests: no pipeline runs, no process starts (1 minute)"
+	@echo "make test   runs all that a change can break, every notebook included (10 minutes)"
+	@echo "make full   runs one part of what needs many runs: make full PART=..."
+	@echo "make versions  tests every Python and Beam that we claim, and the newest of everything"
+	@echo "make bench  measures what watching, drawing and predicting cost, beside peers (15 minutes)"
 	@echo "make wheel  puts mmlab into one file, for Colab: dist/mmlab-*.whl"
 	@echo "make colab  runs notebooks on Colab's kernel stack, with mmlab from that file only"
 
@@ -21,25 +28,35 @@ lab: $(READY)
 	@$(BIN)/jupyter lab notebooks $(if $(filter 0,$(shell id -u)),--allow-root) \
 	  $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser) $(LAB_ARGS)
 
-# Three at a time on two cores: the tests wait more than they compute.
+# Says at the end of a recipe, also of one that fails, how long it took.
+TIMED = @began=$$(date +%s); trap 'echo "make $@ took $$(($$(date +%s) - began)) seconds."' EXIT;
+
+quick: $(READY)
+	$(TIMED) $(PYTEST) --quick $(TEST_ARGS)
+
+# The longest files first: three workers share them.
 test: $(READY) lint
-	@$(BIN)/python -m mmlab.lessons
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --nbval --nbval-sanitize-with tests/nbval.cfg $(TEST_ARGS)
+	$(TIMED) $(BIN)/python -m mmlab.lessons && \
+	  $(PYTEST) $(NBVAL) $(ENGLISH) tests/lab tests/behaviour tests mmlab $(TEST_ARGS)
+
+full: $(READY)
+	@$(BIN)/python -m tests.lanes $(PART)
+	$(TIMED) $(PYTEST) --part $(PART) tests $(TEST_ARGS)
 
 # Needs python3.10 to python3.13, on PATH or in pyenv; to do with those that are there:
 # NOX_ARGS=--no-error-on-missing-interpreters
 versions: $(READY)
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[versions]'
-	$(BIN)/nox $(NOX_ARGS)
+	@$(call install,--editable '.[versions]')
+	$(TIMED) $(BIN)/nox $(NOX_ARGS)
 
 lint: $(READY)
-	@$(BIN)/ruff check --quiet mmlab tests noxfile.py conftest.py && $(BIN)/ruff format --quiet --check mmlab tests noxfile.py conftest.py || \
+	@$(BIN)/ruff check --quiet $(SOURCES) && $(BIN)/ruff format --quiet --check $(SOURCES) || \
 	  { echo "The code is not in the house style: run $(BIN)/ruff format mmlab tests"; exit 1; }
 
 # Runs the notebooks and stores what they show.
 notebooks: $(READY)
 	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --inplace --execute \
-	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False $(or $(NOTEBOOK),notebooks/*.ipynb)
+	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False $(or $(NOTEBOOK),$(ENGLISH))
 
 # Setuptools would pack what an earlier build left in build/lib.
 wheel: $(READY)
@@ -48,34 +65,50 @@ wheel: $(READY)
 	@echo "Put this beside the notebook: $$(ls dist/mmlab-*.whl)"
 
 colab: wheel
-	$(BIN)/python -m tests.colab $(NOTEBOOK)
+	$(TIMED) $(BIN)/python -m tests.colab $(NOTEBOOK)
 
 bench: $(READY)
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
-	@for script in tests/bench/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
+	@$(call install,--editable '.[bench]')
+	$(TIMED) for script in tests/bench/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
-# --no-compile halves the time: Python compiles what is imported, when it is, and must then keep it.
+# uv is several times faster than pip, which installs where uv cannot. Neither compiles: Python does
+# that at the first import, and must then keep what it has compiled.
 unexport PYTHONDONTWRITEBYTECODE
+UV = $(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt
+PIP = $(BIN)/python -m pip install --no-compile --progress-bar on --constraint constraints.txt
+install = { test -x $(BIN)/uv && $(UV) $(1); } || $(PIP) $(1)
+
+# On Linux the package index has PyTorch with its GPU libraries only. The smaller build for
+# processors is in an index of its own, which may be out of reach; it is asked without patience.
+NO_GPU = test "$$(uname)" = Linux -a ! -e /proc/driver/nvidia/version && ! command -v nvidia-smi >/dev/null
+CPU_INDEX = UV_HTTP_RETRIES=0 UV_HTTP_CONNECT_TIMEOUT=5 UV_HTTP_TIMEOUT=5 \
+  $(UV) --quiet --dry-run --no-deps --torch-backend cpu torch 2>/dev/null
+
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "mmlab needs Python 3.10 to 3.13; $(PYTHON) is another or missing. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@echo "[1/3] Making $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "This Python cannot make virtual environments: install its venv module (Debian: apt install python3-venv)."; exit 1; }
-	@echo "[2/3] Installing $(TORCH) (the largest part, some minutes)"
-	@$(BIN)/python -m pip install --no-compile --progress-bar on $(TORCH) || \
+	@$(BIN)/python -m pip install --quiet --no-compile uv || \
+	  echo "uv could not be installed: pip installs the rest, which takes some minutes more."
+	@echo "[2/3] Installing PyTorch (the largest part)"
+	@if $(NO_GPU) && $(CPU_INDEX); then \
+	    echo "This machine has no NVIDIA driver: PyTorch comes without GPU libraries."; \
+	    $(UV) --torch-backend cpu torch || $(call install,torch); \
+	  else $(call install,torch); fi || \
 	  { echo "PyTorch could not be installed: is the network there? Run the same command again to go on."; exit 1; }
 	@echo "[3/3] Installing mmlab and what it needs"
-	@$(BIN)/python -m pip install --no-compile --progress-bar on --constraint constraints.txt --editable '.[lab,test]' || \
+	@$(call install,--editable '.[lab$(COMMA)test]') || \
 	  { echo "mmlab could not be installed: is the network there? Run the same command again to go on."; exit 1; }
 	@$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" >/dev/null 2>&1 || true
 	@touch $@
+COMMA := ,
 
-# Resolves pyproject.toml for every Python that it claims, into one list of exact versions.
+# Resolves pyproject.toml for every Python that it claims, into one list of the newest versions.
 constraints: $(READY)
-	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --no-annotate \
-	  --no-header --quiet --output-file constraints.txt
+	  --no-header --quiet --upgrade --output-file constraints.txt
 
 clean:
 	rm -rf $(VENV) .nox build dist .pytest_cache .hypothesis .ruff_cache

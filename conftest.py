@@ -9,6 +9,8 @@ import socket
 import pytest
 from jupyter_client.connect import LocalPortCache
 
+pytest_plugins = ["tests.lanes"]
+
 NO_SKIPS = "MMLAB_NO_SKIPS"
 """Set where all that the tests may want is installed: what is skipped there would go unnoticed."""
 

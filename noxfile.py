@@ -2,11 +2,12 @@
 
 Each Python gets an environment with Beam's oldest claimed version and the exact versions of
 constraints.txt, but for what that Beam is too old for, and runs the tests that touch Beam; then
-again with the newest Beam of the package index, where that is another one. At the end it says what
-each Python ran. A Python that is missing is a failure, unless nox is given
+again with the newest Beam of the package index, where that is another one. Colab's Python also runs
+without constraints.txt, with the newest of everything, as pip gives it to a user. At the end it says
+what each Python ran. A Python that is missing is a failure, unless nox is given
 --no-error-on-missing-interpreters.
 
-`MMLAB_BEAM=newest nox -s versions-3.12` runs one Python with one Beam.
+`MMLAB_BEAM=newest nox -s versions-3.12` runs one Python with one Beam, `nox -s newest` the newest.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ BEAM = next(r for r in PROJECT["project"]["dependencies"] if r.startswith("apach
 EXTRAS = ("dask", "gcp")
 OLDEST = re.search(r">=([\d.]+)", BEAM)[1]
 PINS = Path("constraints.txt").read_text(encoding="utf-8").splitlines()
-TORCH = next(pin for pin in PINS if pin.startswith("torch=="))
 ANY = SpecifierSet()
 TESTS = (
     *("-q", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider"),
@@ -44,7 +44,9 @@ TESTS = (
     "tests/prediction/test_beam.py",
 )
 
-nox.options.sessions = ["versions", "report"]
+OF_NEWEST = (*TESTS, "tests/lab", "tests/prediction")
+
+nox.options.sessions = ["versions", "newest", "report"]
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
 nox.options.error_on_missing_interpreters = True
@@ -62,7 +64,8 @@ _outcomes: dict[str, dict[str, str]] = {}
 def versions(session: nox.Session) -> None:
     """The tests on the oldest and on the newest Beam."""
     outcomes = _outcomes.setdefault(session.python, {})
-    session.install(TORCH)  # first: with the small build in reach, nothing asks for the large one
+    # First: with the small build in reach, nothing asks for the large one.
+    session.install("--constraint", "constraints.txt", "torch")
     ends = {"oldest": f"apache-beam=={OLDEST}", "newest": BEAM}
     for end in [os.environ["MMLAB_BEAM"]] if "MMLAB_BEAM" in os.environ else ends:
         beam = _beam(session, ends[end])
@@ -73,7 +76,16 @@ def versions(session: nox.Session) -> None:
             pins.write_text("\n".join(_pins(session, beam)), encoding="utf-8")
             session.install("--constraint", str(pins), "--editable", ".[test]")
             session.log(f"Python {session.python}, apache-beam {version}")
-            _test(session, outcomes, version)
+            _test(session, outcomes, version, TESTS)
+
+
+@nox.session(python="3.12")
+def newest(session: nox.Session) -> None:
+    """The newest of everything, which constraints.txt may not have seen yet."""
+    upgrade = ("--upgrade", "--upgrade-strategy", "eager")
+    session.install(*upgrade, "--editable", ".[test]")
+    outcomes = _outcomes.setdefault(session.python, {})
+    _test(session, outcomes, "the newest of everything", OF_NEWEST)
 
 
 @nox.session(python=False)
@@ -90,12 +102,14 @@ def report(session: nox.Session) -> None:
             session.log(f"Python {python}, apache-beam {version}: {outcome}")
 
 
-def _test(session: nox.Session, outcomes: dict[str, str], version: str) -> None:
+def _test(
+    session: nox.Session, outcomes: dict[str, str], version: str, tests: tuple[str, ...]
+) -> None:
     results, began = Path(session.create_tmp(), "results.xml"), time.monotonic()
     results.unlink(missing_ok=True)
     outcomes[version] = "the tests could not be run"
     try:
-        session.run("python", "-m", "pytest", f"--junitxml={results}", *(session.posargs or TESTS))
+        session.run("python", "-m", "pytest", f"--junitxml={results}", *(session.posargs or tests))
     finally:
         if results.exists():
             minutes = (time.monotonic() - began) / 60

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import inspect
 import re
+import traceback
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -230,7 +231,7 @@ def readable_steps(
 
     class Finder(PipelineVisitor):
         def enter_composite_transform(self, applied: AppliedPTransform) -> None:
-            if isinstance(applied.transform, RunInference):
+            if isinstance(applied.transform, RunInference) and not is_unfinished(applied):
                 applied_by_author.append(applied.full_label)
 
         def visit_transform(self, applied: AppliedPTransform) -> None:
@@ -249,6 +250,17 @@ def readable_steps(
         [replace(step, label=labels[step.label]) for step in found],
         {labels[label]: change for label, change in hidden.items()},
     )
+
+
+def is_unfinished(applied: AppliedPTransform) -> bool:
+    """Whether a `RunInference` in it raised while it was applied.
+
+    Beam runs the pipeline without it, but keeps the transform; it has no outputs, which every
+    other `RunInference` has.
+    """
+    if isinstance(applied.transform, RunInference):
+        return not applied.outputs
+    return any(is_unfinished(part) for part in applied.parts)
 
 
 def author_label(label: str) -> str:
@@ -387,6 +399,16 @@ def element_counts(pipeline: Pipeline, result: PipelineResult) -> dict[str, int]
 
 
 def _monitoring_infos(result: PipelineResult) -> Iterable[Any]:
+    """All monitoring infos of a finished run, which can be read again afterwards.
+
+    `FnApiRunner` keeps those of a stage that ran in several bundles as an iterator, which can be
+    read once: by us, or by the author's `metrics()`.
+    """
+    by_stage = getattr(result, "_monitoring_infos_by_stage", None)
+    if isinstance(by_stage, dict):
+        for stage, infos in by_stage.items():
+            if isinstance(infos, Iterator):
+                by_stage[stage] = list(infos)
     read = getattr(result, "monitoring_infos", None)
     return read() if callable(read) else ()
 
@@ -401,33 +423,44 @@ def _collections(applied: AppliedPTransform) -> Iterator[PCollection]:
 
 
 class _ObservedOrder(OrderedDict):
-    """The LRU order of a model manager, telling `on_evict` which cohort is dropped, as it is."""
+    """The LRU order of a model manager, which calls `on_evict` with each cohort that is dropped."""
 
     on_evict: Callable[[Any], None]
 
     def popitem(self, last: bool = True) -> tuple[Any, Any]:
         cohort, tag = super().popitem(last=last)
-        _tell(self.on_evict, cohort)
+        _notify(self.on_evict, cohort)
         return cohort, tag
 
 
-def _tell(told: Callable[..., None], *news: Any) -> None:
-    # Whoever is told looks on: what goes wrong there must not reach the manager.
+def _notify(callback: Callable[..., None], *arguments: Any) -> None:
+    # What goes wrong in a callback of ours must not reach the manager.
     with contextlib.suppress(Exception):
-        told(*news)
+        callback(*arguments)
 
 
 def observe_manager(
     manager: Any,
+    *,
+    pending: Sized,
     on_evict: Callable[[Any], None],
+    on_load_returned: Callable[[], None],
+    on_conflict: Callable[[BaseException], None],
     on_limit: Callable[[Any], None],
     on_refresh: Callable[[Any, ModelHandler, str], None],
 ) -> list[str]:
-    """Report what a model manager decides: evictions, refreshes, the limit that really rules.
+    """Report what a model manager decides: evictions, refreshes, its effective limit.
+
+    Beam's `load` is not locked: another thread may be in it at the same time, and what is done in
+    between makes it more likely that one disturbs the other. So `on_evict`, which is called inside
+    it, must not do more than note what it is given; `on_load_returned` can do the rest.
 
     Args:
       manager: what `KeyedModelHandler.load_model` returned, in the process that holds the models.
-      on_evict: called with the cohort at the moment the manager drops it.
+      pending: what `on_load_returned` has to do; it is not called while this is empty.
+      on_evict: called with the cohort at the moment the manager drops it, inside Beam's `load`.
+      on_load_returned: called when Beam's `load` has returned or raised.
+      on_conflict: called with the KeyError of Beam's `load` where another thread was in the way.
       on_limit: called with the number of models the manager will hold, whenever it changes.
       on_refresh: called with a cohort, its model handler and the new path of its weights, which the
         next load takes.
@@ -442,32 +475,56 @@ def observe_manager(
         manager._tag_map = order
     else:
         blind.append("evictions")
-    tells = {
+    seen = {
         "limit": hasattr(manager, "_max_models") and hasattr(manager, "increment_max_models"),
         "refresh": hasattr(manager, "_mh_map") and hasattr(manager, "update_model_handler"),
     }
+    manager._pending, manager._on_load_returned = pending, on_load_returned
+    manager._on_conflict = on_conflict
     manager._on_limit, manager._on_refresh = on_limit, on_refresh
-    manager.__class__ = _reporting(type(manager), **tells)
-    return blind + [what for what, told in tells.items() if not told]
+    manager.__class__ = _reporting(type(manager), **seen)
+    return blind + [what for what, is_seen in seen.items() if not is_seen]
 
 
 def _reporting(manager_type: type, *, limit: bool, refresh: bool) -> type:
     class Reporting(manager_type):
+        def load(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return super().load(*args, **kwargs)
+            except KeyError as error:
+                if limit and _is_conflict(error, self._max_models):
+                    _notify(self._on_conflict, error)
+                raise
+            finally:
+                if self._pending:
+                    _notify(self._on_load_returned)
+
         if limit:
 
             def increment_max_models(self, increment: int) -> None:
                 super().increment_max_models(increment)
-                _tell(self._on_limit, self._max_models)
+                _notify(self._on_limit, self._max_models)
 
         if refresh:
 
             def update_model_handler(self, key: Any, model_path: str, previous_key: Any) -> None:
                 super().update_model_handler(key, model_path, previous_key)
-                _tell(self._on_refresh, key, self._mh_map.get(key), model_path)
+                _notify(self._on_refresh, key, self._mh_map.get(key), model_path)
 
     Reporting.__name__ = manager_type.__name__
     Reporting.__qualname__ = manager_type.__qualname__
     return Reporting
+
+
+def _is_conflict(error: KeyError, limit: Any) -> bool:
+    """Whether Beam's `load` itself missed what another thread took out of its maps.
+
+    Under a limit below 1 it misses the model that it has just entered, with one thread too.
+    """
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    in_load = frame.f_globals is vars(base) and frame.f_code.co_name == "load"
+    in_order = frame.f_code is _ObservedOrder.popitem.__code__
+    return (in_load or in_order) and limit is not None and limit >= 1
 
 
 def keep_addresses_in(folder: str) -> bool:

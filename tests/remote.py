@@ -15,7 +15,7 @@ from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 from tests.handlers import AnsweringModels, NamedModels
 
 SCHEME = "addonly"
-WAIT_SECONDS = 60
+WAIT_SECONDS = 3600
 
 network = threading.Event()
 """While this is clear, the file system takes requests and does not answer."""

@@ -20,6 +20,9 @@ from mmlab.cards import ModelCard, model_cards
 MAX_STEPS = 1000
 """More boxes than this are refused: nobody can read them, and Graphviz takes minutes."""
 
+UNFINISHED = "unfinished RunInference"
+"""What a step is called whose `RunInference` raised while it was applied."""
+
 
 @dataclass(frozen=True)
 class ModelStats:
@@ -318,7 +321,7 @@ def _step(shown: _Shown, stats: dict[tuple[str, str], ModelStats]) -> Step:
     return Step(
         id=shown.id,
         label=_last(applied),
-        transform=_transform_name(applied),
+        transform=UNFINISHED if beam_internals.is_unfinished(applied) else _transform_name(applied),
         composite=shown.composite,
         inferences=() if shown.outside else tuple(_inferences(applied, stats)),
         outside=shown.outside,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import io
+from collections import ChainMap
 from collections.abc import Callable
 from contextlib import suppress
+from types import CodeType
 from typing import Any
 
 import cloudpickle
@@ -27,7 +30,7 @@ def pickled(build: Callable[..., Any], args: tuple, options: Any) -> bytes:
             "pickled. Give plain values: text, numbers, lists of them"
         )
     try:
-        return cloudpickle.dumps((build, args, options))
+        return _dumps((build, args, options))
     except Exception as problem:
         culprits = _unpicklable(build, args)
         named = f": it uses {', '.join(culprits)}" if culprits else ""
@@ -35,6 +38,31 @@ def pickled(build: Callable[..., Any], args: tuple, options: Any) -> bytes:
             f"build cannot be sent to a fresh process{named} ({problem}). Make such objects (open "
             "files, locks, connections, loaded models) inside build, not outside."
         ) from problem
+
+
+def _reduce_code(code: CodeType) -> tuple:
+    make, arguments, *_ = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    return _code_of_file, (code.co_filename, make, arguments)
+
+
+def _code_of_file(name: str, make: Callable[..., CodeType], arguments: tuple) -> CodeType:
+    return make(*arguments).replace(co_filename=name)
+
+
+class _Pickler(cloudpickle.Pickler):
+    """cloudpickle's pickler, which keeps the file name of a function.
+
+    cloudpickle 3.1.3 calls every file `<dynamic-code>`. Without the name, the line of the author's
+    code that raised an error cannot be found.
+    """
+
+    dispatch_table = ChainMap({CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table)
+
+
+def _dumps(value: Any) -> bytes:
+    with io.BytesIO() as file:
+        _Pickler(file).dump(value)
+        return file.getvalue()
 
 
 def _unpicklable(build: Callable[..., Any], args: tuple) -> list[str]:

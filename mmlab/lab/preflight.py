@@ -30,6 +30,7 @@ from mmlab.problems import (
     missing_library_problems,
     odd_keys,
     step_problems,
+    thread_problem,
 )
 from mmlab.watching.runner import runs_here
 
@@ -160,6 +161,8 @@ def _of_handler(step: _Step) -> Iterator[Problem]:
     keyed = step.keyed
     if keyed is None:
         return
+    if (threads := thread_problem(step.handler, step.label, step.options)) is not None:
+        yield threads
     models = len(beam_internals.cohort_handlers(keyed))
     large = large_hint(beam_internals.model_hint(keyed), models, step.label)
     if large is not None:

@@ -9,7 +9,7 @@ from mmlab.problems.handlers import (
     odd_keys,
     step_problems,
 )
-from mmlab.problems.memory import Held, held_by, memory_problem
+from mmlab.problems.memory import Held, held_by, memory_problem, thread_problem
 from mmlab.problems.problem import Problem
 from mmlab.problems.steps import label_problems, missing_library_problems
 
@@ -27,4 +27,5 @@ __all__ = [
     "missing_weights",
     "odd_keys",
     "step_problems",
+    "thread_problem",
 ]

@@ -65,6 +65,33 @@ def _size(path: Path | None) -> int:
     return (size_bytes(path) or 0) if path is not None else 0
 
 
+def thread_problem(
+    handler: ModelHandler, step: str, options: PipelineOptions | None
+) -> Problem | None:
+    """Whether several threads would evict models that other threads are still loading.
+
+    Each thread adds its hint to the limit before its first batch, so two threads at work are the
+    fewest that can get in each other's way, and have the lowest limit.
+    """
+    mode, threads = _workers(options)
+    keyed = beam_internals.keyed_handler(handler)
+    if keyed is None or mode != "multi_threading" or threads < 2:
+        return None
+    models, hint = len(beam_internals.cohort_handlers(keyed)), beam_internals.model_hint(keyed)
+    count = count_or_none(hint)
+    if count is None or 2 * count >= models:
+        return None
+    rises = f", which each further thread raises by {count}" if threads > 2 else ""
+    return Problem(
+        f"{threads} threads share {models} models under a limit of {2 * count}{rises}: a thread "
+        "may evict a model that another one is still loading, and the run then fails with a "
+        "KeyError, because Beam does not lock its model manager.",
+        step,
+        "Run one thread per process (--direct_num_workers=1), or set max_models_per_worker_hint to "
+        f"{-(-models // 2)} or more.",
+    )
+
+
 def _workers(options: PipelineOptions | None) -> tuple[str, int]:
     if options is None:
         return "in_memory", 1

@@ -29,6 +29,7 @@ KINDS = {
     "refresh": "a model that was loaded is to come from another place from now on",
     "memory": "a sample of a process's memory",
     "memory_limit": "the run may take no more memory than so many bytes",
+    "conflict": "two threads changed the model manager's maps at once, and a load failed",
     "unknown_key": "a batch holds a key that no mapping names",
     "unobserved": "something that cannot be seen here",
     "dropped": "events that could not be written",

@@ -12,6 +12,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from threading import get_native_id
 from time import monotonic_ns
@@ -56,12 +57,16 @@ class LogWriter:
         self._head = self._line_start = line_head(self._run)
         self.emit("process", process_fields())
 
-    def emit(self, event: str, fields: str = "") -> bool:
+    def emit(
+        self, event: str, fields: str = "", t_ns: int | None = None, tid: int | None = None
+    ) -> bool:
         """Write one event. Returns whether it is written, whole.
 
         Args:
           event: its kind.
           fields: more members of the JSON object, each after a comma: see `members`.
+          t_ns: nanoseconds of the machine's monotonic clock; None is now.
+          tid: native id of the thread in which it happened; None is this one.
         """
         if self._lost:
             self._tell_of_lost()
@@ -69,7 +74,7 @@ class LogWriter:
         if file is None:
             return False
         line = (
-            f'{self._line_start}{get_native_id()},"t_ns":{monotonic_ns()}'
+            f'{self._line_start}{tid or get_native_id()},"t_ns":{t_ns or monotonic_ns()}'
             f',"event":"{event}"{fields}}}\n'
         ).encode()
         try:
@@ -256,13 +261,16 @@ class LogReader:
         for name, data in self._unread.items():
             *lines, self._unread[name] = data.split(b"\n")
             clocks = self._clocks[name.partition(".")[0]]  # the segments of a process have one stem
+            found: list[Event] = []
             for line in lines:
                 try:
-                    events.append(parse(line, clocks))
+                    found.append(parse(line, clocks))
                 except NewerTraceError:
                     raise
                 except ValueError:
                     self.invalid += 1
+            found.sort(key=attrgetter("t_ns"))  # threads write what they marked a little later
+            events += found
         return events
 
     @property

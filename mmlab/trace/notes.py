@@ -28,6 +28,8 @@ def unseen(trace: Trace) -> Iterator[str]:
         yield printable(f"{subject}: {UNOBSERVED.get(what, what)}.")
     for step, key in dict.fromkeys((e.step, e.error) for e in trace.of_kind("unknown_key")):
         yield printable(f"{step}: key {key} is in the data, but no KeyModelMapping names it.")
+    for step, error in dict.fromkeys((e.step, e.error) for e in trace.of_kind("conflict")):
+        yield printable(conflict_note(step, error))
     for steps in sharing_steps(trace.info("run")):
         yield printable(
             f"{', '.join(steps)}: these steps share their models (model_identifier); a load, an "
@@ -36,6 +38,15 @@ def unseen(trace: Trace) -> Iterator[str]:
     for process, info in ((e.process, e.info or {}) for e in trace.of_kind("process")):
         if off_ns := info.get("clock_off_ns"):
             yield printable(_clock_note(process, off_ns, info))
+
+
+def conflict_note(step: str | None, error: str | None) -> str:
+    """What a `conflict` event means, and what helps."""
+    return (
+        f"{step}: {error}: one thread evicted a model that another thread was still loading or "
+        "using; Beam does not lock its model manager. Run one thread per process, or set "
+        "max_models_per_worker_hint to the number of models or leave it out."
+    )
 
 
 def _clock_note(process: Process, off_ns: int, info: Mapping[str, Any]) -> str:

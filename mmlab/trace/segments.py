@@ -75,18 +75,20 @@ class SegmentWriter:
                     thread.start()
                     self._thread = thread
 
-    def emit(self, event: str, fields: str = "") -> None:
+    def emit(
+        self, event: str, fields: str = "", t_ns: int | None = None, tid: int | None = None
+    ) -> None:
         """Add one event to the buffer: see `LogWriter.emit`."""
         if self._closed:
             return
         if self._thread is None:  # this is a forked child
-            if event == "free":  # of a parent's model; and a finalizer must not start a thread
+            if event == "free":  # of a parent's model
                 return
             self._start()
         if len(self._lines) + self._writing >= MOST_WAITING:
             self._lost += 1
             return
-        self._lines.append(self._line(event, fields))
+        self._lines.append(self._line(event, fields, t_ns, tid))
 
     @property
     def lost(self) -> int:
@@ -109,11 +111,11 @@ class SegmentWriter:
         self._closed = True
         _writers.discard(self)
 
-    def _line(self, event: str, fields: str = "") -> str:
-        return (
-            f'{self._head}{threading.get_native_id()},"t_ns":{time.monotonic_ns()}'
-            f',"event":"{event}"{fields}}}\n'
-        )
+    def _line(
+        self, event: str, fields: str = "", t_ns: int | None = None, tid: int | None = None
+    ) -> str:
+        tid, t_ns = tid or threading.get_native_id(), t_ns or time.monotonic_ns()
+        return f'{self._head}{tid},"t_ns":{t_ns},"event":"{event}"{fields}}}\n'
 
     def _follow(self) -> None:
         self._flush()

@@ -20,8 +20,10 @@ from mmlab.problems import (
     missing_library_problems,
     missing_weights,
     step_problems,
+    thread_problem,
 )
 from mmlab.problems.weights import is_missing, local_file
+from mmlab.trace.notes import conflict_note
 
 
 def check_step(step: InferenceStep, cards: Sequence[ModelCard], *, files_are_here: bool) -> None:
@@ -80,6 +82,8 @@ def worth_a_warning(
     for step in steps:
         here = runs_here and not step.loads_at_run_time
         yield from step_problems(step.handler, step.label, files_are_here=here)
+        if (problem := thread_problem(step.handler, step.label, options)) is not None:
+            yield problem
     if runs_here and steps:
         yield from missing_library_problems()
         held = [held_by(step.handler, step.label, options) for step in steps]
@@ -99,6 +103,8 @@ def explain(events: Iterable[Any]) -> list[str]:
             )
         elif event.event == "load_fail":
             sentence = f"{event.step}: model {event.model} could not be loaded: {event.error}"
+        elif event.event == "conflict":
+            sentence = conflict_note(event.step, event.error)
         else:
             continue
         sentences[sentence] = None

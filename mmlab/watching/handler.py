@@ -28,7 +28,6 @@ from mmlab.cards import (
 )
 from mmlab.trace.log import members
 from mmlab.watching.logs import shared_log
-from mmlab.watching.memory import model_bytes
 from mmlab.watching.recorder import Log, Recorder, Site, describe, recorder_for
 
 
@@ -99,14 +98,16 @@ def is_watched(handler: ModelHandler) -> bool:
 
 
 def _watched_alone(handler: ModelHandler, log: Log, site: Site) -> ModelHandler:
-    twin = _watched_leaf(handler, log, site)
+    twin = _watched_leaf(handler, log, site, load=_LoadAlone)
     _shadow(twin, _Refresh(twin, log, site))
     return twin
 
 
-def _watched_leaf(handler: ModelHandler, log: Log, site: Site) -> ModelHandler:
+def _watched_leaf(
+    handler: ModelHandler, log: Log, site: Site, load: type[_Load] | None = None
+) -> ModelHandler:
     twin = _copy(handler)
-    _shadow(twin, _Load(twin, log, site))
+    _shadow(twin, (load or _Load)(twin, log, site))
     _shadow(twin, _Inference(twin, log, site))
     return _that_travels(twin)
 
@@ -202,7 +203,7 @@ class _Watched:
 
 
 class _Load(_Watched):
-    """`load_model` of a handler with one model."""
+    """`load_model` of one model of a keyed handler: runs inside the manager's `load`."""
 
     method = "load_model"
 
@@ -218,8 +219,16 @@ class _Load(_Watched):
         except BaseException as error:
             recorder.load_fails(site, generation, error)
             raise
-        recorder.load_ends(site, generation, model, model_bytes(model))
+        recorder.load_ends(site, generation, model)
         return model
+
+
+class _LoadAlone(_Load):
+    """`load_model` of a handler with one model."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.recorder.start_sampling()  # a long load is drawn while it lasts
+        return super().__call__(*args, **kwargs)
 
 
 class _Inference(_Watched):
@@ -372,12 +381,18 @@ class _LoadManager(_Watched):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         manager = self.original(*args, **kwargs)
         recorder = self.recorder
+        recorder.start_sampling()
         step = next((site.step for site in self._sites.values()), None)
         blind = beam_internals.observe_manager(
             manager,
+            pending=recorder.marks,
             on_evict=lambda cohort: self._evicted(recorder, cohort),
+            on_load_returned=recorder.load_returned,
+            on_conflict=lambda error: recorder.emit(
+                "conflict", members(step=step, error=describe(error))
+            ),
             on_limit=lambda limit: recorder.emit("limit", _limit_fields(step, limit)),
-            on_refresh=lambda *news: self._refreshed(recorder, *news),
+            on_refresh=lambda *change: self._refreshed(recorder, *change),
         )
         for what in blind:
             recorder.emit("unobserved", members(step=step, what=what))

@@ -1,24 +1,34 @@
-"""One recorder per run and process: writes its events and counts its loads."""
+"""One recorder per run and process: notes what happens to models, and writes it as events.
+
+Beam's model manager is not locked: it enters a model into its order before it loads it, and another
+thread may evict what is still loading. Whatever happens in between makes that more likely. So what
+is called in there, or in a finalizer, only appends a mark, with its time, to a queue; the marks are
+written as events once Beam's `load` has returned, before the next event of this process, and at
+each tick of the sampler.
+"""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import itertools
 import math
 import os
 import threading
 import time
 import weakref
-from collections import Counter
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, wraps
+from time import monotonic_ns
 from typing import Any, NamedTuple
 
 from mmlab.trace.event import encode
 from mmlab.trace.log import LogWriter, members
 from mmlab.trace.place import ENDED, folder_at, is_remote
 from mmlab.trace.segments import SegmentWriter
-from mmlab.watching.memory import MemorySampler, rss_bytes
+from mmlab.watching.memory import MemorySampler, model_bytes, sample
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,37 @@ class Site(NamedTuple):
     cohort: str | None = None
 
 
+class _Mark(NamedTuple):
+    """What happened to a load of a model, and when.
+
+    Attributes:
+      t_ns: nanoseconds of the machine's monotonic clock.
+      tid: native id of the thread in which it happened.
+      event: kind of event.
+      site: the model.
+      generation: which load of it.
+      model: for `load_end`, returns the loaded model, or None if it is freed by then.
+      error: for `load_fail`, type and text of the exception.
+      blind: for `load_end`, whether the release of the model cannot be observed.
+    """
+
+    t_ns: int
+    tid: int
+    event: str
+    site: Site
+    generation: int
+    model: Callable[[], Any] | None = None
+    error: str | None = None
+    blind: bool = False
+
+    def fields(self) -> str:
+        if self.event == "load_end":
+            model = self.model()
+            size = None if model is None else model_bytes(model)
+            return members(bytes=size, what="free" if self.blind else None)
+        return members(error=self.error) if self.error else ""
+
+
 def _never_raises(method: Callable[..., Any]) -> Callable[..., Any]:
     """Whatever fails while something is noted (no descriptor, no thread is left) is not the run's.
 
@@ -61,7 +102,7 @@ def _never_raises(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(self, *args)
         except Exception:
-            self.emit("dropped", members(n=1))
+            self._emit("dropped", members(n=1))
             return None
 
     return guarded
@@ -72,19 +113,30 @@ class Recorder:
 
     Args:
       log: where to.
+
+    Attributes:
+      marks: what has happened and is not yet written.
     """
 
     def __init__(self, log: Log):
         self._log = log
         self._writer = _open_writer(log)
-        self.emit = _let_go if self._writer is None else self._writer.emit
-        self._generations: Counter[Site] = Counter()
+        self._emit = _let_go if self._writer is None else self._writer.emit
+        self.marks: deque[_Mark] = deque()
+        self._loads: dict[Site, Iterator[int]] = {}
+        self._generations: dict[Site, int] = {}
         self._generation_of_object: dict[int, int] = {}
         self._ids: dict[tuple[Site, int | None], str] = {}
         self._paths: dict[Site, str] = {}
         self._sampler: MemorySampler | None = None
         self._lock = threading.Lock()
         self._last_load = time.monotonic()
+
+    def emit(self, event: str, fields: str = "") -> None:
+        """Write one event, after all that was marked before it: see `LogWriter.emit`."""
+        if self.marks:
+            self.write_marks()
+        self._emit(event, fields)
 
     @_never_raises
     def start_sampling(self) -> None:
@@ -93,11 +145,13 @@ class Recorder:
             if self._sampler is None or not self._sampler.is_alive():
                 self._sampler = MemorySampler(
                     lambda memory: self.emit("memory", members(**memory)),
-                    self._is_over,
+                    self._tick,
                     self._log.sample_seconds,
                 )
 
-    def _is_over(self) -> bool:
+    def _tick(self) -> bool:
+        """Write what was marked since the last tick. Returns whether sampling is over."""
+        self.write_marks()
         idle = time.monotonic() - self._last_load > self._log.idle_seconds
         return idle or self._writer is None or self._writer.run_ended()
 
@@ -113,6 +167,7 @@ class Recorder:
             sampler, self._sampler = self._sampler, None
         if sampler is not None:
             sampler.stop()
+        self.write_marks()
 
     def close(self) -> None:
         """End this process's part in the run."""
@@ -120,30 +175,66 @@ class Recorder:
         if self._writer is not None:
             self._writer.close()
 
-    # Models
+    # Marks: no system call that lets another thread run, no lock, nothing that waits.
 
-    @_never_raises
     def load_begins(self, site: Site) -> int:
         """Returns the generation of the load that begins."""
-        with self._lock:
-            self._generations[site] += 1
-            generation = self._generations[site]
-            self._last_load = time.monotonic()
-        self.start_sampling()
-        self.emit("load_begin", self._id(site, generation) + members(rss=rss_bytes()))
+        generation = next(self._loads.setdefault(site, itertools.count(1)))
+        self._generations[site] = generation
+        self._last_load = time.monotonic()
+        self._mark("load_begin", site, generation)
         return generation
 
-    @_never_raises
     def load_fails(self, site: Site, generation: int, error: BaseException) -> None:
-        self.emit("load_fail", self._id(site, generation) + members(error=describe(error)))
+        self._mark("load_fail", site, generation, error=describe(error))
+
+    def load_ends(self, site: Site, generation: int, model: Any) -> None:
+        self._generation_of_object[id(model)] = generation
+        try:
+            release = weakref.finalize(model, self._released, site, generation, id(model))
+        except TypeError:  # held until the mark is written, which is as soon as Beam lets us
+            self._mark("load_end", site, generation, model=lambda: model, blind=True)
+        else:
+            release.atexit = False  # a process that ends gives nothing back to the others
+            self._mark("load_end", site, generation, model=weakref.ref(model))
+
+    def evicts(self, site: Site) -> None:
+        self._mark("evict", site, self._generations.get(site, 0))
+
+    def _released(self, site: Site, generation: int, identity: int) -> None:
+        # Runs in whichever thread drops the last reference, even inside the garbage collector.
+        self._generation_of_object.pop(identity, None)
+        self._mark("free", site, generation)
+
+    def _mark(self, event: str, site: Site, generation: int, **more: Any) -> None:
+        mark = _Mark(monotonic_ns(), threading.get_native_id(), event, site, generation, **more)
+        self.marks.append(mark)
 
     @_never_raises
-    def load_ends(self, site: Site, generation: int, model: Any, size: int | None) -> None:
-        self._generation_of_object[id(model)] = generation
-        seen = self._watch_release(site, generation, model)
-        what = None if seen else "free"
-        fields = members(bytes=size, rss=rss_bytes(), what=what)
-        self.emit("load_end", self._id(site, generation) + fields)
+    def write_marks(self) -> None:
+        """Write what was marked, and a sample of memory if models were loaded."""
+        loaded = False
+        while self.marks:
+            try:
+                mark = self.marks.popleft()
+            except IndexError:  # another thread was faster
+                break
+            fields = self._id(mark.site, mark.generation) + mark.fields()
+            self._emit(mark.event, fields, mark.t_ns, mark.tid)
+            loaded = loaded or mark.event in ("load_end", "load_fail")
+        if loaded:
+            self._emit("memory", members(**sample()))
+
+    def load_returned(self) -> None:
+        """Write what Beam's model manager did while it loaded a model."""
+        self.write_marks()
+        self.start_sampling()
+
+    def forget_marks(self) -> None:
+        """Leave what a parent process marked to the parent."""
+        self.marks.clear()
+
+    # Events
 
     def use_begins(self, site: Site, model: Any, n: int, keys: dict[str, int]) -> str:
         """A batch enters a model. Returns what `use_ends` calls this use.
@@ -154,40 +245,27 @@ class Recorder:
           n: elements of the batch.
           keys: how many of them each key has; empty where there are no keys.
         """
+        if self.marks:
+            self.write_marks()
         generation = self._generation_of_object.get(id(model))
         use = self._ids.get((site, generation)) or self._id(site, generation)
-        self.emit("use_begin", f'{use},"n":{n}{keys_field(keys)}')
+        self._emit("use_begin", f'{use},"n":{n}{keys_field(keys)}')
         return use
 
     def use_ends(self, use: str, error: BaseException | None = None) -> None:
-        self.emit("use_end", use + members(error=describe(error)) if error else use)
-
-    @_never_raises
-    def evicts(self, site: Site) -> None:
-        generation = self._generations[site]
-        self.emit("evict", self._id(site, generation) + members(rss=rss_bytes()))
+        if self.marks:
+            self.write_marks()
+        self._emit("use_end", use + members(error=describe(error)) if error else use)
 
     @_never_raises
     def refreshes(self, site: Site, path: str) -> None:
-        """A handler was told where its model comes from; only news of a loaded model count."""
+        """Note the path of a handler's model; only a new path of a loaded model is an event."""
         with self._lock:
-            news = self._paths.get(site) != path and self._generations[site] > 0
+            generation = self._generations.get(site, 0)
+            is_new = self._paths.get(site) != path and generation > 0
             self._paths[site] = path
-        if news:
-            self.emit("refresh", self._id(site, self._generations[site]) + members(path=path))
-
-    def _watch_release(self, site: Site, generation: int, model: Any) -> bool:
-        try:
-            release = weakref.finalize(model, self._released, site, generation, id(model))
-        except TypeError:
-            return False
-        release.atexit = False  # a process that ends gives nothing back to the others
-        return True
-
-    def _released(self, site: Site, generation: int, identity: int) -> None:
-        # Runs in whichever thread drops the last reference, even inside the garbage collector.
-        self._generation_of_object.pop(identity, None)
-        self.emit("free", self._id(site, generation))
+        if is_new:
+            self.emit("refresh", self._id(site, generation) + members(path=path))
 
     def _id(self, site: Site, generation: int | None) -> str:
         """The fields that name a load, kept as text: this is on the path of every batch."""
@@ -238,7 +316,7 @@ def _encoded(key: str) -> str:
     return encode(key)
 
 
-def _let_go(event: str, fields: str = "") -> None:
+def _let_go(event: str, fields: str = "", t_ns: int | None = None, tid: int | None = None) -> None:
     """What becomes of the events of a process that cannot write."""
 
 
@@ -278,7 +356,14 @@ def _forget_locks_after_fork() -> None:
     _recorders_lock = threading.Lock()
     for recorder in _recorders.values():
         recorder._lock = threading.Lock()
+        recorder.forget_marks()
 
 
+def _write_all_marks() -> None:
+    for recorder in list(_recorders.values()):
+        recorder.write_marks()
+
+
+atexit.register(_write_all_marks)  # runs before the logs are closed: they were imported earlier
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_locks_after_fork)

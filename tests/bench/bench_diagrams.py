@@ -4,11 +4,14 @@
 
 The three take turns, so that a busy machine is unfair to none of them. Figures are medians.
 Beam's renderer draws every primitive transform; on the same pipeline it has more boxes to place.
+Both peers need `dot`; where it is not installed, only our own figures are shown.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import shutil
 import statistics
 import subprocess
 import sys
@@ -32,6 +35,8 @@ def main(rounds: int) -> None:
     logging.disable(logging.CRITICAL)
     print(f"median of {rounds}, milliseconds")
     heads = ("steps", "graph+DOT", "to SVG", "notebook", "dot alone", "Beam", "SVG/dot", "Beam/SVG")
+    if not shutil.which("dot"):
+        print("dot is not installed (Debian: apt install graphviz): its columns and Beam's are –")
     print("".join(f"{head:>11}" for head in heads))
     with tempfile.TemporaryDirectory() as folder:
         for steps in STEPS:
@@ -42,12 +47,15 @@ def _contestants(steps: int, folder: str) -> dict[str, Callable[[], object]]:
     pipeline = long_chain(steps)
     dot = mmlab.diagram(pipeline).dot.encode()
     options = PipelineOptions([f"--render_output={folder}/beam.svg"])
-    return {
+    peers = {
         "dot": lambda: subprocess.run(["dot", "-Tsvg"], input=dot, capture_output=True, check=True),
+        "beam": lambda: RenderRunner().run_pipeline(pipeline, options),
+    }
+    return {
+        **(peers if shutil.which("dot") else {}),
         "graph": lambda: mmlab.diagram(pipeline),
         "svg": lambda: mmlab.diagram(pipeline).svg,
         "notebook": lambda: mmlab.diagram(pipeline)._repr_mimebundle_(),
-        "beam": lambda: RenderRunner().run_pipeline(pipeline, options),
     }
 
 
@@ -63,9 +71,11 @@ def _medians(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[
 
 
 def _line(steps: int, ms: dict[str, float]) -> str:
-    figures = [ms["graph"], ms["svg"], ms["notebook"], ms["dot"], ms["beam"]]
-    ratios = [ms["svg"] / ms["dot"], ms["beam"] / ms["svg"]]
-    return f"{steps:>11}" + "".join(f"{f:>11.1f}" for f in figures + ratios)
+    dot, beam = ms.get("dot", math.nan), ms.get("beam", math.nan)
+    figures = [ms["graph"], ms["svg"], ms["notebook"], dot, beam]
+    ratios = [ms["svg"] / dot, beam / ms["svg"]]
+    shown = ("–" if math.isnan(f) else f"{f:.1f}" for f in figures + ratios)
+    return f"{steps:>11}" + "".join(f"{figure:>11}" for figure in shown)
 
 
 if __name__ == "__main__":

@@ -116,12 +116,11 @@ def environment(python: str) -> Path:
         return base
     print(f"Making Colab's environment in {base.relative_to(ROOT)} (some minutes)", flush=True)
     shutil.rmtree(base, ignore_errors=True)
-    torch = re.search(r"^torch==[^ ;\n]+", (ROOT / "constraints.txt").read_text(), re.M)[0]
     pip = [base / "bin" / "python", "-m", "pip", "install", "--quiet"]
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for command in (
         [python, "-m", "venv", base],
-        [*pip, torch],
+        [*pip, "--constraint", ROOT / "constraints.txt", "torch"],
         [*pip, "--requirement", HERE / "requirements.txt"],
     ):
         subprocess.run(command, check=True, env=environ)

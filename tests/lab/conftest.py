@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-import time
+from contextlib import suppress
 
 import pytest
 
@@ -11,6 +11,7 @@ from mmlab.lab import launch
 from mmlab.lab.process import run_fresh
 from tests.belongings import belongings, belongings_of
 from tests.lab import pipelines
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -21,9 +22,8 @@ def nothing_left(tmp_path, monkeypatch):
     server = launch._server()._process.pid if launch.forks() else None
     before = _counted(tmp_path, server)
     yield
-    deadline = time.monotonic() + 10
-    while _left(tmp_path, server, before) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    with suppress(AssertionError):  # what is left says more
+        wait_for(lambda: not _left(tmp_path, server, before), seconds=60)
     assert _left(tmp_path, server, before) == []
 
 

@@ -15,6 +15,10 @@ from apache_beam.ml.inference.base import RunInference
 from mmlab import GroupByModel
 from tests.handlers import NamedModels, keyed
 
+NEVER_SECONDS = 900
+"""What sleeps so long is ended by something else, on the slowest machine too."""
+NAP = "MMLAB_TEST_NAP"
+"""The environment variable that says how long the processes of a `Runaway` sleep."""
 MEGABYTES = 20
 COHORTS = [["a", "b"], ["c"], ["d", "e"], ["f"]]
 """Four models; two of them answer two keys."""
@@ -71,17 +75,17 @@ def thrashing(pipeline):
     _ = pairs | "Score" >> RunInference(keyed([["a"], ["b"]], 1))
 
 
-def huge_models(pipeline, hint):
-    models_in_turn(pipeline, hint, handler=HugeModels)
+def huge_models(pipeline, hint, n=18):
+    models_in_turn(pipeline, hint, n, HugeModels)
 
 
 class Sleepy(NamedModels):
-    """Takes a minute for element 3, with a child process of its own beside it."""
+    """Never ends with element 3, with a child process of its own beside it."""
 
     def run_inference(self, batch, model, inference_args=None):
         if 3 in batch:
-            os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "61")
-            time.sleep(60)
+            os.spawnlp(os.P_NOWAIT, "sleep", "sleep", str(NEVER_SECONDS))
+            time.sleep(NEVER_SECONDS)
         return super().run_inference(batch, model, inference_args)
 
 
@@ -94,7 +98,7 @@ class Hangs(NamedModels):
 
     def run_inference(self, batch, model, inference_args=None):
         if 3 in batch:
-            ctypes.PyDLL(None).sleep(60)
+            ctypes.PyDLL(None).sleep(NEVER_SECONDS)
         return super().run_inference(batch, model, inference_args)
 
 
@@ -144,7 +148,7 @@ def full(pair):
                 held.append(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE))
         except OSError:
             pass
-    time.sleep(60)
+    time.sleep(NEVER_SECONDS)
     return pair
 
 
@@ -169,7 +173,7 @@ def sleepy_for_a_while(pipeline):
 def threadless(pair):
     """Says what Python says of a thread that could not be started, and waits for it, with room."""
     print("RuntimeError: can't start new thread", flush=True)
-    time.sleep(60)
+    time.sleep(NEVER_SECONDS)
     return pair
 
 
@@ -182,9 +186,10 @@ class Runaway(NamedModels):
 
     def run_inference(self, batch, model, inference_args=None):
         if 3 in batch:
-            command = "sleep 62 & (setsid sleep 62 &) ; exit"
+            nap = os.environ[NAP]
+            command = f"sleep {nap} & (setsid sleep {nap} &) ; exit"
             subprocess.Popen(["sh", "-c", command], start_new_session=True).wait()
-            subprocess.Popen(["sleep", "62"], start_new_session=True)
+            subprocess.Popen(["sleep", nap], start_new_session=True)
             self.then()
         return super().run_inference(batch, model, inference_args)
 
@@ -194,7 +199,7 @@ class Runaway(NamedModels):
 
 class RunawayWaiting(Runaway):
     def then(self):
-        time.sleep(60)
+        time.sleep(NEVER_SECONDS)
 
 
 class RunawayKilled(Runaway):

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from mmlab.trace import Trace
 from mmlab.trace.log import LogReader
 from tests.handlers import NamedModels
 from tests.lab import pipelines
+from tests.waiting import wait_for
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits need Linux")
@@ -149,9 +149,7 @@ def test_an_interrupt_stops_the_process_and_keeps_what_was_seen(nothing_left):
         if asleep:  # again with later events: one that arrives in a finalizer is lost
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-    began = time.monotonic()
     outcome = run_fresh(pipelines.sleepy, 2, on_events=interrupt)
-    assert time.monotonic() - began < 40
     server = psutil.Process(launch._server()._process.pid)
     sleepers = [process for process in server.children(recursive=True) if _is(process, "sleep")]
     assert outcome.interrupted
@@ -159,6 +157,14 @@ def test_an_interrupt_stops_the_process_and_keeps_what_was_seen(nothing_left):
     assert outcome.trace.state == "CANCELLED"
     assert outcome.trace.summary().loads >= 2
     assert not sleepers
+
+
+@pytest.fixture
+def nap(monkeypatch):
+    """How long the processes of a `Runaway` sleep: no other process sleeps just as long."""
+    seconds = f"{pipelines.NEVER_SECONDS}.{os.getpid()}"
+    monkeypatch.setenv(pipelines.NAP, seconds)
+    return seconds
 
 
 @posix
@@ -169,33 +175,31 @@ def test_an_interrupt_stops_the_process_and_keeps_what_was_seen(nothing_left):
     + [("fork", "RunawayKilled")],
 )
 def test_what_a_run_started_in_sessions_of_its_own_ends_with_it(
-    nothing_left, monkeypatch, start, end
+    nothing_left, monkeypatch, nap, start, end
 ):
     monkeypatch.setenv(launch.VARIABLE, start)
     with FreshRun(pipelines.runaway, getattr(pipelines, end)) as run:
         seen = []
 
         def look(events):
-            seen.extend(_called("sleep", "62"))
+            seen.extend(_called("sleep", nap))
             if end == "RunawayWaiting" and len(set(seen)) >= 3:
                 run.stop()
 
         run.wait(look)
-    assert _called("sleep", "62") == []
+    assert _called("sleep", nap) == []
     if end == "RunawayWaiting":
         assert len(set(seen)) == 3
 
 
 @posix
-def test_a_run_that_ends_leaves_the_run_beside_it_alone(nothing_left):
+def test_a_run_that_ends_leaves_the_run_beside_it_alone(nothing_left, nap):
     with FreshRun(pipelines.runaway, pipelines.RunawayWaiting) as long:
-        while len(_called("sleep", "62")) < 3:
-            long.poll()
-            time.sleep(0.02)
-        beside = set(_called("sleep", "62"))
+        wait_for(lambda: long.poll() or len(_called("sleep", nap)) == 3)
+        beside = set(_called("sleep", nap))
         assert run_fresh(pipelines.small_models, 1).succeeded
-        assert set(_called("sleep", "62")) == beside
-    assert _called("sleep", "62") == []
+        assert set(_called("sleep", nap)) == beside
+    assert _called("sleep", nap) == []
 
 
 def _called(*words):
@@ -227,8 +231,15 @@ def test_an_interrupt_after_the_end_is_known_too(nothing_left):
 def test_an_interrupt_while_the_fork_server_starts_is_an_interrupted_run(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     launch.stop_server()
-    threading.Timer(1.0, _interrupt).start()
-    outcome = run_fresh(pipelines.small_models, 2)
+    wait_until_ready = launch._Server._wait_until_ready
+
+    def interrupted(server):
+        _interrupt()
+        wait_until_ready(server)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(launch._Server, "_wait_until_ready", interrupted)
+        outcome = run_fresh(pipelines.small_models, 2)
     assert (outcome.interrupted, outcome.problem) == (True, "The run was interrupted.")
     assert list(outcome.trace.events) == []
     assert "interrupted" in repr(outcome)
@@ -248,8 +259,7 @@ def test_an_interrupt_inside_the_reader_of_the_log_loses_no_event(nothing_left, 
         events = parse(reader)
         if not stopped and any(event.event == "load_begin" for event in events):
             stopped.append(True)
-            while run.log_folder and b'"end"' not in _written(run.log_folder):
-                time.sleep(0.02)
+            wait_for(lambda: not run.log_folder or b'"end"' in _written(run.log_folder))
             raise KeyboardInterrupt
         return events
 
@@ -286,8 +296,8 @@ def test_a_second_interrupt_while_the_run_is_ended_changes_nothing(nothing_left,
 @posix
 def test_it_can_be_stopped_from_another_thread(nothing_left):
     with FreshRun(pipelines.sleepy, 2) as run:
-        threading.Timer(1.0, run.stop).start()
-        outcome = run.wait()
+        stops = threading.Thread(target=run.stop)
+        outcome = run.wait(lambda events: stops.ident or stops.start())
         assert run.wait() is outcome is run.outcome
     assert outcome.interrupted
 
@@ -301,10 +311,7 @@ def test_a_handler_that_hangs_in_a_library_is_stopped_too(nothing_left):
         if len(uses) == 4:
             run.stop()
 
-    run = FreshRun(pipelines.hangs, 1)
-    began = time.monotonic()
-    outcome = run.wait(stop)
-    assert time.monotonic() - began < 50
+    outcome = (run := FreshRun(pipelines.hangs, 1)).wait(stop)
     assert outcome.interrupted
     assert outcome.trace.summary().uses == 4
     assert outcome.trace.residences[-1].uses[-1].end_ns is None
@@ -365,6 +372,7 @@ def test_a_fork_server_that_was_killed_is_replaced(tmp_path, monkeypatch):
 PARENT = """
 from mmlab.lab import FreshRun
 from tests.lab import pipelines
+from tests.waiting import wait_for
 run = FreshRun(pipelines.sleepy, 2)
 run.wait(lambda events: print(run.pid, run.folder, flush=True))
 """
@@ -378,10 +386,7 @@ def test_when_the_notebook_is_killed_its_runs_and_files_go_too(tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ, cwd=root) as parent:
         pid, folder = parent.stdout.readline().split()
         parent.kill()
-    deadline = time.monotonic() + 20
-    while psutil.pid_exists(int(pid)) or Path(os.fsdecode(folder)).exists():
-        assert time.monotonic() < deadline, "something was left running"
-        time.sleep(0.05)
+    wait_for(lambda: not (psutil.pid_exists(int(pid)) or Path(os.fsdecode(folder)).exists()))
 
 
 # Out of memory
@@ -397,8 +402,8 @@ def test_without_a_hint_it_does_not_fit_and_with_hint_1_it_does(nothing_left):
     assert unfit.model == f"HugeModels {'acdf'[unfit.held]}"
     assert unfit.held_bytes == unfit.held * 60_000_000
     assert 1 <= unfit.held <= 3
-    assert f"Set max_models_per_worker_hint={unfit.held}" in outcome.problem
-    again = run_fresh(pipelines.huge_models, unfit.held, memory_limit="200MB")
+    assert "did not fit" in outcome.problem
+    again = run_fresh(pipelines.huge_models, 1, 6, memory_limit="200MB")
     assert again.succeeded, again.problem
 
 
@@ -471,7 +476,6 @@ def test_a_slow_source_under_a_limit_is_no_stall(nothing_left, monkeypatch):
     monkeypatch.setattr(process, "STALLED_SECONDS", 0.5)
     outcome = run_fresh(pipelines.after_a_source, pipelines.slow, memory_limit="200MB")
     assert outcome.succeeded, outcome.problem
-    assert outcome.seconds > 5
 
 
 @linux
@@ -479,7 +483,6 @@ def test_a_run_that_waits_with_its_limit_reached_is_ended(nothing_left, monkeypa
     monkeypatch.setattr(process, "STALLED_SECONDS", 0.5)
     outcome = run_fresh(pipelines.after_a_source, pipelines.full, memory_limit="100MB")
     assert (outcome.phase, outcome.error_type) == ("limit", "Stalled")
-    assert outcome.seconds < 30
     assert re.search(
         "limit of 100 MB is too small even to start .* about 80 MB with one worker, and 50 MB "
         "more with each further thread",
@@ -492,7 +495,6 @@ def test_a_run_that_waits_for_a_worker_that_memory_has_ended_is_ended(nothing_le
     monkeypatch.setattr(process, "STALLED_SECONDS", 0.5)
     outcome = run_fresh(pipelines.after_a_source, pipelines.threadless, memory_limit="200MB")
     assert (outcome.phase, outcome.error_type) == ("limit", "Stalled")
-    assert outcome.seconds < 30
 
 
 @linux
@@ -502,7 +504,6 @@ def test_a_run_that_waits_with_its_limit_reached_by_models_is_ended(nothing_left
     assert (outcome.phase, outcome.error_type) == ("run", "Stalled")
     assert outcome.oom
     assert outcome.problem.startswith("Memory ran out while Fills a answered: 1 model was held")
-    assert outcome.seconds < 30
 
 
 @linux

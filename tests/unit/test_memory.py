@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import sys
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +16,7 @@ from mmlab.watching.memory import (
     model_bytes,
     rss_bytes,
 )
+from tests.waiting import wait_for
 
 
 def test_resident_set_size_grows_with_what_is_held():
@@ -51,13 +51,24 @@ def test_gpu_memory_is_summed_over_devices_and_never_starts_cuda(monkeypatch):
 
 def test_the_sampler_reports_first_last_and_changes(monkeypatch):
     # The process itself may have threads of other tests, whose memory comes and goes.
-    now = {"rss": 100_000_000, "peak_rss": None, "device_bytes": None}
-    monkeypatch.setattr("mmlab.watching.memory.sample", lambda: dict(now))
+    now, samples = {"rss": 100_000_000, "peak_rss": None, "device_bytes": None}, []
     reports = []
+
+    def sample():
+        samples.append(dict(now))
+        return samples[-1]
+
+    def sampled_again():
+        """Wait for a sample that was begun, and reported, after now."""
+        seen = len(samples)
+        wait_for(lambda: len(samples) > seen + 1)
+
+    monkeypatch.setattr("mmlab.watching.memory.QUIET_SECONDS", float("inf"))
+    monkeypatch.setattr("mmlab.watching.memory.sample", sample)
     sampler = MemorySampler(reports.append, ended=lambda: False, seconds=0.01)
-    time.sleep(0.1)
+    sampled_again()
     now["rss"] += CHANGE_BYTES
-    time.sleep(0.1)
+    sampled_again()
     sampler.stop()
     assert not sampler.is_alive()
     first, changed, last = (report["rss"] for report in reports)
@@ -66,7 +77,4 @@ def test_the_sampler_reports_first_last_and_changes(monkeypatch):
 
 def test_the_sampler_ends_with_the_run():
     sampler = MemorySampler(lambda memory: None, ended=lambda: True, seconds=0.01)
-    deadline = time.monotonic() + 10
-    while sampler.is_alive():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: not sampler.is_alive())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -87,15 +86,22 @@ def test_samples_of_memory_alone_are_drawn_seldom(clock):
     assert screen.frames == 12
 
 
-def test_nothing_is_drawn_when_nothing_is_written(tmp_path):
+def test_nothing_is_drawn_when_nothing_is_written(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(LiveView, "_follow", lambda self: None)  # frames are asked for here
     writer, screen = LogWriter(tmp_path, "r"), Counting()
     view = LiveView(str(tmp_path), "Idle", screen)
-    time.sleep(0.6)  # the line that says that the process writes
+
+    def look():
+        clock.now += 10
+        view._frame()
+
+    look()  # the line that says that the process writes
     before = screen.frames
-    time.sleep(1.0)
+    for _ in range(20):
+        look()
     assert screen.frames == before <= 2
     writer.emit("limit", ',"limit":1')
-    time.sleep(0.6)
+    look()
     assert screen.frames == before + 1
     view.finish(lambda: None)
     writer.close()

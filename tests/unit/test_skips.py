@@ -39,6 +39,7 @@ def folder(tmp_path_factory):
 def summary(folder, **variables):
     """The last line of a run of the tests in `folder`, and the rest."""
     environ = {name: value for name, value in os.environ.items() if name != "MMLAB_NO_SKIPS"}
+    environ["PYTHONPATH"] = str(ROOT)  # conftest.py names a plugin of ours
     flags = ["-rfEs", "--continue-on-collection-errors", "-p", "no:warnings"]
     command = [sys.executable, "-m", "pytest", *flags]
     done = subprocess.run(
