@@ -196,7 +196,7 @@ def drawn(seed: int) -> Description:
     threads = draw.choice([2, 3]) if draw.random() < 0.15 else 1
     shape = draw.choice(["one", "one", "sequence", "branches", "partition"])
     shared = shape != "one" and draw.random() < 0.25
-    number = 1 if shape == "one" else draw.choice([2, 2, 2, 3])
+    number = 1 if shape == "one" else draw.choice([2, 2, 2, 2, 3])
     keys = draw.randint(1, 5)
     scorers = [_scorer(draw, keys, threads) for _ in range(number)]
     if shared:
@@ -211,7 +211,7 @@ def drawn(seed: int) -> Description:
         scorers = [replace(scorer, seconds=None) for scorer in scorers]
     description = Description(
         seed,
-        elements=draw.choice([0, 1, *range(4, 16)]),
+        elements=draw.choice([0, 1, *range(4, 14)]),
         keys=keys,
         reshuffle=draw.random() < 0.3,
         before=tuple(dict.fromkeys(before)),
