@@ -2,9 +2,9 @@
 
 Each Python gets an environment with Beam's oldest claimed version and the exact versions of
 constraints.txt, but for what that Beam is too old for, and runs the tests that touch Beam; then
-again with the newest Beam of the package index, where that is another one. Colab's Python also runs
-without constraints.txt, with the newest of everything, as pip gives it to a user. At the end it says
-what each Python ran. A Python that is missing is a failure, unless nox is given
+again with the newest Beam of the package index, where that is another one. Colab's Python also
+runs without constraints.txt, with the newest of everything, as pip gives it to a user. At the end
+it says what each Python ran. A Python that is missing is a failure, unless nox is given
 --no-error-on-missing-interpreters.
 
 `MMLAB_BEAM=newest nox -s versions-3.12` runs one Python with one Beam, `nox -s newest` the newest.
