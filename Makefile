@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/torch==\1/p' constraints.txt)
 
-.PHONY: lab test versions bench lint notebooks wheel colab constraints clean help
+.PHONY: lab test versions bench lint notebooks wheel colab constraints bare engine fonts clean help
 
 help:
 	@echo "make lab    opens JupyterLab on the notebooks (makes $(VENV) on first use)"
@@ -13,6 +13,7 @@ help:
 	@echo "make versions  tests every Python and Beam that we claim, each in an environment of its own"
 	@echo "make bench  measures what watching, drawing and predicting cost, beside peers"
 	@echo "make wheel  puts mmlab into one file, for Colab: dist/mmlab-*.whl"
+	@echo "make bare   runs the first two on a bare Debian, in a root of its own (as root; debootstrap)"
 	@echo "make colab  runs notebooks on Colab's kernel stack, with mmlab from that file only"
 
 lab: $(READY)
@@ -76,6 +77,19 @@ constraints: $(READY)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --no-annotate \
 	  --no-header --quiet --output-file constraints.txt
+
+# Needs root and debootstrap; tests/bare/bare.sh says what can be set.
+bare:
+	@tests/bare/bare.sh
+
+# Fetches Graphviz as WebAssembly anew, of another version: ENGINE_VERSION=3.31.0
+engine: $(READY)
+	$(BIN)/python mmlab/diagrams/engine/renew.py $(ENGINE_VERSION)
+
+# Makes the fonts anew from Debian's packages.
+fonts: $(READY)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt fonttools
+	$(BIN)/python mmlab/fonts/renew.py
 
 clean:
 	rm -rf $(VENV) .nox build dist .pytest_cache .hypothesis .ruff_cache
