@@ -56,7 +56,7 @@ setting=(PATH=/usr/local/bin:/usr/bin:/bin HOME=/root LANG=C.UTF-8 PIP_NO_INPUT=
 while IFS='=' read -r name value; do
   setting+=("$name=$value")
 done < <(env | grep -iE '^(PIP_[A-Z_]+|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(https?|no|all)_proxy)=' || true)
-inside() { env -i "${setting[@]}" chroot "$root" sh -c "cd /mmlab && $1"; }
+inside() { env -i "${setting[@]}" "$(command -v chroot)" "$root" sh -c "cd /mmlab && $1"; }
 
 if [ "${BARE_LAB:-1}" = 1 ]; then
   began=$(date +%s)
