@@ -43,7 +43,7 @@ def head(text: str, width: int) -> str:
 
 
 def named(name: str) -> str:
-    """A key or model as a picture shows it: one that nobody would see is described.
+    """A key or model as a picture shows it: an invisible one is described.
 
     >>> named("KEY_1"), named(""), named("  ")
     ('KEY_1', '(empty)', '(blank)')

@@ -34,8 +34,8 @@ def files() -> list[str]:
 def drawable(text: str) -> str:
     """`text` with a readable escape for each character that our pictures cannot show.
 
-    These are characters that no font of ours has (emoji), that need shaping (Arabic, Devanagari),
-    or that nobody would see (a zero width space).
+    These are characters that are not in our fonts (emoji), that need shaping (Arabic, Devanagari),
+    or that are invisible (a zero width space).
 
     >>> drawable("한글 ΔЖ 漢字"), drawable("T-🦖"), drawable("a\\u200b")
     ('한글 ΔЖ 漢字', 'T-<U+1F996>', 'a<U+200B>')
@@ -78,6 +78,7 @@ def width(text: str, size: float, *, bold: bool = False) -> float:
     return total * size / 1000
 
 
+@lru_cache(maxsize=1 << 16)
 def _advance(character: str, font: str) -> int | None:
     """In thousandths of an em; None where the font has no such character."""
     firsts, runs = _widths()[font]

@@ -118,7 +118,7 @@ def test_long_tooltips_lose_their_middle():
     assert 3000 < longest < 16_384
 
 
-def test_a_key_that_nobody_would_see_is_described():
+def test_an_invisible_key_is_described():
     keys = ["", "  ", "\u200b", "k" * 10_000]
     source = mmlab.diagram(KeyedModelHandler([KeyModelMapping(keys, torch_handler("m"))])).dot
     for words in ("(empty)", "(blank)", "&lt;U+200B&gt;", "kkk…kkk"):

@@ -1,8 +1,8 @@
 """Graphviz and resvg in a process of their own, which draws one picture after the other.
 
 Graphviz is WebAssembly that `renew.py` fetches, and runs in wasmtime; both it and resvg come with
-pip and need nothing of the system but its C library. Whatever happens to that process is an error
-with a sentence here.
+pip and need nothing of the system but its C library. A failure of that process is raised as
+`GraphvizError`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class GraphvizError(RuntimeError):
     """A diagram could not be drawn."""
 
 
-class _Died(Exception):
+class _Ended(Exception):
     """The process ended instead of answering."""
 
 
@@ -75,7 +75,7 @@ class _Engine:
             try:
                 answer = self._answer(line)
             except BaseException:
-                self._stop()  # an answer that comes late would be taken for the next one
+                self._stop()  # a late answer would be read as the next one
                 raise
         if "missing" in answer:
             raise GraphvizError(_missing(answer))
@@ -89,14 +89,14 @@ class _Engine:
             self._start()
         try:
             return self._exchange(line)
-        except _Died as death:
+        except _Ended as end:
             if not kept:
-                raise GraphvizError(str(death)) from None
-        self._start()  # it may have been ended meanwhile, by whoever was short of memory
+                raise GraphvizError(str(end)) from None
+        self._start()  # it may have been killed while it waited
         try:
             return self._exchange(line)
-        except _Died as death:
-            raise GraphvizError(str(death)) from None
+        except _Ended as end:
+            raise GraphvizError(str(end)) from None
 
     def _exchange(self, line: bytes) -> dict[str, Any]:
         process, late = self._process, threading.Event()
@@ -125,7 +125,7 @@ class _Engine:
                 f"Graphviz drew for more than {SECONDS} s and was stopped: draw less, with depth=1 "
                 "or step='label of one composite'."
             )
-        raise _Died(self._obituary(code))
+        raise _Ended(self._how_it_ended(code))
 
     def _start(self) -> None:
         self._stop()
@@ -148,13 +148,13 @@ class _Engine:
                 "A diagram's .outline and .dot need no process."
             ) from None
 
-    def _obituary(self, code: int) -> str:
+    def _how_it_ended(self, code: int) -> str:
         """Why the process ended, as far as one can tell, and what to do."""
         how = f"exit status {code}"
         if code < 0:
             names = {s.value: s.name for s in signal.Signals}
             how = names.get(-code, f"signal {-code}")
-        last = self._last_words()
+        last = self._last_error_line()
         sentence = f"The process that draws diagrams ended with {how}"
         sentence += f" ({last})" if last else ""
         limit = _limit_of_memory()
@@ -166,7 +166,7 @@ class _Engine:
             )
         return f"{sentence}. Draw again; if it happens again, memory is short here."
 
-    def _last_words(self) -> str:
+    def _last_error_line(self) -> str:
         if self._errors is None:
             return ""
         self._errors.seek(0)
@@ -190,7 +190,7 @@ class _Engine:
             self._stop()
 
     def forget(self) -> None:
-        """In a forked child: leave the process to the parent, whose answers it would take."""
+        """In a forked child: do not use the parent's process, and start another when needed."""
         _of_parents.append((self._process, self._errors))  # kept, so that nothing is closed
         if self._process is not None:
             self._process.returncode = 0  # it is not this process's child

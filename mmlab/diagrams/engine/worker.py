@@ -4,8 +4,8 @@
 
 A request `{"dot": TEXT}` is answered by `{"svg": TEXT}`, and `{"svg": TEXT, "width": PIXELS,
 "fonts": [PATH, …]}` by `{"png": BASE64}`; what went wrong comes as `{"error": SENTENCE}`, and a
-missing package as `{"missing": NAME}`. The process imports nothing of mmlab: it is small, and its
-death harms nobody.
+missing package as `{"missing": NAME}`. The process imports nothing of mmlab, so that it starts
+quickly; if it crashes, `mmlab.diagrams.engine` raises an error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 from base64 import b64encode
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ _WASM = Path(__file__).with_name("graphviz.wasm")
 _NAMES = Path(__file__).with_name("graphviz.json")
 _PAGE = 65536
 _MOST_PAGES = 16384  # 1 GiB
+_MOST_KEPT = 4
 _NO_ENTRY = 44
 """Emscripten's number of ENOENT: there are no files in there."""
 
@@ -77,7 +78,7 @@ class Graphviz:
         return self._string(drawn)
 
     def close(self) -> None:
-        """Give its memory back, at once: it is in a circle with the functions that it imports."""
+        """Free its memory now: the instance and its imported functions refer to each other."""
         self._store.close()
 
     # Memory
@@ -110,7 +111,7 @@ class Graphviz:
     def _words(self) -> str:
         return " ".join("".join(self._said).split()).removeprefix("Error: ")
 
-    # What Emscripten's script would do: there are no files, no clock and no chance in there.
+    # In place of Emscripten's script: no files, no clock, no randomness.
 
     def _viz_errorf(self, text: int) -> int:
         self._said.append(self._string(text))
@@ -189,7 +190,7 @@ class Graphviz:
 
 
 def _refusal(name: str) -> Any:
-    """For `abort`, `exit` and the like: the drawing ends there."""
+    """For `abort`, `exit` and the like: end the drawing."""
 
     def refuse(*_: Any) -> None:
         raise RuntimeError(f"Graphviz stopped in {name}")
@@ -207,7 +208,7 @@ def _compiled() -> tuple[Any, Any]:
 
     engine = wasmtime.Engine(_settings(wasmtime.Config()))
     code = _WASM.read_bytes()
-    kept = _kept_file(code)
+    kept = _kept_file(code + wasmtime.__file__.encode(errors="replace"))
     if kept is not None and kept.is_file():
         try:
             return engine, wasmtime.Module.deserialize_file(engine, str(kept))
@@ -230,8 +231,8 @@ def _settings(config: Any) -> Any:
     return config
 
 
-def _kept_file(code: bytes) -> Path | None:
-    """Where the machine code is kept: in a folder of the user's, which nobody else may write."""
+def _kept_file(made_of: bytes) -> Path | None:
+    """Where machine code is kept; None unless the folder can be written by this user only."""
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 and sys.argv[2] else None
     if folder is None:
         return None
@@ -242,7 +243,7 @@ def _kept_file(code: bytes) -> Path | None:
         return None
     if hasattr(os, "getuid") and (state.st_uid != os.getuid() or state.st_mode & 0o022):
         return None
-    key = hashlib.sha256(code + Path(__file__).read_bytes()).hexdigest()[:16]
+    key = hashlib.sha256(made_of + Path(__file__).read_bytes()).hexdigest()[:16]
     return folder / f"graphviz-{platform.machine()}-{key}.cwasm"
 
 
@@ -254,9 +255,10 @@ def _keep(path: Path, code: bytes) -> None:
         Path(name).replace(path)
     except OSError:
         return
-    for other in path.parent.glob("graphviz-*.cwasm"):
-        if other != path:
-            other.unlink(missing_ok=True)
+    with suppress(OSError):  # those of other environments are kept, a few of them
+        files = sorted(path.parent.glob("graphviz-*.cwasm"), key=lambda file: file.stat().st_mtime)
+        for old in files[:-_MOST_KEPT]:
+            old.unlink()
 
 
 # PNG
