@@ -98,7 +98,9 @@ $(READY): pyproject.toml constraints.txt
 	@if $(NO_GPU) && $(CPU_INDEX); then \
 	    echo "This machine has no NVIDIA driver: PyTorch comes without GPU libraries."; \
 	    $(UV) --torch-backend cpu torch || $(call install,torch); \
-	  else $(call install,torch); fi || \
+	  else \
+	    if $(NO_GPU); then echo "The index of PyTorch without GPU libraries cannot be reached: some GB of them come along."; fi; \
+	    $(call install,torch); fi || \
 	  { echo "PyTorch could not be installed: is the network there? Run the same command again to go on."; exit 1; }
 	@echo "[3/3] Installing mmlab and what it needs"
 	@$(call install,--editable '.[lab$(COMMA)test]') || \

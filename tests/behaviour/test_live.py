@@ -17,9 +17,11 @@ from PIL import Image
 from mmlab import WatchRunner
 from mmlab.watching import screens
 from tests.handlers import NamedModels, keyed, run_keyed
+from tests.waiting import HUNG_SECONDS
 
 pytestmark = pytest.mark.runs
 
+PATIENCE = {"timeout": HUNG_SECONDS, "startup_timeout": HUNG_SECONDS}
 CELL = """
 import mmlab
 from tests.drawn import Drawn
@@ -32,7 +34,7 @@ pipeline = run_keyed(runner, keyed([["a"], ["b"]], 1, handler={handler}), ["a", 
 def executed(**words):
     words = {"options": "", "handler": "Drawn", "times": 4, **words}
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL.format(**words))])
-    client = NotebookClient(notebook, timeout=600, startup_timeout=600, kernel_name="python3")
+    client = NotebookClient(notebook, kernel_name="python3", **PATIENCE)
     frames = []
 
     original = client.process_message

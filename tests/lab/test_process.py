@@ -154,12 +154,11 @@ def test_an_interrupt_stops_the_process_and_keeps_what_was_seen(nothing_left):
 
     outcome = run_fresh(pipelines.sleepy, 2, on_events=interrupt)
     server = psutil.Process(launch._server()._process.pid)
-    sleepers = [process for process in server.children(recursive=True) if _is(process, "sleep")]
     assert outcome.interrupted
     assert outcome.problem == "The run was interrupted."
     assert outcome.trace.state == "CANCELLED"
     assert outcome.trace.summary().loads >= 2
-    assert not sleepers
+    wait_for(lambda: not any(_is(process, "sleep") for process in server.children(recursive=True)))
 
 
 @pytest.fixture
@@ -190,7 +189,7 @@ def test_what_a_run_started_in_sessions_of_its_own_ends_with_it(
                 run.stop()
 
         run.wait(look)
-    assert _called("sleep", nap) == []
+    wait_for(lambda: _called("sleep", nap) == [])
     if end == "RunawayWaiting":
         assert len(set(seen)) == 3
 
@@ -202,7 +201,7 @@ def test_a_run_that_ends_leaves_the_run_beside_it_alone(nothing_left, nap):
         beside = set(_called("sleep", nap))
         assert run_fresh(pipelines.small_models, 1).succeeded
         assert set(_called("sleep", nap)) == beside
-    assert _called("sleep", nap) == []
+    wait_for(lambda: _called("sleep", nap) == [])
 
 
 def _called(*words):
