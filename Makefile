@@ -10,7 +10,8 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 ENGLISH := notebooks/[0-9]*.ipynb
 NBVAL := --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-kernel-startup-timeout 600
 
-.PHONY: lab quick test full versions bench lint notebooks wheel colab constraints clean help
+.PHONY: lab quick test full versions bench bare lint notebooks wheel colab constraints engine \
+  fonts clean help
 
 help:
 	@echo "make lab    opens JupyterLab on the notebooks (makes $(VENV) on first use)"
@@ -20,6 +21,7 @@ help:
 	@echo "make versions  tests every Python and Beam that we claim, and the newest of everything"
 	@echo "make bench  measures what watching, drawing and predicting cost, beside peers (15 minutes)"
 	@echo "make wheel  puts mmlab into one file, for Colab: dist/mmlab-*.whl"
+	@echo "make bare   runs the first two on a bare Debian, in a root of its own (as root; debootstrap)"
 	@echo "make colab  runs notebooks on Colab's kernel stack, with mmlab from that file only"
 
 lab: $(READY)
@@ -109,6 +111,19 @@ COMMA := ,
 constraints: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --no-annotate \
 	  --no-header --quiet --upgrade --output-file constraints.txt
+
+# Needs root and debootstrap; tests/bare/bare.sh says what can be set.
+bare:
+	@tests/bare/bare.sh
+
+# Fetches Graphviz as WebAssembly anew, of another version: ENGINE_VERSION=3.31.0
+engine: $(READY)
+	$(BIN)/python mmlab/diagrams/engine/renew.py $(ENGINE_VERSION)
+
+# Makes the fonts anew from Debian's packages.
+fonts: $(READY)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt fonttools
+	$(BIN)/python mmlab/fonts/renew.py
 
 clean:
 	rm -rf $(VENV) .nox build dist .pytest_cache .hypothesis .ruff_cache

@@ -2,9 +2,9 @@
 
 Each Python gets an environment with Beam's oldest claimed version and the exact versions of
 constraints.txt, but for what that Beam is too old for, and runs the tests that touch Beam; then
-again with the newest Beam of the package index, where that is another one. Colab's Python also runs
-without constraints.txt, with the newest of everything, as pip gives it to a user. At the end it says
-what each Python ran. A Python that is missing is a failure, unless nox is given
+again with the newest Beam of the package index, where that is another one. Colab's Python also
+runs without constraints.txt, with the newest of everything, as pip gives it to a user. At the end
+it says what each Python ran. A Python that is missing is a failure, unless nox is given
 --no-error-on-missing-interpreters.
 
 `MMLAB_BEAM=newest nox -s versions-3.12` runs one Python with one Beam, `nox -s newest` the newest.
@@ -57,7 +57,7 @@ _OF_PYENV = [str(folder) for python in PYTHONS for folder in _PYENV.glob(f"{pyth
 os.environ["PATH"] = os.pathsep.join([*_OF_PYENV, os.environ["PATH"]])
 
 _outcomes: dict[str, dict[str, str]] = {}
-"""What became of the tests, by Python and version of Beam."""
+"""What became of the tests, by Python and by what was installed."""
 
 
 @nox.session(python=PYTHONS)
@@ -69,14 +69,14 @@ def versions(session: nox.Session) -> None:
     ends = {"oldest": f"apache-beam=={OLDEST}", "newest": BEAM}
     for end in [os.environ["MMLAB_BEAM"]] if "MMLAB_BEAM" in os.environ else ends:
         beam = _beam(session, ends[end])
-        version = beam["version"]
-        if version not in outcomes:
-            outcomes[version] = "could not be installed"
+        what = f"apache-beam {beam['version']}"
+        if what not in outcomes:
+            outcomes[what] = "could not be installed"
             pins = Path(session.create_tmp(), "pins.txt")
             pins.write_text("\n".join(_pins(session, beam)), encoding="utf-8")
             session.install("--constraint", str(pins), "--editable", ".[test]")
-            session.log(f"Python {session.python}, apache-beam {version}")
-            _test(session, outcomes, version, TESTS)
+            session.log(f"Python {session.python}, {what}")
+            _test(session, outcomes, what, TESTS)
 
 
 @nox.session(python="3.12")
@@ -98,22 +98,22 @@ def report(session: nox.Session) -> None:
             )
         elif not _outcomes[python]:
             session.warn(f"Python {python}: nothing ran; its environment could not be made")
-        for version, outcome in _outcomes.get(python, {}).items():
-            session.log(f"Python {python}, apache-beam {version}: {outcome}")
+        for what, outcome in _outcomes.get(python, {}).items():
+            session.log(f"Python {python}, {what}: {outcome}")
 
 
 def _test(
-    session: nox.Session, outcomes: dict[str, str], version: str, tests: tuple[str, ...]
+    session: nox.Session, outcomes: dict[str, str], what: str, tests: tuple[str, ...]
 ) -> None:
     results, began = Path(session.create_tmp(), "results.xml"), time.monotonic()
     results.unlink(missing_ok=True)
-    outcomes[version] = "the tests could not be run"
+    outcomes[what] = "the tests could not be run"
     try:
         session.run("python", "-m", "pytest", f"--junitxml={results}", *(session.posargs or tests))
     finally:
         if results.exists():
             minutes = (time.monotonic() - began) / 60
-            outcomes[version] = f"{_counts(results)} in {minutes:.1f} minutes"
+            outcomes[what] = f"{_counts(results)} in {minutes:.1f} minutes"
 
 
 def _counts(results: Path) -> str:

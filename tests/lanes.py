@@ -134,10 +134,10 @@ def pytest_runtest_protocol(item):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Fail a test that did what the quick lane leaves out and has no marker that says so."""
+    """Fail a test of the quick lane that did what this lane leaves out."""
     report = yield
     done = _seen.pop(item.nodeid, None)
-    if done and report.passed and not _is_slow(item):
+    if done and report.passed and item.config.getoption("quick"):
         report.outcome = "failed"
         report.longrepr = f"This test {done}: mark it with @pytest.mark.runs (see tests/lanes.py)."
     return report
@@ -150,11 +150,6 @@ def _is_in_lane(item: pytest.Item, quick: bool) -> bool:
     if part is not None and not part.kwargs.get("suite", False):
         return False
     return not (quick and item.get_closest_marker("runs"))
-
-
-def _is_slow(item: pytest.Item) -> bool:
-    part = item.get_closest_marker("part")
-    return bool(item.get_closest_marker("runs") or part and not part.kwargs.get("suite", False))
 
 
 def _is_cell(item: pytest.Item) -> bool:
@@ -174,6 +169,10 @@ def _note_calls(cls: type, name: str, what: Callable[..., str | None]) -> None:
         return method(*args, **kwargs)
 
     setattr(cls, name, noting)
+
+
+def _ran_a_pipeline(*_: Any, **__: Any) -> str:
+    return "runs a pipeline"
 
 
 def _started_python(self: subprocess.Popen, args: Any, *_: Any, **__: Any) -> str | None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import unescape
+from math import ceil
 
+from mmlab import fonts
+from mmlab._words import columns, named
 from mmlab.diagrams import text
 from mmlab.diagrams.graph import Composite, Edge, Graph, Inference, Model, Step
 from mmlab.plots.theme import INK, MUTED, PAPER, tint
@@ -12,13 +16,17 @@ from mmlab.plots.theme import INK, MUTED, PAPER, tint
 SMALLEST = 10
 """The smallest print of a picture, in points; HTML-like labels know whole numbers only."""
 _LABEL = 12
-_FONT = "Helvetica,Arial,sans-serif"
+FONT = "Arial"
+"""Graphviz knows how wide its letters are."""
+_MARGIN = 0.11
 _DEAD = "#B42318"
 _SOFT = "#F5F6F8"
 _BREAK = '<BR ALIGN="LEFT"/>'
 _GAP = '<FONT POINT-SIZE="10">&#160;</FONT>'
 _MOST_ROWS = 12
 _MOST_KEYS = 24
+_MOST_TOOLTIP = 3000
+"""Characters: nobody reads more, and Graphviz takes strings of at most 16,384."""
 
 
 def pipeline_dot(graph: Graph, colours: Mapping[str, str], direction: str = "LR") -> str:
@@ -46,12 +54,12 @@ def mapping_dot(inference: Inference, colours: Mapping[str, str], direction: str
     if inference.keyed != "many":
         return _document(direction, [_handler_card(inference, colours)])
     lines = []
-    for place, model in enumerate(inference.models[:_MOST_KEYS]):
+    shown, others = _busiest(inference.models, _MOST_KEYS)
+    for place, model in enumerate(shown):
         lines += _cohort(place, model, colours[model.card.name])
-    lines += _in_order(inference)
-    hidden = len(inference.models) - _MOST_KEYS
-    if hidden > 0:
-        lines.append(_note(f"… and {text.count(hidden, 'more model')}"))
+    lines += _in_order(shown)
+    if others:
+        lines.append(_note(_others_text(others)))
     return _document(direction, lines, caption=_mapping_caption(inference))
 
 
@@ -86,8 +94,28 @@ def escape(value: str) -> str:
     '&lt;b&gt; &amp; &#39;c&#39;'
     """
     # Graphviz puts the name of the node for \N and so on, even here; nothing escapes a backslash.
-    value = re.sub(r"\\(?=[\\EGHLNT])", "\\\\\u200b", text.clean(value))
+    value = re.sub(r"\\(?=[\\EGHLNT])", "\\\\\u200b", _shown(value))
     return "".join(_ENTITIES.get(character, character) for character in value)
+
+
+def _shown(value: str) -> str:
+    """One line of characters that can be drawn."""
+    return fonts.drawable(text.clean(value))
+
+
+def _short(value: str, width: int) -> str:
+    return text.shorten(_shown(value), width)
+
+
+def _wrapped(value: str, width: int) -> list[str]:
+    return text.wrap(_shown(value), width)
+
+
+def _tooltip(value: str) -> str:
+    """A DOT string of what a tooltip says; what is too long for one loses its middle."""
+    if len(value) > _MOST_TOOLTIP:
+        value = f"{value[: _MOST_TOOLTIP * 2 // 3]} … {value[-_MOST_TOOLTIP // 3 :]}"
+    return quote(value)
 
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
@@ -99,13 +127,13 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"
 def _document(direction: str, lines: Iterable[str], caption: str = "") -> str:
     head = [
         f'graph [rankdir={direction}, bgcolor="{PAPER}", pad=0.15, nodesep=0.22, ranksep=0.3, '
-        f'fontname="{_FONT}", fontsize={SMALLEST}, fontcolor="{INK}", tooltip=" "'
-        + (f", label=<{caption}>, labelloc=t, labeljust=l" if caption else "")
+        f'fontname="{FONT}", fontsize={SMALLEST}, fontcolor="{INK}", tooltip=" "'
+        + (f", label=<{_fitting(caption)}>, labelloc=t, labeljust=l" if caption else "")
         + "];",
         f'node [shape=box, style="rounded,filled", fillcolor="{PAPER}", color="{MUTED}", '
-        f'fontname="{_FONT}", fontsize={_LABEL}, fontcolor="{INK}", margin="0.11,0.06", '
+        f'fontname="{FONT}", fontsize={_LABEL}, fontcolor="{INK}", margin="{_MARGIN},0.06", '
         "height=0.3];",
-        f'edge [color="{MUTED}", fontname="{_FONT}", fontsize={SMALLEST}, fontcolor="{INK}", '
+        f'edge [color="{MUTED}", fontname="{FONT}", fontsize={SMALLEST}, fontcolor="{INK}", '
         "arrowsize=0.7];",
     ]
     body = "\n".join(f"  {line}" for line in (*head, *lines))
@@ -113,7 +141,7 @@ def _document(direction: str, lines: Iterable[str], caption: str = "") -> str:
 
 
 def _note(words: str) -> str:
-    return f'note [shape=plaintext, style="", label={quote(words)}, tooltip={quote(words)}];'
+    return f'note [shape=plaintext, style="", label={quote(words)}, tooltip={_tooltip(words)}];'
 
 
 def _font(words: str, *, size: int = SMALLEST, colour: str = MUTED, bold: bool = False) -> str:
@@ -126,6 +154,53 @@ def _lines(parts: Sequence[str]) -> str:
     if len(parts) == 1:
         return parts[0]
     return "".join(part + _BREAK for part in parts)
+
+
+# Widths
+
+
+def _least_width(inner: str, *, padding: int) -> str:
+    """The width of a table cell, in points, where Graphviz would take one that is too small.
+
+    It knows how wide the letters of ASCII are in Arial, and guesses the others.
+    """
+    if inner.isascii():
+        return ""
+    return f' WIDTH="{ceil(_width(inner)) + 2 * padding}"'
+
+
+def _width(label: str) -> float:
+    """How wide an HTML-like label is: the longest of its lines, in points."""
+    longest, line, sizes, bold = 0.0, 0.0, [float(_LABEL)], False
+    for tag, size, words in _PARTS.findall(label):
+        if tag.startswith("BR"):
+            longest, line = max(longest, line), 0.0
+        elif tag == "FONT":
+            sizes.append(float(size))
+        elif tag == "/FONT":
+            sizes.pop()
+        elif tag in ("B", "/B"):
+            bold = tag == "B"
+        line += fonts.width(unescape(words).replace("\u200b", ""), sizes[-1], bold=bold)
+    return max(longest, line)
+
+
+_PARTS = re.compile(r'<(/?[A-Z]+)(?: POINT-SIZE="(\d+)")?[^>]*>|([^<]+)')
+
+
+def _fitting(label: str) -> str:
+    """A label of an edge, a composite or the picture, as wide as its text is."""
+    if label.isascii():
+        return label
+    cell = f"<TR><TD{_least_width(label, padding=0)}>{label}</TD></TR>"
+    return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0">{cell}</TABLE>'
+
+
+def _node_width(label: str) -> str:
+    """The least width of a box, in inches, in the same case."""
+    if label.isascii():
+        return ""
+    return f", width={max(0.75, _width(label) / 72 + 2 * _MARGIN):.3f}"
 
 
 # Steps
@@ -146,11 +221,11 @@ def _cluster(
     composite: Composite, graph: Graph, ids: Mapping[str, str], colours: Mapping[str, str]
 ) -> Iterator[str]:
     place = graph.composites.index(composite)
-    label = _font(text.shorten(text.plain_label(composite.label), 40), colour=INK, bold=True)
+    label = _fitting(_font(_short(text.plain_label(composite.label), 40), colour=INK, bold=True))
     yield f"subgraph cluster_{place} {{"
     yield (
         f'  label=<{label}>; labeljust=l; style="rounded"; color="{MUTED}"; margin=9; '
-        f"tooltip={quote(composite.id)};"
+        f"tooltip={_tooltip(composite.id)};"
     )
     for line in _boxes(graph, composite.id, ids, colours):
         yield f"  {line}"
@@ -158,19 +233,20 @@ def _cluster(
 
 
 def _box(step: Step, name: str, colours: Mapping[str, str]) -> str:
-    tooltip = quote(text.step_outline(step).removeprefix("- "))
+    tooltip = _tooltip(text.step_outline(step).removeprefix("- "))
     if step.inferences:
         return f'{name} [shape=plain, style="", label=<{_card(step, colours)}>, tooltip={tooltip}];'
-    label = f"<{_title(step)}>"
+    label = _title(step)
+    box = f"label=<{label}>{_node_width(label)}"
     if step.outside:
-        return f'{name} [label={label}, style="rounded,dashed", tooltip={tooltip}];'
-    return f"{name} [label={label}, tooltip={tooltip}];"
+        return f'{name} [{box}, style="rounded,dashed", tooltip={tooltip}];'
+    return f"{name} [{box}, tooltip={tooltip}];"
 
 
 def _title(step: Step) -> str:
-    label = "<BR/>".join(escape(t) for t in text.wrap(text.plain_label(step.label), 20))
+    label = "<BR/>".join(escape(t) for t in _wrapped(text.plain_label(step.label), 20))
     kind = _kind(step)
-    return f"{label}<BR/>{_font(text.shorten(kind, 36))}" if kind else label
+    return f"{label}<BR/>{_font(_short(kind, 36))}" if kind else label
 
 
 def _kind(step: Step) -> str:
@@ -190,7 +266,7 @@ def _card(step: Step, colours: Mapping[str, str]) -> str:
     for inference in step.inferences:
         if several:
             name = inference.step.removeprefix(step.id + "/")
-            rows.append(_row(_font(text.shorten(name, 40), size=11, colour=INK)))
+            rows.append(_row(_font(_short(name, 40), size=11, colour=INK)))
         rows += _inference_rows(inference, colours)
     return _table(rows)
 
@@ -198,7 +274,7 @@ def _card(step: Step, colours: Mapping[str, str]) -> str:
 def _handler_card(inference: Inference, colours: Mapping[str, str]) -> str:
     rows = [_header("Model handler", "one model, no key mapping")]
     rows += _inference_rows(inference, colours)
-    tooltip = quote(text.mapping_outline(inference))
+    tooltip = _tooltip(text.mapping_outline(inference))
     return f'm0 [shape=plain, style="", label=<{_table(rows)}>, tooltip={tooltip}];'
 
 
@@ -210,14 +286,15 @@ def _table(rows: Iterable[str]) -> str:
 
 
 def _header(title: str, kind: str) -> str:
-    label = [_font(line, size=_LABEL, colour=INK, bold=True) for line in text.wrap(title, 30)]
+    label = [_font(line, size=_LABEL, colour=INK, bold=True) for line in _wrapped(title, 30)]
     if kind:
-        label.append(_font(text.shorten(kind, 36)))
+        label.append(_font(_short(kind, 36)))
     return _row(_lines(label), f' BGCOLOR="{_SOFT}"')
 
 
 def _row(inner: str, more: str = "") -> str:
     # The padding leaves room for a browser whose font is wider than the one Graphviz measured.
+    more += _least_width(inner, padding=5)
     return f'<TR><TD ALIGN="LEFT" BALIGN="LEFT" CELLPADDING="5"{more}>{inner}</TD></TR>'
 
 
@@ -226,15 +303,15 @@ def _inference_rows(inference: Inference, colours: Mapping[str, str]) -> Iterato
     if inference.keyed == "many":
         yield _row(_font(text.hint_text(inference), colour=INK))
         if same:
-            yield _row(_font(text.shorten(same, 44)))
+            yield _row(_font(_short(same, 44)))
     elif inference.keyed == "one":
         yield _row(_font("one model for every key"))
     if inference.preprocess:
         yield _row(_font("before: " + _function_names(inference.preprocess)))
-    yield f'<TR><TD CELLPADDING="0">{_models(inference, colours, same)}</TD></TR>'
-    hidden = len(inference.models) - _MOST_ROWS
-    if hidden > 0:
-        yield _row(_font(f"… and {text.count(hidden, 'more model')}"))
+    shown, others = _busiest(inference.models, _MOST_ROWS)
+    yield f'<TR><TD CELLPADDING="0">{_models(inference, shown, colours, same)}</TD></TR>'
+    if others:
+        yield _row(_font(_others_text(others)))
     if inference.postprocess:
         yield _row(_font("after: " + _function_names(inference.postprocess)))
     if inference.exception_handling:
@@ -243,11 +320,38 @@ def _inference_rows(inference: Inference, colours: Mapping[str, str]) -> Iterato
         yield _row(_font("model updates through a side input"))
 
 
-def _models(inference: Inference, colours: Mapping[str, str], same: str) -> str:
+def _busiest(models: Sequence[Model], most: int) -> tuple[list[Model], list[Model]]:
+    """Those that are drawn and the others, each in the order of the mapping.
+
+    Where a run is known, these are the models with the most loads and batches; else the first.
+    """
+
+    def work(place: int) -> int:
+        stats = models[place].stats
+        return stats.loads + stats.uses if stats else 0
+
+    drawn = set(sorted(range(len(models)), key=work, reverse=True)[:most])
+    places = range(len(models))
+    return [models[i] for i in places if i in drawn], [models[i] for i in places if i not in drawn]
+
+
+def _others_text(models: Sequence[Model]) -> str:
+    """How many models are not drawn, and what they did."""
+    said = f"… and {text.count(len(models), 'more model')}"
+    stats = [model.stats for model in models if model.stats]
+    if stats:
+        loads, evictions = (sum(getattr(s, n) for s in stats) for n in ("loads", "evictions"))
+        said += f": {text.count(loads, 'load')}, {text.count(evictions, 'eviction')}"
+    return said
+
+
+def _models(
+    inference: Inference, shown: Sequence[Model], colours: Mapping[str, str], same: str
+) -> str:
     """A table of its own, so that long lines above and below do not stretch the colour stripes."""
-    with_stats = any(model.stats for model in inference.models)
+    with_stats = any(model.stats for model in shown)
     rows = [_stats_header(inference)] if with_stats else []
-    for model in inference.models[:_MOST_ROWS]:
+    for model in shown:
         words = [_lines(_model_words(inference, model, same))]
         if inference.keyed == "many":
             words.insert(0, _font(_some_keys(model.card.keys), size=11, colour=INK))
@@ -260,14 +364,14 @@ def _models(inference: Inference, colours: Mapping[str, str], same: str) -> str:
 
 def _striped(inner: str, colour: str) -> str:
     """A cell with the colour of the model as a thick left border."""
-    return (
-        f'<TD BORDER="7" SIDES="L" COLOR="{colour}" CELLPADDING="1" ALIGN="LEFT" BALIGN="LEFT">'
-        f"{_GAP}{inner.replace(_BREAK, _BREAK + _GAP).removesuffix(_GAP)}</TD>"
-    )
+    inner = f"{_GAP}{inner.replace(_BREAK, _BREAK + _GAP).removesuffix(_GAP)}"
+    style = f'BORDER="7" SIDES="L" COLOR="{colour}" CELLPADDING="1"'
+    return f'<TD {style} ALIGN="LEFT" BALIGN="LEFT"{_least_width(inner, padding=8)}>{inner}</TD>'
 
 
 def _cell(inner: str, align: str = "LEFT") -> str:
-    return f'<TD ALIGN="{align}" BALIGN="{align}">{inner}</TD>'
+    least = _least_width(inner, padding=3)
+    return f'<TD ALIGN="{align}" BALIGN="{align}"{least}>{inner}</TD>'
 
 
 def _model_words(inference: Inference, model: Model, same: str) -> list[str]:
@@ -275,10 +379,10 @@ def _model_words(inference: Inference, model: Model, same: str) -> list[str]:
     card = model.card
     unnamed = card.name == inference.step
     name = card.handler if unnamed else card.name
-    words = [_font(text.shorten(name, 28), size=11, colour=INK, bold=True)]
+    words = [_font(_short(name, 28), size=11, colour=INK, bold=True)]
     facts = card.device if unnamed else _facts(model)
     if facts and facts != same:
-        words.append(_font(text.shorten(facts, 40)))
+        words.append(_font(_short(facts, 40)))
     return words
 
 
@@ -298,15 +402,15 @@ def _common_facts(inference: Inference) -> str:
 
 
 def _function_names(names: Sequence[str]) -> str:
-    return text.shorten(" → ".join(text.plain_label(n) for n in names), 34)
+    return _short(" → ".join(text.plain_label(n) for n in names), 34)
 
 
 def _some_keys(keys: Sequence[str]) -> str:
     shown: list[str] = []
-    for key in keys:
-        if shown and text.columns(", ".join((*shown, key))) > 26:
+    for key in map(_shown, map(named, keys)):
+        if shown and columns(", ".join((*shown, key))) > 26:
             return f"{', '.join(shown)} +{len(keys) - len(shown):,}"
-        shown.append(text.shorten(key, 22))
+        shown.append(_short(key, 22))
     return ", ".join(shown)
 
 
@@ -337,10 +441,10 @@ def _edge(edge: Edge, end: str, ids: Mapping[str, str], heads: Mapping[str, str]
             f'{target} [shape=circle, label="", width=0.11, height=0.11, fixedsize=true, '
             'tooltip="nobody reads this output"];'
         )
-    attributes = [f"tooltip={quote(_edge_tooltip(edge))}"]
+    attributes = [f"tooltip={_tooltip(_edge_tooltip(edge))}"]
     label = _edge_words(edge)
     if label:
-        attributes.append(f"label=<{label}>")
+        attributes.append(f"label=<{_fitting(label)}>")
     if edge.side:
         attributes.append("style=dashed")
     elif edge.dead_letter:
@@ -355,7 +459,7 @@ def _edge_words(edge: Edge) -> str:
     words = []
     name = text.edge_label(edge)
     if name:
-        words.append(_font(f" {text.shorten(name, 24)} ", colour=colour))
+        words.append(_font(f" {_short(name, 24)} ", colour=colour))
     if edge.elements is not None:
         words.append(_font(f" {edge.elements:,} ", size=11, colour=colour, bold=True))
     return "<BR/>".join(words)
@@ -396,34 +500,33 @@ def _cohort(place: int, model: Model, colour: str) -> Iterator[str]:
     shown = card.keys[:_MOST_KEYS]
     for number, key in enumerate(shown):
         name = f"k{place}_{number}"
-        yield f"{name} [label=<{escape(text.shorten(key, 28))}>, tooltip={quote(key)}];"
+        label = escape(_short(named(key), 28))
+        yield f"{name} [label=<{label}>{_node_width(label)}, tooltip={_tooltip(key)}];"
         yield f'{name} -> {cohort} [color="{colour}", penwidth=1.6];'
     if len(card.keys) > len(shown):
         rest = text.count(len(card.keys) - len(shown), "more key")
         name = f"k{place}_more"
         yield f'{name} [shape=plaintext, style="", label={quote(f"… {rest}")}];'
         yield f'{name} -> {cohort} [color="{colour}", penwidth=1.6];'
-    words = (
-        _font("cohort")
-        + "<BR/>"
-        + _font(text.shorten(card.keys[0] if card.keys else "", 20), size=11, colour=INK)
-    )
+    first = card.keys[0] if card.keys else ""
+    words = _font("cohort") + "<BR/>" + _font(_short(named(first), 20), size=11, colour=INK)
     yield (
-        f'{cohort} [label=<{words}>, fillcolor="{tint(colour, 0.16)}", color="{colour}", '
-        f"tooltip={quote('cohort ' + (card.keys[0] if card.keys else ''))}];"
+        f"{cohort} [label=<{words}>{_node_width(words)}, "
+        f'fillcolor="{tint(colour, 0.16)}", color="{colour}", '
+        f"tooltip={_tooltip('cohort ' + first)}];"
     )
     yield (
         f'm{place} [shape=plain, style="", label=<{_model_table(model, colour)}>, '
-        f"tooltip={quote(text.model_outline(model))}];"
+        f"tooltip={_tooltip(text.model_outline(model))}];"
     )
     yield f'{cohort} -> m{place} [color="{colour}", penwidth=1.6];'
 
 
-def _in_order(inference: Inference) -> Iterator[str]:
+def _in_order(models: Sequence[Model]) -> Iterator[str]:
     """Keep the keys in the order of the mapping: Graphviz would stack them from the bottom."""
     keys = [
         f"k{place}_{number}"
-        for place, model in enumerate(inference.models[:_MOST_KEYS])
+        for place, model in enumerate(models)
         for number in range(len(model.card.keys[:_MOST_KEYS]))
     ]
     if len(keys) > 1:
@@ -431,10 +534,10 @@ def _in_order(inference: Inference) -> Iterator[str]:
 
 
 def _model_table(model: Model, colour: str) -> str:
-    words = [_font(text.shorten(model.card.name, 32), size=_LABEL, colour=INK, bold=True)]
+    words = [_font(_short(model.card.name, 32), size=_LABEL, colour=INK, bold=True)]
     facts = _facts(model)
     if facts:
-        words.append(_font(text.shorten(facts, 44)))
+        words.append(_font(_short(facts, 44)))
     if model.stats:
         words.append(_font(text.stats_text(model.stats), colour=INK))
     return _table([f"<TR>{_striped(_lines(words), colour)}</TR>"])

@@ -33,6 +33,7 @@ class ModelStats:
     evictions: int
     elements: int
     load_seconds: float
+    uses: int = 0
 
 
 @dataclass(frozen=True)
@@ -561,4 +562,6 @@ def _stats_of(pipeline: Pipeline, trace: Any) -> dict[tuple[str, str], ModelStat
 
 
 def _stats(row: Any) -> ModelStats:
-    return ModelStats(row.loads, row.reloads, row.evictions, row.elements, row.load_seconds)
+    return ModelStats(
+        row.loads, row.reloads, row.evictions, row.elements, row.load_seconds, row.uses
+    )

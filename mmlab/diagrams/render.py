@@ -1,44 +1,33 @@
-"""DOT becomes SVG, PNG and PDF, and a `Diagram` that notebooks show."""
+"""DOT becomes SVG and PNG, and a `Diagram` that notebooks show."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
-import tempfile
-import threading
-import uuid
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from html import escape
+from html import escape, unescape
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from mmlab import fonts
 from mmlab._arguments import file_to_write
-from mmlab.diagrams.dot import SMALLEST
+from mmlab._files import write_whole
+from mmlab.diagrams import engine
+from mmlab.diagrams.dot import FONT, SMALLEST
+from mmlab.diagrams.engine import GraphvizError
 
-_SECONDS = 60
+__all__ = ["Diagram", "GraphvizError"]
+
 _POINTS_TO_PIXELS = 96 / 72
 _SMALLEST_PIXELS = SMALLEST * _POINTS_TO_PIXELS
 _READABLE_PIXELS = 9
 _NOTEBOOK_PIXELS = 900
 _PNG_DPI = 120
 _PNG_INCHES = 15
-_in_process = threading.Lock()
-
-NO_GRAPHVIZ = (
-    "Graphviz is missing: run `pip install 'pygraphviz>=2'` (it brings Graphviz with it), or "
-    "install Graphviz so that the program `dot` is on PATH."
-)
-
-
-class GraphvizError(RuntimeError):
-    """Graphviz is not there, or could not draw."""
+_MOST_PIXELS = 20_000
+"""Of the side of a PNG: beyond that it takes gigabytes to draw, and programs refuse it."""
 
 
 @dataclass(frozen=True)
@@ -60,49 +49,48 @@ class Diagram:
         """The picture as an SVG document without scripts, links or references to other files.
 
         Raises:
-          GraphvizError: Graphviz is not there, or could not draw.
+          GraphvizError: the engine is not there, or could not draw.
         """
-        return _accessible(draw(self.dot, "svg").decode(), self.alt, self.outline)
+        return _accessible(engine.svg(self.dot), self.alt, self.outline)
 
     @cached_property
     def png(self) -> bytes:
         """The picture as PNG for a notebook: at most 1,800 pixels wide.
 
         Raises:
-          GraphvizError: Graphviz is not there, or could not draw.
+          GraphvizError: the engine is not there, or could not draw.
         """
-        return draw(_with_size(self.dot, _PNG_DPI, _PNG_INCHES), "png")
+        return self._png(_PNG_INCHES * _PNG_DPI)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the picture to `path`, whose ending says how: .svg, .png, .pdf or .dot.
+        """Write the picture to `path`, whose ending says how: .svg, .png or .dot.
 
         The file appears at once and complete, or not at all.
 
         Raises:
           ValueError: another ending.
           OSError: it cannot be written.
-          GraphvizError: Graphviz is not there, or could not draw.
+          GraphvizError: the engine is not there, or could not draw.
         """
         path = file_to_write(path)
-        content = self._content(path.suffix.lower())
-        scratch = path.with_name(f".{uuid.uuid4().hex}.part")
-        try:
-            scratch.write_bytes(content)
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        write_whole(path, self._content(path.suffix.lower()))
         return path
 
     def _content(self, ending: str) -> bytes:
         if ending == ".svg":
             return f'<?xml version="1.0" encoding="UTF-8"?>\n{self.svg}'.encode()
         if ending == ".png":
-            return draw(_with_size(self.dot, _PNG_DPI), "png")
-        if ending == ".pdf":
-            return draw(self.dot, "pdf")
+            return self._png(_MOST_PIXELS)
         if ending == ".dot":
             return self.dot.encode()
-        raise ValueError(f"a diagram is saved as .svg, .png, .pdf or .dot, not as {ending!r}")
+        raise ValueError(f"a diagram is saved as .svg, .png or .dot, not as {ending!r}")
+
+    def _png(self, most: int) -> bytes:
+        """With `_PNG_DPI` points to the inch, unless that makes it wider than `most` pixels."""
+        width, height = (side * _PNG_DPI / 72 for side in _svg_size(self.svg))
+        scale = min(1, most / width, _MOST_PIXELS / height)
+        svg = self.svg.replace(fonts.SVG_FAMILIES, fonts.FAMILY, 1)
+        return engine.png(svg, max(1, round(width * scale)))
 
     @property
     def html(self) -> str:
@@ -112,7 +100,7 @@ class Diagram:
         notebook GitHub removes SVG from HTML. So this is for `IPython.display.HTML(...)`,
         `ipywidgets.HTML(...)` and pages of your own, and is not what a diagram shows by itself.
         """
-        width = _svg_width(self.svg)
+        width = _svg_size(self.svg)[0] * _POINTS_TO_PIXELS
         least = width * min(1, _READABLE_PIXELS / _SMALLEST_PIXELS)
         style = f"width:100%;min-width:{least:.0f}px;max-width:{width:.0f}px;height:auto"
         # The whole picture would have a tooltip of its own.
@@ -127,8 +115,6 @@ class Diagram:
         """What Jupyter shows and saves: SVG, PNG and text, never HTML (see `html`)."""
         wanted = set(include or _MIME) - set(exclude or ())
         try:
-            if {"image/svg+xml", "image/png"} <= wanted:
-                self._draw_both()
             data = {mime: make(self) for mime, make in _MIME.items() if mime in wanted}
         except GraphvizError as error:
             return {"text/plain": f"{self.outline}\n\n{error}"}
@@ -140,17 +126,11 @@ class Diagram:
             metadata["image/png"]["width"] = _png_width(self.png) * 96 // _PNG_DPI
         return data, metadata
 
-    def _draw_both(self) -> None:
-        """SVG and PNG at the same time: Graphviz is another process, and we only wait."""
-        with ThreadPoolExecutor(1) as pool:
-            png = pool.submit(getattr, self, "png")
-            _ = self.svg
-            png.result()
-
     @property
     def _too_wide(self) -> bool:
         """Whether the small print gets unreadable when the picture is fitted to a notebook."""
-        return _svg_width(self.svg) > _NOTEBOOK_PIXELS * _SMALLEST_PIXELS / _READABLE_PIXELS
+        width = _svg_size(self.svg)[0] * _POINTS_TO_PIXELS
+        return width > _NOTEBOOK_PIXELS * _SMALLEST_PIXELS / _READABLE_PIXELS
 
 
 _MIME = {
@@ -175,89 +155,71 @@ def _accessible(svg: str, alt: str, outline: str) -> str:
     svg = re.sub(r'<g id="[^"]*"><a xlink:title="([^"]*)">', r"<g><title>\1</title>", svg)
     svg = re.sub(r"</a>\s*</g>", "</g>", svg).replace("<title> </title>", "")
     svg = re.sub(r' xmlns:xlink="[^"]*"', "", svg)
-    head, body = svg.split(">", 1)
+    head, body = _with_widths(svg).split(">", 1)
     return (
-        f'{head} role="img" aria-label="{escape(alt)}"><title>{escape(alt)}</title>'
-        f"<desc>{escape(outline)}</desc>{body}"
+        f'{head} font-family="{fonts.SVG_FAMILIES}" role="img" aria-label="{escape(alt)}">'
+        f"<title>{escape(alt)}</title><desc>{escape(outline)}</desc>{body}"
     )
 
 
-def _svg_width(svg: str) -> float:
-    """In CSS pixels."""
-    return float(re.search(r'<svg width="([\d.]+)pt"', svg)[1]) * _POINTS_TO_PIXELS
+def _with_widths(svg: str) -> str:
+    """Each text with the width that it has in our font, into which any other font is fitted."""
+    group = shape = ""
+
+    def change(part: re.Match[str]) -> str:
+        nonlocal group, shape
+        if part["group"]:
+            group, shape = part["group"], ""
+        elif part["shape"]:
+            shape = shape or part["shape"]
+        else:
+            centred = group == "edge" or (group == "node" and shape == "path")
+            return _fitted(part["attributes"], part["words"], centred)
+        return part[0]
+
+    return _PARTS.sub(change, svg)
+
+
+_PARTS = re.compile(
+    r'<g class="(?P<group>\w+)"'
+    r"|<(?P<shape>path|polygon|ellipse)\b"
+    r"|<text (?P<attributes>[^>]*)>(?P<words>[^<]*)</text>"
+)
+
+
+def _fitted(attributes: str, words: str, centred: bool) -> str:
+    attributes = attributes.replace(f' font-family="{FONT}"', "")
+    size = float(re.search(r'font-size="([\d.]+)"', attributes)[1])
+    bold = 'font-weight="bold"' in attributes
+    guessed = _guess(unescape(words), size, bold)
+    words = words.replace("\u200b", "")  # dot.escape puts it where Graphviz would see a command
+    if not words.strip("\xa0 "):
+        return f"<text {attributes}>{words}</text>"
+    width = fonts.width(unescape(words), size, bold=bold)
+    x, y = (float(re.search(rf' {name}="([-\d.]+)"', attributes)[1]) for name in "xy")
+    x += (guessed - width) / 2 if centred and "start" in attributes else 0
+    attributes = re.sub(r' (x|y)="[-\d.]+"', "", attributes)
+    place = f'x="{x:.2f}" y="{y - _RISE * size:.2f}"'
+    fit = f'textLength="{width:.2f}" lengthAdjust="spacingAndGlyphs"'
+    return f"<text {place} {attributes} {fit}>{words}</text>"
+
+
+def _guess(words: str, size: float, bold: bool) -> float:
+    """How wide Graphviz takes text to be: each byte beyond ASCII as wide as a space."""
+    spaces = sum(len(c.encode()) for c in words if not c.isascii())
+    known = "".join(c for c in words if c.isascii())
+    return fonts.width(known + " " * spaces, size, bold=bold)
+
+
+_RISE = 0.07
+"""Graphviz puts letters of Arial below the middle of a box, by so much of their size."""
+
+
+def _svg_size(svg: str) -> tuple[float, float]:
+    """Width and height in points."""
+    width, height = re.search(r'<svg width="([\d.]+)pt" height="([\d.]+)pt"', svg).groups()
+    return float(width), float(height)
 
 
 def _png_width(png: bytes) -> int:
     return int.from_bytes(png[16:20], "big")
-
-
-# Graphviz
-
-
-def draw(dot: str, form: str) -> bytes:
-    """`dot` as Graphviz draws it: "svg", "png" or "pdf".
-
-    Raises:
-      GraphvizError: Graphviz is not there, could not draw, or took longer than a minute.
-    """
-    program = shutil.which("dot")
-    return _draw_with_program(program, dot, form) if program else _draw_in_process(dot, form)
-
-
-def _draw_with_program(program: str, dot: str, form: str) -> bytes:
-    try:
-        done = subprocess.run(
-            [program, f"-T{form}"], input=dot.encode(), capture_output=True, timeout=_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        raise GraphvizError(
-            f"Graphviz drew for more than {_SECONDS} s and was stopped: draw less, with depth=1 or "
-            "step='label of one composite'."
-        ) from None
-    if done.returncode or not done.stdout:
-        raise GraphvizError(f"{program} failed: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout
-
-
-def _draw_in_process(dot: str, form: str) -> bytes:
-    try:
-        import pygraphviz
-    except ImportError:
-        raise GraphvizError(NO_GRAPHVIZ) from None
-    # Graphviz keeps global state: one drawing at a time.
-    with _in_process, _standard_error_caught() as said:
-        try:
-            return pygraphviz.AGraph(string=dot).draw(format=form, prog="dot")
-        except (OSError, ValueError) as error:
-            raise GraphvizError(f"pygraphviz failed: {said() or error}") from error
-
-
-@contextmanager
-def _standard_error_caught() -> Iterator[Callable[[], str]]:
-    """Keep what Graphviz and its fonts say to themselves; yields what tells of it.
-
-    They are libraries in C and know nothing of `sys.stderr`. What others say meanwhile goes on.
-    """
-    with tempfile.TemporaryFile() as file:
-        shown = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield lambda: _said_in(file)[0]
-        finally:
-            os.dup2(shown, 2)
-            os.close(shown)
-            os.write(2, _said_in(file)[1].encode())
-
-
-def _said_in(file: IO[bytes]) -> tuple[str, str]:
-    """What Graphviz said, and what others did."""
-    file.seek(0)
-    lines = file.read().decode(errors="replace").splitlines(keepends=True)
-    own = [line for line in lines if line.startswith(("Error: ", "Warning: "))]
-    others = [line for line in lines if line not in own and not line.startswith("Fontconfig ")]
-    return "".join(own).strip(), "".join(others)
-
-
-def _with_size(dot: str, dpi: int, inches: float | None = None) -> str:
-    limit = f', size="{inches:g},200"' if inches else ""
-    return dot.replace("{", f"{{\n  graph [dpi={dpi}{limit}];", 1)

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+from mmlab._words import columns, head
 from mmlab.cards import weights_name
 from mmlab.diagrams.graph import Edge, Graph, Inference, Model, ModelStats, Step
 
@@ -28,16 +29,6 @@ def clean(text: str) -> str:
     )
 
 
-def columns(text: str) -> int:
-    """Width in terminal columns: Hangul and emoji take two."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
-
-
 def shorten(text: str, width: int) -> str:
     """`text` in at most `width` columns; what is cut is cut from the middle.
 
@@ -47,18 +38,9 @@ def shorten(text: str, width: int) -> str:
     text = clean(text)
     if columns(text) <= width:
         return text
-    head = _head(text, (width - 1) // 2)
-    tail = _head(text[::-1], width - 1 - columns(head))[::-1]
-    return f"{head}…{tail}"
-
-
-def _head(text: str, width: int) -> str:
-    used = 0
-    for place, character in enumerate(text):
-        used += columns(character)
-        if used > width:
-            return text[:place]
-    return text
+    first = head(text, (width - 1) // 2)
+    last = head(text[::-1], width - 1 - columns(first))[::-1]
+    return f"{first}…{last}"
 
 
 def wrap(text: str, width: int, lines: int = 2) -> list[str]:
@@ -70,9 +52,9 @@ def wrap(text: str, width: int, lines: int = 2) -> list[str]:
     text = clean(text)
     out: list[str] = []
     while columns(text) > width and len(out) < lines - 1:
-        head = _head(text, width)
-        breaks = [m.end() for m in re.finditer(r"[\s/_.(,:-]+|(?<=[a-z])(?=[A-Z])", head)]
-        cut = max((b for b in breaks if width // 3 <= columns(head[:b])), default=len(head))
+        line = head(text, width)
+        breaks = [m.end() for m in re.finditer(r"[\s/_.(,:-]+|(?<=[a-z])(?=[A-Z])", line)]
+        cut = max((b for b in breaks if width // 3 <= columns(line[:b])), default=len(line))
         out.append(text[:cut].rstrip())
         text = text[cut:].lstrip()
     return [*out, shorten(text, width)]
@@ -128,10 +110,10 @@ def outline(graph: Graph) -> str:
     if not graph.steps:
         return EMPTY
     steps = [step for step in graph.steps if not step.outside]
-    head = count(len(steps), "step")
+    counts = count(len(steps), "step")
     if graph.models:
-        head += f", {count(len(graph.models), 'model')}"
-    lines = [f"{'Inside ' + clean(graph.inside) if graph.inside else 'Pipeline'}: {head}"]
+        counts += f", {count(len(graph.models), 'model')}"
+    lines = [f"{'Inside ' + clean(graph.inside) if graph.inside else 'Pipeline'}: {counts}"]
     for step in graph.steps:
         lines += [_step_line(step), *_step_details(step, graph)]
     return "\n".join(lines)
@@ -172,7 +154,7 @@ def mapping_alt(inference: Inference) -> str:
     """The same for a handler."""
     if inference.keyed != "many":
         return f"Diagram of a model handler with one model: {clean(inference.models[0].card.name)}."
-    parts = [f"{_some(m.card.keys)} use {clean(m.card.name)}" for m in inference.models[:6]]
+    parts = [f"{_some(m.card.keys)} use {shorten(m.card.name, 60)}" for m in inference.models[:6]]
     more = f"; and {len(inference.models) - 6} more models" if len(inference.models) > 6 else ""
     return f"Diagram of a key mapping: {'; '.join(parts)}{more}. {hint_text(inference)}."
 

@@ -10,21 +10,26 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mmlab._words import plural
+from mmlab import fonts
+from mmlab._words import named, plural
 from mmlab.plots import theme
 from mmlab.plots.timeline import (
-    MOST_LANES,
+    TEXT_INCHES,
     WIDTH_INCHES,
     Lane,
     Seconds,
+    busiest,
     draw_end,
     draw_lanes,
     draw_legend,
     draw_memory_curves,
     dress,
+    fitting,
     highest_rss,
+    in_lines,
     lanes_of,
     leaves_late,
+    left_inches,
     limit_in_words,
     memory_limit,
     shortened,
@@ -74,24 +79,26 @@ def draw_comparison(runs: Sequence[Multiple], title: str, verdict: str) -> Figur
 
 
 def _drawn(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
-    lanes = [lanes_of(run.trace) for run in runs]
-    shown = [some[:MOST_LANES] for some in lanes]
-    verdict_lines = _wrapped(verdict, 128)
-    head = HEAD_INCHES + 0.19 * (len(verdict_lines) - 1)
+    shown = [busiest(lanes_of(run.trace)) for run in runs]
+    verdict_lines = in_lines(
+        [fonts.drawable(word) for word in verdict.split()], " ", TEXT_INCHES, 10
+    )
+    head = HEAD_INCHES + 0.19 * max(len(verdict_lines) - 1, 0)
     figure, rows = _figure(shown, head)
     width_ns = max(run.trace.end_ns - run.trace.start_ns for run in runs) or 1
     scale = _Scale.of(runs)
     late = False
-    for run, (top, bottom), mine, all_mine in zip(runs, rows, shown, lanes, strict=True):
+    for run, (top, bottom), mine in zip(runs, rows, shown, strict=True):
         x = Seconds(run.trace.start_ns, run.trace.start_ns + width_ns, figure)
-        _draw_run(run, top, bottom, mine, x, scale, hidden=len(all_mine) - len(mine))
+        _draw_run(run, top, bottom, mine, x, scale)
         late = late or leaves_late(run.trace, x)
     _explain_memory(rows[0][1])
     rows[-1][1].set_xlabel("seconds since the pipeline was submitted")
     rows[-1][1].tick_params(labelbottom=True)
     height = figure.get_size_inches()[1]
     left = {"x": 0.012, "va": "top", "color": theme.INK}
-    figure.text(y=1 - 0.12 / height, s=shortened(title, 90), fontsize=14, fontweight="bold", **left)
+    title = fitting(title, TEXT_INCHES, 14, bold=True)
+    figure.text(y=1 - 0.12 / height, s=title, fontsize=14, fontweight="bold", **left)
     for i, line in enumerate(verdict_lines):
         figure.text(y=1 - (0.42 + 0.19 * i) / height, s=line, fontsize=10, **left)
     draw_legend(figure, late=late, ends=any(run.problem is None for run in runs))
@@ -120,9 +127,8 @@ def _draw_run(
     lanes: Sequence[Lane],
     x: Seconds,
     scale: _Scale,
-    hidden: int,
 ) -> None:
-    draw_lanes(top, lanes, x.until(run.trace.end_ns), hidden)
+    draw_lanes(top, lanes, x.until(run.trace.end_ns))
     draw_memory_curves(bottom, run.trace, x, scale.unit)
     _draw_limit_text(bottom, run.trace, scale.unit)
     bottom.set_ylim(0, scale.top / scale.unit * 1.42)
@@ -162,12 +168,14 @@ def _label(axes: Axes, run: Multiple) -> None:
             textcoords="offset points", va="bottom", annotation_clip=False, **style,
         )  # fmt: skip
 
-    write(run.label, 0, 0, fontsize=10.5, fontweight="bold", color=theme.INK)
-    beside = 12 + 7.2 * len(run.label)
+    label = shortened(named(run.label), 60)
+    write(label, 0, 0, fontsize=10.5, fontweight="bold", color=theme.INK)
+    beside = 12 + 72 * theme.text_inches(label, 10.5, bold=True)
     if run.problem is None:
         write(run.words, beside, 0, fontsize=9.5, color=theme.INK)
     else:
-        problem = shortened(run.problem.replace("\n", " "), 105)
+        room = axes.get_position().width * WIDTH_INCHES - beside / 72
+        problem = fitting(" ".join(run.problem.split()), room, 9.5)
         write(problem, beside, 0, fontsize=9.5, color=theme.ALERT)
 
 
@@ -176,8 +184,7 @@ def _figure(lanes: Sequence[Sequence[Lane]], head: float) -> tuple[Figure, list[
     height = head + sum(top + MEMORY_INCHES + BLOCK_INCHES for top in tops) + FOOT_INCHES
     figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
     FigureCanvasAgg(figure)
-    longest = max((len(lane.label) for some in lanes for lane in some), default=0)
-    left = max(0.75, 0.2 + 0.085 * longest) / WIDTH_INCHES
+    left = left_inches(lane for some in lanes for lane in some) / WIDTH_INCHES
     width = 1 - left - SIDE_INCHES / WIDTH_INCHES
     rows = []
     y = height - head
@@ -191,15 +198,6 @@ def _figure(lanes: Sequence[Sequence[Lane]], head: float) -> tuple[Figure, list[
             dress(ax)
         rows.append((upper, lower))
     return figure, rows
-
-
-def _wrapped(text: str, most: int) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + len(word) >= most:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines
 
 
 def words_of(trace: Trace, *, seconds: str | None = None) -> str:

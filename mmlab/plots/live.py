@@ -19,7 +19,8 @@ import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from mmlab._words import plural
+from mmlab import fonts
+from mmlab._words import columns, head, named, plural
 from mmlab.plots import theme
 from mmlab.trace.event import Event, Process
 
@@ -99,6 +100,7 @@ class LivePicture:
         self._rss: dict[Process, _Curve] = defaultdict(_Curve)
         self._counts = dict.fromkeys(COUNTS, 0)
         self._covers: dict[str, np.ndarray] = {}
+        self._work: dict[int, int] = defaultdict(int)
 
     # Events
 
@@ -163,6 +165,7 @@ class LivePicture:
 
     def _load_end(self, event: Event) -> None:
         self._end_of("loading", event)
+        self._work[self._lane(self._key(event))] += 1
         self._begin("resident", event)
         self._counts["loads"] += 1
         self._counts["reloads"] += (event.generation or 1) > 1
@@ -173,6 +176,7 @@ class LivePicture:
 
     def _use_begin(self, event: Event) -> None:
         self._begin("used", event)
+        self._work[self._lane(self._key(event))] += 1
         self._counts["uses"] += 1
         self._counts["elements"] += event.n or 0
 
@@ -225,9 +229,9 @@ class LivePicture:
             self._covers.clear()
             for curve in self._rss.values():
                 curve.rescale()
-        shown = sorted(self._lanes.items(), key=lambda item: item[1])[:MOST_LANES]
+        shown, others = self._busiest()
         covers = self._covered()
-        lanes_height = max(len(shown), 1) * LANE
+        lanes_height = max(len(shown) + bool(others), 1) * LANE
         residency = HEAD + lanes_height + GAP
         memory = residency + RESIDENCY + GAP
         canvas = np.full((memory + MEMORY + FOOT, WIDTH), _number(theme.PAPER), np.uint8)
@@ -237,13 +241,19 @@ class LivePicture:
         for row, ((_, _, model), number) in enumerate(shown):
             lane = {state: covers[state][number] for state in STATES}
             _paint_lane(canvas, _bar_top(row), lane, colours[model])
+        if others:
+            lane = {state: covers[state][others].any(axis=0) for state in STATES}
+            _paint_lane(canvas, _bar_top(len(shown)), lane, theme.OTHERS)
         held = covers["resident"] | covers["leaving"]
         held, both = held.sum(axis=0), (held | _inner(covers["loading"])).sum(axis=0)
         self._paint_residency(canvas, residency, held, both)
         pen = _Pen(canvas)
         self._write_header(pen)
         for row, ((_, _, model), _) in enumerate(shown):
-            pen.write((LEFT - 8, _bar_top(row) + BAR / 2), _short(model), 12, "rm", bold=True)
+            pen.write((LEFT - 8, _bar_top(row) + BAR / 2), _label(model), 12, "rm", bold=True)
+        if others:
+            at = (LEFT - 8, _bar_top(len(shown)) + BAR / 2)
+            pen.write(at, plural(len(others), "other"), 12, "rm")
         self._write_residency(pen, residency, both)
         self._draw_memory(pen, memory)
         for x, text in ticks.items():
@@ -251,6 +261,16 @@ class LivePicture:
         middle = LEFT + self._columns / 2
         pen.write((middle, memory + MEMORY + 22), "seconds", 12, "mt")
         return pen.finished()
+
+    def _busiest(self) -> tuple[list[tuple[_Lane, int]], list[int]]:
+        """The lanes that are drawn, and the numbers of those that share one below them."""
+        lanes = sorted(self._lanes.items(), key=lambda item: item[1])
+        if len(lanes) <= MOST_LANES:
+            return lanes, []
+        busy = sorted(lanes, key=lambda item: -self._work[item[1]])[:MOST_LANES]
+        drawn = {number for _, number in busy}
+        others = [number for _, number in lanes if number not in drawn]
+        return [item for item in lanes if item[1] in drawn], others
 
     @property
     def _columns(self) -> int:
@@ -392,7 +412,7 @@ def _colours() -> tuple[str, ...]:
     paper, ink = (np.array(ImageColor.getrgb(colour)) for colour in (theme.PAPER, theme.INK))
     shares = np.linspace(0, 1, _GREYS)[:, None]
     greys = np.rint(paper * (1 - shares) + ink * shares).astype(int)
-    of_models = (paint for colour in theme.PALETTE for paint in _paints(colour))
+    of_models = (paint for colour in (*theme.PALETTE, theme.OTHERS) for paint in _paints(colour))
     others = dict.fromkeys((theme.GRID, theme.MUTED, theme.FILL, theme.ALERT, *of_models))
     return (*("#{:02X}{:02X}{:02X}".format(*grey) for grey in greys), *others)
 
@@ -510,7 +530,7 @@ def _word(
     text: str, size: int, anchor: str, bold: bool
 ) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
     """A word in numbers of colours, where it covers the canvas, and where its corner lies."""
-    font = _font(size, bold)
+    font = _font(size, bold, fonts.is_latin(text))
     box = ImageDraw.Draw(Image.new("L", (1, 1))).textbbox((0, 0), text, font, anchor)
     left, top, right, bottom = (int(np.floor(box[0])), int(np.floor(box[1])), *map(_up, box[2:]))
     word = Image.new("L", (max(right - left, 1), max(bottom - top, 1)), _number(theme.PAPER))
@@ -524,10 +544,13 @@ def _up(number: float) -> int:
 
 
 @cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+def _font(size: int, bold: bool = False, latin: bool = True) -> ImageFont.FreeTypeFont:
+    """The house's font; Pillow takes no second one for what the first does not have."""
+    if not latin:
+        return ImageFont.truetype(str(fonts.WIDE_FILE), size)
     weight = "bold" if bold else "normal"
-    path = font_manager.findfont(font_manager.FontProperties(theme.fonts(), weight=weight))
-    return ImageFont.truetype(path, size)
+    wanted = font_manager.FontProperties(family=theme.font_families()[0], weight=weight)
+    return ImageFont.truetype(font_manager.findfont(wanted), size)
 
 
 def _nice(step: float) -> float:
@@ -540,6 +563,18 @@ def _nice(step: float) -> float:
     return float(next(n * power for n in (1, 2, 5, 10) if n * power >= step))
 
 
+@lru_cache(maxsize=1024)
+def _label(model: str) -> str:
+    """A name that fits beside its lane."""
+    for most in range(15, 7, -1):
+        name = _short(model, most)
+        if _font(12, True, fonts.is_latin(name)).getlength(name) < LEFT - 10:
+            return name
+    return "…"
+
+
 def _short(name: str, most: int = 15) -> str:
-    name = "".join(c if c.isprintable() else "?" for c in name)
-    return name if len(name) <= most else f"{name[: most - 6]}…{name[-5:]}"
+    name = fonts.drawable(named(name))
+    if columns(name) <= most:
+        return name
+    return f"{head(name, most - 6)}…{head(name[::-1], 5)[::-1]}"

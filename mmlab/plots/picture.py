@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mmlab._arguments import file_to_write
+from mmlab._files import write_whole
 
 DPI = 200
 PIXELS_PER_INCH = 100
@@ -34,12 +34,16 @@ class Picture:
     def save(self, path: str | os.PathLike[str], *, dpi: int = DPI) -> Path:
         """Write the picture; the ending chooses the format (png, svg, pdf, …).
 
+        The file appears at once and complete, or not at all.
+
         Raises:
           ValueError: there is no such format.
           OSError: it cannot be written.
         """
         path = file_to_write(path)
-        self.figure.savefig(path, dpi=dpi)
+        drawn = io.BytesIO()
+        self.figure.savefig(drawn, format=_format(self.figure, path), dpi=dpi)
+        write_whole(path, drawn.getvalue())
         return path
 
     def __repr__(self) -> str:
@@ -48,10 +52,7 @@ class Picture:
     def _png(self) -> bytes:
         """256 colours, which is all that these pictures have: a third of the size in a notebook."""
         drawn, small = io.BytesIO(), io.BytesIO()
-        with warnings.catch_warnings():
-            # A sign that no font has is drawn as a box; the words beside the picture keep it.
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            self.figure.savefig(drawn, format="png", dpi=DPI)
+        self.figure.savefig(drawn, format="png", dpi=DPI)
         image = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
         image.save(small, format="png", optimize=True)
         return small.getvalue()
@@ -61,3 +62,12 @@ class Picture:
         data = {"image/png": self._png(), "text/plain": self._text}
         alt = self._text.partition("\n")[0]
         return data, {"image/png": {"width": width, "height": height, "alt": alt}}
+
+
+def _format(figure: Figure, path: Path) -> str:
+    """The format that the ending names, among those that matplotlib knows."""
+    known = figure.canvas.get_supported_filetypes()
+    ending = path.suffix.lower().removeprefix(".")
+    if ending not in known:
+        raise ValueError(f"a picture is saved as .{', .'.join(known)}, not as {path.suffix!r}")
+    return ending

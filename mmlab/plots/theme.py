@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from zlib import crc32
 
 import matplotlib
 from matplotlib import font_manager
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
+
+from mmlab import fonts
 
 # Okabe and Ito, "Color Universal Design" (2008), then three of Paul Tol's "muted":
 # told apart with every common form of colour blindness.
@@ -30,32 +35,36 @@ PAPER = "#FFFFFF"
 GRID = "#E4E7EC"
 FILL = "#C5CBD5"
 ALERT = "#B42318"
-
-
-WIDE_FONTS = (
-    "Noto Sans CJK KR",
-    "Noto Sans CJK JP",
-    "Noto Sans CJK SC",
-    "Apple SD Gothic Neo",
-    "Malgun Gothic",
-    "Microsoft YaHei",
-    "Noto Emoji",
-    "Segoe UI Emoji",
-)
+OTHERS = "#8C94A3"
+"""The models that have no lane of their own."""
 
 
 @cache
-def fonts() -> list[str]:
-    """Matplotlib's own font, then those of this machine that know more scripts."""
-    installed = set(font_manager.get_font_names())
-    return ["DejaVu Sans", *(name for name in WIDE_FONTS if name in installed)]
+def font_families() -> list[str]:
+    """Matplotlib's own font, then ours: no other, so that pictures are the same everywhere."""
+    known = font_manager.fontManager
+    known.addfont(fonts.WIDE_FILE)
+    # It has one weight: matplotlib logs a warning where a bold one is asked for and missing.
+    known.ttflist.append(replace(known.ttflist[-1], weight="bold"))
+    return ["DejaVu Sans", fonts.WIDE_FAMILY]
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the house's fonts; names of models are text, whatever signs are in them."""
-    with matplotlib.rc_context({"font.family": fonts(), "text.parse_math": False}):
+    """Draw in the house's fonts; names of models are text, whatever characters are in them."""
+    with matplotlib.rc_context({"font.family": font_families(), "text.parse_math": False}):
         yield
+
+
+def text_inches(text: str, points: float, *, bold: bool = False) -> float:
+    """How wide a line is in the house's fonts."""
+    properties = FontProperties(
+        family=font_families(), weight="bold" if bold else "normal", size=points
+    )
+    return _paths.get_text_width_height_descent(text, properties, ismath=False)[0] / 72
+
+
+_paths = TextToPath()
 
 
 class Palette:

@@ -17,7 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from mmlab._words import plural
+from mmlab import fonts
+from mmlab._arguments import short
+from mmlab._words import columns, head, named, plural
 from mmlab.plots import theme
 from mmlab.plots.picture import DPI, Picture
 from mmlab.trace.event import Process, printable
@@ -26,10 +28,13 @@ from mmlab.trace.residency import Residence, steps_of_count
 from mmlab.trace.trace import NS, Summary, Trace
 
 WIDTH_INCHES = 9.5
+TEXT_INCHES = WIDTH_INCHES - 0.25
 MOST_LANES = 40
 LANE_INCHES = 0.36
 BAR = 0.62
 """Height of a resident model, as a share of its lane."""
+LABEL_POINTS = 9.5
+SMALL_POINTS = 8
 MOST_MARKS = 60
 """Evictions in one lane that are still drawn one by one with a mark."""
 REFRESHED = {
@@ -40,7 +45,9 @@ REFRESHED = {
 }
 
 
-def draw_timeline(trace: Trace, *, title: str | None = None) -> Picture:
+def draw_timeline(
+    trace: Trace, *, title: str | None = None, models: Iterable[str] | None = None
+) -> Picture:
     """Draw what happened to every model of a run.
 
     Above, one lane per process and model: loading (hatched), resident (pale), in use (full), the
@@ -55,18 +62,35 @@ def draw_timeline(trace: Trace, *, title: str | None = None) -> Picture:
     Args:
       trace: a run, finished or not.
       title: replaces the step's label in the header.
+      models: names of the models that have lanes, in this order; all others share one lane. Without
+        them the 40 busiest have lanes: those with the most loads and batches.
+
+    Raises:
+      ValueError: there is no such model in this run.
     """
+    names = None if models is None else _names(trace, models)
     with theme.style():
-        return Picture(_drawn(trace, title), _outline(trace, title))
+        return Picture(_drawn(trace, title, names), _outline(trace, title))
 
 
-def _drawn(trace: Trace, title: str | None) -> Figure:
-    lanes = lanes_of(trace)
-    shown = lanes[:MOST_LANES]
+def _names(trace: Trace, models: Iterable[str]) -> list[str]:
+    if isinstance(models, str):
+        raise TypeError(f"models must be a list of names, got {short(models)}: give [{models!r}]")
+    names = list(models)
+    known = list(dict.fromkeys(count.model for count in trace.per_model()))
+    for name in names:
+        if name not in known:
+            there = short(", ".join(known), 300)
+            raise ValueError(f"models names {short(name)}, which this run does not have: {there}")
+    return names
+
+
+def _drawn(trace: Trace, title: str | None, models: Sequence[str] | None) -> Figure:
+    shown = busiest(lanes_of(trace), models)
     unfit = out_of_memory(trace)
-    figure, (top, middle, bottom) = _figure([lane.label for lane in shown], head_lines=bool(unfit))
+    figure, (top, middle, bottom) = _figure(shown, head_lines=bool(unfit))
     x = Seconds(trace.start_ns, max(trace.end_ns, trace.start_ns + 1), figure)
-    draw_lanes(top, shown, x, hidden=len(lanes) - len(shown))
+    draw_lanes(top, shown, x)
     _draw_residency(middle, trace, x)
     _draw_memory(bottom, trace, x)
     if unfit is not None:
@@ -95,6 +119,48 @@ class Lane:
     refreshes: Sequence[int] = ()
     """When, in nanoseconds, it was given another path."""
 
+    @property
+    def work(self) -> int:
+        """How busy it is: loads and batches."""
+        return len(self.residences) + sum(len(r.uses) for r in self.residences)
+
+    @property
+    def inches(self) -> float:
+        """How wide its label is."""
+        first, *others = self.label.split("\n")
+        bold = bool(self.residences)
+        widths = [theme.text_inches(first, LABEL_POINTS, bold=bold)]
+        return max(widths + [theme.text_inches(line, SMALL_POINTS, bold=bold) for line in others])
+
+
+def busiest(lanes: Sequence[Lane], models: Sequence[str] | None = None) -> list[Lane]:
+    """The lanes that are drawn: at most `MOST_LANES`, and one for all others together.
+
+    Args:
+      models: names of the models to choose from, in the order in which they are drawn.
+    """
+    chosen = list(lanes)
+    if models is not None:
+        order = {name: place for place, name in enumerate(models)}
+        chosen = sorted((x for x in lanes if x.model in order), key=lambda x: order[x.model])
+    if len(chosen) > MOST_LANES:
+        drawn = {id(lane) for lane in sorted(chosen, key=lambda lane: -lane.work)[:MOST_LANES]}
+        chosen = [lane for lane in chosen if id(lane) in drawn]
+    kept = {id(lane) for lane in chosen}
+    others = [lane for lane in lanes if id(lane) not in kept]
+    return [*chosen, _together(others)] if others else chosen
+
+
+def _together(lanes: Sequence[Lane]) -> Lane:
+    residences = [r for lane in lanes for r in lane.residences]
+    loads = sum(r.load_end_ns is not None for r in residences)
+    evictions = sum(r.evict_ns is not None for r in residences)
+    label = (
+        f"{plural(len(lanes), 'other')}\n{plural(loads, 'load')}, {plural(evictions, 'eviction')}"
+    )
+    refreshes = [t_ns for lane in lanes for t_ns in lane.refreshes]
+    return Lane("", "", label, theme.OTHERS, residences, refreshes)
+
 
 def lanes_of(trace: Trace) -> list[Lane]:
     """One lane per process and model, in the order of the mapping; idle models have one too."""
@@ -116,8 +182,8 @@ def lanes_of(trace: Trace) -> list[Lane]:
         if not residences and len(processes) > 1:
             continue
         parts = [name[process]] if len(processes) > 1 else []
-        parts += [shortened(step)] if several_steps and step != model else []
-        label = " · ".join([*parts, shortened(model)])
+        parts += [shortened(named(step))] if several_steps and step != model else []
+        label = " · ".join([*parts, shortened(named(model))])
         refreshed = refreshes[process, step, model]
         lanes.append(Lane(step, model, label, colours[model], residences, refreshed))
     return lanes
@@ -142,9 +208,23 @@ def process_names(processes: Sequence[Process]) -> dict[Process, str]:
 
 
 def shortened(name: str, most: int = 24) -> str:
-    """A name that fits: without signs that cannot be drawn, and without its middle."""
-    name = printable(name)
-    return name if len(name) <= most else f"{name[: most - 9]}…{name[-8:]}"
+    """A name that fits into `most` columns: without its middle, and with readable escapes.
+
+    >>> shortened("a model with a long name", 16), shortened("T-🦖")
+    ('a model…ong name', 'T-<U+1F996>')
+    """
+    name = fonts.drawable(name)
+    if columns(name) <= most:
+        return name
+    return f"{head(name, most - 9)}…{head(name[::-1], 8)[::-1]}"
+
+
+def fitting(words: str, inches: float, points: float, *, bold: bool = False) -> str:
+    """A line that fits: without its middle where it is too long, and with readable escapes."""
+    most = min(columns(fonts.drawable(words)), 400)
+    while most > 12 and theme.text_inches(shortened(words, most), points, bold=bold) > inches:
+        most = most * 19 // 20
+    return shortened(words, most)
 
 
 class Seconds:
@@ -195,18 +275,17 @@ def merge_close(intervals: np.ndarray, gap: float, least: float) -> np.ndarray:
 # Lanes
 
 
-def draw_lanes(axes: Axes, lanes: Sequence[Lane], x: Seconds, hidden: int) -> None:
-    """Draw one lane below the other; `hidden` more are only said."""
+def draw_lanes(axes: Axes, lanes: Sequence[Lane], x: Seconds) -> None:
+    """Draw one lane below the other."""
     for y, lane in enumerate(lanes):
         _draw_lane(axes, y, lane, x)
     axes.set_yticks(range(len(lanes)), [lane.label for lane in lanes])
     for tick, lane in zip(axes.get_yticklabels(), lanes, strict=True):
+        tick.set_fontsize(SMALL_POINTS if "\n" in lane.label else LABEL_POINTS)
+    for tick, lane in zip(axes.get_yticklabels(), lanes, strict=True):
         tick.set_fontweight("bold" if lane.residences else "normal")
         tick.set_color(theme.INK if lane.residences else theme.MUTED)
     axes.set_ylim(max(len(lanes), 1) - 0.45, -0.75)
-    if hidden:
-        note = f"{hidden} more models are not drawn"
-        axes.text(1, 0, note, transform=axes.transAxes, ha="right", va="bottom", color=theme.MUTED)
     if not lanes:
         note = "no RunInference step was watched"
         axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", color=theme.MUTED)
@@ -395,8 +474,8 @@ def _draw_memory(axes: Axes, trace: Trace, x: Seconds) -> None:
     unit, name = (1e9, "GB") if highest >= 2e9 else (1e6, "MB")
     wording = "{:,.2f} GB" if highest >= 2e9 else "{:,.0f} MB"
     draw_memory_curves(axes, trace, x, unit)
-    _label_memory(axes, trace.summary(), partial(_size, wording=wording, unit=unit))
-    axes.set_ylim(0, highest / unit * (1.36 if limit else 1.22) or 1)
+    lines = _label_memory(axes, trace.summary(), partial(_size, wording=wording, unit=unit))
+    axes.set_ylim(0, highest / unit * ((1.36 if limit else 1.22) + 0.2 * (lines - 1)) or 1)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.set_ylabel(f"memory\n{name}")
     axes.set_xlabel("seconds since the pipeline was submitted")
@@ -508,7 +587,8 @@ def _draw_model_bytes(axes: Axes, trace: Trace, x: Seconds, unit: float) -> None
     axes.fill_between(seconds, values, step="post", color=theme.FILL, linewidth=0)
 
 
-def _label_memory(axes: Axes, s: Summary, wording: Callable[[int], str]) -> None:
+def _label_memory(axes: Axes, s: Summary, wording: Callable[[int], str]) -> int:
+    """Say what the curves are, inside the frame. Returns how many lines that takes."""
     parts = []
     if s.peak_rss_bytes:
         parts.append(f"RSS (line): peak {wording(s.peak_rss_bytes)}")
@@ -518,23 +598,42 @@ def _label_memory(axes: Axes, s: Summary, wording: Callable[[int], str]) -> None
         parts.append(f"GPU (dashed): at most {wording(s.device_bytes)}")
     if s.model_bytes:
         parts.append(f"models' own bytes (grey): at most {wording(s.model_bytes)}")
+    lines = in_lines(parts, " · ", axes.get_position().width * WIDTH_INCHES - 0.2, 9)
     axes.text(
         0.008,
         0.955,
-        " · ".join(parts),
+        "\n".join(lines),
         transform=axes.transAxes,
         va="top",
         fontsize=9,
         color=theme.INK,
         bbox={"facecolor": theme.PAPER, "alpha": 0.85, "edgecolor": "none", "pad": 1.5},
     )
+    return max(len(lines), 1)
+
+
+def in_lines(parts: Sequence[str], between: str, inches: float, points: float) -> list[str]:
+    """Parts joined into as few lines as fit into `inches`; a part is never cut."""
+    lines: list[str] = []
+    for part in parts:
+        longer = f"{lines[-1]}{between}{part}" if lines else part
+        if lines and theme.text_inches(longer, points) <= inches:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
 
 
 # Frame
 
 
-def _figure(labels: Sequence[str], *, head_lines: bool) -> tuple[Figure, Any]:
-    top, middle, bottom = max(len(labels), 1) * LANE_INCHES + 0.25, 0.85, 1.25
+def left_inches(lanes: Iterable[Lane]) -> float:
+    """Room for the labels of lanes."""
+    return max([0.75, *(0.2 + lane.inches for lane in lanes)])
+
+
+def _figure(lanes: Sequence[Lane], *, head_lines: bool) -> tuple[Figure, Any]:
+    top, middle, bottom = max(len(lanes), 1) * LANE_INCHES + 0.25, 0.85, 1.25
     head, gaps, foot = 0.98 if head_lines else 0.78, 0.3, 0.85
     height = head + top + middle + bottom + gaps + foot
     figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
@@ -542,9 +641,11 @@ def _figure(labels: Sequence[str], *, head_lines: bool) -> tuple[Figure, Any]:
     axes = figure.subplots(
         3, 1, sharex=True, gridspec_kw={"height_ratios": [top, middle, bottom], "hspace": 0.12}
     )
-    left = max([0.75, *(0.2 + 0.085 * len(label) for label in labels)])
     figure.subplots_adjust(
-        left=left / WIDTH_INCHES, right=0.885, top=1 - head / height, bottom=foot / height
+        left=left_inches(lanes) / WIDTH_INCHES,
+        right=0.885,
+        top=1 - head / height,
+        bottom=foot / height,
     )
     for ax in axes:
         dress(ax)
@@ -553,7 +654,7 @@ def _figure(labels: Sequence[str], *, head_lines: bool) -> tuple[Figure, Any]:
 
 def dress(ax: Axes) -> None:
     """Axes in the style of the house."""
-    ax.tick_params(colors=theme.INK, labelsize=9.5, length=0)
+    ax.tick_params(colors=theme.INK, labelsize=LABEL_POINTS, length=0)
     ax.yaxis.label.set(fontsize=9.5, color=theme.INK)
     ax.xaxis.label.set(fontsize=9.5, color=theme.INK)
     ax.grid(axis="x", color=theme.GRID, linewidth=0.8)
@@ -579,15 +680,15 @@ def _draw_header(
     elif trace.error:
         lines = trace.error.splitlines()[:1]
     for i, line in enumerate(lines):
-        figure.text(left, 1 - (0.63 + 0.19 * i) / height, shortened(line, 110), fontsize=9.5,
-                    va="top", color=theme.ALERT)  # fmt: skip
+        figure.text(left, 1 - (0.63 + 0.19 * i) / height, fitting(line, TEXT_INCHES, 9.5),
+                    fontsize=9.5, va="top", color=theme.ALERT)  # fmt: skip
 
 
 def _title(trace: Trace, title: str | None) -> str:
     if title is not None:
-        return shortened(title, 70)
+        return fitting(title, TEXT_INCHES, 14, bold=True)
     steps = list(dict.fromkeys(model.step for model in trace.models))
-    return shortened(", ".join(steps), 70) or "No RunInference step"
+    return fitting(", ".join(steps), TEXT_INCHES, 14, bold=True) or "No RunInference step"
 
 
 def _headline(trace: Trace) -> str:

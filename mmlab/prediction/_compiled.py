@@ -22,7 +22,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` as machine code, kept on disk between sessions; as it is without numba."""
     if numba is None:
         return function
-    return numba.njit(cache=True, nogil=True, boundscheck=False)(function)
+    options = {"nogil": True, "boundscheck": False}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # there is no folder that numba may write: compile in every session
+        return numba.njit(**options)(function)
 
 
 if numba is not None:

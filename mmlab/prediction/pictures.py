@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from mmlab import fonts
 from mmlab._words import plural
 from mmlab.plots import theme
 from mmlab.plots.picture import Picture
@@ -55,7 +56,7 @@ def _drawn(p: Prediction, title: str | None) -> Figure:
     x.set_xlabel(f"max_models_per_worker_hint{limit}", color=theme.INK, fontsize=9.5)
     x.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
     x.set_xlim(0.5, len(p.models) + 0.5)
-    head = title or "Loads for every hint, predicted"
+    head = fonts.drawable(title or "Loads for every hint, predicted")
     figure.text(
         0.012, 1 - 0.12 / height, head, fontsize=14, fontweight="bold", va="top", color=theme.INK
     )

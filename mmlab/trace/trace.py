@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import io
 import os
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,11 +13,12 @@ from functools import cached_property
 from numbers import Real
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pandas as pd
 
 from mmlab._arguments import file_to_write, path_argument, short
+from mmlab._files import replacing
 from mmlab.trace.event import MOST_LINE_BYTES, Clocks, Event, Process, parse
 from mmlab.trace.log import LogReader
 from mmlab.trace.notes import missing, unseen
@@ -213,7 +213,7 @@ class Trace:
           OSError: the file cannot be written.
         """
         path = _local(path)
-        with _whole_or_not_at_all(path) as file:
+        with replacing(path, "w", encoding="ascii") as file:
             file.writelines(event.to_json() + "\n" for event in self.events)
         return path
 
@@ -235,7 +235,7 @@ class Trace:
           OSError: the file cannot be written.
         """
         path = _local(path)
-        with _whole_or_not_at_all(path) as file:
+        with replacing(path, "w", encoding="ascii") as file:
             write_perfetto(self, file)
         return path
 
@@ -423,22 +423,6 @@ def _local(path: str | os.PathLike[str]) -> Path:
     if isinstance(where, str):
         raise ValueError(f"traces are saved to this machine, not to {where}")
     return file_to_write(where)
-
-
-@contextmanager
-def _whole_or_not_at_all(path: Path) -> Iterator[TextIO]:
-    """A new ASCII file beside `path`, which takes its place when all is written."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="ascii", dir=path.parent, prefix=f".{path.name[:64]}", delete=False
-    ) as file:
-        try:
-            yield file
-            file.close()
-            Path(file.name).replace(path)
-        except BaseException:
-            file.close()
-            Path(file.name).unlink(missing_ok=True)
-            raise
 
 
 def _traced_model(card: dict[str, Any]) -> TracedModel:

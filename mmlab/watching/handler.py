@@ -224,11 +224,14 @@ class _Load(_Watched):
 
 
 class _LoadAlone(_Load):
-    """`load_model` of a handler with one model."""
+    """`load_model` of a handler with one model: Beam holds a lock around it, so it may write."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.recorder.start_sampling()  # a long load is drawn while it lasts
-        return super().__call__(*args, **kwargs)
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            self.recorder.write_marks()
 
 
 class _Inference(_Watched):

@@ -98,7 +98,8 @@ def start(way: str, share: int, names: list[str], folder: Path) -> int:
         output = os.open(own.with_suffix(".txt"), os.O_CREAT | os.O_WRONLY)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        options = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, f"--rootdir={own}"]
+        options = ["-q", "--noconftest", "-c", os.devnull, f"--rootdir={own}"]
+        options += ["-p", "no:cacheprovider", "-p", "no:randomly"]
         plugin = Plugin(way, share, names, own.with_suffix(".jsonl"))
         status = pytest.main([*options, base_test.__file__], [plugin])
     finally:

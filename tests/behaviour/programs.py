@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.waiting import HUNG_SECONDS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -31,6 +33,6 @@ def started(module, *arguments, folder, before=()):
 
 def outcome_of(process):
     """What it printed last."""
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=HUNG_SECONDS)
     assert process.returncode == 0, process.said.read_text()[-2000:]
     return json.loads(output.splitlines()[-1])

@@ -6,11 +6,11 @@ process is made once, with the first arguments that it gets: so this one needs i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import sys
-import time
 from typing import Any
 
 import apache_beam as beam
@@ -19,6 +19,7 @@ from apache_beam.ml.inference.base import RunInference
 from mmlab import Trace, WatchRunner
 from tests import remote  # noqa: F401  its scheme may be the log's, in the models' processes too
 from tests.handlers import Answers
+from tests.waiting import wait_for
 
 ANSWERS: list[Any] = []
 
@@ -36,9 +37,8 @@ class RoomForOne:
 
     def refresh(self) -> None:
         """Something was evicted: its process takes a moment to end."""
-        deadline = time.monotonic() + 10
-        while multiprocessing.active_children() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        with contextlib.suppress(AssertionError):  # what is left says more
+            wait_for(lambda: not multiprocessing.active_children(), seconds=60)
 
     def start(self) -> None: ...
 

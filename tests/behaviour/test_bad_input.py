@@ -20,12 +20,14 @@ class Linear(torch.nn.Linear):
 
 
 @pytest.mark.parametrize("hint", [0, -1, 0.5, "2", [2], float("-inf")])
+@pytest.mark.runs
 def test_a_hint_that_beam_would_fail_with_is_refused(hint):
     with pytest.raises(ValueError, match="Score: max_models_per_worker_hint is .* at least 1"):
         run_keyed(WatchRunner(), keyed([["a"]], hint), ["a"])
 
 
 @pytest.mark.parametrize("hint", [1, np.int64(2), None])
+@pytest.mark.runs
 def test_other_hints_are_not(hint):
     runner = WatchRunner()
     run_keyed(runner, keyed([["a"], ["b"]], hint), ["a", "b"])
@@ -43,6 +45,7 @@ def sentences(error, caught):
     return notes + [str(warning.message) for warning in caught]
 
 
+@pytest.mark.runs
 def test_a_key_that_no_mapping_names_is_named(recwarn):
     runner = WatchRunner()
     with pytest.raises(KeyError, match="Z") as failure:
@@ -56,6 +59,7 @@ def weights_handler(path, **options):
     return PytorchModelHandlerTensor(state_dict_path=str(path), model_class=Linear, **options)
 
 
+@pytest.mark.runs
 def test_missing_weights_are_named_before_the_run(tmp_path):
     torch.save(Linear().state_dict(), tmp_path / "here.pt")
     mappings = [
@@ -71,6 +75,7 @@ def test_missing_weights_are_named_before_the_run(tmp_path):
     assert "WatchRunner(check=False)" in str(failure.value)
 
 
+@pytest.mark.runs
 def test_the_check_can_be_left_out(tmp_path):
     mappings = [
         KeyModelMapping(["a"], NamedModels()),
@@ -82,6 +87,7 @@ def test_the_check_can_be_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("weights", ["bert-base-uncased", "gs://bucket/model.pt", "hub/name"])
+@pytest.mark.runs
 def test_names_that_are_no_local_files_are_not_looked_for(weights):
     class FromAHub(NamedModels):
         def __init__(self, name):
@@ -98,6 +104,7 @@ def unwritable_folder(tmp_path):
     return tmp_path / "file" / "log"
 
 
+@pytest.mark.runs
 def test_a_log_folder_that_cannot_be_written_is_said_before_the_run(tmp_path):
     log = unwritable_folder(tmp_path)
     with pytest.raises(OSError, match="cannot be written .* give log=") as failure:

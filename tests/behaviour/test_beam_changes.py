@@ -22,6 +22,9 @@ from mmlab import beam_internals
 from mmlab.beam_internals import BeamChangedError
 from tests.behaviour.changed_beam import CHANGED
 from tests.handlers import NamedModels, keyed
+from tests.waiting import HUNG_SECONDS
+
+pytestmark = pytest.mark.runs
 
 WHOLE = {"loads": 7, "evictions": 4, "limit": 2, "hint": 2}
 PLAIN_ONLY = {"loads": 1, "evictions": 0, "limit": None, "hint": None}
@@ -80,7 +83,7 @@ def runs():
         [sys.executable, script, json.dumps(list(CASES))],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HUNG_SECONDS,
         env=environment,
         cwd=Path(__file__).parents[2],
     )

@@ -12,7 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="runs both ways in forks")
+pytestmark = [
+    pytest.mark.runs,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="runs both ways in forks"),
+]
 
 
 def run(folder, names=()):

@@ -24,6 +24,9 @@ from mmlab.trace.log import LogWriter, members
 from tests.behaviour.faulty import watchers
 from tests.behaviour.programs import ROOT, outcome_of, started
 from tests.handlers import Model, NamedModels, keyed, run_keyed
+from tests.lanes import size
+
+pytestmark = pytest.mark.runs
 
 WAYS = ("watched", "unwatched")
 
@@ -298,13 +301,15 @@ def test_ctrl_c_ends_a_run_as_it_would_unwatched(tmp_path):
 
 
 @posix
-def test_a_thousand_reloads_leave_no_more_behind_than_unwatched(tmp_path):
-    runs = {way: started("faulty", "reloads", way, 1000, folder=tmp_path / way) for way in WAYS}
+@pytest.mark.part("leaks", suite=True)
+def test_reloads_leave_no_more_behind_than_unwatched(tmp_path):
+    loads = size("leaks", suite=200, full=1000)
+    runs = {way: started("faulty", "reloads", way, loads, folder=tmp_path / way) for way in WAYS}
     watched, unwatched = (outcome_of(runs[way]) for way in WAYS)
-    assert (watched["loads"], watched["answers"], unwatched["answers"]) == (1000, 1000, 1000)
+    assert (watched["loads"], watched["answers"], unwatched["answers"]) == (loads, loads, loads)
     assert (watched["dropped"], watched["torn"], watched["watchers"]) == (0, 0, [])
     # Beam itself leaves two threads, a descriptor and two files for each load.
-    assert unwatched["left"]["threads"] > 1000
+    assert unwatched["left"]["threads"] > loads
     assert more_than(unwatched, watched) == {}
 
 

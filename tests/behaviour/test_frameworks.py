@@ -20,6 +20,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from mmlab import WatchRunner
 
+pytestmark = pytest.mark.runs
+
 COLLECTED: list[str] = []
 
 

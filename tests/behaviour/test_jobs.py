@@ -23,6 +23,8 @@ from tests import remote
 from tests.handlers import keyed
 from tests.remote import NamedModelsAfar
 
+pytestmark = pytest.mark.runs
+
 ROOT = Path(__file__).parents[2]
 COHORTS = [["a"], ["b"]]
 PAIRS = [("a", 1), ("b", 2), ("a", 3)]

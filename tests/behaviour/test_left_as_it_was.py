@@ -12,6 +12,8 @@ import mmlab
 from mmlab import WatchRunner, beam_internals
 from tests.handlers import NamedModels
 
+pytestmark = pytest.mark.runs
+
 
 class Count(beam.DoFn):
     def process(self, element):

@@ -15,6 +15,8 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from mmlab import lessons
 from mmlab.lessons import cache, digits, models
 
+pytestmark = pytest.mark.runs
+
 CORRECT: list[bool] = []
 
 

@@ -18,18 +18,21 @@ from mmlab import WatchRunner
 from mmlab.watching import screens
 from tests.handlers import NamedModels, keyed, run_keyed
 
+pytestmark = pytest.mark.runs
+
 CELL = """
 import mmlab
-from tests.handlers import Failing, Slow, keyed, run_keyed
+from tests.drawn import Drawn
+from tests.handlers import Failing, NamedModels, Slow, keyed, run_keyed
 runner = mmlab.WatchRunner({options})
 pipeline = run_keyed(runner, keyed([["a"], ["b"]], 1, handler={handler}), ["a", "b"] * {times})
 """
 
 
 def executed(**words):
-    words = {"options": "", "handler": "Slow", "times": 4, **words}
+    words = {"options": "", "handler": "Drawn", "times": 4, **words}
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL.format(**words))])
-    client = NotebookClient(notebook, timeout=120, kernel_name="python3")
+    client = NotebookClient(notebook, timeout=600, startup_timeout=600, kernel_name="python3")
     frames = []
 
     original = client.process_message
@@ -72,7 +75,7 @@ def test_a_run_that_fails_leaves_its_last_picture():
 
 
 def test_live_false_shows_nothing():
-    outputs, _ = executed(options="live=False", times=1)
+    outputs, _ = executed(options="live=False", handler="NamedModels", times=1)
     assert pictures(outputs) == []
 
 
@@ -123,9 +126,11 @@ def test_an_interrupted_cell_keeps_its_last_picture():
     source = CELL.format(options="", handler="Slow", times=100)
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(f"{INTERRUPTS}{source}"),
-               nbformat.v4.new_code_cell("print(runner.trace.state)")]
+               nbformat.v4.new_code_cell("interrupter.join(); print(runner.trace.state)")]
     )  # fmt: skip
-    NotebookClient(notebook, timeout=120, kernel_name="python3", allow_errors=True).execute()
+    NotebookClient(
+        notebook, timeout=600, startup_timeout=600, kernel_name="python3", allow_errors=True
+    ).execute()
     cell, after = notebook.cells
     (picture,) = pictures(cell.outputs)
     assert width(picture) == 1900
@@ -134,14 +139,21 @@ def test_an_interrupted_cell_keeps_its_last_picture():
 
 
 INTERRUPTS = """
-import os, signal, threading, time
+import os, signal, threading
+from tests.drawn import FRAMES
+from tests.waiting import wait_for
+seen, raises = [], signal.getsignal(signal.SIGINT)
+def handler(*arguments):
+    seen.append(1)
+    raises(*arguments)
+signal.signal(signal.SIGINT, handler)
 def interrupt_twice():
-    while not any(thread.name == "mmlab-live" for thread in threading.enumerate()):
-        time.sleep(0.1)
-    for seconds in (1, 0.3):
-        time.sleep(seconds)
-        os.kill(os.getpid(), signal.SIGINT)
-threading.Thread(target=interrupt_twice).start()
+    wait_for(lambda: len(FRAMES) > 3)
+    os.kill(os.getpid(), signal.SIGINT)
+    wait_for(lambda: seen)
+    os.kill(os.getpid(), signal.SIGINT)
+interrupter = threading.Thread(target=interrupt_twice)
+interrupter.start()
 """
 
 

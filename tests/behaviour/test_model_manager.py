@@ -16,6 +16,8 @@ from tests import remote
 from tests.behaviour.programs import outcome_of, started
 from tests.handlers import Answers
 
+pytestmark = pytest.mark.runs
+
 NOTE = (
     "Score: Beam's ModelManager keeps each load of a model in a process of its own: a batch is "
     "shown at the latest of several loads, and what it evicts is shown as freed."

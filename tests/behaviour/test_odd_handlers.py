@@ -25,6 +25,8 @@ from mmlab.watching.recorder import Log, Site, close_recorder, recorder_for
 from mmlab.watching.runner import WatchWarning
 from tests.handlers import Model, NamedModels, keyed, run_keyed
 
+pytestmark = pytest.mark.runs
+
 
 class Sparse(torch.nn.Module):
     """Its buffer has no storage, as in a network over a graph."""
@@ -214,7 +216,7 @@ try:
 except OSError:
     pass
 generation = recorder.load_begins(site)
-recorder.load_ends(site, generation, object(), None)
+recorder.load_ends(site, generation, object())
 recorder.evicts(site)
 recorder.close()
 print("went on")
@@ -234,8 +236,9 @@ def test_without_a_thread_left_the_run_goes_on(tmp_path, monkeypatch):
     log, site = Log(str(tmp_path), "r"), Site("Score", "a")
     recorder = recorder_for(log)
     monkeypatch.setattr(threading.Thread, "start", refuse)
+    recorder.start_sampling()
     assert recorder.load_begins(site) == 1
-    recorder.load_ends(site, 1, object(), None)
+    recorder.load_ends(site, 1, object())
     close_recorder(log)
     trace = Trace.load(tmp_path)
     assert trace.summary().loads == 1

@@ -19,6 +19,8 @@ from mmlab import WatchRunner
 from mmlab.plots.live import LivePicture
 from tests.handlers import Answers
 
+pytestmark = pytest.mark.runs
+
 COLLECTED: list[str] = []
 
 

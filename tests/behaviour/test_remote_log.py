@@ -10,6 +10,8 @@ from tests import remote
 from tests.handlers import keyed, run_keyed
 from tests.remote import NamedModelsAfar
 
+pytestmark = pytest.mark.runs
+
 COHORTS = [["a"], ["b", "c"]]
 KEYS = ["a", "b", "a", "c"] * 5
 

@@ -11,6 +11,8 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
+pytestmark = pytest.mark.runs
+
 nbconvert = pytest.importorskip("nbconvert", reason="nbconvert makes pages of notebooks")
 
 LIVE = """
@@ -41,7 +43,7 @@ class Images(HTMLParser):
 @pytest.mark.parametrize("source", [LIVE, EXPLORED], ids=["live", "explored"])
 def test_the_page_of_a_saved_notebook_has_the_last_picture_as_an_ordinary_image(tmp_path, source):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=600, startup_timeout=600, kernel_name="python3").execute()
     nbformat.write(notebook, tmp_path / "saved.ipynb")
     page, _ = nbconvert.HTMLExporter().from_filename(str(tmp_path / "saved.ipynb"))
     (image,) = Images(page).found

@@ -24,6 +24,8 @@ from mmlab.watching.runner import _find_steps
 from tests.behaviour.programs import outcome_of, started
 from tests.handlers import NamedModels, keyed, run_keyed
 
+pytestmark = pytest.mark.runs
+
 KEYS = [["K0"], ["K1"], ["K2"], ["K3"]]
 TURNS = ["K0", "K1", "K2", "K3"] * 3
 THREADS = ["--direct_running_mode=multi_threading", "--direct_num_workers=2"]

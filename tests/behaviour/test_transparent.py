@@ -24,6 +24,8 @@ import mmlab
 from mmlab import Trace, WatchRunner, beam_internals
 from tests.handlers import Answers, NamedModels, keyed, run_keyed
 
+pytestmark = pytest.mark.runs
+
 PAIRS = [(f"K{i % 3}", i) for i in range(30)]
 COHORTS = [["K0"], ["K1", "K2"]]
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmlab import WatchRunner
 from tests.handlers import keyed, run_keyed
+from tests.lanes import examples
+
+pytestmark = pytest.mark.runs
 
 
 def lru(cohorts, keys, batch_size, hint):
@@ -55,7 +59,7 @@ def recorded(trace):
     return story
 
 
-@settings(max_examples=120, deadline=None)
+@examples("lru", suite=30, full=1200)
 @given(cases())
 def test_the_trace_is_what_an_lru_over_cohorts_does(case):
     cohorts, keys, batch_size, hint = case

@@ -21,6 +21,9 @@ from tests import remote
 from tests.behaviour.faulty import watchers
 from tests.handlers import AnsweringModels, NamedModels, keyed
 from tests.remote import AnsweringModelsAfar
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.runs
 
 COHORTS = [["K0"], ["K1"], ["K2"]]
 PAIRS = [(f"K{i % 3}", i) for i in range(60)]
@@ -147,10 +150,7 @@ def test_dask_workers_stop_sampling_when_the_run_has_ended(cluster, dask, tmp_pa
     with beam.Pipeline(runner, options=options) as pipeline:
         _ = pipeline | beam.Create(range(600)) | "Score" >> RunInference(Waits())
     assert {event.pid for event in runner.trace.of_kind("memory")} == worker_pids(cluster)
-    deadline = time.monotonic() + 20
-    while any(names := in_workers(cluster, watchers)):
-        assert time.monotonic() < deadline, names
-        time.sleep(0.1)
+    wait_for(lambda: not any(in_workers(cluster, watchers)))
 
 
 class Waits(NamedModels):

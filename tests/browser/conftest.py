@@ -12,6 +12,9 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright drive
 BUILD = Path(__file__).parents[2] / "build"
 """Where screenshots are kept, to be looked at."""
 
+PATIENCE = 300_000
+"""In milliseconds: a busy machine starts a kernel slowly."""
+
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -32,6 +35,7 @@ def browser():
 def page(browser):
     """A page that notes dialogs and errors in `page.problems`."""
     page = browser.new_page(viewport={"width": 1000, "height": 900})
+    page.set_default_timeout(PATIENCE)
     page.problems = []
     page.on("dialog", lambda dialog: (page.problems.append(dialog.message), dialog.dismiss()))
     page.on("pageerror", lambda error: page.problems.append(str(error)))

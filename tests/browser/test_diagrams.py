@@ -15,6 +15,8 @@ from mmlab.lab.outcome import RunOutcome
 from tests.diagrams.pipelines import BUILDERS, HOSTILE_LABELS, keyed_handler, torch_handler
 from tests.unit.test_hostile_traces import hostile_trace
 
+pytestmark = pytest.mark.runs
+
 nbconvert = pytest.importorskip("nbconvert", reason="nbconvert makes the page that is tested")
 
 _DARK = "body { background: #111 !important; }"
@@ -153,7 +155,7 @@ def test_the_smallest_print_is_readable_at_notebook_width(page, tmp_path):
 
 
 def test_no_text_leaves_its_box(page, tmp_path):
-    names = ("keyed", "dead_letters", "streaming_windows", "beam cookbook.mergecontacts")
+    names = ("keyed", "dead_letters", "streaming_windows", "beam cookbook.mergecontacts", "scripts")
     _open(page, tmp_path, *(mmlab.diagram(BUILDERS[name]()) for name in names), show="text/html")
     outside = page.evaluate(
         f"""[...document.querySelectorAll("{_SVG} g.node")].flatMap(node => {{

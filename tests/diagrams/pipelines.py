@@ -384,6 +384,52 @@ HOSTILE_LABELS = [
 ]
 
 
+SCRIPTS = {
+    "Hangul": "판매 예측 모델",
+    "Han": "销售预测模型 銷售預測",
+    "Kana": "カタカナとひらがな",
+    "Cyrillic": "Модель прогноза",
+    "Greek": "Μοντέλο πρόβλεψης",
+    "escapes": "🦖 مرحبا हिन्दी",
+    "unseen": "\u200b",
+    "decomposed": "e\u0301 \u1112\u1161\u11ab",
+}
+
+
+def scripts_handler() -> KeyedModelHandler:
+    return KeyedModelHandler(
+        [
+            KeyModelMapping([key, f"{key} {key} {key}"], torch_handler(f"{key} {name}"))
+            for name, key in SCRIPTS.items()
+        ],
+        max_models_per_worker_hint=2,
+    )
+
+
+def many_keys() -> KeyedModelHandler:
+    """A thousand keys, a key of 10,000 characters, an empty one and one that nobody sees."""
+    keys = [f"customer-{number}@example.com & others" for number in range(1000)]
+    return KeyedModelHandler(
+        [
+            KeyModelMapping(keys, torch_handler("thousand")),
+            KeyModelMapping(["k" * 10_000], torch_handler("long")),
+            KeyModelMapping(["", " ", "\u200b"], torch_handler("blank")),
+        ]
+    )
+
+
+def scripts() -> beam.Pipeline:
+    """Labels, keys and models in several scripts, and what cannot be drawn."""
+    p = new_pipeline()
+    data = p
+    for label in SCRIPTS.values():
+        data = data | label >> beam.Map(abs) if data is not p else p | label >> beam.Create([1])
+    parts = data | "나누기 разделить" >> beam.Partition(lambda _, n: 0, 2)
+    data | "모델 модель μοντέλο 模型" >> RunInference(scripts_handler())
+    parts[1] | "이름" >> beam.Map(abs)
+    return p
+
+
 def hostile_labels() -> beam.Pipeline:
     p = new_pipeline()
     data = p | "Create" >> beam.Create([1])
@@ -497,6 +543,7 @@ LESSONS: dict[str, Callable[[], beam.Pipeline]] = {
         tagged_outputs,
         flatten,
         hostile_labels,
+        scripts,
         long_chain,
         empty,
     )

@@ -13,13 +13,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
-import pygraphviz
 import pytest
+from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import mmlab
-from mmlab.diagrams import dot, graph, text
+from mmlab import fonts
+from mmlab._words import columns
+from mmlab.diagrams import dot, engine, graph, text
 from mmlab.plots.theme import PALETTE
 
 from .pipelines import BUILDERS, HOSTILE_LABELS, LESSONS, Scale, keyed_handler, torch_handler
@@ -34,6 +36,7 @@ def test_doctests(module):
     assert doctest.testmod(module).failed == 0
 
 
+@pytest.mark.runs
 def test_the_same_bytes_in_two_processes():
     """The other process has other hashes of strings, and has drawn nothing before."""
     script = "from diagrams.test_dot import print_everything; print_everything()"
@@ -104,7 +107,38 @@ def test_long_names_are_shortened_and_whole_in_the_tooltip():
         line for line in _dot("hostile_labels").splitlines() if f'tooltip="{"x" * 300}' in line
     ]
     assert lines
-    assert "x" * 61 not in re.search(r"label=<(.*?)>, tooltip", lines[0])[1]
+    assert "x" * 61 not in re.search(r"label=<(.*?)>, (?:width|tooltip)", lines[0])[1]
+
+
+def test_long_tooltips_lose_their_middle():
+    handler = KeyedModelHandler(
+        [KeyModelMapping([f"customer {i} & others" for i in range(1000)], torch_handler("m"))]
+    )
+    longest = max(map(len, re.findall(r'tooltip="([^"]*)"', mmlab.diagram(handler).dot)))
+    assert 3000 < longest < 16_384
+
+
+def test_an_invisible_key_is_described():
+    keys = ["", "  ", "\u200b", "k" * 10_000]
+    source = mmlab.diagram(KeyedModelHandler([KeyModelMapping(keys, torch_handler("m"))])).dot
+    for words in ("(empty)", "(blank)", "&lt;U+200B&gt;", "kkk…kkk"):
+        assert words in source
+
+
+def test_after_a_run_the_busiest_models_are_drawn_and_the_others_counted():
+    rows = [row(f"m{i}", loads=1 + (i >= 18)) for i in range(30)]
+    trace = SimpleNamespace(per_model=lambda: rows, element_counts={})
+    source = mmlab.diagram(BUILDERS["many_models"](), trace=trace).dot
+    drawn = re.findall(r"<B>(m\d+)</B>", source)
+    assert drawn == [f"m{i}" for i in range(18, 30)]
+    assert "… and 18 more models: 18 loads, 18 evictions" in source
+
+
+def row(model: str, loads: int):
+    return SimpleNamespace(
+        step="Per customer", model=model, loads=loads, reloads=loads - 1, evictions=loads,
+        uses=loads, elements=loads, load_seconds=0.1, keys={},
+    )  # fmt: skip
 
 
 def test_many_models_are_cut_and_counted():
@@ -197,8 +231,7 @@ def _shown_html(label: str) -> str:
 
 
 def _words(source: str) -> str:
-    svg = pygraphviz.AGraph(string=source).draw(format="svg", prog="dot").decode()
-    root = ElementTree.fromstring(svg)
+    root = ElementTree.fromstring(engine.svg(source))
     return "".join(t.text or "" for t in root.iter("{http://www.w3.org/2000/svg}text"))
 
 
@@ -230,23 +263,25 @@ def test_quoted_text_is_shown_as_it_is(label):
 @example("<B>&amp;</B>")
 @example("'\"")
 def test_text_in_html_labels_is_shown_as_it_is(label):
-    assert _plain(_shown_html(label)) == _plain(text.clean(label))
+    assert _plain(_shown_html(label)) == _plain(fonts.drawable(text.clean(label)))
 
 
 @pytest.mark.parametrize("label", HOSTILE_LABELS)
 def test_hostile_labels_cannot_leave_their_place(label):
     handler = torch_handler(label)
     source = mmlab.diagram(handler).dot
-    assert pygraphviz.AGraph(string=source).nodes() == ["m0"]
+    root = ElementTree.fromstring(engine.svg(source))
+    titles = root.iterfind(".//{http://www.w3.org/2000/svg}g[@class='node']/{*}title")
+    assert [title.text for title in titles] == ["m0"]
 
 
 @given(st.text(max_size=200), st.integers(4, 40))
 def test_shortened_text_fits(value, width):
-    assert text.columns(text.shorten(value, width)) <= width
+    assert columns(text.shorten(value, width)) <= width
 
 
 @given(st.text(max_size=200), st.integers(6, 40))
 def test_wrapped_text_fits(value, width):
     lines = text.wrap(value, width)
     assert len(lines) <= 2
-    assert all(text.columns(line) <= width for line in lines)
+    assert all(columns(line) <= width for line in lines)

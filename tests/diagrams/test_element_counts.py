@@ -34,6 +34,7 @@ def _drawn(pipeline, result):
 
 
 @pytest.mark.parametrize("flags", [_ONE, _THREE])
+@pytest.mark.runs
 def test_branches_tags_side_inputs_and_models(flags):
     p = beam.Pipeline(FnApiRunner(), PipelineOptions(flags))
     data = p | "Read" >> beam.Create([*range(-5, 20), 500])
@@ -55,6 +56,7 @@ def test_branches_tags_side_inputs_and_models(flags):
     }
 
 
+@pytest.mark.runs
 def test_keyed_models_groups_and_dead_letters():
     p = beam.Pipeline(FnApiRunner())
     pairs = [(f"KEY_{n % 3}", n if n else -1) for n in range(30)]
@@ -78,6 +80,7 @@ def test_keyed_models_groups_and_dead_letters():
     }
 
 
+@pytest.mark.runs
 def test_every_edge_of_an_opened_pipeline_is_counted():
     p = beam.Pipeline(FnApiRunner())
     p | "Read" >> beam.Create(range(8)) | "Model" >> RunInference(Scale())
@@ -93,6 +96,7 @@ def test_a_runner_that_does_not_count():
 
 
 @pytest.mark.parametrize("runner", [FnApiRunner, DirectRunner])
+@pytest.mark.runs
 def test_a_run_does_not_change_the_picture(runner):
     p = beam.Pipeline(runner())
     data = p | "Read" >> beam.Create(range(4))

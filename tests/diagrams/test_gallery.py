@@ -10,7 +10,7 @@ import pytest
 
 import mmlab
 
-from .pipelines import BUILDERS, Scale, keyed_handler, torch_handler
+from .pipelines import BUILDERS, Scale, keyed_handler, many_keys, scripts_handler, torch_handler
 
 SVG = "{http://www.w3.org/2000/svg}"
 GALLERY = Path(__file__).parents[2] / "build" / "gallery"
@@ -40,6 +40,8 @@ _OTHERS = {
     "handler keyed, TB": lambda: mmlab.diagram(keyed_handler(), direction="TB"),
     "handler keyed, after a run": lambda: mmlab.diagram(keyed_handler(), trace=_TRACE),
     "handler": lambda: mmlab.diagram(torch_handler("digits")),
+    "handler, scripts": lambda: mmlab.diagram(scripts_handler()),
+    "handler, 1,000 keys": lambda: mmlab.diagram(many_keys()),
     "handler with functions": lambda: mmlab.diagram(Scale().with_preprocess_fn(int)),
     "keyed, after a run": lambda: mmlab.diagram(BUILDERS["keyed"](), trace=_TRACE),
     "ab_partition, TB": lambda: mmlab.diagram(BUILDERS["ab_partition"](), direction="TB"),

@@ -22,6 +22,7 @@ from tests.unit.test_trace import SECOND
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits need Linux")
 
 
+@pytest.mark.runs
 def test_each_hint_is_a_row_with_its_counts(nothing_left):
     said, live = [], []
     comparison = mmlab.compare_hints(
@@ -51,6 +52,7 @@ def test_each_hint_is_a_row_with_its_counts(nothing_left):
 
 
 @linux
+@pytest.mark.runs
 def test_a_hint_that_is_out_of_memory_is_a_row(nothing_left):
     comparison = mmlab.compare_hints(
         pipelines.huge_models, hints=(1, None), memory_limit="200MB", progress=None
@@ -62,6 +64,7 @@ def test_a_hint_that_is_out_of_memory_is_a_row(nothing_left):
     assert "did not fit" in [text.get_text() for text in figure.axes[2].texts]
 
 
+@pytest.mark.runs
 def test_the_axes_are_aligned():
     comparison = mmlab.compare_hints(pipelines.models_in_turn, hints=(2, 4), progress=None)
     upper1, lower1, upper2, lower2 = comparison.plot("My title").figure.axes
@@ -185,11 +188,13 @@ def test_a_build_that_forgets_the_hint_is_told():
     [((), "at least one"), ((1, 2, 1), "hint 1 is there twice"), ((0,), "at least 1"),
      ((None, None), "twice"), (("2",), "at least 1"), ((1.5,), "at least 1")],
 )  # fmt: skip
+@pytest.mark.runs
 def test_hints_that_make_no_sense(nothing_left, hints, said):
     with pytest.raises(ValueError, match=said):
         mmlab.compare_hints(pipelines.small_models, hints)
 
 
+@pytest.mark.runs
 def test_other_bad_input(nothing_left):
     for hints in (3, "12"):
         with pytest.raises(TypeError, match="such as"):
@@ -201,11 +206,13 @@ def test_other_bad_input(nothing_left):
         mmlab.compare_hints(lambda pipeline, hint: lock, progress=None)
 
 
+@pytest.mark.runs
 def test_a_build_that_never_works_is_the_end(nothing_left):
     with pytest.raises(FreshRunError, match="build failed in the fresh process with TypeError"):
         mmlab.compare_hints(lambda pipeline, hint: len(hint), (1, 2), progress=None)
 
 
+@pytest.mark.runs
 def test_a_build_that_fails_for_one_hint_is_a_row(nothing_left):
     def build(pipeline, hint):
         pipelines.small_models(pipeline, {1: 1}[hint])
@@ -216,6 +223,7 @@ def test_a_build_that_fails_for_one_hint_is_a_row(nothing_left):
     assert comparison.plot().figure.axes
 
 
+@pytest.mark.runs
 def test_an_interrupt_keeps_what_was_seen(nothing_left):
     def interrupt(hint, events):
         if hint == 2 and any(event.event == "load_end" for event in events):
@@ -242,12 +250,14 @@ def interrupting(calls):
     return work
 
 
+@pytest.mark.runs
 def test_an_interrupt_between_runs_keeps_those_that_ended(nothing_left):
     comparison = mmlab.compare_hints(pipelines.small_models, (1, 2, 4), progress=interrupting(2))
     assert comparison.interrupted
     assert list(comparison.table()["ended"]) == ["done", "done"]
 
 
+@pytest.mark.runs
 def test_an_interrupt_before_the_first_run_is_one(nothing_left, monkeypatch):
     monkeypatch.setattr(compare, "live_view", interrupting(1))
     with pytest.raises(KeyboardInterrupt):
@@ -255,6 +265,7 @@ def test_an_interrupt_before_the_first_run_is_one(nothing_left, monkeypatch):
 
 
 @pytest.mark.parametrize("where", ["live_view", "_line"])
+@pytest.mark.runs
 def test_an_interrupt_while_a_picture_or_a_line_is_made_keeps_the_runs(
     nothing_left, monkeypatch, where
 ):
@@ -266,6 +277,7 @@ def test_an_interrupt_while_a_picture_or_a_line_is_made_keeps_the_runs(
     assert {row.succeeded for row in comparison.rows} == {True}
 
 
+@pytest.mark.runs
 def test_an_interrupt_while_a_process_is_started_is_a_row_that_can_be_drawn(
     nothing_left, monkeypatch
 ):
@@ -283,6 +295,7 @@ def test_an_interrupt_while_a_process_is_started_is_a_row_that_can_be_drawn(
     assert "The run was interrupted." in repr(comparison)
 
 
+@pytest.mark.runs
 def test_a_picture_that_cannot_be_drawn_does_not_touch_the_runs(nothing_left, monkeypatch):
     monkeypatch.setattr(screens.LivePicture, "add", lambda self, events: 1 / 0)
     monkeypatch.setattr(screens.TerminalScreen, "show", lambda self, picture: 1 / 0)
@@ -291,6 +304,7 @@ def test_a_picture_that_cannot_be_drawn_does_not_touch_the_runs(nothing_left, mo
 
 
 @linux
+@pytest.mark.runs
 def test_a_build_that_never_works_is_the_end_and_no_matter_of_the_limit(nothing_left):
     def build(pipeline, hint):
         raise ValueError("boom")
@@ -299,13 +313,14 @@ def test_a_build_that_never_works_is_the_end_and_no_matter_of_the_limit(nothing_
         mmlab.compare_hints(build, (1, 2), memory_limit="500MB", progress=None)
 
 
+@pytest.mark.runs
 def test_a_notebook_sees_each_run_while_it_goes_on_and_keeps_the_comparison():
     source = (
         "import mmlab\nfrom tests.lab import pipelines\n"
         "comparison = mmlab.compare_hints(pipelines.models_in_turn, hints=(1, None))\ncomparison"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    client = NotebookClient(notebook, timeout=120, kernel_name="python3")
+    client = NotebookClient(notebook, timeout=600, startup_timeout=600, kernel_name="python3")
     frames, process = [], client.process_message
 
     def note(message, cell, index):
@@ -325,6 +340,7 @@ def test_a_notebook_sees_each_run_while_it_goes_on_and_keeps_the_comparison():
     assert "image/png" in result.data
 
 
+@pytest.mark.runs
 def test_a_terminal_sees_a_line_that_goes(nothing_left, capsys):
     mmlab.compare_hints(pipelines.small_models, hints=(1,), live=True)
     shown = capsys.readouterr()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 import threading
-import time
 
 import pytest
 from PIL import Image
@@ -14,6 +13,9 @@ import mmlab
 from mmlab.lab import explorer as module
 from mmlab.lab import process
 from mmlab.watching import screens
+from tests.waiting import HUNG_SECONDS, wait_for
+
+pytestmark = pytest.mark.runs
 
 SMALL = {"hint": 2, "models": 3, "megabytes": 1, "elements": 12}
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits need Linux")
@@ -50,7 +52,7 @@ def test_the_run_button_runs_what_the_controls_show(nothing_left):
     assert not explorer.wait(0)
     assert (panel._run.disabled, panel._stop.disabled) == (True, False)
     panel._run.click()  # a second click, while the first one runs, is none
-    assert explorer.wait(60)
+    assert explorer.wait(HUNG_SECONDS)
     (run,) = explorer.runs
     assert (run.setting.hint, run.setting.order) == (None, "sorted")
     assert (panel._run.disabled, panel._stop.disabled) == (False, True)
@@ -59,16 +61,14 @@ def test_the_run_button_runs_what_the_controls_show(nothing_left):
 
 
 def test_stop_keeps_what_was_seen(nothing_left):
-    explorer = mmlab.explore(**{**SMALL, "megabytes": 64, "elements": 96})
+    explorer = mmlab.explore(**{**SMALL, "megabytes": 64, "elements": 5000})
     explorer._panel._run.click()
-    deadline = time.monotonic() + 60
-    while explorer._panel._progress.value == 0 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(lambda: explorer._panel._progress.value > 0)
     explorer._panel._stop.click()
-    assert explorer.wait(60)
+    assert explorer.wait(HUNG_SECONDS)
     row = explorer.table().loc[1]
     assert row["ended"] == "interrupted"
-    assert 0 < row["elements"] < 96
+    assert 0 < row["elements"] < 5000
     assert "interrupted" in words(explorer)
 
 
@@ -87,11 +87,10 @@ def test_stop_before_the_process_is_there(nothing_left, monkeypatch):
 def test_one_run_at_a_time(nothing_left):
     explorer = mmlab.explore(**SMALL)
     explorer._panel._run.click()
-    while explorer.wait(0):
-        time.sleep(0.001)
+    wait_for(lambda: not explorer.wait(0))
     with pytest.raises(RuntimeError, match="a run is going on: wait for its end, or stop it"):
         explorer.run()
-    assert explorer.wait(60)
+    assert explorer.wait(HUNG_SECONDS)
     assert len(explorer.runs) == 1
 
 
@@ -99,7 +98,7 @@ def test_one_run_at_a_time(nothing_left):
 def test_out_of_memory_is_a_row_and_a_sentence(nothing_left):
     explorer = mmlab.explore(**{**SMALL, "megabytes": 64, "hint": None, "memory_limit": "200MB"})
     explorer._panel._run.click()
-    assert explorer.wait(120)
+    assert explorer.wait(HUNG_SECONDS)
     assert explorer.table()["ended"].tolist() == ["out of memory"]
     assert "did not fit" in words(explorer)
     assert not explorer._panel._run.disabled
@@ -108,7 +107,7 @@ def test_out_of_memory_is_a_row_and_a_sentence(nothing_left):
 def test_a_run_that_cannot_start_says_why(nothing_left):
     explorer = mmlab.explore(**{**SMALL, "memory_limit": "1MB"})
     explorer._panel._run.click()
-    assert explorer.wait(60)
+    assert explorer.wait(HUNG_SECONDS)
     assert explorer.runs == []
     assert ("too small" if sys.platform.startswith("linux") else "needs Linux") in words(explorer)
 
@@ -182,7 +181,7 @@ def test_an_explorer_that_is_shown_again_leaves_the_earlier_cell_alone(shown):
     explorer = mmlab.explore(**SMALL)
     explorer._ipython_display_()
     explorer._panel._run.click()
-    assert explorer.wait(60)
+    assert explorer.wait(HUNG_SECONDS)
     (first,) = pictures(shown)
     before = len(first)
     explorer._ipython_display_()
@@ -190,7 +189,7 @@ def test_an_explorer_that_is_shown_again_leaves_the_earlier_cell_alone(shown):
     assert len(again[0]) == before
     assert [size(data) for data in again[1]] == [size(first[-1])]  # the last run's picture
     explorer._panel._run.click()
-    assert explorer.wait(60)
+    assert explorer.wait(HUNG_SECONDS)
     assert len(pictures(shown)[0]) == before
     assert len(pictures(shown)[1]) > 2
     tables = [place.data for place in shown if "text/html" in place.data[0]]
@@ -223,5 +222,5 @@ def test_a_picture_that_cannot_be_drawn_does_not_touch_the_run(shown, monkeypatc
 def test_no_thread_is_left(nothing_left):
     explorer = mmlab.explore(**SMALL)
     explorer._panel._run.click()
-    assert explorer.wait(60)
+    assert explorer.wait(HUNG_SECONDS)
     assert not [t for t in threading.enumerate() if t.name == "mmlab-explorer"]

@@ -17,6 +17,7 @@ TWO_THREADS = ["--direct_running_mode=multi_threading", "--direct_num_workers=2"
 
 
 @pytest.mark.parametrize("options", [None, TWO_THREADS], ids=["in memory", "two threads"])
+@pytest.mark.runs
 def test_each_model_is_loaded_once_even_with_hint_1(nothing_left, options):
     run = (pipelines.models_in_turn, 1, 60, NamedModels)
     by_model = run_fresh(*run, "model", options=options)
@@ -26,6 +27,7 @@ def test_each_model_is_loaded_once_even_with_hint_1(nothing_left, options):
     assert alone.trace.summary().loads == 40
 
 
+@pytest.mark.runs
 def test_grouping_by_key_loads_a_model_again_for_its_second_key(nothing_left):
     def apart(pipeline, group):
         handler = keyed([["a", "c"], ["b", "d"]], 1)
@@ -41,6 +43,7 @@ def test_grouping_by_key_loads_a_model_again_for_its_second_key(nothing_left):
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 9])
+@pytest.mark.runs
 def test_pairs_come_back_as_they_were(lanes):
     data = [(key, {"n": i}) for i in range(4) for key in ("a", "b", 3, ("x", 1))]
     mappings = [
@@ -52,6 +55,7 @@ def test_pairs_come_back_as_they_were(lanes):
         assert_that(pairs, equal_to(data))
 
 
+@pytest.mark.runs
 def test_windows_stay():
     with beam.Pipeline(FnApiRunner()) as pipeline:
         counts = (
@@ -65,6 +69,7 @@ def test_windows_stay():
         assert_that(counts, equal_to([("a", 10), ("a", 10)]))
 
 
+@pytest.mark.runs
 def test_a_key_without_a_model_is_passed_on():
     with beam.Pipeline(FnApiRunner()) as pipeline:
         pairs = pipeline | beam.Create([("Z", 1)]) | GroupByModel(keyed([["a"]]))

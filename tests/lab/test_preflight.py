@@ -208,6 +208,7 @@ def test_hints_that_are_not_positive_integers(hint, fails):
     assert repr(hint) in problem.what
 
 
+@pytest.mark.runs
 def test_a_hint_that_limits_nothing_is_worth_knowing_and_no_warning():
     handler = keyed([["a"], ["b"]], 3)
     problem = only(preflight(handler))
@@ -433,6 +434,7 @@ def test_models_that_do_not_fit_this_machine(five_models):
         (1, "multi_processing", 4, "up to 4 models may be held at once (hint 1 × 4 copies): 14 MB"),
     ],
 )
+@pytest.mark.runs
 def test_copies_add_their_hints(five_models, hint, mode, workers, says):
     options = PipelineOptions(direct_running_mode=mode, direct_num_workers=workers)
     pipeline = beam.Pipeline(WatchRunner(), options=options)
@@ -487,6 +489,7 @@ def test_a_missing_scipy_is_said(monkeypatch):
 # The runner
 
 
+@pytest.mark.runs
 def test_the_runner_warns_of_them_and_runs(tmp_path):
     (tmp_path / "model.pt").write_text("text")
     mappings = [
@@ -506,6 +509,7 @@ def test_the_runner_warns_of_them_and_runs(tmp_path):
         run_keyed(WatchRunner(check=False), KeyedModelHandler(mappings), ["a"])
 
 
+@pytest.mark.runs
 def test_a_handler_that_cannot_be_asked_runs():
     class Shy(NamedModels):
         asked = 0
@@ -522,6 +526,7 @@ def test_a_handler_that_cannot_be_asked_runs():
     assert Shy.asked > 2
 
 
+@pytest.mark.runs
 def test_a_file_that_only_the_authors_own_code_would_read_may_be_missing(tmp_path):
     handler = NamedModels()
     handler._model_path = str(tmp_path / "made-when-it-is-loaded.pt")
@@ -529,6 +534,7 @@ def test_a_file_that_only_the_authors_own_code_would_read_may_be_missing(tmp_pat
         run_keyed(WatchRunner(), handler, ["a"])
 
 
+@pytest.mark.runs
 def test_a_handler_without_models_warns_and_runs():
     with pytest.warns(WatchWarning, match="Score: the keyed handler has no models"):
         run_keyed(WatchRunner(), KeyedModelHandler([]), [])

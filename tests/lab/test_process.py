@@ -25,7 +25,10 @@ from mmlab.trace import Trace
 from mmlab.trace.log import LogReader
 from tests.handlers import NamedModels
 from tests.lab import pipelines
+from tests.lanes import size
 from tests.waiting import wait_for
+
+pytestmark = pytest.mark.runs
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits need Linux")
@@ -372,6 +375,7 @@ def test_a_fork_server_that_was_killed_is_replaced(tmp_path, monkeypatch):
 PARENT = """
 from mmlab.lab import FreshRun
 from tests.lab import pipelines
+from tests.lanes import size
 from tests.waiting import wait_for
 run = FreshRun(pipelines.sleepy, 2)
 run.wait(lambda events: print(run.pid, run.folder, flush=True))
@@ -423,21 +427,24 @@ def test_the_timeline_ends_with_a_mark_that_says_so(nothing_left):
 
 
 @linux
-def test_twenty_runs_out_of_memory_leave_nothing(nothing_left):
-    for _ in range(20):
+@pytest.mark.part("leaks", suite=True)
+def test_runs_out_of_memory_leave_nothing(nothing_left):
+    for _ in range(size("leaks", suite=4, full=100)):
         outcome = run_fresh(pipelines.huge_models, None, memory_limit="150MB")
         assert outcome.oom, outcome.problem
 
 
-def test_two_hundred_thrashing_reloads_leave_nothing(nothing_left):
-    outcome = run_fresh(pipelines.models_in_turn, 1, 300, NamedModels)
-    assert outcome.trace.summary().reloads >= 195
+def test_a_hundred_thrashing_reloads_leave_nothing(nothing_left):
+    outcome = run_fresh(pipelines.models_in_turn, 1, 150, NamedModels)
+    assert outcome.trace.summary().reloads >= 95
 
 
-def test_two_hundred_thrashing_runs_leave_nothing_here_nor_in_the_fork_server(nothing_left):
-    """A minute: each run takes half a second, in which Beam mostly waits; so five go on at once."""
+@pytest.mark.part("leaks", suite=True)
+def test_thrashing_runs_leave_nothing_here_nor_in_the_fork_server(nothing_left):
+    """Each run takes half a second, in which Beam mostly waits; so five go on at once."""
+    runs = size("leaks", suite=20, full=600)
     with ThreadPoolExecutor(5) as threads:
-        outcomes = list(threads.map(lambda _: run_fresh(pipelines.thrashing), range(200)))
+        outcomes = list(threads.map(lambda _: run_fresh(pipelines.thrashing), range(runs)))
     assert {outcome.problem for outcome in outcomes} == {None}
     assert {outcome.trace.summary().reloads for outcome in outcomes} == {4}
 

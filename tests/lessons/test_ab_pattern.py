@@ -77,6 +77,7 @@ WRONG_CASCADES = {
 
 
 @pytest.mark.parametrize("name", WRONG_SIDES)
+@pytest.mark.runs
 def test_a_wrong_split_is_told_why(name):
     body, seen, hint = WRONG_SIDES[name]
     lines = "\n".join(f"    {line}" for line in body.split("\n"))
@@ -86,6 +87,7 @@ def test_a_wrong_split_is_told_why(name):
 
 
 @pytest.mark.parametrize("name", WRONG_CASCADES)
+@pytest.mark.runs
 def test_a_wrong_cascade_is_told_why(name):
     body, seen, hint = WRONG_CASCADES[name]
     source = (

@@ -74,6 +74,7 @@ def two(pipeline):
     return {"all": numbers, "doubled": numbers | beam.Map(lambda n: 2 * n)}
 
 
+@pytest.mark.runs
 def test_outputs_are_kept_by_name():
     assert run(two).outputs == {"all": [1, 2, 3], "doubled": [2, 4, 6]}
     assert run(lambda pipeline: two(pipeline)["all"]).output == [1, 2, 3]

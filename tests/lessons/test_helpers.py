@@ -56,6 +56,7 @@ def count(n):
     beam.metrics.Metrics.counter("seen", "odd" if n % 2 else "even").inc(n > 1)
 
 
+@pytest.mark.runs
 def test_counters_of_one_namespace_with_those_that_are_zero():
     pipeline = beam.Pipeline(FnApiRunner())
     _ = pipeline | beam.Create([1, 2, 4]) | beam.Map(count)

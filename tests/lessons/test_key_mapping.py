@@ -44,6 +44,7 @@ def answer(pipeline, scans):
     ],
     ids=["misread", "a model of its own", "filtered out", "forgotten"],
 )
+@pytest.mark.runs
 def test_new_scanner(source, seen, hint):
     expect_incorrect("key_mapping.new_scanner", source, seen, hint)
 
@@ -91,6 +92,7 @@ def answer(pipeline, scans):
     ],
     ids=["one key by name", "known keys too", "only what was read", "keys alone", "any model"],
 )
+@pytest.mark.runs
 def test_unknown_keys(source, seen, hint):
     expect_incorrect("key_mapping.unknown_keys", source, seen, hint)
 

@@ -32,6 +32,7 @@ def hint_of(answer):
         ("True", "no number of models", 1),
     ],
 )
+@pytest.mark.runs
 def test_a_hint_that_is_not_the_smallest(answer, seen, hint):
     verdict = notebook.verdict(PATH, hint_of(answer))
     notebook.assert_incorrect(verdict, seen, hint)
@@ -74,11 +75,13 @@ BY_KEY = "scans | beam.GroupByKey() | beam.FlatMap(lambda group: [(group[0], v) 
     ],
     ids=["as it is", "by key", "hint 4", "no hint", "lists", "half of it", "one key"],
 )
+@pytest.mark.runs
 def test_models_that_are_loaded_again_or_results_that_are_wrong(answer, seen, hint):
     verdict = notebook.verdict(PATH, answer)
     notebook.assert_incorrect(verdict, seen, hint)
 
 
+@pytest.mark.runs
 def test_other_ways_to_load_once_are_right_too():
     # Keys to models 1, 2, 2, 3, 4, 4: any order of the models will do.
     by_hand = (

@@ -104,6 +104,7 @@ def test_the_untouched_stub_is_not_attempted(path, name):
 
 
 @pytest.mark.parametrize(("path", "name"), SOLVED, ids=named)
+@pytest.mark.runs
 def test_the_folded_solution_is_correct(path, name):
     check = notebook.stubs(path)[name].strip().split("\n")[-1]
     verdict = notebook.verdict(path, f"{notebook.solutions(path)[name].rstrip()}\n{check}")

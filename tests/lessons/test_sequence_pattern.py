@@ -34,6 +34,7 @@ def told(exercise: str, answer: str):
         ("result.name", "AttributeError", 1),
     ],
 )
+@pytest.mark.runs
 def test_wrong_post_processing(returned, words, hint):
     answer = f"""
 def some_post_processing(pair):
@@ -65,6 +66,7 @@ SOLUTION = notebook.solutions(NOTEBOOK)["sequence_pattern.nothing_lost"]
         ("lessons.predicted_digit(result)", "result", "pairs of name and digit", 1),
     ],
 )
+@pytest.mark.runs
 def test_what_loses_scans_or_misplaces_them(right, wrong, words, hint):
     assert right in SOLUTION
     answer = SOLUTION.replace(right, wrong)
@@ -157,6 +159,7 @@ def test_sureness_is_a_probability():
     assert sequence.sureness(result) == pytest.approx(0.5)
 
 
+@pytest.mark.runs
 def test_what_fails_in_a_map_is_no_dead_letter():
     # The notebook says so beside the dead letters of the model.
     import apache_beam as beam

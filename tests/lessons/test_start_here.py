@@ -16,6 +16,7 @@ PATH = notebook.FOLDER / "00_start_here.ipynb"
     ("answer", "seen", "hint"),
     [(3, "You say 3", 2), (6, "You say 6", 1), ("two", "a number of loads", 1)],
 )
+@pytest.mark.runs
 def test_loads(answer, seen, hint):
     verdict = lessons.check("start_here.loads", answer)
     notebook.assert_incorrect(verdict, seen, hint)
@@ -39,6 +40,7 @@ def answer(pipeline, scans):
         ("('KEY_1', lessons.predicted_digit(result))", "16 scans went in", 1),
     ],
 )
+@pytest.mark.runs
 def test_digits(result, seen, hint):
     source = BUILD.replace("{result}", result)
     verdict = notebook.verdict(

@@ -16,6 +16,9 @@ import mmlab
 from mmlab import WatchRunner
 from mmlab.prediction.routing import sprayed
 from tests.handlers import AnsweringModels, keyed, run_keyed
+from tests.lanes import size
+
+pytestmark = pytest.mark.runs
 
 
 def random_case(seed):
@@ -33,7 +36,8 @@ def watched_counts(runner):
     return summary.loads, summary.evictions, summary.uses
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.part("predictions", suite=True)
+@pytest.mark.parametrize("seed", range(size("predictions", suite=16, full=600)))
 def test_a_run_with_fixed_batches_does_what_was_predicted(seed):
     cohorts, keys, batch_size, hint = random_case(seed)
     handler = keyed(cohorts, hint, batch_size)
@@ -50,7 +54,8 @@ def test_a_run_with_fixed_batches_does_what_was_predicted(seed):
     assert replayed.measured.hint == replayed.measured.limit == hint
 
 
-@pytest.mark.parametrize("seed", range(100, 112))
+@pytest.mark.part("predictions", suite=True)
+@pytest.mark.parametrize("seed", range(1000, 1000 + size("predictions", suite=6, full=100)))
 def test_a_run_after_group_by_key_does_what_was_predicted(seed):
     cohorts, keys, batch_size, hint = random_case(seed)
     handler = keyed(cohorts, hint, batch_size)

@@ -185,6 +185,7 @@ def test_bad_hints():
             prediction.at(hint)
 
 
+@pytest.mark.runs
 def test_traces_that_cannot_answer():
     runner = WatchRunner()
     run_keyed(runner, keyed([["a"], ["b"]], 1, 4), [*"abab"])
@@ -201,6 +202,7 @@ def test_traces_that_cannot_answer():
         mmlab.predict(single.trace)
 
 
+@pytest.mark.runs
 def test_a_trace_of_single_elements_answers_what_ifs():
     keys = [*"abcabcacab"]
     runner = WatchRunner()
@@ -213,6 +215,7 @@ def test_a_trace_of_single_elements_answers_what_ifs():
     assert merged.models == ("m", "n")
 
 
+@pytest.mark.runs
 def test_ten_million_text_keys_stay_small():
     """Keys from a generator are never all there; what a prediction keeps is 2 bytes a visit."""
     code = """

@@ -7,12 +7,13 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import mmlab
 from mmlab.prediction import batches, belady, lru
 from mmlab.prediction.routing import by_name, sprayed
+from tests.lanes import examples
 from tests.prediction.oracle import fewest_loads, visits_of
 from tests.prediction.oracle import lru as one_lru
 
@@ -62,7 +63,7 @@ def dealt(case):
     return parts, grouped
 
 
-@settings(max_examples=1500, deadline=None)
+@examples("predictions", suite=150, full=6000)
 @given(fleets())
 def test_equal_to_an_ordered_dict_per_hint(case):
     keys, mapping = case["keys"], case["mapping"]
@@ -93,7 +94,7 @@ def test_equal_to_an_ordered_dict_per_hint(case):
     assert (prediction.optimum <= prediction.loads).all()
 
 
-@settings(max_examples=400, deadline=None)
+@examples("predictions", suite=80, full=2000)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=14))
 def test_the_optimum_equals_belady_by_brute_force(visits):
     fewest = belady.fewest_loads(np.array(visits), 5)
@@ -101,7 +102,7 @@ def test_the_optimum_equals_belady_by_brute_force(visits):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=200, deadline=None)
+@examples("predictions", suite=30, full=800)
 @given(st.data())
 def test_engines_count_depths_whatever_the_pieces(engine, data):
     models = data.draw(st.sampled_from([1, 3, 40, 63, 64, 65, 300, 1023, 1024, 1025, 1500, 5000]))
@@ -144,7 +145,7 @@ def test_engines_at_the_sizes_where_their_tables_grow(engine, models):
 
 
 @pytest.mark.skipif(not lru.IS_FAST, reason="compares the compiled engine with the other one")
-@settings(max_examples=60, deadline=None)
+@examples("predictions", suite=5, full=300)
 @given(
     st.lists(st.integers(1, 1100), min_size=1, max_size=5),
     st.sampled_from([1, 2, 5]),
@@ -165,6 +166,7 @@ def test_engines_agree_on_full_lines_while_models_are_added(stages, run, pieces,
     assert one.counts.tolist() == other.counts.tolist()
 
 
+@pytest.mark.runs
 def test_the_answer_is_the_same_without_numba():
     """In a process of its own, where numba cannot be imported."""
     code = """
@@ -189,7 +191,7 @@ print(p.table().to_csv(), p.per_worker(3).to_csv())
     assert said[0] == said[1]
 
 
-@settings(max_examples=300, deadline=None)
+@examples("predictions", suite=80, full=1500)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=80), st.integers(1, 9), st.data())
 def test_batches_are_cut_alike_whatever_the_pieces(models, size, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(models)), max_size=4)))

@@ -90,6 +90,7 @@ def test_bad_numbers(name):
         turns().advise(**{name: "1 GB"})
 
 
+@pytest.mark.runs
 def test_a_trace_of_a_failed_run_gives_no_advice():
     runner = WatchRunner()
     with pytest.raises(Exception, match="unknown"):

@@ -290,6 +290,7 @@ os.write = write
 """
 
 
+@pytest.mark.runs
 def test_a_process_that_ends_by_itself_tells_of_what_it_lost(tmp_path):
     subprocess.run([sys.executable, "-c", EXITING, str(tmp_path)], cwd=ROOT, check=True)
     assert dropped_in(tmp_path) == [1]

@@ -170,7 +170,6 @@ NO_FILES = {
 
 
 @POSIX
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)
 def test_what_is_no_file_is_refused_and_no_run_minds_it(tmp_path, make):
     folder = folder_with(tmp_path / "log", bad=make)
@@ -180,7 +179,6 @@ def test_what_is_no_file_is_refused_and_no_run_minds_it(tmp_path, make):
 
 
 @POSIX
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", ["a pipe", "an endless device"])
 def test_what_has_no_end_is_refused_in_the_place_of_a_trace(tmp_path, name):
     NO_FILES[name](tmp_path / "trace.jsonl")
@@ -189,7 +187,6 @@ def test_what_has_no_end_is_refused_in_the_place_of_a_trace(tmp_path, name):
 
 
 @POSIX
-@pytest.mark.timeout(60)
 def test_a_pipe_that_takes_the_place_of_a_log_is_refused(tmp_path, monkeypatch):
     """Between the look at it and the reading."""
     os.mkfifo(tmp_path / "a.jsonl")
@@ -421,6 +418,7 @@ class Tiny(torch.nn.Linear):
         super().__init__(2, 2)
 
 
+@pytest.mark.runs
 def test_a_pickle_in_the_place_of_weights_is_refused(tmp_path):
     weights = tmp_path / "weights.pt"
     torch.save({"weight": Bomb(tmp_path / "bang")}, weights)

@@ -139,6 +139,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.runs
 def test_a_killed_process_loses_its_last_segment_and_no_more(tmp_path):
     command = [sys.executable, "-c", DOOMED, remote.uri(tmp_path), str(tmp_path)]
     assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
@@ -155,6 +156,7 @@ SegmentWriter(sys.argv[1], "run").emit("free")
 """
 
 
+@pytest.mark.runs
 def test_a_process_that_ends_by_itself_writes_all(tmp_path):
     command = [sys.executable, "-c", EXITING, remote.uri(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True)
@@ -326,6 +328,7 @@ class LosesTheNetwork(remote.NamedModelsAfar):
         return super().run_inference(batch, model, inference_args)
 
 
+@pytest.mark.runs
 def test_a_run_whose_network_hangs_has_its_result_and_says_what_is_missing(tmp_path, hanging):
     runner = WatchRunner(log=remote.uri(tmp_path))
     handler = keyed([["a"], ["b"]], 1, handler=LosesTheNetwork)

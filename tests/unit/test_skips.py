@@ -48,6 +48,7 @@ def summary(folder, **variables):
     return done.stdout.splitlines()[-1], done.stdout
 
 
+@pytest.mark.runs
 def test_skips_are_failures_where_nothing_may_be_skipped(folder):
     counts, said = summary(folder, MMLAB_NO_SKIPS="1")
     assert "1 failed, 1 xfailed, 3 errors in" in counts
@@ -55,6 +56,7 @@ def test_skips_are_failures_where_nothing_may_be_skipped(folder):
     assert named.count("MMLAB_NO_SKIPS is 1. Skipped: no browser") == len(WAYS_TO_SKIP)
 
 
+@pytest.mark.runs
 def test_skips_are_skips_elsewhere_and_say_why(folder):
     counts, said = summary(folder)
     assert "4 skipped, 1 xfailed in" in counts

@@ -151,15 +151,56 @@ def test_any_name_can_be_drawn(name):
     assert data["image/png"]
 
 
-def test_many_models_are_cut_and_said():
-    events = [
-        event(kind, i + half, model=f"m{i:03}", generation=1)
+def many() -> Trace:
+    """60 models, of which the last 40 are loaded twice."""
+    return Trace(
+        event(kind, i + half, model=f"m{i:03}", generation=generation)
         for i in range(60)
-        for kind, half in (("load_begin", 0), ("load_end", 0.5))
+        for generation in ((1, 2) if i >= 20 else (1,))
+        for kind, half in ((("load_begin", 0.2), ("load_end", 0.3), ("evict", 0.4)))
+    )
+
+
+def test_the_busiest_models_have_lanes_and_the_others_share_one():
+    axes = many().timeline().figure.axes[0]
+    assert labels(axes) == [
+        *(f"m{i:03}" for i in range(20, 60)),
+        "20 others\n20 loads, 20 evictions",
+    ]
+
+
+def test_models_are_chosen_and_drawn_in_the_order_given():
+    axes = many().timeline(models=["m055", "m001"]).figure.axes[0]
+    assert labels(axes) == ["m055", "m001", "58 others\n97 loads, 97 evictions"]
+
+
+def test_a_model_that_the_run_does_not_have_is_named():
+    with pytest.raises(ValueError, match="models names 'm9', which this run does not have: 'm000"):
+        many().timeline(models=["m9"])
+    with pytest.raises(TypeError, match=r"give \['m001'\]"):
+        many().timeline(models="m001")
+
+
+def extent(text):
+    return text.get_window_extent(text.get_figure().canvas.get_renderer())
+
+
+@pytest.mark.parametrize("name", ["m", "판매 예측 모델 아주 긴 이름", "W" * 24])
+def test_the_caption_of_memory_and_the_names_of_models_stay_inside(name):
+    gigabyte = 2_000_000_000
+    events = [
+        Event("run", 0, "host", 1, 1, "run", info={"models": [{"step": name, "model": name}]}),
+        event("load_begin", 1, model=name, step=name, generation=1, rss=gigabyte),
+        event("load_end", 2, model=name, step=name, generation=1, bytes=gigabyte),
+        event("memory", 3, model=None, rss=gigabyte, peak_rss=gigabyte, device_bytes=gigabyte),
+        Event("run", 4 * SECOND, "host", 1, 1, "end", info={"state": "DONE"}),
     ]
     figure = Trace(events).timeline().figure
-    assert len(labels(figure.axes[0])) == 40
-    assert "20 more models are not drawn" in texts(figure)
+    caption = extent(figure.axes[2].texts[0])
+    frame = figure.axes[2].get_window_extent()
+    assert "GPU" in figure.axes[2].texts[0].get_text()
+    assert frame.x0 <= caption.x0 and caption.x1 <= frame.x1 and caption.y1 <= frame.y1
+    assert all(extent(label).x0 >= 0 for label in figure.axes[0].get_yticklabels())
 
 
 def test_ten_thousand_loads_are_drawn_as_few_bars():

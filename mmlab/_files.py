@@ -1,0 +1,52 @@
+"""Files that appear whole or not at all: a full disk leaves the old file as it was."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is there complete, or as it was before.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
+    """A new file in the folder of `path`, which takes its place when all is written.
+
+    It is on the disk before it does, has the permissions of the old file, and follows links.
+
+    Args:
+      mode, options: of `open`.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():  # a pipe or a device is written, not replaced
+        with path.open(mode, **options) as file:
+            yield file
+        return
+    unfinished = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        with unfinished.open(mode.replace("w", "x"), **options) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if path.is_file():
+            unfinished.chmod(path.stat().st_mode & 0o777)
+        unfinished.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise

@@ -1,0 +1,238 @@
+"""Graphviz and resvg in a process of their own, which draws one picture after the other.
+
+Graphviz is WebAssembly that `renew.py` fetches, and runs in wasmtime; both it and resvg come with
+pip and need nothing of the system but its C library. A failure of that process is raised as
+`GraphvizError`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from base64 import b64decode
+from pathlib import Path
+from typing import IO, Any
+
+from platformdirs import user_cache_path
+
+from mmlab import fonts
+
+SECONDS = 60
+"""A drawing that takes longer is stopped."""
+_WORKER = Path(__file__).with_name("worker.py")
+_PACKAGES = {"wasmtime": "wasmtime", "resvg_py": "resvg-py"}
+
+
+class GraphvizError(RuntimeError):
+    """A diagram could not be drawn."""
+
+
+class _Ended(Exception):
+    """The process ended instead of answering."""
+
+
+def svg(dot: str) -> str:
+    """DOT text as an SVG document, the same on every machine.
+
+    Raises:
+      GraphvizError: there is no engine, or it could not draw, or took longer than a minute.
+    """
+    return _engine.ask({"dot": dot})["svg"]
+
+
+def png(svg: str, width: int) -> bytes:
+    """An SVG document as PNG, `width` pixels wide, in the fonts that mmlab brings.
+
+    Raises:
+      GraphvizError: see `svg`.
+    """
+    request = {"svg": svg, "width": width, "fonts": fonts.files()}
+    return b64decode(_engine.ask(request)["png"])
+
+
+class _Engine:
+    """The process, started when it is needed and kept for the next picture."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._errors: IO[bytes] | None = None
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Its answer.
+
+        Raises:
+          GraphvizError: there is none, or it is an error.
+        """
+        line = json.dumps(request).encode() + b"\n"
+        with self._lock:
+            try:
+                answer = self._answer(line)
+            except BaseException:
+                self._stop()  # a late answer would be read as the next one
+                raise
+        if "missing" in answer:
+            raise GraphvizError(_missing(answer))
+        if "error" in answer:
+            raise GraphvizError(f"Graphviz could not draw this diagram: {answer['error']}")
+        return answer
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        kept = self._process is not None and self._process.poll() is None
+        if not kept:
+            self._start()
+        try:
+            return self._exchange(line)
+        except _Ended as end:
+            if not kept:
+                raise GraphvizError(str(end)) from None
+        self._start()  # it may have been killed while it waited
+        try:
+            return self._exchange(line)
+        except _Ended as end:
+            raise GraphvizError(str(end)) from None
+
+    def _exchange(self, line: bytes) -> dict[str, Any]:
+        process, late = self._process, threading.Event()
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        watch = threading.Timer(SECONDS, stop)
+        watch.daemon = True
+        watch.start()
+        try:
+            process.stdin.write(line)
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except OSError:
+            answer = b""
+        finally:
+            watch.cancel()
+        if answer.endswith(b"\n"):
+            return json.loads(answer)
+        process.kill()
+        code = process.wait()
+        if late.is_set():
+            raise GraphvizError(
+                f"Graphviz drew for more than {SECONDS} s and was stopped: draw less, with depth=1 "
+                "or step='label of one composite'."
+            )
+        raise _Ended(self._how_it_ended(code))
+
+    def _start(self) -> None:
+        self._stop()
+        path = json.dumps([str(place) for place in sys.path])
+        command = [sys.executable or "python3", "-I", "-S", str(_WORKER), path, _cache_folder()]
+        try:
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        except OSError:  # nothing can be written
+            self._errors = None
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors or subprocess.DEVNULL,
+            )
+        except OSError as error:
+            raise GraphvizError(
+                f"The process that draws diagrams could not be started: {error}. "
+                "A diagram's .outline and .dot need no process."
+            ) from None
+
+    def _how_it_ended(self, code: int) -> str:
+        """Why the process ended, as far as one can tell, and what to do."""
+        how = f"exit status {code}"
+        if code < 0:
+            names = {s.value: s.name for s in signal.Signals}
+            how = names.get(-code, f"signal {-code}")
+        last = self._last_error_line()
+        sentence = f"The process that draws diagrams ended with {how}"
+        sentence += f" ({last})" if last else ""
+        limit = _limit_of_memory()
+        if limit is not None:
+            return (
+                f"{sentence}. Processes may take {limit / 1e6:,.0f} MB of address space here "
+                "(ulimit -v), and this one needs 300 MB the first time on a machine and 100 MB "
+                "later: raise the limit, or draw where there is none."
+            )
+        return f"{sentence}. Draw again; if it happens again, memory is short here."
+
+    def _last_error_line(self) -> str:
+        if self._errors is None:
+            return ""
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].strip()[:200] if lines else ""
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            process.stdin.close()
+            process.stdout.close()
+        if self._errors is not None:
+            self._errors.close()
+            self._errors = None
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._stop()
+
+    def forget(self) -> None:
+        """In a forked child: do not use the parent's process, and start another when needed."""
+        _of_parents.append((self._process, self._errors))  # kept, so that nothing is closed
+        if self._process is not None:
+            self._process.returncode = 0  # it is not this process's child
+        self._lock = threading.Lock()
+        self._process = self._errors = None
+
+
+_of_parents: list[Any] = []
+
+
+def _cache_folder() -> str:
+    """Where machine code is kept; "" where there is no such place."""
+    folder = Path(os.environ.get("MMLAB_CACHE") or user_cache_path("mmlab")).expanduser()
+    return str(folder / "engine") if folder.is_absolute() else ""
+
+
+def _missing(answer: dict[str, Any]) -> str:
+    """What to install, for this Python; or what a package that is installed lacks itself."""
+    name = (answer["missing"] or "").split(".")[0]
+    if name in _PACKAGES:
+        return (
+            f"Diagrams need the package {_PACKAGES[name]}, which is not installed: run "
+            f"`{sys.executable or 'python3'} -m pip install {_PACKAGES[name]}`."
+        )
+    return (
+        f"The packages that draw diagrams are installed and do not work here: {answer['error']}. "
+        f"`{sys.executable or 'python3'} -m pip install --force-reinstall "
+        f"{' '.join(_PACKAGES.values())}` puts in those for this machine."
+    )
+
+
+def _limit_of_memory() -> int | None:
+    """Bytes of addresses that processes started here may have; None for any number."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    return None if hard == resource.RLIM_INFINITY else hard
+
+
+_engine = _Engine()
+atexit.register(_engine.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_engine.forget)

@@ -1,0 +1,103 @@
+"""Fetch Graphviz as WebAssembly anew: `python mmlab/diagrams/engine/renew.py [VERSION]`.
+
+It comes from npm's `@viz-js/viz`, whose script holds it as a string of characters. We keep the
+WebAssembly and the names of its functions, which the script shortens, and run it without
+JavaScript.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+import sys
+import tarfile
+import urllib.request
+from pathlib import Path
+
+VERSION = "3.31.0"
+REGISTRY = "https://registry.npmjs.org/@viz-js/viz"
+HERE = Path(__file__).parent
+
+
+def main(version: str) -> None:
+    script = _script(version)
+    code = _code(script)
+    (HERE / "graphviz.wasm").write_bytes(code)
+    graphviz = re.search(r'graphvizVersion = "([\d.]+)"', _file(version, "lib/metadata.js"))[1]
+    names = {
+        "source": f"@viz-js/viz {version}, Graphviz {graphviz}",
+        "sha256": hashlib.sha256(code).hexdigest(),
+        "imports": _imports(script),
+        "exports": _exports(script),
+    }
+    (HERE / "graphviz.json").write_text(json.dumps(names, indent=2) + "\n")
+    print(f"{names['source']}: {len(code):,} bytes")
+
+
+def _script(version: str) -> str:
+    return _file(version, "lib/backend.js")
+
+
+def _file(version: str, name: str) -> str:
+    with tarfile.open(fileobj=io.BytesIO(_package(version))) as package:
+        return package.extractfile(f"package/{name}").read().decode()
+
+
+_packages: dict[str, bytes] = {}
+
+
+def _package(version: str) -> bytes:
+    """The package, of which npm says what it must be."""
+    if version not in _packages:
+        with urllib.request.urlopen(f"{REGISTRY}/{version}") as answer:
+            about = json.load(answer)["dist"]
+        with urllib.request.urlopen(about["tarball"]) as answer:
+            data = answer.read()
+        kind, digest = about["integrity"].split("-", 1)
+        if hashlib.new(kind, data).digest() != base64.b64decode(digest):
+            raise SystemExit("what was downloaded is not what npm says it is")
+        _packages[version] = data
+    return _packages[version]
+
+
+def _code(script: str) -> bytes:
+    """The string literal of `binaryDecode('…')`, decoded as its script does it."""
+    literal = re.search(r"binaryDecode\('((?:[^'\\]|\\.)*)'\)", script, re.S)[1]
+    text = re.sub(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|.)", _character, literal, flags=re.S)
+    code = bytes(c & ~(c >> 8) & 0xFF for c in map(ord, text))
+    if not code.startswith(b"\0asm"):
+        raise SystemExit("the package holds its WebAssembly in another way: see lib/backend.js")
+    return code
+
+
+def _character(escape: re.Match[str]) -> str:
+    kind = escape[1]
+    if kind[0] in "xu" and len(kind) > 1:
+        return chr(int(kind[1:], 16))
+    return {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "b": "\b", "f": "\f", "v": "\v"}.get(
+        kind, kind
+    )
+
+
+def _imports(script: str) -> dict[str, str]:
+    """What the WebAssembly calls things, and what they are."""
+    table = re.search(r"var wasmImports=\{([^}]*)\}", script)[1]
+    pairs = (pair.split(":") for pair in table.split(","))
+    return {short: name.lstrip("_") for short, name in pairs}
+
+
+def _exports(script: str) -> dict[str, str]:
+    shortened = r'\b_?(viz_\w+|malloc|free)=[^;{}]*?wasmExports\["(\S+?)"\]'
+    exports = dict(re.findall(shortened, script))
+    exports["memory"] = re.search(r'memory=wasmMemory=wasmExports\["(\S+?)"\]', script)[1]
+    exports["__wasm_call_ctors"] = re.search(
+        r'initRuntime\(\)\{.*?wasmExports\["(\S+?)"\]\(\)', script
+    )[1]
+    return exports
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else VERSION)
