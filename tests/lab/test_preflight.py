@@ -443,9 +443,11 @@ def test_copies_add_their_hints(five_models, hint, mode, workers, says):
     if says is None:
         assert problems == []
     else:
-        problem = only(problems)
+        problem, *others = sorted(problems, key=lambda problem: says not in problem.what)
         assert says in problem.what
         assert problem.where == "Score"
+        assert all("threads share 5 models" in other.what for other in others)
+        assert len(others) == (mode == "multi_threading")
         with pytest.warns(WatchWarning, match="this machine has 8 MB of memory left"):
             pipeline.run()
 
