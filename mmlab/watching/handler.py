@@ -8,10 +8,10 @@ importable and picklable, and find their recorder there.
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
@@ -197,9 +197,15 @@ class _Watched:
         """The method that this one stands for."""
         if self._original is None:
             # The class's own on the copy, so that what the handler changes in itself stays one.
-            of_class = getattr(type(self._handler), self.method)
-            self._original = self._own or partial(of_class, self._handler)
+            of_class = inspect.getattr_static(type(self._handler), self.method)
+            self._original = self._own or _bound(of_class, self._handler)
         return self._original
+
+
+def _bound(attribute: Any, handler: ModelHandler) -> Callable[..., Any]:
+    """A class's attribute as `handler` has it: static and class methods take no handler."""
+    bind = getattr(type(attribute), "__get__", None)
+    return attribute if bind is None else bind(attribute, handler, type(handler))
 
 
 class _Load(_Watched):

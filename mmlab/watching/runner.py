@@ -416,8 +416,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _add_notes(error: BaseException, sentences: list[str]) -> None:
     if hasattr(error, "add_note"):  # Python 3.11 and later
-        for sentence in sentences:
-            error.add_note(sentence)
+        with suppress(Exception):  # an author's exception may have an add_note of its own
+            for sentence in sentences:
+                error.add_note(sentence)
     else:
         for sentence in sentences:
             warnings.warn(sentence, WatchWarning, stacklevel=3)

@@ -315,3 +315,33 @@ def test_a_run_that_is_cancelled_has_ended():
     result.cancel()
     assert runner.trace.state == "CANCELLED"
     assert not Path(result._run.log.folder).exists()
+
+
+class StaticMethods(NamedModels):
+    @staticmethod
+    def load_model():
+        return Model("static")
+
+    @classmethod
+    def run_inference(cls, batch, model, inference_args=None):
+        return [(cls.__name__, model.name) for _ in batch]
+
+
+class TakesNoNotes(Exception):
+    add_note = None
+
+
+class FailsWithoutNotes(NamedModels):
+    def load_model(self):
+        raise TakesNoNotes("no weights")
+
+
+def test_static_and_class_methods_are_called_as_unwatched():
+    runner = WatchRunner(live=False)
+    run_keyed(runner, keyed([["a"]], handler=StaticMethods), ["a", "a"])
+    assert runner.trace.summary().uses == 2
+
+
+def test_an_error_that_takes_no_notes_stays_what_it_is():
+    with pytest.raises(TakesNoNotes, match="no weights"):
+        run_keyed(WatchRunner(live=False), keyed([["a"]], handler=FailsWithoutNotes), ["a"])
