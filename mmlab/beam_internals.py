@@ -24,6 +24,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunIn
 from apache_beam.pipeline import AppliedPTransform, Pipeline, PipelineVisitor
 from apache_beam.pvalue import PCollection
 from apache_beam.runners.runner import PipelineResult
+from apache_beam.utils import multi_process_shared
 from apache_beam.utils.multi_process_shared import MultiProcessShared
 
 READ_IN = "2.77"
@@ -540,6 +541,32 @@ def keep_addresses_in(folder: str) -> bool:
     if "path" in defaults:
         defaults["path"] = folder
     return "path" in defaults
+
+
+def before_process_ends(callback: Callable[[], None]) -> None:
+    """Call `callback` before Beam ends this process, if it is one that holds a single model.
+
+    Beam's `ModelManager` evicts a model by ending its process with `os._exit`, which runs nothing
+    that was registered for the exit.
+    """
+    manager = getattr(multi_process_shared, "_process_level_singleton_manager", None)
+    entry_type = getattr(multi_process_shared, "_SingletonEntry", None)
+    if getattr(manager, "_hard_delete_callback", None) is None or entry_type is None:
+        return
+    end = entry_type.unsafe_hard_delete
+
+    def unsafe_hard_delete(entry: Any) -> None:
+        exit_process = entry._hard_delete_callback
+
+        def write_then_exit() -> None:
+            _notify(callback)
+            exit_process()
+
+        if exit_process is not None:
+            entry._hard_delete_callback = write_then_exit
+        end(entry)
+
+    entry_type.unsafe_hard_delete = unsafe_hard_delete
 
 
 def held_model(reference: Any) -> Any | None:

@@ -233,11 +233,13 @@ class _LoadAlone(_Load):
     """`load_model` of a handler with one model: Beam holds a lock around it, so it may write."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.recorder.start_sampling()  # a long load is drawn while it lasts
+        recorder = self.recorder
+        recorder.start_sampling()  # a long load is drawn while it lasts
+        beam_internals.before_process_ends(recorder.write_marks)
         try:
             return super().__call__(*args, **kwargs)
         finally:
-            self.recorder.write_marks()
+            recorder.write_marks()
 
 
 class _Inference(_Watched):

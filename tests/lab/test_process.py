@@ -197,7 +197,12 @@ def test_what_a_run_started_in_sessions_of_its_own_ends_with_it(
 @posix
 def test_a_run_that_ends_leaves_the_run_beside_it_alone(nothing_left, nap):
     with FreshRun(pipelines.runaway, pipelines.RunawayWaiting) as long:
-        wait_for(lambda: long.poll() or len(_called("sleep", nap)) == 3)
+
+        def all_asleep():
+            long.poll()
+            return len(_called("sleep", nap)) == 3
+
+        wait_for(all_asleep)
         beside = set(_called("sleep", nap))
         assert run_fresh(pipelines.small_models, 1).succeeded
         assert set(_called("sleep", nap)) == beside
