@@ -79,6 +79,17 @@ def test_a_process_that_was_killed_is_started_again():
 
 
 @POSIX
+def test_a_process_that_dies_while_it_is_asked_is_started_again(monkeypatch):
+    engine.svg(DOT)
+    process = engine._engine._process
+    os.kill(process.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    monkeypatch.setattr(process, "poll", lambda: None)  # it died just after that was asked
+    assert engine.svg(DOT)
+    assert pid() != process.pid
+
+
+@POSIX
 def test_a_forked_child_has_a_process_of_its_own():
     engine.svg(DOT)
     first = pid()

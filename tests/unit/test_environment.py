@@ -98,7 +98,7 @@ def fresh(tmp_path):
     return tmp_path / "project", python
 
 
-def said(command, folder):
+def said(command, folder=None):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout + done.stderr
@@ -106,7 +106,7 @@ def said(command, folder):
 
 @pytest.mark.runs
 @pytest.mark.network
-def test_the_pip_lines_install_into_a_fresh_environment(fresh, monkeypatch):
+def test_the_pip_lines_install_into_a_fresh_environment(fresh):
     """All that they ask for is in the index, and pip takes them and builds the project.
 
     Resolved by uv, which reads the same lines: pip would load some GB for it.
@@ -120,8 +120,10 @@ def test_the_pip_lines_install_into_a_fresh_environment(fresh, monkeypatch):
         name: expected[name] for name in ("torch", "nbval", "apache-beam", "jupyterlab")
     }
     said([python, "-m", "pip", "install", "--quiet", "--no-deps", *words], project)
-    # What it needs is taken from here, where it is installed.
-    monkeypatch.setenv("PYTHONPATH", sysconfig.get_path("purelib"))
+    # What it needs is taken from here, where it is installed: last on the path, since the finders
+    # of two editable installations have the same name.
+    [site] = said([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).split()
+    Path(site, "here.pth").write_text(sysconfig.get_path("purelib") + "\n")
     where = said([python, "-c", "import mmlab, nbval; print(mmlab.__file__)"], project.parent)
     assert Path(where.strip()).is_relative_to(project)
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 from base64 import b64decode
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,10 +66,10 @@ class _Engine:
         self._errors: IO[bytes] | None = None
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Its answer.
+        """Send one request to the process and return its answer.
 
         Raises:
-          GraphvizError: there is none, or it is an error.
+          GraphvizError: there is no answer, or the answer is an error.
         """
         line = json.dumps(request).encode() + b"\n"
         with self._lock:
@@ -178,7 +179,8 @@ class _Engine:
         if process is not None:
             process.kill()
             process.wait()
-            process.stdin.close()
+            with suppress(OSError):  # what it did not read cannot be flushed any more
+                process.stdin.close()
             process.stdout.close()
         if self._errors is not None:
             self._errors.close()

@@ -45,7 +45,7 @@ class Graphviz:
         engine, module = _compiled()
         names = json.loads(_NAMES.read_text())
         self._store = wasmtime.Store(engine)
-        self._said: list[str] = []
+        self._messages: list[str] = []
         self._trap = wasmtime.Trap
         functions = []
         for need in module.imports:
@@ -61,20 +61,20 @@ class Graphviz:
         """The graph as an SVG document.
 
         Raises:
-          Failed: what Graphviz says of it.
+          Failed: the message of Graphviz.
         """
         try:
             graph = self._call("viz_read_one_graph", self._text(dot))
             if not graph:
-                raise Failed(self._words() or "it holds no graph")
+                raise Failed(self._message() or "it holds no graph")
             context = self._call("viz_create_context")
             if self._call("viz_layout", context, graph, self._text("dot")):
-                raise Failed(self._words())
+                raise Failed(self._message())
             drawn = self._call("viz_render", context, graph, self._text("svg"))
         except (self._trap, RuntimeError) as trap:
-            raise Failed(self._words() or str(trap).strip().splitlines()[-1].strip()) from None
+            raise Failed(self._message() or str(trap).strip().splitlines()[-1].strip()) from None
         if not drawn:
-            raise Failed(self._words())
+            raise Failed(self._message())
         return self._string(drawn)
 
     def close(self) -> None:
@@ -108,13 +108,13 @@ class Graphviz:
     def _set(self, at: int, value: int, size: int = 4) -> None:
         self._memory.write(self._store, value.to_bytes(size, "little"), at)
 
-    def _words(self) -> str:
-        return " ".join("".join(self._said).split()).removeprefix("Error: ")
+    def _message(self) -> str:
+        return " ".join("".join(self._messages).split()).removeprefix("Error: ")
 
     # In place of Emscripten's script: no files, no clock, no randomness.
 
     def _viz_errorf(self, text: int) -> int:
-        self._said.append(self._string(text))
+        self._messages.append(self._string(text))
         return 0
 
     def _fd_write(self, fd: int, vectors: int, count: int, written: int) -> int:
@@ -124,7 +124,7 @@ class Graphviz:
             total += size
             if fd == 2:
                 text = self._memory.read(self._store, at, at + size)
-                self._said.append(bytes(text).decode(errors="replace"))
+                self._messages.append(bytes(text).decode(errors="replace"))
         self._set(written, total)
         return 0
 
