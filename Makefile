@@ -8,7 +8,7 @@ SOURCES := mmlab tests noxfile.py conftest.py
 # Three at a time on two cores: the tests wait more than they compute.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 ENGLISH := notebooks/[0-9]*.ipynb
-NBVAL := --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-kernel-startup-timeout 600
+NBVAL := --nbval --nbval-sanitize-with tests/e2e/notebooks/nbval.cfg --nbval-kernel-startup-timeout 600
 
 .PHONY: lab quick test full versions bench bare lint notebooks wheel colab constraints engine \
   fonts clean help
@@ -39,7 +39,7 @@ quick: $(READY)
 # The longest files first: three workers share them.
 test: $(READY) lint
 	$(TIMED) $(BIN)/python -m mmlab.lessons && \
-	  $(PYTEST) $(NBVAL) $(ENGLISH) tests/lab tests/behaviour tests mmlab $(TEST_ARGS)
+	  $(PYTEST) $(NBVAL) $(ENGLISH) tests/integration tests mmlab $(TEST_ARGS)
 
 full: $(READY)
 	@$(BIN)/python -m tests.lanes $(PART)
@@ -67,7 +67,7 @@ wheel: $(READY)
 	@echo "Put this beside the notebook: $$(ls dist/mmlab-*.whl)"
 
 colab: wheel
-	$(TIMED) $(BIN)/python -m tests.colab $(NOTEBOOK)
+	$(TIMED) $(BIN)/python -m tests.e2e.colab $(NOTEBOOK)
 
 bench: $(READY)
 	@$(call install,--editable '.[bench]')

@@ -34,17 +34,14 @@ PINS = Path("constraints.txt").read_text(encoding="utf-8").splitlines()
 ANY = SpecifierSet()
 TESTS = (
     *("-q", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider"),
-    *("tests/unit", "--ignore=tests/unit/test_environment.py"),
-    *("tests/behaviour", "--ignore=tests/behaviour/test_lessons.py"),
-    "--ignore=tests/behaviour/test_live.py",
-    "tests/diagrams/test_element_counts.py",
-    "tests/diagrams/test_graph.py",
-    "tests/lab/test_grouping.py",
-    "tests/lab/test_preflight.py",
-    "tests/prediction/test_beam.py",
+    *("tests/unit", "--ignore=tests/unit/project"),
+    *("tests/integration/watching", "--ignore=tests/integration/watching/test_live.py"),
+    "tests/integration/transforms",
+    "tests/integration/checks",
+    "tests/integration/prediction",
 )
 
-OF_NEWEST = (*TESTS, "tests/lab", "tests/prediction")
+OF_NEWEST = (*TESTS, "tests/integration")
 
 nox.options.sessions = ["versions", "newest", "report"]
 nox.options.default_venv_backend = "venv"

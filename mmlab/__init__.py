@@ -3,12 +3,15 @@
 from mmlab._quiet import without_import_noise
 
 with without_import_noise():
+    from mmlab.checks import Problem
+    from mmlab.checks.preflight import preflight
+    from mmlab.compare import compare_hints
     from mmlab.diagrams import Diagram, diagram
-    from mmlab.lab import GroupByModel, compare_hints, explore
-    from mmlab.lab.preflight import preflight
+    from mmlab.explorer.explorer import explore
+    from mmlab.fresh.process import run_fresh
     from mmlab.prediction import predict
-    from mmlab.problems import Problem
     from mmlab.trace import Trace
+    from mmlab.transforms import GroupByModel
     from mmlab.watching import WatchRunner, WatchWarning, watch
 
 __all__ = [
@@ -23,5 +26,6 @@ __all__ = [
     "explore",
     "predict",
     "preflight",
+    "run_fresh",
     "watch",
 ]

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from mmlab import beam_internals
+from mmlab.beam import internals
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -18,4 +18,4 @@ def _quiet_beam():
 @pytest.fixture(autouse=True, scope="session")
 def _own_shared_models(tmp_path_factory):
     """Beam finds models that processes share by files in a folder: not those of other tests."""
-    beam_internals.keep_addresses_in(str(tmp_path_factory.mktemp("shared")))
+    internals.keep_addresses_in(str(tmp_path_factory.mktemp("shared")))

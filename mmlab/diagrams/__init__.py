@@ -12,7 +12,7 @@ from apache_beam.runners.runner import PipelineResult
 from mmlab._arguments import short
 from mmlab.diagrams import dot, graph, text
 from mmlab.diagrams.render import Diagram, GraphvizError
-from mmlab.plots.theme import model_palette
+from mmlab.draw.theme import model_palette
 from mmlab.trace import Trace
 
 __all__ = ["Diagram", "GraphvizError", "diagram"]

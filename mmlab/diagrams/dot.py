@@ -8,10 +8,10 @@ from html import unescape
 from math import ceil
 
 from mmlab import fonts
-from mmlab._words import columns, named
+from mmlab._text import columns, named
 from mmlab.diagrams import text
 from mmlab.diagrams.graph import Composite, Edge, Graph, Inference, Model, Step
-from mmlab.plots.theme import INK, MUTED, PAPER, tint
+from mmlab.draw.theme import INK, MUTED, PAPER, tint
 
 SMALLEST = 10
 """The smallest print of a picture, in points; HTML-like labels know whole numbers only."""

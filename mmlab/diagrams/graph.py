@@ -14,8 +14,8 @@ from apache_beam.transforms import window
 from apache_beam.transforms.core import Windowing
 from apache_beam.transforms.ptransform import label_from_callable
 
-from mmlab import beam_internals
-from mmlab.cards import ModelCard, model_cards
+from mmlab.beam import internals
+from mmlab.beam.cards import ModelCard, model_cards
 
 MAX_STEPS = 1000
 """More boxes than this are refused: nobody can read them, and Graphviz takes minutes."""
@@ -111,7 +111,7 @@ class Edge:
     Attributes:
       source: id of the step that makes it.
       target: id of the step that takes it; None where nobody does.
-      collection: `beam_internals.collection_name` of the PCollection.
+      collection: `internals.collection_name` of the PCollection.
       tag: name of the output it leaves through, "" for the only or main one.
       input_tag: name of the input it enters through, "" where inputs have no names.
       side: how the target reads it when it is a side input (`AsList`, …); else "".
@@ -160,7 +160,7 @@ def pipeline_graph(
     """
     _check_depth(depth)
     view = _View(depth)
-    root = beam_internals.root_transform(pipeline)
+    root = internals.root_transform(pipeline)
     if step is None:
         view.open(root)
     else:
@@ -187,8 +187,8 @@ def pipeline_graph(
 def _in_the_authors_words(graph: Graph) -> Graph:
     """The graph without the numbers of cells that Beam puts before labels in a notebook."""
     labels = [part.id for part in (*graph.steps, *graph.composites)]
-    author_label = beam_internals.author_label
-    names = beam_internals.author_labels(labels)
+    author_label = internals.author_label
+    names = internals.author_labels(labels)
     names[None] = None
 
     def step(step: Step) -> Step:
@@ -276,10 +276,10 @@ class _View:
 
 def _find(root: AppliedPTransform, label: str) -> AppliedPTransform:
     for applied in _with_parts(root):
-        names = (applied.full_label, beam_internals.author_label(applied.full_label))
+        names = (applied.full_label, internals.author_label(applied.full_label))
         if label in names and applied.parts:
             return applied
-    composites = [beam_internals.author_label(part.full_label) for part in root.parts if part.parts]
+    composites = [internals.author_label(part.full_label) for part in root.parts if part.parts]
     raise ValueError(
         f"no composite step is called {label!r}; "
         f"at the top level there are {', '.join(map(repr, composites[:12])) or 'none'}"
@@ -322,7 +322,7 @@ def _step(shown: _Shown, stats: dict[tuple[str, str], ModelStats]) -> Step:
     return Step(
         id=shown.id,
         label=_last(applied),
-        transform=UNFINISHED if beam_internals.is_unfinished(applied) else _transform_name(applied),
+        transform=UNFINISHED if internals.is_unfinished(applied) else _transform_name(applied),
         composite=shown.composite,
         inferences=() if shown.outside else tuple(_inferences(applied, stats)),
         outside=shown.outside,
@@ -338,7 +338,7 @@ def _last(applied: AppliedPTransform) -> str:
     label = applied.full_label
     if around and label.startswith(around + "/"):
         return label[len(around) + 1 :]
-    return beam_internals.author_label(label)
+    return internals.author_label(label)
 
 
 def _transform_name(applied: AppliedPTransform) -> str:
@@ -403,7 +403,7 @@ def _edges(view: _View, counts: dict[str, int]) -> list[Edge]:
     for key, collection in collections.items():
         source = owner[id(collection.producer)]
         tag, dead = _output_tag(source.applied, collection)
-        name = beam_internals.collection_name(collection)
+        name = internals.collection_name(collection)
         end = Edge(source.id, None, name, tag, dead_letter=dead, elements=counts.get(name))
         if key in uses:
             edges += [
@@ -488,7 +488,7 @@ def _output_tag(applied: AppliedPTransform, collection: pvalue.PCollection) -> t
     """The name of an output as its author sees it, and whether it is a dead-letter output."""
     keys = [k for k, value in applied.outputs.items() if value is collection]
     name = _tag_text(keys[0] if keys else collection.tag, collection, applied.outputs)
-    bad = {beam_internals.dead_letter_tag(part) for part in _with_parts(applied)} - {None}
+    bad = {internals.dead_letter_tag(part) for part in _with_parts(applied)} - {None}
     return name, bool(_DEAD.match(name)) or name in bad
 
 
@@ -509,14 +509,14 @@ def _tag_text(key: Any, collection: pvalue.PCollection, outputs: dict[Any, Any])
 
 
 def _is_inference(applied: AppliedPTransform) -> bool:
-    return any(beam_internals.inferences_of(part) for part in _with_parts(applied))
+    return any(internals.inferences_of(part) for part in _with_parts(applied))
 
 
 def _inferences(
     applied: AppliedPTransform, stats: dict[tuple[str, str], ModelStats]
 ) -> Iterator[Inference]:
     for part in _with_parts(applied):
-        for found in beam_internals.inferences_of(part):
+        for found in internals.inferences_of(part):
             inference = _inference(found.handler, found.full_label)
             models = tuple(
                 replace(m, stats=stats.get((found.full_label, m.card.name)))
@@ -538,13 +538,13 @@ def _handles_exceptions(applied: AppliedPTransform) -> bool:
 
 
 def _inference(handler: ModelHandler, step: str) -> Inference:
-    keyed = beam_internals.keyed_handler(handler)
-    one = any(isinstance(h, KeyedModelHandler) for h in beam_internals.handler_chain(handler))
+    keyed = internals.keyed_handler(handler)
+    one = any(isinstance(h, KeyedModelHandler) for h in internals.handler_chain(handler))
     return Inference(
         step=step,
         models=tuple(Model(card) for card in model_cards(handler, step)),
         keyed="many" if keyed else "one" if one else "",
-        hint=beam_internals.model_hint(keyed) if keyed else None,
+        hint=internals.model_hint(keyed) if keyed else None,
         preprocess=_names(handler.get_preprocess_fns()),
         postprocess=_names(handler.get_postprocess_fns()),
     )
@@ -556,7 +556,7 @@ def _names(functions: Iterable[Callable]) -> tuple[str, ...]:
 
 def _stats_of(pipeline: Pipeline, trace: Any) -> dict[tuple[str, str], ModelStats]:
     """What the trace has of each model, by the full label of its step."""
-    full = {step.label: step.full_label for step in beam_internals.inference_steps(pipeline)}
+    full = {step.label: step.full_label for step in internals.inference_steps(pipeline)}
     rows = trace.per_model() if trace is not None else []
     return {(full.get(row.step, row.step), row.model): _stats(row) for row in rows}
 

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-from mmlab._words import columns, head
-from mmlab.cards import weights_name
+from mmlab._text import columns, head
+from mmlab.beam.cards import weights_name
 from mmlab.diagrams.graph import Edge, Graph, Inference, Model, ModelStats, Step
 
 EMPTY = "This pipeline has no steps yet."

@@ -1,22 +1,16 @@
 """What the notebooks share: real data, real models, and little else."""
 
-from mmlab.lab.batches import FixedBatches
 from mmlab.lessons.counters import counters
 from mmlab.lessons.digits import MAPPING, SCANNERS, scan, scans_file, true_digit
 from mmlab.lessons.errors import real_error
 from mmlab.lessons.exercises import check, hint
 from mmlab.lessons.leftovers import leftovers_per_load, print_leftovers
 from mmlab.lessons.memory import show_memory, show_release
-from mmlab.lessons.models import (
-    DigitClassifier,
-    handler,
-    mapping,
-    predicted_digit,
-    weights_file,
-)
+from mmlab.lessons.models import DigitClassifier, handler, mapping, predicted_digit, weights_file
 from mmlab.lessons.pictures import show_right, show_scans
 from mmlab.lessons.start import start
 from mmlab.lessons.tables import compare, per_model
+from mmlab.transforms import FixedBatches
 
 __all__ = [
     "MAPPING",

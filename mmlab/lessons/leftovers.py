@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from mmlab.lab import RunOutcome
+from mmlab.fresh.outcome import RunOutcome
 
 SIGN = "leftovers:"
 NAMES = ("threads", "open files", "temporary files")

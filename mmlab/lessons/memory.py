@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mmlab.plots import theme
-from mmlab.plots.picture import Picture
+from mmlab.draw import theme
+from mmlab.draw.picture import Picture
 from mmlab.trace import Trace
 
 MB = 1e6

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mmlab._arguments import whole_number
+from mmlab.draw import theme
+from mmlab.draw.picture import Picture
 from mmlab.lessons.digits import MAPPING, SCANNERS, distorted, pictures
-from mmlab.plots import theme
-from mmlab.plots.picture import Picture
 
 
 def show_scans(each: int = 3) -> Picture:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mmlab._words import plural
+from mmlab._text import plural
 from mmlab.prediction.result import MOST_RELOADS, Prediction
 from mmlab.prediction.sizes import listed
 from mmlab.prediction.words import bytes_words, seconds_words

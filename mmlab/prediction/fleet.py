@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmlab._words import plural
+from mmlab._text import plural
 from mmlab.prediction.predictor import predictions
 from mmlab.prediction.result import Prediction
 from mmlab.prediction.routing import ROUTINGS, Routing

@@ -18,9 +18,9 @@ import pyarrow.csv
 import pyarrow.dataset
 from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, ModelHandler
 
-from mmlab import beam_internals
 from mmlab._arguments import short
-from mmlab.cards import key_text, model_cards
+from mmlab.beam import internals
+from mmlab.beam.cards import key_text, model_cards
 from mmlab.prediction.sizes import listed
 
 PIECE = 1 << 20
@@ -65,7 +65,7 @@ def read_mapping(mapping: Any) -> Models:
 
 
 def _of_handler(handler: ModelHandler) -> Models:
-    keyed = beam_internals.keyed_handler(handler)
+    keyed = internals.keyed_handler(handler)
     if keyed is None:
         raise TypeError(
             f"{type(handler).__name__} has one model, which is loaded once: predict is for a "
@@ -73,7 +73,7 @@ def _of_handler(handler: ModelHandler) -> Models:
         )
     cards = model_cards(handler)
     number = {card.cohort: i for i, card in enumerate(cards)}
-    cohorts = beam_internals.cohort_of_key(keyed)
+    cohorts = internals.cohort_of_key(keyed)
     return Models(
         tuple(card.name for card in cards), {key: number[cohorts[key]] for key in cohorts}
     )

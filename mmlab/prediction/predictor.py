@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mmlab import beam_internals
 from mmlab._arguments import whole_number
+from mmlab.beam import internals
 from mmlab.prediction import replay
 from mmlab.prediction.keys import KeyNumbers, Source, numbered, read_keys, read_mapping
 from mmlab.prediction.recorded import Measured, Recorded, read_trace
@@ -268,7 +268,7 @@ def _differ(sizes: Any, recorded: Recorded | None) -> bool:
 
 def _fixed_batch_size(handler: Any) -> int | None:
     """The batch size that a handler fixes, if it does."""
-    keyed = beam_internals.keyed_handler(handler) if hasattr(handler, "load_model") else None
+    keyed = internals.keyed_handler(handler) if hasattr(handler, "load_model") else None
     if keyed is None:
         return None
     kwargs = keyed.batch_elements_kwargs()

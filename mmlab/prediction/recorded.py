@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmlab.events import Process
 from mmlab.prediction.keys import Models
 from mmlab.prediction.sizes import listed
-from mmlab.trace import Trace
-from mmlab.trace.event import Process
-from mmlab.trace.trace import TracedModel
+from mmlab.trace import Trace, TracedModel
 
 
 @dataclass(frozen=True)

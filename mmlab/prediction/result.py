@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mmlab._words import plural
+from mmlab._text import plural
 from mmlab.prediction.recorded import Measured
 
 if TYPE_CHECKING:
-    from mmlab.plots.picture import Picture
+    from mmlab.draw.picture import Picture
     from mmlab.prediction.advice import Advice
 
 MOST_RELOADS = 0.05
@@ -232,7 +232,7 @@ class Prediction:
 
     def plot(self, *, title: str | None = None) -> Picture:
         """The curve of loads with its cliff, the optimum, and memory: see `draw_prediction`."""
-        from mmlab.prediction.pictures import draw_prediction
+        from mmlab.draw.hints import draw_prediction
 
         return draw_prediction(self, title)
 

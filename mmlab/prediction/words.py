@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmlab._words import plural
+from mmlab._text import plural
 
 if TYPE_CHECKING:
     from mmlab.prediction.result import Prediction

@@ -1,6 +1,6 @@
 """A running pipeline becomes a trace."""
 
-from mmlab.watching.handler import watch
 from mmlab.watching.runner import WatchRunner, WatchWarning
+from mmlab.worker.handler import watch
 
 __all__ = ["WatchRunner", "WatchWarning", "watch"]

@@ -19,20 +19,20 @@ from apache_beam.pipeline import Pipeline
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
-from mmlab import beam_internals
 from mmlab._arguments import path_argument, seconds_argument, short
-from mmlab.beam_internals import BeamChangedError, InferenceStep
-from mmlab.cards import ModelCard, card_info, model_cards
+from mmlab.beam import internals
+from mmlab.beam.cards import ModelCard, card_info, model_cards
+from mmlab.beam.internals import BeamChangedError, InferenceStep
+from mmlab.checks.before_run import check_step, explain, worth_a_warning
+from mmlab.events import UNOBSERVED, dropped
+from mmlab.log.files import LogReader, members
 from mmlab.trace import Trace
-from mmlab.trace.event import UNOBSERVED, dropped
-from mmlab.trace.log import LogReader, members
-from mmlab.watching.checks import check_step, explain, worth_a_warning
-from mmlab.watching.handler import is_watched, watched
 from mmlab.watching.interrupts import interrupts_held
-from mmlab.watching.live import LiveView
-from mmlab.watching.logs import new_log
-from mmlab.watching.recorder import Log, close_recorder, describe, recorder_for
 from mmlab.watching.screens import check_live, screen_for
+from mmlab.watching.view import LiveView
+from mmlab.worker.handler import is_watched, watched
+from mmlab.worker.logs import new_log
+from mmlab.worker.recorder import Log, close_recorder, describe, recorder_for
 
 
 class WatchWarning(UserWarning):
@@ -235,7 +235,7 @@ class _Run:
     def _element_counts(self, result: Any) -> dict[str, int]:
         # Counts adorn the diagram: a runner that counts in another way must not fail the run.
         try:
-            return beam_internals.element_counts(self.pipeline, result)
+            return internals.element_counts(self.pipeline, result)
         except Exception:
             return {}
 
@@ -301,7 +301,7 @@ class _Found:
 
 
 def _find_steps(pipeline: Pipeline) -> _Found:
-    readable, changes = beam_internals.readable_steps(pipeline)
+    readable, changes = internals.readable_steps(pipeline)
     hidden = {label: str(change) for label, change in changes.items()}
     steps = []
     for step in readable:
@@ -324,7 +324,7 @@ def _handlers_swapped(steps: list[InferenceStep], log: Log) -> Iterator[Any]:
 
     def restore() -> None:
         for step in steps:
-            beam_internals.replace_handler(step, step.handler)
+            internals.replace_handler(step, step.handler)
 
     try:
         for step in steps:
@@ -343,13 +343,13 @@ def _swap(step: InferenceStep, log: Log) -> None:
         unwatched = "watched"
     else:
         try:
-            beam_internals.replace_handler(step, watched(step.handler, log, step.label))
+            internals.replace_handler(step, watched(step.handler, log, step.label))
         except Exception:  # it runs unwatched
-            beam_internals.replace_handler(step, step.handler)
+            internals.replace_handler(step, step.handler)
             unwatched = "handler"
     if unwatched is not None:
         _say_unwatched(log, step.label, unwatched)
-    elif beam_internals.hides_hint(step.handler):
+    elif internals.hides_hint(step.handler):
         _say_unwatched(log, step.label, "hint")
 
 

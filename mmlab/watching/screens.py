@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from mmlab._arguments import short
-from mmlab.plots.live import LivePicture, png
+from mmlab.draw.live import LivePicture, png
+from mmlab.events import Event
 from mmlab.trace import Trace
-from mmlab.trace.event import Event
 
 FRAME_SECONDS = 0.2
 IDLE_SECONDS = 2.0

@@ -3,7 +3,7 @@
 #
 #   tests/bare/bare.sh            needs Linux, root, debootstrap, git, and 12 GB of disk
 #
-# BARE_TESTS    arguments of pytest instead of all tests, such as "tests/diagrams"
+# BARE_TESTS    arguments of pytest instead of all tests, such as "tests/unit/diagrams"
 # BARE_LAB=0    leaves `make lab` out
 # BARE_FOLDER   where the root is made (build/bare); it is removed at the end unless BARE_KEEP=1
 # BARE_MIRROR   of Debian packages (http://deb.debian.org/debian); BARE_SUITE (bookworm)

@@ -19,13 +19,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from apache_beam.options.pipeline_options import PipelineOptions  # noqa: E402
-from apache_beam.runners.render import RenderRunner  # noqa: E402
-from diagrams.pipelines import long_chain  # noqa: E402
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.render import RenderRunner
 
-import mmlab  # noqa: E402
+import mmlab
+from tests.unit.diagrams.pipelines import long_chain
 
 STEPS = (5, 12, 50, 200)
 HEADS = ("graph+DOT", "to SVG", "notebook", "dot", "Beam")

@@ -19,7 +19,8 @@ import torch  # noqa: E402
 from apache_beam.ml.inference.base import RunInference  # noqa: E402
 
 from mmlab import GroupByModel, lessons  # noqa: E402
-from mmlab.lab import launch, run_fresh  # noqa: E402
+from mmlab.fresh import launch  # noqa: E402
+from mmlab.fresh.process import run_fresh  # noqa: E402
 
 ROUNDS = 7
 COLD_ROUNDS = 3

@@ -18,10 +18,10 @@ import apache_beam as beam  # noqa: E402
 from apache_beam.ml.inference.base import RunInference  # noqa: E402
 
 from mmlab import WatchRunner  # noqa: E402
-from mmlab.plots.live import LivePicture, png  # noqa: E402
-from mmlab.plots.timeline import draw_timeline  # noqa: E402
+from mmlab.draw.live import LivePicture, png  # noqa: E402
+from mmlab.draw.timeline import draw_timeline  # noqa: E402
+from mmlab.events import Event  # noqa: E402
 from mmlab.trace import Trace  # noqa: E402
-from mmlab.trace.event import Event  # noqa: E402
 from mmlab.watching import runner  # noqa: E402
 from tests.handlers import NamedModels, keyed  # noqa: E402
 

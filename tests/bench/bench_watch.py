@@ -30,9 +30,9 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner  # noqa: E
 from viztracer import VizTracer  # noqa: E402
 
 from mmlab import WatchRunner, lessons  # noqa: E402
-from mmlab.lab.batches import FixedBatches  # noqa: E402
-from mmlab.watching import handler as watching  # noqa: E402
-from mmlab.watching.recorder import Log, Site, close_recorder, recorder_for  # noqa: E402
+from mmlab.transforms import FixedBatches  # noqa: E402
+from mmlab.worker import handler as watching  # noqa: E402
+from mmlab.worker.recorder import Log, Site, close_recorder, recorder_for  # noqa: E402
 
 BATCHES = 5_000
 TURNS = 20_000

@@ -29,7 +29,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner  # noqa: E
 from apache_beam.runners.runner import PipelineRunner  # noqa: E402
 
 from mmlab import WatchRunner  # noqa: E402
-from mmlab.lab.batches import FixedBatches  # noqa: E402
+from mmlab.transforms import FixedBatches  # noqa: E402
 
 BATCHES = 100
 ROUNDS = 4

@@ -12,7 +12,7 @@ import pytest
 import mmlab
 from mmlab._files import write_whole
 from mmlab.trace import Trace
-from tests.unit.test_trace import story
+from tests.unit.trace.test_trace import story
 
 resource = pytest.importorskip("resource", reason="limits of POSIX")
 

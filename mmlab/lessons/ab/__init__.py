@@ -7,13 +7,7 @@ from mmlab.lessons.ab.comparison import (
     split_difference,
 )
 from mmlab.lessons.ab.digits import digits_file
-from mmlab.lessons.ab.models import (
-    LogisticRegression,
-    SmallConvNet,
-    handler,
-    prepare,
-    weights_file,
-)
+from mmlab.lessons.ab.models import LogisticRegression, SmallConvNet, handler, prepare, weights_file
 from mmlab.lessons.ab.pictures import show_differences, show_digits, show_disagreements
 from mmlab.lessons.ab.tables import agreement, score, work
 

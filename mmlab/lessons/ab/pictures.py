@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmlab.draw import theme
+from mmlab.draw.picture import Picture
 from mmlab.lessons.ab.comparison import Difference
 from mmlab.lessons.ab.digits import scans_and_labels
 from mmlab.lessons.digits import pictures
-from mmlab.plots import theme
-from mmlab.plots.picture import Picture
 
 INCHES = 9.5
 

@@ -9,11 +9,11 @@ import apache_beam as beam
 import torch
 from apache_beam.ml.inference.base import RunInference
 
-from mmlab.lab.batches import FixedBatches
 from mmlab.lessons.digits import MAPPING, distorted, pictures
 from mmlab.lessons.exercises.exercise import Exercise, WrongError
 from mmlab.lessons.exercises.running import Ran, run
 from mmlab.lessons.models import mapping, predicted_digit
+from mmlab.transforms import FixedBatches
 
 MORNING = ["KEY_1", "KEY_2", "KEY_4", "KEY_1", "KEY_3", "KEY_4"]
 AFTERNOON = ["KEY_2", "KEY_4", "KEY_5", "KEY_3", "KEY_4", "KEY_6"]

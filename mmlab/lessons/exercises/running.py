@@ -10,7 +10,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import PCollection
 
-from mmlab.beam_internals import root_transform
+from mmlab.beam.internals import root_transform
 from mmlab.lessons.errors import without_logging
 from mmlab.lessons.exercises.exercise import UntouchedError, WrongError
 from mmlab.trace import Trace

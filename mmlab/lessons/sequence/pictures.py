@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmlab.draw import theme
+from mmlab.draw.picture import Picture
 from mmlab.lessons.digits import SIDE
 from mmlab.lessons.sequence.scans import first_scans, label_of, written
-from mmlab.plots import theme
-from mmlab.plots.picture import Picture
 
 ROW_INCHES, CAPTION_INCHES = 0.72, 0.32
 RIGHT, WRONG = theme.INK, theme.ALERT

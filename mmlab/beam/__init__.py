@@ -1,0 +1,1 @@
+"""Beam's own objects: the only package that uses Beam's private names."""

@@ -1,0 +1,168 @@
+"""What is known of a model before it is loaded: one `ModelCard` for each model of a handler.
+
+Diagrams, timelines and traces take the name of a model from here, so it is the same everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from apache_beam.ml.inference.base import ModelHandler
+
+from mmlab.beam import internals
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """One model of one `RunInference` step.
+
+    Attributes:
+      step: label of the step, as the author of the pipeline wrote it.
+      name: what pictures and traces call the model; unique within the step.
+      handler: class name of the innermost model handler.
+      weights: file, folder, URI or hub name, where the handler has one.
+      device: `cpu`, `cuda`, …, where the handler has one.
+      cohort: the first key of the model's `KeyModelMapping`; None for a step with one model.
+      keys: all keys of the mapping, as text; empty for a step with one model.
+      hint: `max_models_per_worker_hint` of the step, as it was given.
+    """
+
+    step: str
+    name: str
+    handler: str
+    weights: str | None = None
+    device: str | None = None
+    cohort: Any = None
+    keys: tuple[str, ...] = ()
+    hint: Any = None
+
+    @property
+    def cohort_text(self) -> str | None:
+        """The cohort as pictures and traces write it."""
+        return self.keys[0] if self.keys else None
+
+
+def model_cards(handler: ModelHandler, step: str = "RunInference") -> list[ModelCard]:
+    """The models that `handler` can load, in the order in which they were mapped."""
+    keyed = internals.keyed_handler(handler)
+    if keyed is None:
+        leaf = internals.handler_chain(handler)[-1]
+        return [ModelCard(step, _own_name(leaf) or step, **_facts(leaf))]
+
+    leaves = internals.cohort_handlers(keyed)
+    cohorts = internals.cohort_of_key(keyed)
+    texts = key_texts(cohorts)
+    names = _unique_names(leaves, texts)
+    keys: dict[Any, list[str]] = {cohort: [] for cohort in leaves}
+    for key, cohort in cohorts.items():
+        keys[cohort].append(texts[key])
+    hint = internals.model_hint(keyed)
+    return [
+        ModelCard(
+            step,
+            names[cohort],
+            cohort=cohort,
+            keys=tuple(keys[cohort]),
+            hint=hint,
+            **_facts(leaf),
+        )
+        for cohort, leaf in leaves.items()
+    ]
+
+
+def weights_name(weights: str | None) -> str | None:
+    """Weights as pictures write them: a file of this machine without its folders.
+
+    >>> weights_name("/home/me/models/CONFIG_1.pt"), weights_name("gs://models/a.pt")
+    ('CONFIG_1.pt', 'gs://models/a.pt')
+    """
+    if weights is None or "://" in weights or not Path(weights).is_absolute():
+        return weights
+    return Path(weights).name
+
+
+def key_text(key: Any) -> str:
+    """A key as pictures and traces write it.
+
+    >>> key_text("KEY_1"), key_text(7), key_text(("eu", 1))
+    ('KEY_1', '7', "('eu', 1)")
+    """
+    try:
+        return key if isinstance(key, str) else repr(key)
+    except Exception:
+        return f"<{type(key).__name__} {id(key):x}>"
+
+
+def key_texts(keys: Iterable[Any]) -> dict[Any, str]:
+    """Keys of one handler as pictures and traces write them, no two alike.
+
+    >>> key_texts(["KEY_1", 1, "2"])
+    {'KEY_1': 'KEY_1', 1: '1', '2': '2'}
+    >>> key_texts([1, "1"])
+    {1: '1', '1': "'1'"}
+    """
+    keys = list(keys)
+    times = Counter(map(key_text, keys))
+    return {
+        key: repr(key) if isinstance(key, str) and times[key] > 1 else key_text(key) for key in keys
+    }
+
+
+def card_info(card: ModelCard) -> dict[str, Any]:
+    """The card as plain data, for a trace."""
+    info = {**asdict(card), "model": card.name}
+    del info["name"]
+    info["cohort"] = card.cohort_text
+    info["hint"] = count_or_none(card.hint)
+    return info
+
+
+def count_or_none(value: Any) -> int | None:
+    """What a number of models comes to where Beam compares it with a count; None for no number.
+
+    >>> count_or_none(2), count_or_none(2.5), count_or_none(float("nan")), count_or_none("2")
+    (2, 2, None, None)
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        pass
+    try:
+        return math.floor(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _facts(leaf: ModelHandler) -> dict[str, Any]:
+    return {
+        "handler": type(leaf).__name__,
+        "weights": internals.weights_location(leaf),
+        "device": internals.device_name(leaf),
+    }
+
+
+def _own_name(leaf: ModelHandler) -> str | None:
+    """The name of the weights file without its ending: what people call the model."""
+    weights = internals.weights_location(leaf)
+    if not weights:
+        return None
+    return PurePosixPath(weights.replace("\\", "/").rstrip("/")).stem or None
+
+
+def _unique_names(leaves: dict[Any, ModelHandler], texts: dict[Any, str]) -> dict[Any, str]:
+    names = {
+        cohort: _own_name(leaf) or f"{type(leaf).__name__} {texts[cohort]}"
+        for cohort, leaf in leaves.items()
+    }
+    while repeated := {name for name, times in Counter(names.values()).items() if times > 1}:
+        names = {
+            cohort: f"{name} {texts[cohort]}" if name in repeated else name
+            for cohort, name in names.items()
+        }
+    return names

@@ -1,0 +1,219 @@
+"""Problems of one model handler: its hint, its keys, its weights, its batching."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, ModelHandler
+
+from mmlab.beam import internals
+from mmlab.beam.cards import ModelCard, count_or_none, key_text, model_cards
+from mmlab.checks.problem import Problem
+from mmlab.checks.weights import is_missing, local_file, what_is_wrong
+
+
+def step_problems(
+    handler: ModelHandler, step: str, *, files_are_here: bool = True
+) -> Iterator[Problem]:
+    """What is wrong with `handler`, as far as its author should be warned of it.
+
+    Args:
+      handler: of the step, also with handlers around it.
+      step: what sentences call it.
+      files_are_here: whether the workers see this machine's files.
+    """
+    cards = model_cards(handler, step)
+    leaves = leaves_of(handler)
+    keyed = internals.keyed_handler(handler)
+    if keyed is not None:
+        yield from _of_mapping(keyed, step)
+    if files_are_here:
+        for card, leaf in zip(cards, leaves, strict=True):
+            yield from weights_problems(card, internals.weights_reader(leaf))
+    if keyed is not None:
+        yield from _ignored_batching(keyed, cards, leaves)
+
+
+def leaves_of(handler: ModelHandler) -> list[ModelHandler]:
+    """The handlers that load one model each, in the order of `model_cards`."""
+    keyed = internals.keyed_handler(handler)
+    if keyed is None:
+        return internals.handler_chain(handler)[-1:]
+    return list(internals.cohort_handlers(keyed).values())
+
+
+def _of_mapping(keyed: KeyedModelHandler, step: str) -> Iterator[Problem]:
+    if not internals.cohort_handlers(keyed):
+        yield Problem(
+            "the keyed handler has no models, so every element fails.",
+            step,
+            "Give KeyedModelHandler at least one KeyModelMapping.",
+        )
+    problem = hint_problem(internals.model_hint(keyed), step)
+    if problem is not None:
+        yield problem
+
+
+def hint_problem(hint: Any, step: str) -> Problem | None:
+    """Whether a `max_models_per_worker_hint` is neither None nor a positive integer.
+
+    It is fatal where Beam would fail in a worker; other numbers Beam takes, for one that is meant
+    or not.
+    """
+    if hint is None or _counts_models(hint):
+        return None
+    taken = _beam_takes(hint)
+    count = count_or_none(hint)
+    meant = f"{count}" if count is not None else "no limit"
+    return Problem(
+        f"max_models_per_worker_hint is {hint!r}, but it counts models"
+        + (f": Beam takes it for {meant}." if taken else "."),
+        step,
+        "Give an integer of at least 1, or None for no limit.",
+        fatal=not taken,
+    )
+
+
+def _counts_models(hint: Any) -> bool:
+    try:
+        return not isinstance(hint, bool) and operator.index(hint) > 0
+    except TypeError:
+        return False
+
+
+def _beam_takes(hint: Any) -> bool:
+    """Whether Beam can add the hint up, and let one model in under it."""
+    try:
+        return not 0 + hint < 1
+    except Exception:  # no number at all
+        return False
+
+
+def large_hint(hint: Any, models: int, step: str) -> Problem | None:
+    """Whether the hint allows more models than there are: harmless, and worth knowing."""
+    count = count_or_none(hint)
+    if count is None or isinstance(hint, bool) or count <= models:
+        return None
+    return Problem(
+        f"max_models_per_worker_hint is {count}, but there are {models} models: it limits nothing.",
+        step,
+        f"Give less than {models} to limit memory, or leave it out.",
+    )
+
+
+def weights_problems(card: ModelCard, loads: str | None = None) -> Iterator[Problem]:
+    """Weights of this machine that are missing, or are no weights."""
+    path = local_file(card.weights)
+    if path is None:
+        return
+    if is_missing(path):
+        yield missing_weights(card, path, fatal=loads is not None)
+        return
+    wrong = what_is_wrong(path, loads)
+    if wrong is not None:
+        yield Problem(wrong[0], _model(card), wrong[1], fatal=loads is not None)
+
+
+def missing_weights(card: ModelCard, path: Any, *, fatal: bool = True) -> Problem:
+    return Problem(
+        f"the weights of model {card.name}{_keys(card)} are missing: {path} does not exist.",
+        card.step,
+        "Correct the path in the model handler, or make the file first.",
+        fatal=fatal,
+    )
+
+
+def _ignored_batching(
+    keyed: KeyedModelHandler, cards: Sequence[ModelCard], leaves: Sequence[ModelHandler]
+) -> Iterator[Problem]:
+    if keyed.batch_elements_kwargs():
+        return  # the author knows, and has said what is to be done instead
+    asking = [
+        (card, given)
+        for card, leaf in zip(cards, leaves, strict=True)
+        if (given := leaf.batch_elements_kwargs())
+    ]
+    if asking:
+        card, given = asking[0]
+        others = f" and {len(asking) - 1} more" if len(asking) > 1 else ""
+        wanted = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        yield Problem(
+            f"the handler of model {card.name}{others} asks for batches with {wanted}, which Beam "
+            "ignores where a keyed handler has several models.",
+            card.step,
+            "Override batch_elements_kwargs() in a subclass of KeyedModelHandler.",
+        )
+
+
+def odd_keys(keyed: KeyedModelHandler, step: str) -> Iterator[Problem]:
+    """Keys that Beam takes and that are hardly meant."""
+    for key in internals.cohort_of_key(keyed):
+        if isinstance(key, str) and not key.strip():
+            yield Problem(
+                f"the mapping has the empty key {key!r}.",
+                step,
+                "Name it, or drop elements without a key before they reach RunInference.",
+            )
+        elif key is None or key != key:
+            yield Problem(
+                f"the mapping has the key {key!r}, which means that a key is missing.",
+                step,
+                "Drop elements without a key before they reach RunInference, and this key.",
+            )
+
+
+def mapping_problems(mappings: Sequence[KeyModelMapping], step: str) -> list[Problem]:
+    """What `KeyedModelHandler(mappings)` would refuse, or take for something else."""
+    found: list[Problem] = []
+    model_of: dict[Any, int] = {}
+    for number, mapping in enumerate(mappings):
+        where = f"{step}, mapping {number + 1} ({type(mapping.mh).__name__})"
+        if isinstance(mapping.keys, str | bytes):
+            found.append(
+                Problem(
+                    f"its keys are the text {mapping.keys!r}, of which every letter is a key.",
+                    where,
+                    f"Give a list: KeyModelMapping([{mapping.keys!r}], …).",
+                    fatal=True,
+                )
+            )
+            continue
+        if len(mapping.keys) == 0:
+            found.append(
+                Problem(
+                    "it has no keys.",
+                    where,
+                    "Give it at least one key, or leave the mapping out.",
+                    fatal=True,
+                )
+            )
+        for key in mapping.keys:
+            if key in model_of:
+                found.append(_duplicate(key, model_of[key], number, where))
+            model_of.setdefault(key, number)
+    if not found:
+        try:
+            KeyedModelHandler(list(mappings))
+        except Exception as refusal:
+            found.append(Problem(f"Beam refuses it: {refusal}", step, "See above.", fatal=True))
+    return found
+
+
+def _duplicate(key: Any, first: int, number: int, where: str) -> Problem:
+    place = "twice in it" if first == number else f"in mapping {first + 1} already"
+    return Problem(
+        f"key {key_text(key)} stands {place}, and every key must have exactly one model.",
+        where,
+        "Take it out in one of the two places.",
+        fatal=True,
+    )
+
+
+def _keys(card: ModelCard) -> str:
+    return f" (keys {', '.join(card.keys)})" if card.keys else ""
+
+
+def _model(card: ModelCard) -> str:
+    return f"{card.step}, model {card.name}{_keys(card)}"

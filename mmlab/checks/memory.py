@@ -1,0 +1,180 @@
+"""The models that a run may hold at once, against the memory that this machine has left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from apache_beam.ml.inference.base import ModelHandler
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+
+from mmlab.beam import internals
+from mmlab.beam.cards import count_or_none, model_cards
+from mmlab.checks.problem import Problem
+from mmlab.checks.weights import local_file, size_bytes
+
+
+@dataclass(frozen=True)
+class Held:
+    """What one step may hold at once, at least: models of unknown size count nothing.
+
+    Attributes:
+      step: its label.
+      models: how many copies of models.
+      bytes: their weights, as their files tell.
+      sizes: bytes of each model, largest first.
+      hint: `max_models_per_worker_hint`, or None.
+      copies: copies of the handler that add their hint to the same limit; of the model, for a
+        step with one.
+    """
+
+    step: str
+    models: int
+    bytes: int
+    sizes: tuple[int, ...]
+    hint: int | None
+    copies: int
+
+
+def held_by(handler: ModelHandler, step: str, options: PipelineOptions | None = None) -> Held:
+    """What the step may hold at once on this machine, under Beam's local runners.
+
+    A keyed handler's models are shared by all workers, and each worker adds its hint to the limit;
+    other models are there once per process, or as often as `model_copies` says.
+    """
+    mode, workers = _workers(options)
+    cards = [card for card in model_cards(handler, step) if card.device in (None, "cpu")]
+    paths = [local_file(card.weights) for card in cards]
+    sizes = sorted((_size(path) for path in paths), reverse=True)
+    if internals.keyed_handler(handler) is not None:
+        copies = 1 if mode == "in_memory" else workers
+        hint = count_or_none(cards[0].hint) if cards else None
+        most = len(cards) if hint is None else min(hint * copies, len(cards))
+        return Held(step, most, sum(sizes[:most]), tuple(sizes), hint, copies)
+    if internals.shares_across_processes(handler):
+        copies = handler.model_copies()
+    else:
+        copies = workers if mode == "multi_processing" else 1
+    return Held(step, copies * len(cards), copies * sum(sizes), tuple(sizes), None, copies)
+
+
+def _size(path: Path | None) -> int:
+    return (size_bytes(path) or 0) if path is not None else 0
+
+
+def thread_problem(
+    handler: ModelHandler, step: str, options: PipelineOptions | None
+) -> Problem | None:
+    """Whether several threads would evict models that other threads are still loading.
+
+    Each thread adds its hint to the limit before its first batch, so two threads at work are the
+    fewest that can get in each other's way, and have the lowest limit.
+    """
+    mode, threads = _workers(options)
+    keyed = internals.keyed_handler(handler)
+    if keyed is None or mode != "multi_threading" or threads < 2:
+        return None
+    models, hint = len(internals.cohort_handlers(keyed)), internals.model_hint(keyed)
+    count = count_or_none(hint)
+    if count is None or 2 * count >= models:
+        return None
+    rises = f", which each further thread raises by {count}" if threads > 2 else ""
+    return Problem(
+        f"{threads} threads share {models} models under a limit of {2 * count}{rises}: a thread "
+        "may evict a model that another one is still loading, and the run then fails with a "
+        "KeyError, because Beam does not lock its model manager.",
+        step,
+        "Run one thread per process (--direct_num_workers=1), or set max_models_per_worker_hint to "
+        f"{-(-models // 2)} or more.",
+    )
+
+
+def _workers(options: PipelineOptions | None) -> tuple[str, int]:
+    if options is None:
+        return "in_memory", 1
+    direct = options.view_as(DirectOptions)
+    return direct.direct_running_mode, direct.direct_num_workers or os.cpu_count() or 1
+
+
+def memory_problem(held: Sequence[Held], room: int | None = None) -> Problem | None:
+    """Whether the models of all steps together are larger than the memory that is left.
+
+    Args:
+      held: of each step.
+      room: bytes; None asks this machine.
+    """
+    need = sum(one.bytes for one in held)
+    if not need:
+        return None
+    room = memory_left() if room is None else room
+    if need <= room:
+        return None
+    models = sum(one.models for one in held)
+    limits = " and ".join(filter(None, map(_limit, held)))
+    return Problem(
+        f"up to {models} models may be held at once{f' ({limits})' if limits else ''}: "
+        f"{_gigabytes(need)} of weights, and this machine has {_gigabytes(room)} of memory left.",
+        ", ".join(one.step for one in held),
+        _fix(held, room),
+    )
+
+
+def _limit(held: Held) -> str:
+    if held.hint is None:
+        return f"{held.copies} copies of each" if held.copies > 1 else ""
+    return f"hint {held.hint} × {held.copies} {'copies' if held.copies > 1 else 'copy'}"
+
+
+def _fix(held: Sequence[Held], room: int) -> str:
+    if len(held) == 1 and len(held[0].sizes) > 1:
+        fits = sum(1 for n in range(1, len(held[0].sizes) + 1) if sum(held[0].sizes[:n]) <= room)
+        hint = fits // held[0].copies
+        if hint:
+            return f"Set max_models_per_worker_hint to {hint} or less, or take a larger machine."
+    return "Take smaller models, fewer workers or a larger machine."
+
+
+def _gigabytes(n: int) -> str:
+    return f"{n / 1e9:,.1f} GB" if n >= 1e9 else f"{n / 1e6:,.0f} MB"
+
+
+def memory_left() -> int:
+    """Bytes that this machine, or the container around this process, has left."""
+    return min([psutil.virtual_memory().available, *_left_in_groups()])
+
+
+def _left_in_groups(
+    listing: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> Iterator[int]:
+    """What each control group around this process has left; nothing where there are no limits."""
+    try:
+        lines = listing.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            yield from _left_upwards(root, path, "memory.max", "memory.current")
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            yield from _left_upwards(root / "memory", path, *names)
+
+
+def _left_upwards(root: Path, path: str, limit: str, used: str) -> Iterator[int]:
+    inner = Path(path.lstrip("/"))
+    for group in (root / inner, *(root / above for above in inner.parents)):
+        try:
+            most = int((group / limit).read_text())
+            cache = _cache_bytes(group / "memory.stat")
+            yield max(0, most - int((group / used).read_text()) + cache)
+        except (OSError, ValueError):
+            continue  # "max", a controller that is off, or a group outside of this container
+
+
+def _cache_bytes(stat: Path) -> int:
+    """Pages of files, which the system gives back when memory runs short."""
+    words = (line.split() for line in stat.read_text().splitlines())
+    return next((int(n) for name, n in words if name == "inactive_file"), 0)

@@ -1,0 +1,144 @@
+"""Files that are no weights, told from their first bytes: nothing is unpickled or loaded."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+HEAD = 512
+ENDINGS = {".pt", ".pth", ".onnx", ".pkl", ".pickle", ".joblib", ".h5", ".keras", ".bst"}
+"""Of files with weights; a name without a folder and with another ending may be that of a model on
+a hub."""
+
+ZIP = b"PK\x03\x04"
+PICKLE = b"\x80"
+TAR = b"ustar"
+"""At byte 257: what torch.save wrote before 2017."""
+
+
+def local_file(weights: str | None) -> Path | None:
+    """`weights` as a path, where it certainly is one; hub names and URIs are not."""
+    if weights is None or "://" in weights:
+        return None
+    path = Path(weights)
+    return path if path.is_absolute() or path.suffix in ENDINGS else None
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is surely nothing at `path`."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False  # a name that is too long, a folder that is closed
+
+
+def what_is_wrong(path: Path, loads: str | None = None) -> tuple[str, str] | None:
+    """Why `path` cannot be the weights that a handler loads, and what to do about it.
+
+    Args:
+      path: something that exists.
+      loads: as `internals.weights_reader` says it; None for a reader of the author's own, who
+        may keep weights in any form.
+
+    Returns:
+      Two sentences, or None when nothing speaks against the file.
+    """
+    try:
+        if path.is_dir():
+            return _folder(path, loads)
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+        return _by_content(path, head, loads)
+    except OSError as problem:
+        return f"{path} cannot be read: {problem.strerror}.", "Check who may read it."
+
+
+def _folder(path: Path, loads: str | None) -> tuple[str, str] | None:
+    if loads not in ("state dict", "TorchScript", "onnx", "sklearn"):
+        return None
+    return f"{path} is a folder, not a file of weights.", "Give the path of the file inside it."
+
+
+def _by_content(path: Path, head: bytes, loads: str | None) -> tuple[str, str] | None:
+    again = "Make or download it again."
+    if not head:
+        return f"{path} is empty.", again
+    if head.startswith(b"version https://git-lfs"):
+        return (
+            f"{path} is a Git LFS pointer, not the weights themselves.",
+            "Run `git lfs pull` where it comes from.",
+        )
+    if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
+        return f"{path} is a web page, not weights: a download went wrong.", again
+    if head.startswith(ZIP):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return _archive(path, archive.namelist(), loads)
+        except OSError:
+            raise
+        except Exception:  # BadZipFile, and what zipfile raises over contents that are noise
+            return f"{path} is cut off or damaged: its list of contents cannot be read.", again
+    if loads in ("state dict", "TorchScript"):
+        return _torch(path, head)
+    if loads == "onnx" and _is_text(head):
+        return f"{path} is text, not an ONNX model.", "Give the file that was exported."
+    if path.suffix == ".h5" and not head.startswith(b"\x89HDF"):
+        return f"{path} is no HDF5 file.", "Give the file that Keras saved."
+    return None
+
+
+def _torch(path: Path, head: bytes) -> tuple[str, str] | None:
+    if head[8:9] == b"{":
+        return (
+            f"{path} is a safetensors file, which torch.load cannot read.",
+            "Write it again with torch.save(model.state_dict(), path).",
+        )
+    if head.startswith(PICKLE) or head[257:262] == TAR:
+        return None
+    kind = "text" if _is_text(head) else "nothing that torch.save writes"
+    return (
+        f"{path} is no PyTorch file: it holds {kind}.",
+        "Give the file that torch.save(model.state_dict(), path) wrote.",
+    )
+
+
+def _archive(path: Path, names: list[str], loads: str | None) -> tuple[str, str] | None:
+    if loads not in ("state dict", "TorchScript"):
+        return None
+    inside = {name.partition("/")[2] for name in names}
+    if "data.pkl" not in inside:
+        return (
+            f"{path} is a ZIP archive that torch.save did not write.",
+            "Give the file of weights itself.",
+        )
+    scripted = "constants.pkl" in inside
+    if loads == "state dict" and scripted:
+        return (
+            f"{path} is a TorchScript model, not a state dict.",
+            "Give it as torch_script_model_path=, without model_class.",
+        )
+    if loads == "TorchScript" and not scripted:
+        return (
+            f"{path} is a state dict or a pickled model, not TorchScript.",
+            "Give it as state_dict_path=, with model_class=.",
+        )
+    return None
+
+
+def _is_text(head: bytes) -> bool:
+    return all(32 <= byte < 127 or byte in b"\t\n\r" for byte in head)
+
+
+def size_bytes(path: Path, most_files: int = 1_000) -> int | None:
+    """Bytes of a file, or of the files of a folder; None when they cannot be told cheaply."""
+    try:
+        if path.is_file():
+            return path.stat().st_size
+        total = 0
+        for count, inside in enumerate(path.rglob("*")):
+            if count >= most_files:
+                return None
+            total += inside.stat().st_size if inside.is_file() else 0
+        return total or None
+    except OSError:
+        return None

@@ -1,0 +1,440 @@
+"""`compare_hints`: one pipeline under several hints, each in a fresh process."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from mmlab._arguments import short, whole_number
+from mmlab._text import plural
+from mmlab.checks.before_run import check_hint
+from mmlab.events import Event
+from mmlab.fresh.outcome import FreshRunError, RunOutcome
+from mmlab.fresh.process import run_fresh
+from mmlab.prediction.result import MOST_RELOADS
+from mmlab.trace import Summary, Trace
+from mmlab.watching.follow import live_view, quietly
+from mmlab.watching.screens import Screen, TerminalScreen, screen_for
+
+if TYPE_CHECKING:
+    from mmlab.draw.picture import Picture
+
+Hint = int | None
+
+COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident", "limit")
+EQUALLY_FAST = 1.1
+"""Medians that differ by less than this factor count as equal."""
+EQUAL_RSS = 1.02
+"""So do peaks of memory, which differ a little from run to run."""
+
+
+@dataclass(frozen=True)
+class HintRuns:
+    """All runs of one hint.
+
+    Attributes:
+      hint: as it was given to `build`.
+      outcomes: one per repeat, in order.
+    """
+
+    hint: Hint
+    outcomes: tuple[RunOutcome, ...]
+
+    @property
+    def label(self) -> str:
+        return "no hint" if self.hint is None else f"hint {self.hint}"
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether all its runs did."""
+        return all(outcome.succeeded for outcome in self.outcomes)
+
+    @property
+    def problem(self) -> str | None:
+        """Why it failed; None when all its runs succeeded."""
+        return next((o.problem for o in self.outcomes if not o.succeeded), None)
+
+    @cached_property
+    def summaries(self) -> list[Summary]:
+        return [outcome.trace.summary() for outcome in self.outcomes]
+
+    @property
+    def seconds(self) -> float:
+        """Median wall time of its runs, from the submission of the pipeline to its end."""
+        return statistics.median(s.wall_seconds for s in self.summaries)
+
+    @property
+    def model_bytes(self) -> int | None:
+        """Most bytes of models that one process held at once, in any run; None when not known."""
+        sizes = [s.model_bytes for s in self.summaries]
+        return None if None in sizes else max(sizes)
+
+    @property
+    def peak_rss_bytes(self) -> int | None:
+        """Median of the highest resident set sizes of its runs; None when not known."""
+        peaks = [s.peak_rss_bytes for s in self.summaries]
+        return None if None in peaks else round(statistics.median(peaks))
+
+    @property
+    def thrashes(self) -> bool:
+        """Whether, in any run, more than `MOST_RELOADS` of the batches loaded a model again.
+
+        The first load of a model does not count: no hint saves it. So the share that is judged does
+        not depend on how long a run is, as loads for each model would.
+        """
+        return any(s.reloads > MOST_RELOADS * s.uses for s in self.summaries)
+
+    @property
+    def shown(self) -> RunOutcome:
+        """The run that pictures show: one that failed, else that of the median time."""
+        failed = [outcome for outcome in self.outcomes if not outcome.succeeded]
+        if failed:
+            return failed[0]
+        by_time = sorted(self.outcomes, key=lambda o: o.trace.summary().wall_seconds)
+        return by_time[(len(by_time) - 1) // 2]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One pipeline under several hints. A notebook shows the picture, a terminal the counts.
+
+    Attributes:
+      rows: the runs of each hint, in the order that was asked for.
+      interrupted: whether it was stopped before all hints had run.
+    """
+
+    rows: tuple[HintRuns, ...]
+    interrupted: bool = False
+
+    @property
+    def traces(self) -> dict[Hint, list[Trace]]:
+        """Hint to the traces of its runs, also of those that failed."""
+        return {row.hint: [outcome.trace for outcome in row.outcomes] for row in self.rows}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is odd about the comparison, in sentences; empty when nothing is."""
+        return [
+            f"{row.label}: the handler that build made has the hint {seen}. Give the argument "
+            "hint on to KeyedModelHandler(…, max_models_per_worker_hint=hint)."
+            for row in self.rows
+            if (seen := _other_hint(row)) is not False
+        ]
+
+    def table(self, *, times: bool = False) -> pd.DataFrame:
+        """Integers, one row per hint; with repeats, the median and, where runs differ, the range.
+
+        The columns are the same on every machine when batches have a fixed size: how the runs
+        ended, the counts of `Trace.summary()`, and the most megabytes of models held at once.
+
+        Args:
+          times: whether to add what differs from machine to machine: milliseconds, per cent of
+            them spent loading, megabytes of the highest resident set size.
+        """
+        rows = {row.label: _table_row(row, times) for row in self.rows}
+        return pd.DataFrame.from_dict(rows, orient="index", dtype=object).rename_axis("hint")
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: the fastest, the least memory, the smallest hint that does not thrash.
+
+        A hint thrashes when more than 5% of the batches (`MOST_RELOADS`) had to load a model that
+        the process had held before. Hints whose runs failed are not judged. Where the models' own
+        bytes are not known, the least memory is that of the lowest peak RSS.
+        """
+        done = [row for row in self.rows if row.succeeded]
+        parts = [_fastest(done), _least_memory(done), self._calm, _failures(self.rows)]
+        sentence = "; ".join(part for part in parts if part)
+        if self.interrupted:
+            sentence = f"{sentence}; interrupted before the end" if sentence else "interrupted"
+        return f"{sentence[:1].upper()}{sentence[1:]}."
+
+    @property
+    def _calm(self) -> str | None:
+        return _smallest_calm(self.rows, whole=not self.interrupted)
+
+    def plot(self, title: str | None = None) -> Picture:
+        """Small multiples, one per hint, on the same seconds and the same scale of memory."""
+        # Workers import mmlab too, and need no matplotlib.
+        from mmlab.draw.comparison import Multiple, draw_comparison
+        from mmlab.draw.picture import Picture
+
+        runs = [
+            Multiple(row.label, _words(row), _short_problem(row), row.shown.trace)
+            for row in self.rows
+        ]
+        steps = dict.fromkeys(model.step for run in runs for model in run.trace.models)
+        title = title or f"{', '.join(steps)}: one pipeline under several hints"
+        return Picture(draw_comparison(runs, title, self.verdict), repr(self))
+
+    def __repr__(self) -> str:
+        problems = [f"{row.label}: {row.problem}" for row in self.rows if row.problem]
+        calm = self._calm
+        judged = [f"{calm[0].upper()}{calm[1:]}."] if calm else []
+        return "\n".join([self.table().to_string(), *judged, *problems, *self.notes])
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+        return self.plot()._repr_mimebundle_(include, exclude)
+
+
+def compare_hints(
+    build: Callable[[Any, Hint], Any],
+    hints: Sequence[Hint] = (1, 2, 4, None),
+    *,
+    repeat: int = 1,
+    memory_limit: int | str | None = None,
+    options: PipelineOptions | Sequence[str] | None = None,
+    live: bool | str = "auto",
+    progress: Callable[[str], None] | None = print,
+    on_events: Callable[[Hint, list[Event]], None] | None = None,
+) -> Comparison:
+    """Run the pipeline that `build(pipeline, hint)` makes once per hint, each in a fresh process.
+
+    A hint whose run fails, out of memory or otherwise, is a row of the comparison and not its end.
+    Repeats take turns, so that a machine that gets slower is unfair to no hint. An interrupt stops
+    the run and returns what was seen until then.
+
+    Args:
+      build: adds the steps to the pipeline that it is given, and gives `hint` on to its keyed
+        handler: `KeyedModelHandler(…, max_models_per_worker_hint=hint)`.
+      hints: positive integers, or None for no limit; each once.
+      repeat: runs per hint; with 3 or more, tables show medians and ranges.
+      memory_limit: see `run_fresh`.
+      options: see `run_fresh`.
+      live: whether to draw each run while it goes on, one after another in one place, as
+        `WatchRunner` does; the comparison takes its place.
+      progress: called with one line per run, or None for silence.
+      on_events: called with the hint and its new events while it runs; for a view of your own.
+
+    Raises:
+      ValueError: no hints, a hint twice, or one that is not a positive integer; `repeat` is less
+        than 1; `memory_limit` cannot be read or is too small.
+      TypeError: `hints` is not a sequence, or `build` cannot be sent to another process.
+      FreshRunError: no hint came so far that a model was asked for: the mistake is in `build`.
+    """
+    hints = _checked(hints)
+    repeat = whole_number("repeat", repeat)
+    for name, function in {"progress": progress, "on_events": on_events}.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} is {short(function)}: give a function, or None")
+    outcomes: dict[Hint, list[RunOutcome]] = {hint: [] for hint in hints}
+    plan = [(number, hint) for number in range(1, repeat + 1) for hint in hints]
+    interrupted = False
+    try:
+        with _shown(live) as screen:
+            for done, (number, hint) in enumerate(plan, start=1):
+                again = f", run {number} of {repeat}" if repeat > 1 else ""
+                name = f"[{done}/{len(plan)}] {HintRuns(hint, ()).label}{again}"
+                views = [] if screen is None else [live_view(name, screen)]
+                if on_events is not None:
+                    views.append(partial(on_events, hint))
+                outcome = run_fresh(
+                    build,
+                    hint,
+                    memory_limit=memory_limit,
+                    options=options,
+                    on_events=partial(_show, views),
+                )
+                outcomes[hint].append(outcome)
+                if isinstance(screen, TerminalScreen):
+                    screen.clear()
+                if progress is not None:
+                    progress(f"{name}: {_line(outcome)}")
+                if outcome.interrupted:
+                    break
+                if outcome.phase == "unpickle":
+                    raise FreshRunError(outcome)
+    except KeyboardInterrupt:  # between two runs
+        if not any(outcomes.values()):
+            raise
+        interrupted = True
+    rows = tuple(HintRuns(hint, tuple(runs)) for hint, runs in outcomes.items() if runs)
+    every = [outcome for row in rows for outcome in row.outcomes]
+    interrupted = interrupted or any(outcome.interrupted for outcome in every)
+    if not interrupted and not any(outcome.ran or outcome.oom for outcome in every):
+        raise FreshRunError(every[0])
+    return Comparison(rows, interrupted)
+
+
+def _checked(hints: Any) -> list[Hint]:
+    if not isinstance(hints, Iterable) or isinstance(hints, str):
+        raise TypeError(f"hints is {hints!r}: give several, such as (1, 2, 4, None)")
+    listed = list(hints)
+    if not listed:
+        raise ValueError("hints is empty: give at least one, such as (1, 2, 4, None)")
+    for place, hint in enumerate(listed):
+        check_hint(hint, "compare_hints")
+        if hint in listed[:place]:
+            raise ValueError(f"the hint {hint} is there twice: give each once, and repeat=")
+    return listed
+
+
+@contextmanager
+def _shown(live: bool | str) -> Iterator[Screen | None]:
+    """A screen for the runs, which is empty afterwards: the comparison shows them all."""
+    screen = screen_for(live, "")
+    try:
+        yield screen
+    finally:
+        if screen is not None:
+            quietly(screen.clear)()
+
+
+def _show(views: Sequence[Callable[[list[Event]], None]], events: list[Event]) -> None:
+    for view in views:
+        view(events)
+
+
+def _line(outcome: RunOutcome) -> str:
+    if outcome.problem is not None:
+        return outcome.problem
+    s = outcome.trace.summary()
+    loads = f"{plural(s.loads, 'load')} ({plural(s.reloads, 'reload')})"
+    return f"{loads}, {plural(s.evictions, 'eviction')}, {plural(s.elements, 'element')}"
+
+
+# Tables and words
+
+
+def _table_row(row: HintRuns, times: bool) -> dict[str, Any]:
+    ended = {True: "done", False: "failed"}[row.succeeded]
+    if any(outcome.oom for outcome in row.outcomes):
+        ended = "out of memory"
+    if any(outcome.interrupted and not outcome.succeeded for outcome in row.outcomes):
+        ended = "interrupted"
+    cells: dict[str, Any] = {"ended": ended}
+    for name in COUNTS:
+        cells[name] = _cell(getattr(s, name) for s in row.summaries)
+    cells["model MB"] = _cell(_mega(s.model_bytes) for s in row.summaries)
+    if times:
+        cells["ms"] = _cell(round(s.wall_seconds * 1000) for s in row.summaries)
+        cells["% loading"] = _cell(round(s.loading_share * 100) for s in row.summaries)
+        cells["peak RSS MB"] = _cell(_mega(s.peak_rss_bytes) for s in row.summaries)
+    return cells
+
+
+def _mega(n: int | None) -> int | None:
+    return None if n is None else round(n / 1e6)
+
+
+def _cell(values: Iterable[int | None]) -> int | str:
+    """The value, or the median and the range of several that differ.
+
+    >>> _cell([24, 24]), _cell([24, 31, 26]), _cell([None])
+    (24, '26 (24–31)', '–')
+    """
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    middle = round(statistics.median(known))
+    least, most = min(known), max(known)
+    return middle if least == most else f"{middle} ({least}–{most})"
+
+
+def _short_problem(row: HintRuns) -> str | None:
+    unfit = row.shown.out_of_memory
+    return row.problem if unfit is None else unfit.what
+
+
+def _words(row: HintRuns) -> str:
+    from mmlab.draw.comparison import words_of
+
+    seconds = sorted(s.wall_seconds for s in row.summaries)
+    spread = None
+    if len(seconds) > 1:
+        spread = f"{row.seconds:.1f} s ({seconds[0]:.1f}–{seconds[-1]:.1f})"
+    return words_of(row.shown.trace, seconds=spread)
+
+
+def _other_hint(row: HintRuns) -> Hint | bool:
+    """The hint that the handler really had, where it is another; False where it is the same."""
+    models = row.shown.trace.models
+    if not models or any(model.hint == row.hint for model in models):
+        return False
+    return models[0].hint
+
+
+def _fastest(done: Sequence[HintRuns]) -> str | None:
+    if len(done) < 2:
+        return None
+    best = min(row.seconds for row in done)
+    fast = [row for row in done if row.seconds <= best * EQUALLY_FAST]
+    if len(fast) == len(done):
+        return f"all are about as fast ({best:.1f} s)"
+    verb = "is" if len(fast) == 1 else "are"
+    return f"{_listed(fast)} {verb} the fastest ({best:.1f} s)"
+
+
+def _least_memory(done: Sequence[HintRuns]) -> str | None:
+    if len(done) < 2:
+        return None
+    if any(row.model_bytes is None for row in done):
+        return _least_rss(done)
+    least = min(row.model_bytes for row in done)
+    small = [row for row in done if row.model_bytes == least]
+    if len(small) == len(done):
+        return f"all hold the same models ({least / 1e6:,.0f} MB)"
+    verb = "holds" if len(small) == 1 else "hold"
+    return f"{_listed(small)} {verb} the least ({least / 1e6:,.0f} MB of models)"
+
+
+def _least_rss(done: Sequence[HintRuns]) -> str | None:
+    if any(row.peak_rss_bytes is None for row in done):
+        return None
+    least = min(row.peak_rss_bytes for row in done)
+    small = [row for row in done if row.peak_rss_bytes <= least * EQUAL_RSS]
+    if len(small) == len(done):
+        return f"all have about the same peak RSS ({least / 1e6:,.0f} MB)"
+    verb = "has" if len(small) == 1 else "have"
+    return f"{_listed(small)} {verb} the lowest peak RSS ({least / 1e6:,.0f} MB)"
+
+
+def _smallest_calm(rows: Sequence[HintRuns], whole: bool) -> str | None:
+    """Which hint is the smallest that does not thrash, among those that could be judged.
+
+    A larger hint never loads more, so that N - 1 thrashes says it of all below N.
+    """
+    judged = [row for row in rows if row.succeeded]
+    calm = [row for row in judged if not row.thrashes]
+    wild = [row.hint for row in judged if row.thrashes]
+    if not judged:
+        return None
+    if not calm:
+        return f"{_listed(judged)} {_thrash(len(judged))}"
+    smallest = min(calm, key=lambda row: float("inf") if row.hint is None else row.hint).hint
+    if smallest is None:
+        only = "only " if whole and wild and len(judged) == len(rows) else ""
+        return f"{only}without a hint nothing thrashes"
+    sure = smallest == 1 or smallest - 1 in wild
+    among = "" if sure else ", of those that ran"
+    return f"{smallest} is the smallest hint that does not thrash{among}"
+
+
+def _thrash(n: int) -> str:
+    return {1: "thrashes", 2: "both thrash"}.get(n, "all thrash")
+
+
+def _failures(rows: Sequence[HintRuns]) -> str | None:
+    failed = [row for row in rows if not row.succeeded]
+    stopped = [row for row in failed if any(o.interrupted for o in row.outcomes)]
+    memory = [row for row in failed if any(o.oom for o in row.outcomes)]
+    other = [row for row in failed if row not in memory and row not in stopped]
+    parts = [f"{_listed(memory)} ran out of memory"] if memory else []
+    parts += [f"{_listed(other)} failed"] if other else []
+    return " and ".join(parts) or None
+
+
+def _listed(rows: Sequence[HintRuns]) -> str:
+    """
+    >>> _listed([HintRuns(1, ()), HintRuns(2, ()), HintRuns(None, ())])
+    'hint 1, hint 2 and no hint'
+    """
+    *first, last = [row.label for row in rows]
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,218 @@
+"""Several runs become small multiples: the same seconds, the same scale of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mmlab import fonts
+from mmlab._text import named, plural
+from mmlab.draw import theme
+from mmlab.draw.timeline import (
+    TEXT_INCHES,
+    WIDTH_INCHES,
+    Lane,
+    Seconds,
+    busiest,
+    draw_end,
+    draw_lanes,
+    draw_legend,
+    draw_memory_curves,
+    dress,
+    fitting,
+    highest_rss,
+    in_lines,
+    lanes_of,
+    leaves_late,
+    left_inches,
+    limit_in_words,
+    memory_limit,
+    shortened,
+)
+from mmlab.reports.shortage import out_of_memory
+from mmlab.trace import Trace
+
+LANE_INCHES = 0.25
+MEMORY_INCHES = 0.7
+BLOCK_INCHES = 0.56
+"""From one run's memory to the next run's lanes, with a line of words between."""
+HEAD_INCHES = 0.72
+FOOT_INCHES = 0.85
+SIDE_INCHES = 0.3
+
+
+@dataclass(frozen=True)
+class Multiple:
+    """One run of a comparison.
+
+    Attributes:
+      label: stands above the run, in bold.
+      words: stand beside the label.
+      problem: why the run failed, in a sentence; None when it succeeded.
+      trace: what happened.
+    """
+
+    label: str
+    words: str
+    problem: str | None
+    trace: Trace
+
+
+def draw_comparison(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
+    """Draw runs below each other: lanes of models and memory, on aligned axes.
+
+    Seconds count from the submission of each pipeline. A run that ended early leaves the rest of
+    its axes empty, so that lengths can be compared by eye.
+
+    Args:
+      runs: at least one.
+      title: the first line of the header.
+      verdict: the second; it is wrapped.
+    """
+    with theme.style():
+        return _drawn(runs, title, verdict)
+
+
+def _drawn(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
+    shown = [busiest(lanes_of(run.trace)) for run in runs]
+    verdict_lines = in_lines(
+        [fonts.drawable(word) for word in verdict.split()], " ", TEXT_INCHES, 10
+    )
+    head = HEAD_INCHES + 0.19 * max(len(verdict_lines) - 1, 0)
+    figure, rows = _figure(shown, head)
+    width_ns = max(run.trace.end_ns - run.trace.start_ns for run in runs) or 1
+    scale = _Scale.of(runs)
+    late = False
+    for run, (top, bottom), mine in zip(runs, rows, shown, strict=True):
+        x = Seconds(run.trace.start_ns, run.trace.start_ns + width_ns, figure)
+        _draw_run(run, top, bottom, mine, x, scale)
+        late = late or leaves_late(run.trace, x)
+    _explain_memory(rows[0][1])
+    rows[-1][1].set_xlabel("seconds since the pipeline was submitted")
+    rows[-1][1].tick_params(labelbottom=True)
+    height = figure.get_size_inches()[1]
+    left = {"x": 0.012, "va": "top", "color": theme.INK}
+    title = fitting(title, TEXT_INCHES, 14, bold=True)
+    figure.text(y=1 - 0.12 / height, s=title, fontsize=14, fontweight="bold", **left)
+    for i, line in enumerate(verdict_lines):
+        figure.text(y=1 - (0.42 + 0.19 * i) / height, s=line, fontsize=10, **left)
+    draw_legend(figure, late=late, ends=any(run.problem is None for run in runs))
+    return figure
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The scale of memory that all runs share."""
+
+    top: int
+    unit: float
+    name: str
+
+    @classmethod
+    def of(cls, runs: Sequence[Multiple]) -> _Scale:
+        limits = [limit[1] for run in runs if (limit := memory_limit(run.trace))]
+        top = max([1, *limits, *(highest_rss(run.trace) for run in runs)])
+        return cls(top, *((1e9, "GB") if top >= 2e9 else (1e6, "MB")))
+
+
+def _draw_run(
+    run: Multiple,
+    top: Axes,
+    bottom: Axes,
+    lanes: Sequence[Lane],
+    x: Seconds,
+    scale: _Scale,
+) -> None:
+    draw_lanes(top, lanes, x.until(run.trace.end_ns))
+    draw_memory_curves(bottom, run.trace, x, scale.unit)
+    _draw_limit_text(bottom, run.trace, scale.unit)
+    bottom.set_ylim(0, scale.top / scale.unit * 1.42)
+    bottom.yaxis.set_major_locator(MaxNLocator(nbins=3))
+    bottom.set_ylabel(f"memory\n{scale.name}")
+    for axes in (top, bottom):
+        axes.set_xlim(0, x.end)
+        axes.tick_params(labelbottom=False)
+    end = x(run.trace.end_ns)
+    unfit = out_of_memory(run.trace) if run.problem is not None else None
+    if unfit is not None:
+        draw_end(top, lanes, unfit, x)
+    for axes in (top, bottom):
+        colour = theme.MUTED if run.problem is None else theme.ALERT
+        axes.axvline(end, color=colour, linewidth=1, linestyle="-" if run.problem else ":")
+    _label(top, run)
+
+
+def _explain_memory(axes: Axes) -> None:
+    axes.annotate("RSS (line), models' own bytes (grey)", (0.008, 0.97), xycoords="axes fraction",
+                  va="top", fontsize=8.5, color=theme.INK)  # fmt: skip
+
+
+def _draw_limit_text(axes: Axes, trace: Trace, unit: float) -> None:
+    limit = memory_limit(trace)
+    if limit is not None:
+        axes.annotate(limit_in_words(limit), (1, limit[1] / unit),
+                      xycoords=("axes fraction", "data"), xytext=(0, 2),
+                      textcoords="offset points", ha="right", fontsize=8.5,
+                      color=theme.ALERT)  # fmt: skip
+
+
+def _label(axes: Axes, run: Multiple) -> None:
+    def write(text: str, points: float, line: int, **style: object) -> None:
+        axes.annotate(
+            text, (0, 1), xycoords="axes fraction", xytext=(points, 4 + 13 * line),
+            textcoords="offset points", va="bottom", annotation_clip=False, **style,
+        )  # fmt: skip
+
+    label = shortened(named(run.label), 60)
+    write(label, 0, 0, fontsize=10.5, fontweight="bold", color=theme.INK)
+    beside = 12 + 72 * theme.text_inches(label, 10.5, bold=True)
+    if run.problem is None:
+        write(run.words, beside, 0, fontsize=9.5, color=theme.INK)
+    else:
+        room = axes.get_position().width * WIDTH_INCHES - beside / 72
+        problem = fitting(" ".join(run.problem.split()), room, 9.5)
+        write(problem, beside, 0, fontsize=9.5, color=theme.ALERT)
+
+
+def _figure(lanes: Sequence[Sequence[Lane]], head: float) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    tops = [max(len(some), 1) * LANE_INCHES + 0.1 for some in lanes]
+    height = head + sum(top + MEMORY_INCHES + BLOCK_INCHES for top in tops) + FOOT_INCHES
+    figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
+    FigureCanvasAgg(figure)
+    left = left_inches(lane for some in lanes for lane in some) / WIDTH_INCHES
+    width = 1 - left - SIDE_INCHES / WIDTH_INCHES
+    rows = []
+    y = height - head
+    for top in tops:
+        y -= BLOCK_INCHES - 0.28 + top
+        upper = figure.add_axes((left, y / height, width, top / height))
+        y -= MEMORY_INCHES + 0.06
+        lower = figure.add_axes((left, y / height, width, MEMORY_INCHES / height))
+        y -= 0.22
+        for ax in (upper, lower):
+            dress(ax)
+        rows.append((upper, lower))
+    return figure, rows
+
+
+def words_of(trace: Trace, *, seconds: str | None = None) -> str:
+    """A run in one line: loads, evictions, seconds, and how much of them went into loading.
+
+    Args:
+      seconds: replaces the seconds of this run, where there were several.
+    """
+    s = trace.summary()
+    reloads = f" ({plural(s.reloads, 'reload')})" if s.reloads else ""
+    return "   ·   ".join(
+        [
+            f"{plural(s.loads, 'load')}{reloads}",
+            plural(s.evictions, "eviction"),
+            f"at most {plural(s.most_resident, 'model')}",
+            f"{seconds or f'{s.wall_seconds:.1f} s'}, {s.loading_share:.0%} of it loading",
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Controls for a pipeline of several models."""

@@ -1,0 +1,211 @@
+"""What a fresh process does: read a job from its folder, run the pipeline, write a report.
+
+The folder belongs to the parent process:
+
+    job.json, job.pickle   where and what to run
+    output.txt             all that the run printed
+    log/                   the event log of `WatchRunner`
+    tmp/                   the process's own folder for temporary files
+    report.json            how it ended; missing when the process was killed
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import json
+import os
+import pickle
+import random
+import sys
+import sysconfig
+import tempfile
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+JOB, PAYLOAD, REPORT, OUTPUT, LOG, SCRATCH = (
+    "job.json",
+    "job.pickle",
+    "report.json",
+    "output.txt",
+    "log",
+    "tmp",
+)
+TRACEBACK_LINES = 40
+SET_CHILD_SUBREAPER = 36
+"""Of Linux's `prctl`."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """How a fresh process becomes like its parent. All plain data.
+
+    Attributes:
+      cwd, path, environ: of the parent: working directory, `sys.path`, environment variables.
+      memory_limit: bytes that the run may take, or None.
+      sample_seconds: time between samples of memory.
+    """
+
+    cwd: str
+    path: list[str]
+    environ: dict[str, str]
+    memory_limit: int | None
+    sample_seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run ended, as plain data.
+
+    Attributes:
+      phase: how far it came: "unpickle", "limit", "build", "run" or "done".
+      error_type, error: of the exception that ended it.
+      notes: what was added to the exception.
+      traceback: its last lines.
+      frame: file and line of the author's own code that the exception came through last; only
+        while the pipeline was built.
+    """
+
+    phase: str
+    error_type: str | None = None
+    error: str | None = None
+    notes: tuple[str, ...] = ()
+    traceback: str = ""
+    frame: tuple[str, int] | None = None
+
+
+def run_job(folder: Path) -> None:
+    """Run the job of `folder`; whatever happens is in its report."""
+    job = Job(**json.loads((folder / JOB).read_text()))
+    _become_like_the_parent(job, folder)
+    phase = ["unpickle"]
+    try:
+        _run(folder, job, phase.append)
+        report = Report("done")
+    except BaseException as error:
+        report = _report(phase[-1], error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    unfinished = folder / f"{REPORT}.part"
+    unfinished.write_text(json.dumps(asdict(report)))
+    unfinished.replace(folder / REPORT)
+
+
+def _become_like_the_parent(job: Job, folder: Path) -> None:
+    os.environ.clear()
+    os.environ.update(job.environ)
+    for variable in ("TMPDIR", "TEMP", "TMP"):
+        os.environ[variable] = str(folder / SCRATCH)
+    tempfile.tempdir = None
+    sys.path[:] = job.path
+    sys.argv = ["mmlab"]
+    os.chdir(job.cwd)
+    output = os.open(folder / OUTPUT, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    faulthandler.enable()
+    # A fork has its parent's state of chance; a new process has one of its own.
+    random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+
+
+def _run(folder: Path, job: Job, enter: Callable[[str], None]) -> None:
+    import apache_beam as beam
+
+    from mmlab.beam.internals import keep_addresses_in, readable_steps
+    from mmlab.fresh.limits import limit_memory
+    from mmlab.watching import WatchRunner
+
+    keep_addresses_in(str(folder / SCRATCH))
+    build, args, options = pickle.loads((folder / PAYLOAD).read_bytes())
+    if job.memory_limit is not None:
+        enter("limit")
+        limit_memory(job.memory_limit)
+    enter("build")
+    runner = WatchRunner(live=False, log=folder / LOG, sample_seconds=job.sample_seconds)
+    pipeline = beam.Pipeline(runner, options=options)
+    build(pipeline, *args)
+    if not any(readable_steps(pipeline)):
+        raise ValueError(
+            "build put no RunInference step into the pipeline that it was given: write "
+            "pipeline | … | RunInference(handler), and let it return nothing"
+        )
+    if getattr(pipeline, "result", None) is not None:
+        raise ValueError(
+            "build ran the pipeline that it was given: leave out `with pipeline:` and "
+            "pipeline.run(), only add the steps"
+        )
+    enter("run")
+    pipeline.run().wait_until_finish()
+
+
+def _report(phase: str, error: BaseException) -> Report:
+    kind = type(error)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    notes = tuple(str(note) for note in getattr(error, "__notes__", ()))
+    frame = _author_frame(error) if phase == "build" else None
+    return Report(phase, name, str(error), notes, _tail(error), frame)
+
+
+def _author_frame(error: BaseException) -> tuple[str, int] | None:
+    """The last frame of an error that is neither of a library nor of mmlab."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
+    return (own[-1].filename, own[-1].lineno) if own else None
+
+
+_LIBRARIES = (
+    str(Path(__file__).parents[1]) + os.sep,
+    *{sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+    "apache_beam/",  # as compiled modules call themselves
+    "<frozen ",
+)
+
+
+def _tail(error: BaseException) -> str:
+    """The last lines of the traceback, without this module's own."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    lines = "".join(traceback.format_exception(type(error), error, frames)).splitlines()
+    return "\n".join(lines[-TRACEBACK_LINES:])
+
+
+def adopt_orphans() -> None:
+    """Make the children of dead children ours, so that they can be found, ended and waited for."""
+    if sys.platform.startswith("linux"):
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_descendants(pid: int | None = None) -> None:
+    """End all processes that a process, or this one, has started, also in sessions of their own."""
+    with suppress(psutil.Error):
+        for process in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.Error):
+                process.kill()
+
+
+def main() -> None:
+    """Run one job in a process that was started for it; end when the parent has gone."""
+    import threading
+
+    def end_with_parent() -> None:
+        sys.stdin.buffer.read()
+        end_descendants()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    adopt_orphans()
+    run_job(Path(sys.argv[-1]))
+    end_descendants()
+    os._exit(0)

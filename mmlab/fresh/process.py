@@ -1,0 +1,450 @@
+"""A fresh process per run: with torch and Beam imported, a limit of memory, a scratch folder.
+
+Models are never freed when a run ends, each reload leaves threads and files behind, and a run that
+is out of memory must not take the notebook with it. So experiments run in processes of their own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import linecache
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
+
+from mmlab._arguments import seconds_argument, short
+from mmlab.events import Event
+from mmlab.fresh.child import JOB, LOG, OUTPUT, PAYLOAD, REPORT, SCRATCH, Job, Report
+from mmlab.fresh.launch import Started, start_process
+from mmlab.fresh.limits import check_limits_work_here, parse_bytes, room_bytes
+from mmlab.fresh.outcome import LEAST_LIMIT, RunOutcome, too_small
+from mmlab.fresh.payload import pickled
+from mmlab.log.files import LogReader
+from mmlab.log.folders import SUFFIX
+from mmlab.reports.shortage import is_out_of_memory
+from mmlab.trace import Trace
+
+POLL_SECONDS = 0.05
+STALLED_SECONDS = 30.0
+"""A run that only waits for so long with its limit reached will wait for ever: gRPC does, for
+threads that could not be started, and Python, for those that ended before they began."""
+NO_ROOM_BYTES = 10_000_000
+"""Less does not hold the stack of one more thread, which is 8 MB for those of gRPC."""
+FULL_BYTES = 1_000_000
+"""Less holds nothing: the allocator asks the system for as much at a time."""
+OUTPUT_BYTES = 200_000
+"""Of what a run prints, the end that is kept."""
+LAST_WORDS = 20_000
+"""Of it, the characters in which a killed process may have said why."""
+
+OnEvents = Callable[[list[Event]], None]
+
+
+def run_fresh(
+    build: Callable[..., Any],
+    *args: Any,
+    memory_limit: int | str | None = None,
+    options: PipelineOptions | Sequence[str] | None = None,
+    on_events: OnEvents | None = None,
+    sample_seconds: float = 0.05,
+) -> RunOutcome:
+    """Run the pipeline that `build(pipeline, *args)` makes, watched, in a fresh process.
+
+    The process has torch, Beam and mmlab imported already, the working directory, the environment
+    variables and the import path of this one, and a folder of its own for temporary files. When it
+    ends, however it ends, the folder and all that it started are gone.
+
+    An interrupt (the notebook's stop button, Ctrl-C) stops the process and returns what was seen
+    until then, with `interrupted` set; it is not raised.
+
+    Args:
+      build: adds steps, at least one `RunInference`, to the pipeline that it is given; its result
+        is ignored. It may be defined in a notebook.
+      args: further arguments for `build`; they travel as pickles.
+      memory_limit: what the models and the run may take, in bytes or as text ("600MB"), on top of
+        what torch and Beam hold from the start. Beam's own share of a run is 60 to 80 MB, and a
+        model takes twice its size while it is loaded. Each worker process has it for itself.
+        Linux only.
+      options: pipeline options, or flags such as `["--direct_num_workers=2"]`.
+      on_events: called with the events that are new, every 0.05 s in which there are any, in the
+        calling thread; for a live view.
+      sample_seconds: time between samples of memory.
+
+    Raises:
+      TypeError: `build` is not callable, takes other arguments, or cannot be sent to another
+        process; `options` or `on_events` is not what it must be.
+      ValueError: `memory_limit` cannot be read, or is too small even to start.
+      NotImplementedError: this system enforces no memory limit.
+    """
+    if on_events is not None and not callable(on_events):
+        raise TypeError(f"on_events is {short(on_events)}: give a function of a list of events")
+    run = None
+    try:
+        with FreshRun(
+            build, *args, memory_limit=memory_limit, options=options, sample_seconds=sample_seconds
+        ) as run:
+            return run.wait(on_events)
+    except KeyboardInterrupt:
+        if run is None or run.outcome is None:
+            raise
+        return run.outcome
+
+
+def _check_build(build: Any, args: Sequence[Any]) -> None:
+    if not callable(build):
+        raise TypeError(f"build is {short(build)}: give a function build(pipeline, …)")
+    try:
+        signature = inspect.signature(build)
+    except (TypeError, ValueError):
+        return  # some callables of C tell nothing about their arguments
+    try:
+        signature.bind(None, *args)
+    except TypeError as problem:
+        call = ", ".join(["pipeline", *map(short, args)])
+        raise TypeError(f"build is called as build({call}), but {problem}") from None
+
+
+def _checked_options(options: Any) -> PipelineOptions | list[str] | None:
+    if options is None or isinstance(options, PipelineOptions):
+        return options
+    flags = list(options) if isinstance(options, list | tuple) else [None]
+    if not all(isinstance(flag, str) for flag in flags):
+        raise TypeError(
+            f"options is {short(options)}: give PipelineOptions, or a list of flags such as "
+            "['--direct_num_workers=2']"
+        )
+    return flags
+
+
+class FreshRun:
+    """A run in a fresh process that goes on while the caller does other things.
+
+    The arguments are those of `run_fresh`. Use it in a `with` statement, which stops and cleans up
+    what still runs at its end. `stop` may be called from any thread, such as that of a button.
+    An interrupt while the process is started makes it an interrupted run that has seen nothing.
+
+    Attributes:
+      pid: process id of the child; None when it was interrupted before there was one.
+      folder: holds the run's log and output, until the run is over.
+    """
+
+    def __init__(
+        self,
+        build: Callable[..., Any],
+        *args: Any,
+        memory_limit: int | str | None = None,
+        options: PipelineOptions | Sequence[str] | None = None,
+        sample_seconds: float = 0.05,
+    ):
+        self._memory_limit = parse_bytes(memory_limit)
+        if self._memory_limit is not None:
+            check_limits_work_here()
+            if self._memory_limit < LEAST_LIMIT:
+                raise ValueError(too_small(self._memory_limit))
+        _check_build(build, args)
+        options = _checked_options(options)
+        seconds_argument("sample_seconds", sample_seconds)
+        self._began_ns = time.time_ns()
+        self._interrupted = False
+        self._outcome: RunOutcome | None = None
+        self._reader: LogReader | None = None
+        self._events: list[Event] = []
+        self._last_events: list[Event] = []
+        self._loaded = False
+        self._stalled = False
+        self._busy = (time.monotonic(), 0.0)
+        self._process: Started | None = None
+        self.pid: int | None = None
+        self.folder = Path(tempfile.mkdtemp(prefix="mmlab-run-"))
+        try:
+            self._start(pickled(build, args, options), sample_seconds)
+        except BaseException as problem:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if not isinstance(problem, KeyboardInterrupt):
+                raise
+            self._interrupted = True
+            self._outcome = self._collect(None)
+
+    def _start(self, payload: bytes, sample_seconds: float) -> None:
+        path = [str(Path(entry).absolute()) for entry in sys.path]
+        job = Job(str(Path.cwd()), path, dict(os.environ), self._memory_limit, sample_seconds)
+        (self.folder / SCRATCH).mkdir()
+        (self.folder / LOG).mkdir()
+        (self.folder / PAYLOAD).write_bytes(payload)
+        (self.folder / JOB).write_text(json.dumps(asdict(job)))
+        self._process = start_process(self.folder)
+        self.pid = self._process.pid
+
+    @property
+    def log_folder(self) -> Path | None:
+        """The folder of the run's event log, for a reader of one's own; None until there is one."""
+        return next((path.parent for path in (self.folder / LOG).glob(f"*/*{SUFFIX}")), None)
+
+    @property
+    def outcome(self) -> RunOutcome | None:
+        """How it ended; None while it runs."""
+        return self._outcome
+
+    def poll(self) -> list[Event]:
+        """The events that were written since the last call, by any caller of `poll` or `wait`."""
+        if self._reader is None:
+            if (folder := self.log_folder) is None:
+                return []
+            self._reader = LogReader(folder)
+        events = self._reader.poll()
+        self._events += events
+        self._loaded = self._loaded or any(event.event == "load_begin" for event in events)
+        return events
+
+    def stop(self) -> None:
+        """End the process and all that it started; `wait` then returns what was seen."""
+        if self._outcome is None:
+            self._interrupted = True
+            self._process.kill()
+
+    def wait(self, on_events: OnEvents | None = None) -> RunOutcome:
+        """Wait for the end; an interrupt stops the run and is not raised."""
+        if self._outcome is None:
+            try:
+                while not self._process.wait(POLL_SECONDS):
+                    events = self.poll()
+                    if events and on_events is not None:
+                        on_events(events)
+                    if not self._stalled and self._has_stalled():
+                        self._stalled = True
+                        self._process.kill()
+            except KeyboardInterrupt:
+                self.stop()
+            finally:
+                self._finish()
+            if on_events is not None and self._last_events:
+                try:
+                    on_events(self._last_events)
+                except KeyboardInterrupt:  # the run is over, but its caller shall still know
+                    self._outcome = replace(self._outcome, interrupted=True)
+        return self._outcome
+
+    def _has_stalled(self) -> bool:
+        if self._memory_limit is None:
+            return False
+        now, used = time.monotonic(), _waiting_after(self.pid)
+        if used is None or used - self._busy[1] > 0.02 * (now - self._busy[0]):
+            self._busy = (now, used or 0.0)
+        if now - self._busy[0] <= STALLED_SECONDS:
+            return False
+        self._busy = (now, used)
+        if self._loaded:  # models may fill the memory of a run that waits for its source
+            return _is_full(self.pid, FULL_BYTES)
+        # A worker process that could not start a thread says so, and may be gone by now.
+        full = _is_full(self.pid, NO_ROOM_BYTES)
+        return full or _reason(_tail_of(self.folder / OUTPUT)) is not None
+
+    def _finish(self) -> None:
+        """End what still runs, collect what there is, and remove the folder."""
+        try:
+            code = self._insist(self._end)
+            self._insist(self._read_the_rest)
+            outcome = self._insist(lambda: self._collect(code))
+        finally:
+            self._insist(lambda: shutil.rmtree(self.folder, ignore_errors=True))
+        self._outcome = replace(outcome, interrupted=self._interrupted)
+
+    def _insist(self, step: Callable[[], Any]) -> Any:
+        """Take a step of the end, again when it was interrupted: a stop button is pressed twice."""
+        while True:
+            try:
+                return step()
+            except KeyboardInterrupt:
+                self._interrupted = True
+
+    def _end(self) -> int | None:
+        if not self._process.wait(0):
+            self.stop()
+            while not self._process.wait(1):
+                pass
+        return self._process.close()
+
+    def _read_the_rest(self) -> None:
+        if not self._interrupted:
+            self._last_events = self.poll()
+        elif (folder := self.log_folder) is not None:
+            # The interrupt may have come while the reader held lines that it had not given yet.
+            reader = LogReader(folder)
+            events = reader.poll()
+            last = _beyond(self._events, events)
+            self._reader, self._events, self._last_events = reader, events, last
+
+    def _collect(self, code: int | None) -> RunOutcome:
+        ended_ns = time.time_ns()
+        report, output = _read_report(self.folder), _tail_of(self.folder / OUTPUT)
+        if self._interrupted and (report is None or report.phase != "done"):
+            report = Report("run" if self._events else "build", "KeyboardInterrupt", "interrupted")
+        elif report is None and self._stalled:
+            waited = "out of memory: the run waited for what its limit had no room for"
+            report = Report("run" if self._loaded else "limit", "Stalled", waited)
+        elif report is None:
+            report = _report_of_the_killed(
+                code,
+                bool(self._events),
+                _reason(output[-LAST_WORDS:]) if self._memory_limit else None,
+            )
+        first = min((event.t_ns for event in self._events), default=None)
+        trace = self._trace(report, ended_ns)
+        return RunOutcome(
+            trace=trace,
+            phase=report.phase,
+            error_type=report.error_type,
+            error=report.error,
+            notes=tuple(report.notes),
+            traceback=report.traceback,
+            place=_place(report.frame),
+            output=output,
+            seconds=(ended_ns - self._began_ns) / 1e9,
+            first_event_seconds=None if first is None else (first - self._began_ns) / 1e9,
+            interrupted=self._interrupted,
+            memory_limit=self._memory_limit,
+        )
+
+    def _trace(self, report: Report, ended_ns: int) -> Trace:
+        """The trace, with what only the parent knows: the limit, and the end of the killed."""
+        added = []
+        if self._events:
+            first = min(self._events, key=lambda event: event.t_ns)
+            if self._memory_limit is not None:
+                added.append(_event(first, first.t_ns, "memory_limit", bytes=self._memory_limit))
+            if report.phase != "done" and not any(e.event == "end" for e in self._events):
+                state = PipelineState.CANCELLED if self._interrupted else PipelineState.FAILED
+                last_ns = max(ended_ns, *(event.t_ns for event in self._events))
+                error = f"{report.error_type}: {report.error}"
+                added.append(_event(first, last_ns, "end", info={"state": state}, error=error))
+        torn = self._reader.torn if self._reader is not None else 0
+        return Trace([*self._events, *added], torn=torn)
+
+    def __enter__(self) -> FreshRun:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._outcome is None:
+            self.stop()
+            self._finish()
+
+
+def _waiting_after(pid: int) -> float | None:
+    """Seconds of processor that a process has used so far, if it is waiting now, else None."""
+    try:
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        return times.user + times.system if process.status() == psutil.STATUS_SLEEPING else None
+    except psutil.Error:
+        return None
+
+
+def _is_full(pid: int, least_bytes: int) -> bool:
+    """Whether a process, or one that it started, may take less than so much more."""
+    try:
+        processes = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.Error:
+        return False
+    rooms = [room for process in processes if (room := room_bytes(process)) is not None]
+    return min(rooms, default=least_bytes) < least_bytes
+
+
+def _beyond(known: Sequence[Event], events: Sequence[Event]) -> list[Event]:
+    """The events that are not among those known already.
+
+    Their time does not tell them apart: another reader may begin with another process's clock.
+    """
+    left = Counter(map(_site, known))
+    new = []
+    for event in events:
+        if left[_site(event)] > 0:
+            left[_site(event)] -= 1
+        else:
+            new.append(event)
+    return new
+
+
+def _site(event: Event) -> tuple[Any, ...]:
+    return event.pid, event.tid, event.event, event.step, event.model, event.generation
+
+
+def _event(like: Event, t_ns: int, kind: str, **fields: Any) -> Event:
+    return Event(like.run, t_ns, like.host, like.pid, like.tid, kind, **fields)
+
+
+# What comes back
+
+
+def _read_report(folder: Path) -> Report | None:
+    try:
+        return Report(**json.loads((folder / REPORT).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _report_of_the_killed(code: int | None, had_events: bool, reason: str | None) -> Report:
+    phase = "run" if had_events else "limit"
+    if code is None or code >= 0:
+        return Report(phase, "Ended", "the process ended without saying how")
+    because = f": {reason}" if reason else ""
+    return Report(
+        phase, "Killed", f"the process was ended by {signal.Signals(-code).name}{because}"
+    )
+
+
+def _reason(output: str) -> str | None:
+    """The last line that speaks of memory: the C++ library says so before it aborts."""
+    lines = reversed(output.splitlines())
+    return next((line.strip()[:200] for line in lines if is_out_of_memory(line)), None)
+
+
+def _tail_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - OUTPUT_BYTES, 0))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return text if size <= OUTPUT_BYTES else f"…{text}"
+
+
+def _place(frame: Sequence[Any] | None) -> str:
+    """File and line as the author knows them, and the line itself.
+
+    The lines of a notebook's cell are known only to the notebook's own process, which is this one.
+    """
+    if frame is None:
+        return ""
+    file, number = frame
+    line = linecache.getline(file, number).strip()
+    return f"{_name_of(file)}, line {number}{f': {line}' if line else ''}"
+
+
+def _name_of(file: str) -> str:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    try:
+        kind, name = shell.compile.format_code_name(file)
+    except (AttributeError, TypeError):
+        return Path(file).name
+    return f"{kind.lower()} {name}" if kind == "Cell" else Path(file).name

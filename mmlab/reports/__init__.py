@@ -1,0 +1,1 @@
+"""A run in words and files: notes, shortage of memory, Perfetto."""

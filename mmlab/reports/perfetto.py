@@ -1,0 +1,201 @@
+"""A trace in the Chrome/Perfetto format: a lane for each model inside its process, and counters.
+
+Perfetto (https://ui.perfetto.dev) draws asynchronous events of one process that bear one name in
+one lane, so that every load of a model is an event of its own id whose outermost slice is called
+after the model. Times are microseconds since the first event of the trace.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import chain, count
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, TextIO
+
+from mmlab.events import Event, Process, encode, printable
+from mmlab.state import Residence, Use, steps_of_count
+
+if TYPE_CHECKING:
+    from mmlab.trace import Trace
+
+_MOST_PID = 2**31 - 1
+
+
+Line = tuple[int, str]
+"""Nanoseconds since the first event, and the event as JSON."""
+
+
+def write_perfetto(trace: Trace, file: TextIO) -> None:
+    """Write `trace` to `file` as one JSON object, in ASCII."""
+    zero_ns = trace.events[0].t_ns if trace.events else 0
+    lines = sorted(_slices_and_counters(trace, zero_ns), key=itemgetter(0))
+    file.write('{"displayTimeUnit":"ms","otherData":')
+    file.write(encode({"run": _readable(trace.run or ""), "began_unix_ns": zero_ns}))
+    file.write(',"traceEvents":[\n')
+    separator = ""
+    for text in chain(map(encode, _names(trace)), map(itemgetter(1), lines)):
+        file.write(separator)
+        file.write(text)
+        separator = ",\n"
+    file.write("\n]}\n")
+
+
+def _slices_and_counters(trace: Trace, zero_ns: int) -> Iterator[Line]:
+    pids = _pids(trace)
+    ids: dict[Process, Iterator[int]] = defaultdict(lambda: count(1))
+    several_steps = len({model.step for model in trace.models}) > 1
+    for r in trace.residences:
+        name = " · ".join((r.step, r.model) if several_steps else (r.model,))
+        lane = _Lane(_readable(name), pids[r.process], zero_ns, ids[r.process])
+        yield from lane.of(r)
+    yield from _counters(trace, pids, zero_ns)
+    for event in trace.of_kind("refresh"):
+        yield _refresh(event, pids[event.process], zero_ns)
+
+
+def _refresh(event: Event, pid: int, zero_ns: int) -> Line:
+    """A mark across the process: a side input has replaced models."""
+    after = event.t_ns - zero_ns
+    common = {"ph": "i", "s": "p", "name": "refresh", "pid": pid, "tid": pid, "ts": after / 1000}
+    return after, encode({**common, "args": {"step": _readable(event.step or "")}})
+
+
+def _names(trace: Trace) -> Iterator[dict[str, Any]]:
+    for index, (process, pid) in enumerate(_pids(trace).items()):
+        common = {"ph": "M", "pid": pid, "tid": pid}
+        yield {**common, "name": "process_name", "args": {"name": _readable(str(process))}}
+        yield {**common, "name": "process_sort_index", "args": {"sort_index": index}}
+
+
+def _pids(trace: Trace) -> dict[Process, int]:
+    """A number for each process: its own, unless a process of another machine has the same."""
+    processes = list(dict.fromkeys(event.process for event in trace.events))
+    pids: dict[Process, int] = {}
+    taken = {process.pid for process in processes}
+    spare = (pid for pid in count(1) if pid not in taken)
+    given = set()
+    for process in processes:
+        own = 0 < process.pid <= _MOST_PID and process.pid not in given
+        pids[process] = process.pid if own else next(spare)
+        given.add(pids[process])
+    return pids
+
+
+class _Lane:
+    """Turns a load of a model into events: slices that begin and end inside one another."""
+
+    def __init__(self, name: str, pid: int, zero_ns: int, ids: Iterator[int]):
+        self._name = encode(name)
+        self._fields = f',"cat":"model","pid":{pid},"tid":{pid},"id2":{{"local":"'
+        self._zero_ns = zero_ns
+        self._ids = ids
+
+    def of(self, r: Residence) -> Iterator[Line]:
+        begin, end = r.load_begin_ns, max(r.last_ns, r.load_begin_ns)
+        loaded = _within(r.load_end_ns if r.load_end_ns is not None else end, begin, end)
+        rows = _rows(r.uses, loaded, end)
+        identity = self._new_id()
+        yield self._event("b", self._name, begin, identity, _of_load(r))
+        yield from self._slice('"loading"', begin, loaded, identity)
+        yield from self._uses(rows[0] if rows else [], identity)
+        for name, t_ns in (('"evicted"', r.evict_ns), ('"freed"', r.free_ns)):
+            if t_ns is not None:
+                yield self._event("n", name, _within(t_ns, begin, end), identity)
+        yield self._event("e", self._name, end, identity)
+        for row in rows[1:]:  # batches that overlap: each row is one more line of the lane
+            identity = self._new_id()
+            yield self._event("b", self._name, row[0][0], identity)
+            yield from self._uses(row, identity)
+            yield self._event("e", self._name, row[-1][1], identity)
+
+    def _uses(self, row: list[tuple[int, int, Use]], identity: str) -> Iterator[Line]:
+        for begin, end, use in row:
+            yield from self._slice('"in use"', begin, end, identity, _of_use(use))
+
+    def _slice(
+        self, name: str, begin: int, end: int, identity: str, args: str = ""
+    ) -> Iterator[Line]:
+        yield self._event("b", name, begin, identity, args)
+        yield self._event("e", name, end, identity)
+
+    def _new_id(self) -> str:
+        return f'{self._fields}{hex(next(self._ids))}"}}'
+
+    def _event(self, phase: str, name: str, t_ns: int, identity: str, args: str = "") -> Line:
+        # Put together by hand: a long run has millions of them.
+        after = t_ns - self._zero_ns
+        return after, f'{{"ph":"{phase}","name":{name},"ts":{after / 1000:.3f}{identity}{args}}}'
+
+
+def _rows(uses: Iterable[Use], least: int, most: int) -> list[list[tuple[int, int, Use]]]:
+    """Uses in as few rows as there are batches at once, each row without overlaps."""
+    rows: list[list[tuple[int, int, Use]]] = []
+    for use in sorted(uses, key=lambda use: use.begin_ns):
+        begin = _within(use.begin_ns, least, most)
+        end = _within(use.end_ns if use.end_ns is not None else most, begin, most)
+        free = next((row for row in rows if row[-1][1] <= begin), None)
+        if free is None:
+            rows.append(free := [])
+        free.append((begin, end, use))
+    return rows
+
+
+def _of_load(r: Residence) -> str:
+    facts = {"step": r.step, "model": r.model, "generation": r.generation, "bytes": r.bytes}
+    return _args({**facts, "error": r.error})
+
+
+def _of_use(use: Use) -> str:
+    keys = {_readable(key): n for key, n in use.keys.items()} or None
+    facts = {"elements": use.n, "keys": keys, "asked_by": str(use.process), "error": use.error}
+    return _args(facts)
+
+
+def _args(facts: dict[str, Any]) -> str:
+    known = {
+        name: _readable(value) if isinstance(value, str) else value
+        for name, value in facts.items()
+        if value is not None
+    }
+    return f',"args":{encode(known)}'
+
+
+def _counters(trace: Trace, pids: dict[Process, int], zero_ns: int) -> Iterator[Line]:
+    def counter(process: Process, name: str, unit: str, t_ns: int, value: int) -> Line:
+        after = max(t_ns - zero_ns, 0)
+        text = encode({"ph": "C", "name": name, "pid": pids[process], "args": {unit: value}})
+        return after, f'{text[:-1]},"ts":{after / 1000:.3f}}}'
+
+    for event in trace.events:
+        of = event.process
+        if event.rss is not None:
+            yield counter(of, "RSS", "bytes", event.t_ns, event.rss)
+        if event.device_bytes is not None:
+            yield counter(of, "GPU memory", "bytes", event.t_ns, event.device_bytes)
+        if event.event == "limit" and event.limit is not None:
+            name = "limit" if event.step is None else f"limit of {event.step}:"
+            yield counter(of, _readable(name), "models", event.t_ns, event.limit)
+    groups: dict[Process, list[Residence]] = defaultdict(list)
+    for residence in trace.residences:
+        groups[residence.process].append(residence)
+    for process, group in groups.items():
+        for t_ns, models in zip(*steps_of_count(group), strict=True):
+            yield counter(process, "models", "resident", t_ns, models)
+
+
+def _readable(text: str) -> str:
+    """Text as Perfetto reads it: a sign beyond 16 bits is a pair of escapes in ASCII, for which it
+    refuses the whole trace.
+
+    >>> _readable("café 💥")
+    'café U+1F4A5'
+    """
+    text = printable(text)
+    if text.isascii():
+        return text
+    return "".join(c if ord(c) < 0x10000 else f"U+{ord(c):X}" for c in text)
+
+
+def _within(t_ns: int, least: int, most: int) -> int:
+    return min(max(t_ns, least), most)

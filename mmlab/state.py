@@ -1,0 +1,221 @@
+"""Events become intervals: when each model was loading, resident, in use, evicted and freed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmlab.events import Event, Process
+
+
+@dataclass(slots=True)
+class Use:
+    """One batch in one model.
+
+    Attributes:
+      begin_ns, end_ns: nanoseconds since the epoch; `end_ns` is None when the end was never seen.
+      n: elements.
+      keys: elements per key, for keyed handlers.
+      process: the process that asked, which need not be the one that holds the model.
+      error: type and text of the exception that ended it.
+    """
+
+    begin_ns: int
+    n: int
+    process: Process
+    keys: Mapping[str, int] = field(default_factory=dict)
+    end_ns: int | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Residence:
+    """One load of one model in one process, from the first byte to the last.
+
+    Attributes:
+      process: the process that holds the model.
+      generation: 1 for the first load of this model in this process, 2 for the first reload, …
+      load_begin_ns, load_end_ns, evict_ns, free_ns: nanoseconds since the epoch; None for what did
+        not happen or was not seen. Evicted is a decision; freed means that nothing refers to it.
+      last_ns: the last moment of the run in which the memory was, as far as is known, still held.
+      bytes: of the model's own tensors or arrays; None when it could not be told.
+      free_observable: whether the model can be weakly referenced, so that its release is seen.
+      error: why it could not be loaded.
+    """
+
+    process: Process
+    step: str
+    model: str
+    generation: int
+    load_begin_ns: int
+    load_end_ns: int | None = None
+    evict_ns: int | None = None
+    free_ns: int | None = None
+    last_ns: int = 0
+    bytes: int | None = None
+    free_observable: bool = True
+    error: str | None = None
+    uses: list[Use] = field(default_factory=list)
+
+    def resident_at(self, t_ns: int) -> bool:
+        return self.load_end_ns is not None and self.load_end_ns <= t_ns < self.last_ns
+
+
+def residences(events: Sequence[Event], end_ns: int) -> list[Residence]:
+    """Every load among `events`, in the order in which the loads began.
+
+    Args:
+      events: of one run, by time.
+      end_ns: when the run ended; models that were never released were held until then.
+    """
+    loads = _Loads()
+    for event in events:
+        loads.add(event)
+    for residence in loads.all:
+        residence.last_ns = _last_moment(residence, end_ns)
+    return loads.all
+
+
+def steps_of_count(residences: Iterable[Residence]) -> tuple[list[int], list[int]]:
+    """Number of models resident over time.
+
+    Returns:
+      Times, nanoseconds, ascending; and the number of models from each of them on.
+    """
+    change: dict[int, int] = defaultdict(int)
+    for residence in residences:
+        if residence.load_end_ns is not None:
+            change[residence.load_end_ns] += 1
+            change[residence.last_ns] -= 1
+    times, counts, count = [], [], 0
+    for t_ns in sorted(change):
+        count += change[t_ns]
+        times.append(t_ns)
+        counts.append(count)
+    return times, counts
+
+
+def covered_ns(intervals: Iterable[tuple[int, int]]) -> int:
+    """Length of the union of `intervals`.
+
+    >>> covered_ns([(0, 10), (5, 20), (30, 31)])
+    21
+    """
+    total, reached = 0, None
+    for begin, end in sorted(intervals):
+        if reached is None or begin > reached:
+            total, reached = total + end - begin, end
+        elif end > reached:
+            total, reached = total + end - reached, end
+    return total
+
+
+def _last_moment(residence: Residence, end_ns: int) -> int:
+    if residence.free_ns is not None:
+        return residence.free_ns
+    if residence.evict_ns is not None and not residence.free_observable:
+        return residence.evict_ns
+    return max(end_ns, residence.load_end_ns or residence.load_begin_ns)
+
+
+def sharing_steps(info: dict[str, Any] | None) -> list[list[str]]:
+    """Groups of steps that share models, as the `run` event tells them; none where it is odd."""
+    groups = (info or {}).get("sharing")
+    return [
+        group
+        for group in (groups if isinstance(groups, list) else ())
+        if isinstance(group, list) and group and all(isinstance(step, str) for step in group)
+    ]
+
+
+_Model = tuple[str, str | None]
+"""A model, whichever step asks for it: a step and a name, or, if steps share it, its cohort."""
+
+
+class _Loads:
+    """Collects events into residences."""
+
+    def __init__(self) -> None:
+        self.all: list[Residence] = []
+        self._by_generation: dict[tuple[Process, _Model, int], Residence] = {}
+        self._latest: dict[tuple[Process, _Model], Residence] = {}
+        self._holders: dict[tuple[str, _Model], list[Residence]] = defaultdict(list)
+        self._shared: dict[str, str] = {}
+        self._open_uses: dict[tuple[Process, int, str, str], Use] = {}
+        self._handlers = {
+            "load_begin": self._load_begin,
+            "load_end": self._load_end,
+            "load_fail": self._load_fail,
+            "evict": self._evict,
+            "free": self._free,
+            "use_begin": self._use_begin,
+            "use_end": self._use_end,
+        }
+
+    def add(self, event: Event) -> None:
+        if event.event == "run":
+            for steps in sharing_steps(event.info):
+                self._shared.update(dict.fromkeys(steps, steps[0]))
+        handle = self._handlers.get(event.event)
+        if handle is not None and event.step is not None and event.model is not None:
+            handle(event)
+
+    def _model(self, event: Event) -> _Model:
+        first = self._shared.get(event.step)
+        return (event.step, event.model) if first is None else (first, event.cohort)
+
+    def _load_begin(self, event: Event) -> None:
+        generation = event.generation or 1
+        residence = Residence(event.process, event.step, event.model, generation, event.t_ns)
+        self.all.append(residence)
+        model = self._model(event)
+        self._by_generation[event.process, model, generation] = residence
+        self._latest[event.process, model] = residence
+        self._holders[event.host, model].append(residence)
+
+    def _load_end(self, event: Event) -> None:
+        if residence := self._exact(event):
+            residence.load_end_ns = event.t_ns
+            residence.bytes = event.bytes
+            residence.free_observable = event.what != "free"
+
+    def _load_fail(self, event: Event) -> None:
+        if residence := self._exact(event):
+            residence.error = event.error
+            residence.free_ns = event.t_ns
+
+    def _evict(self, event: Event) -> None:
+        if residence := self._exact(event):
+            residence.evict_ns = event.t_ns
+
+    def _free(self, event: Event) -> None:
+        if residence := self._exact(event):
+            residence.free_ns = event.t_ns
+
+    def _use_begin(self, event: Event) -> None:
+        process = event.process
+        use = Use(event.t_ns, event.n or 0, process, event.keys or {})
+        self._open_uses[process, event.tid, event.step, event.model] = use
+        if residence := self._used(event):
+            residence.uses.append(use)
+
+    def _use_end(self, event: Event) -> None:
+        use = self._open_uses.pop((event.process, event.tid, event.step, event.model), None)
+        if use is not None:
+            use.end_ns, use.error = event.t_ns, event.error
+
+    def _exact(self, event: Event) -> Residence | None:
+        key = (event.process, self._model(event), event.generation or 1)
+        return self._by_generation.get(key)
+
+    def _used(self, event: Event) -> Residence | None:
+        """The load that served a batch; another process may hold it."""
+        if event.generation is not None:
+            return self._exact(event)
+        own = self._latest.get((event.process, self._model(event)))
+        if own is not None:
+            return own
+        there = self._holders.get((event.host, self._model(event)))
+        return there[-1] if there else None

@@ -1,0 +1,59 @@
+"""Shows a run of this process while it goes on, from a thread that reads its log."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from mmlab.log.files import LogReader
+from mmlab.trace import Trace
+from mmlab.watching.screens import Frames, Screen
+
+
+class LiveView:
+    """Follows a log folder from a thread and shows what it holds. Its thread never raises.
+
+    Args:
+      folder: the run's log folder.
+      title: stands above the picture.
+      screen: where it is shown.
+    """
+
+    def __init__(self, folder: str, title: str, screen: Screen):
+        self._reader = LogReader(folder)
+        self._screen = screen
+        self._frames: Frames | None = None
+        _quietly(lambda: self._begin(title))
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="mmlab-live", daemon=True)
+        self._thread.start()
+
+    def finish(self, trace: Callable[[], Trace]) -> None:
+        """End the thread and leave the last, full-quality picture."""
+        self._stop.set()
+        self._thread.join()
+        _quietly(lambda: self._screen.finish(trace()))
+
+    def _begin(self, title: str) -> None:
+        self._frames = Frames(title, self._screen)
+
+    def _follow(self) -> None:
+        if self._frames is None:
+            return
+        while not self._stop.wait(max(self._frames.pause, self._reader.pause)):
+            if not _quietly(self._frame):
+                return
+
+    def _frame(self) -> None:
+        events = self._reader.poll()
+        if events:
+            self._frames.add(events)
+
+
+def _quietly(work: Callable[[], None]) -> bool:
+    # The view looks on: whatever goes wrong with it, the pipeline goes on.
+    try:
+        work()
+    except Exception:
+        return False
+    return True

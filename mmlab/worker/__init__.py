@@ -1,0 +1,1 @@
+"""What runs in the workers: handlers that record, and what they record with."""

@@ -1,0 +1,473 @@
+"""Model handlers that record what happens to their models, and otherwise stay what they were.
+
+A watched handler is a copy of the handler, of the same class, whose `load_model` and
+`run_inference` are shadowed by callables of this module. They run inside the workers, so they are
+importable and picklable, and find their recorder there.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
+
+from mmlab._arguments import path_argument, seconds_argument, short
+from mmlab.beam import internals
+from mmlab.beam.cards import ModelCard, card_info, count_or_none, key_text, key_texts, model_cards
+from mmlab.log.files import members
+from mmlab.worker.logs import shared_log
+from mmlab.worker.recorder import Log, Recorder, Site, describe, recorder_for
+
+
+def watch(
+    handler: ModelHandler,
+    log: str | os.PathLike[str],
+    *,
+    step: str = "RunInference",
+    sample_seconds: float = 0.05,
+) -> ModelHandler:
+    """Watch one handler, where the runner cannot be wrapped with `WatchRunner`.
+
+    Args:
+      handler: any Beam model handler; it is not changed.
+      log: a folder for the event logs of this run, which all workers can write to. Handlers that
+        are watched into the same folder by the same process make one trace; use a new folder for
+        each run. `Trace.load(log)` reads it.
+      step: what the trace calls the step.
+      sample_seconds: time between samples of memory in each worker.
+
+    Returns:
+      A handler of the same class that behaves the same and records.
+
+    Raises:
+      TypeError: `handler` is no model handler, or cannot be copied; `log` is no path.
+      ValueError: `handler` is watched already; `step` or `sample_seconds` is not what it must be.
+      OSError: the folder cannot be written.
+    """
+    if not isinstance(handler, ModelHandler):
+        raise TypeError(f"watch takes a Beam ModelHandler, not {short(handler)}")
+    if is_watched(handler):
+        raise ValueError("this handler is watched already: give the one that it was made from")
+    if not isinstance(step, str) or not step:
+        raise ValueError(f"step is {short(step)}: give the label of the RunInference step")
+    path_argument("log", log, "a folder")
+    seconds_argument("sample_seconds", sample_seconds)
+    shared = shared_log(log, sample_seconds)
+    cards = [card_info(card) for card in model_cards(handler, step)]
+    recorder_for(shared).emit("models", members(info={"models": cards}))
+    return watched(handler, shared, step)
+
+
+def watched(handler: ModelHandler, log: Log, step: str) -> ModelHandler:
+    """A copy of `handler` that records into `log`.
+
+    Args:
+      handler: any Beam model handler; it is not changed.
+      log: where the events go.
+      step: label of the `RunInference` step.
+
+    Raises:
+      TypeError: the handler cannot be copied or has no place for attributes.
+    """
+    cards = model_cards(handler, step)
+    keyed = internals.keyed_handler(handler)
+    if keyed is None:
+        return _watched_alone(handler, log, _site(cards[0]))
+    watched_keyed = _watched_keyed(keyed, log, cards)
+    return _rewrap(internals.handler_chain(handler), keyed, watched_keyed)
+
+
+def is_watched(handler: ModelHandler) -> bool:
+    """Whether the handler, or one inside it, records already."""
+    return any(
+        isinstance(vars(link).get("load_model"), _Watched)
+        for link in internals.handler_chain(handler)
+    )
+
+
+def _watched_alone(handler: ModelHandler, log: Log, site: Site) -> ModelHandler:
+    twin = _watched_leaf(handler, log, site, load=_LoadAlone)
+    _shadow(twin, _Refresh(twin, log, site))
+    return twin
+
+
+def _watched_leaf(
+    handler: ModelHandler, log: Log, site: Site, load: type[_Load] | None = None
+) -> ModelHandler:
+    twin = _copy(handler)
+    _shadow(twin, (load or _Load)(twin, log, site))
+    _shadow(twin, _Inference(twin, log, site))
+    return _that_travels(twin)
+
+
+def _watched_keyed(
+    keyed: KeyedModelHandler, log: Log, cards: Sequence[ModelCard]
+) -> KeyedModelHandler:
+    sites = {card.cohort: _site(card) for card in cards}
+    leaves = internals.cohort_handlers(keyed)
+    twin = _copy(keyed)
+    internals.replace_cohort_handlers(
+        twin, {cohort: _watched_leaf(leaf, log, sites[cohort]) for cohort, leaf in leaves.items()}
+    )
+    _shadow(twin, _LoadManager(twin, log, sites))
+    _shadow(twin, _KeyedInference(twin, log, sites))
+    _shadow(twin, _RefreshPaths(twin, log))
+    return _that_travels(twin)
+
+
+def _rewrap(chain: list[ModelHandler], inner: ModelHandler, twin: ModelHandler) -> ModelHandler:
+    """The handlers around `inner`, copied, around `twin`."""
+    for handler in reversed(chain[: chain.index(inner)]):
+        outer = _copy(handler)
+        internals.with_wrapped(outer, twin)
+        twin = _that_travels(outer)
+    return twin
+
+
+def _copy(handler: ModelHandler) -> ModelHandler:
+    try:
+        twin = copy.copy(handler)
+        vars(twin)
+    except Exception as problem:
+        raise TypeError(f"{type(handler).__name__} cannot be copied: {problem}") from problem
+    return twin
+
+
+def _shadow(twin: ModelHandler, method: _Watched) -> None:
+    # Past the handler's own __setattr__: a frozen dataclass has one that refuses.
+    vars(twin)[method.method] = method
+
+
+def _that_travels(twin: ModelHandler) -> ModelHandler:
+    """`twin`, whose class may leave out what was put into it when it says how it is pickled.
+
+    Raises:
+      TypeError: it does.
+    """
+    if internals.pickles_itself(twin) and not is_watched(internals.pickled(twin)):
+        raise TypeError(f"{type(twin).__name__} leaves the watcher out when it is pickled")
+    return twin
+
+
+def _site(card: ModelCard) -> Site:
+    return Site(card.step, card.name, card.cohort_text)
+
+
+class _Watched:
+    """A method of `handler` that records; `method` names it.
+
+    What is on the path of every batch makes few calls: each costs a microsecond or more there,
+    because the model has pushed our code out of the processor's cache.
+    """
+
+    method: str
+
+    def __init__(self, handler: ModelHandler, log: Log):
+        self._handler = handler
+        self._own = vars(handler).get(self.method)  # an author may have replaced it on the object
+        self._log = log
+        self._recorder: Recorder | None = None
+        self._original: Callable[..., Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_recorder": None, "_original": None}
+
+    @property
+    def recorder(self) -> Recorder:
+        if self._recorder is None:
+            self._recorder = recorder_for(self._log)
+            if self.method == "run_inference":
+                self._recorder.start_sampling()
+        return self._recorder
+
+    @property
+    def original(self) -> Callable[..., Any]:
+        """The method that this one stands for."""
+        if self._original is None:
+            # The class's own on the copy, so that what the handler changes in itself stays one.
+            of_class = inspect.getattr_static(type(self._handler), self.method)
+            self._original = self._own or _bound(of_class, self._handler)
+        return self._original
+
+
+def _bound(attribute: Any, handler: ModelHandler) -> Callable[..., Any]:
+    """A class's attribute as `handler` has it: static and class methods take no handler."""
+    bind = getattr(type(attribute), "__get__", None)
+    return attribute if bind is None else bind(attribute, handler, type(handler))
+
+
+class _Load(_Watched):
+    """`load_model` of one model of a keyed handler: runs inside the manager's `load`."""
+
+    method = "load_model"
+
+    def __init__(self, handler: ModelHandler, log: Log, site: Site):
+        super().__init__(handler, log)
+        self._site = site
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        recorder, site = self.recorder, self._site
+        generation = recorder.load_begins(site)
+        try:
+            model = self.original(*args, **kwargs)
+        except BaseException as error:
+            recorder.load_fails(site, generation, error)
+            raise
+        recorder.load_ends(site, generation, model)
+        return model
+
+
+class _LoadAlone(_Load):
+    """`load_model` of a handler with one model: Beam holds a lock around it, so it may write."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        recorder = self.recorder
+        recorder.start_sampling()  # a long load is drawn while it lasts
+        internals.before_process_ends(recorder.write_marks)
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            recorder.write_marks()
+
+
+class _Inference(_Watched):
+    """`run_inference` of a handler with one model."""
+
+    method = "run_inference"
+
+    def __init__(self, handler: ModelHandler, log: Log, site: Site):
+        super().__init__(handler, log)
+        self._site = site
+
+    def __call__(self, batch: Sequence[Any], model: Any, *args: Any, **kwargs: Any) -> Any:
+        recorder = self._recorder or self.recorder
+        plan = _batch.plan
+        visit = plan.get(self._site.cohort) if plan else None
+        if visit is None:
+            visit = _Visit(_length(batch))
+        if visit.use is None:
+            held = internals.held_model(model)
+            visit.recorder = recorder
+            visit.use = recorder.use_begins(self._site, held, visit.n, visit.keys)
+        try:
+            results = (self._original or self.original)(batch, model, *args, **kwargs)
+        except BaseException as error:
+            visit.end(error)
+            raise
+        if type(results) is not list and isinstance(results, Iterator):
+            return _until_exhausted(results, visit)
+        visit.call_returned()
+        return results
+
+
+def _length(batch: Any) -> int:
+    try:
+        return len(batch)
+    except Exception:
+        return 0
+
+
+class _Refresh(_Watched):
+    """`update_model_path` of a handler with one model: Beam calls it again and again."""
+
+    method = "update_model_path"
+
+    def __init__(self, handler: ModelHandler, log: Log, site: Site):
+        super().__init__(handler, log)
+        self._site = site
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self.original(*args, **kwargs)
+        for path in (*args, *kwargs.values())[:1]:
+            if path:
+                self.recorder.refreshes(self._site, str(path))
+        return result
+
+
+class _RefreshPaths(_Watched):
+    """`update_model_paths` of a keyed handler, which may split a cohort in two."""
+
+    method = "update_model_paths"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self.original(*args, **kwargs)
+        finally:
+            texts = _key_texts_of(self._handler)
+            for cohort, leaf in internals.cohort_handlers(self._handler).items():
+                _move(leaf, texts[cohort])
+
+
+def _key_texts_of(keyed: KeyedModelHandler) -> dict[Any, str]:
+    return key_texts(internals.cohort_of_key(keyed))
+
+
+def _move(leaf: ModelHandler, name: str) -> Site | None:
+    """The site of a watched handler that may be a copy of another cohort's; None if unwatched.
+
+    Args:
+      leaf: the handler.
+      name: of the cohort that it now belongs to.
+    """
+    load, inference = vars(leaf).get("load_model"), vars(leaf).get("run_inference")
+    if not isinstance(load, _Load):
+        return None
+    if load._site.cohort != name:
+        load._site = inference._site = load._site._replace(
+            model=f"{load._site.model} {name}", cohort=name
+        )
+    return load._site
+
+
+def _until_exhausted(results: Iterator[Any], visit: _Visit) -> Iterator[Any]:
+    """`results`, which a lazy handler computes while they are read; the use ends with the last."""
+    try:
+        yield from results
+    except BaseException as error:
+        visit.end(error)
+        raise
+    visit.call_returned()
+
+
+class _Visit:
+    """One batch in one model: Beam calls the handler once for each of the batch's keys.
+
+    Attributes:
+      keys: how many elements each has, as events name keys; empty where there are no keys.
+      n: elements.
+      use: what the recorder calls the use that goes on; None while none does.
+      recorder: of that use.
+    """
+
+    __slots__ = ("_returned", "keys", "n", "recorder", "use")
+
+    def __init__(self, n: int = 0):
+        self.keys: dict[str, int] = {}
+        self.n = n
+        self.use: str | None = None
+        self.recorder: Recorder | None = None
+        self._returned = 0
+
+    def call_returned(self) -> None:
+        self._returned += 1
+        if self._returned >= len(self.keys):
+            self.end()
+
+    def end(self, error: BaseException | None = None) -> None:
+        use, self.use = self.use, None
+        if use is not None:
+            self.recorder.use_ends(use, error)
+
+
+class _Batch(threading.local):
+    """What the batch that this thread is working on asks of each cohort."""
+
+    plan: dict[str, _Visit] | None = None
+
+
+_batch = _Batch()
+
+
+class _LoadManager(_Watched):
+    """`load_model` of a keyed handler: it returns Beam's manager of all its models."""
+
+    method = "load_model"
+
+    def __init__(self, handler: KeyedModelHandler, log: Log, sites: dict[Any, Site]):
+        super().__init__(handler, log)
+        self._sites = sites
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        manager = self.original(*args, **kwargs)
+        recorder = self.recorder
+        recorder.start_sampling()
+        step = next((site.step for site in self._sites.values()), None)
+        blind = internals.observe_manager(
+            manager,
+            pending=recorder.marks,
+            on_evict=lambda cohort: self._evicted(recorder, cohort),
+            on_load_returned=recorder.load_returned,
+            on_conflict=lambda error: recorder.emit(
+                "conflict", members(step=step, error=describe(error))
+            ),
+            on_limit=lambda limit: recorder.emit("limit", _limit_fields(step, limit)),
+            on_refresh=lambda *change: self._refreshed(recorder, *change),
+        )
+        for what in blind:
+            recorder.emit("unobserved", members(step=step, what=what))
+        return manager
+
+    def _evicted(self, recorder: Recorder, cohort: Any) -> None:
+        site = self._sites.get(cohort)
+        if site is not None:
+            recorder.evicts(site)
+
+    def _refreshed(self, recorder: Recorder, cohort: Any, leaf: ModelHandler, path: str) -> None:
+        site = _move(leaf, _key_texts_of(self._handler).get(cohort, key_text(cohort)))
+        if site is not None:
+            self._sites[cohort] = site
+            recorder.refreshes(site, path)
+
+
+def _limit_fields(step: str, limit: Any) -> str:
+    return members(step=step, limit=count_or_none(limit))
+
+
+class _KeyedInference(_Watched):
+    """`run_inference` of a keyed handler: notes which keys of a batch go to which model."""
+
+    method = "run_inference"
+
+    def __init__(self, handler: KeyedModelHandler, log: Log, sites: dict[Any, Site]):
+        super().__init__(handler, log)
+        self._sites = sites
+        self._texts: dict[Any, str] | None = None
+
+    def __call__(self, batch: Sequence[Any], model: Any, *args: Any, **kwargs: Any) -> Any:
+        _batch.plan = plan = self._plan(batch)
+        try:
+            return (self._original or self.original)(batch, model, *args, **kwargs)
+        except BaseException as error:
+            for visit in plan.values():
+                visit.end(error)
+            raise
+        finally:
+            _batch.plan = None
+
+    def _plan(self, batch: Sequence[Any]) -> dict[str, _Visit]:
+        cohorts = internals.cohort_of_key(self._handler)
+        texts = self._texts
+        if texts is None:
+            texts = self._texts = key_texts(cohorts)
+        plan: dict[str, _Visit] = {}
+        try:
+            for key, _ in batch:
+                if key not in cohorts:
+                    self._report_unknown(key)
+                    continue
+                cohort, name = texts[cohorts[key]], texts[key]
+                visit = plan.get(cohort)
+                if visit is None:
+                    visit = plan[cohort] = _Visit()
+                visit.n += 1
+                visit.keys[name] = visit.keys.get(name, 0) + 1
+        except Exception:
+            return {}  # not (key, example) pairs: Beam says so itself, a moment later
+        return plan
+
+    def _report_unknown(self, key: Any) -> None:
+        step = next((site.step for site in self._sites.values()), None)
+        self.recorder.emit("unknown_key", members(step=step, error=describe_key(key)))
+
+
+def describe_key(key: Any) -> str:
+    """A key as a sentence names it, at most 200 characters."""
+    try:
+        return repr(key)[:200]
+    except Exception as problem:
+        return f"({describe(problem)})"

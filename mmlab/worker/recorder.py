@@ -1,0 +1,369 @@
+"""One recorder per run and process: notes what happens to models, and writes it as events.
+
+Beam's model manager is not locked: it enters a model into its order before it loads it, and another
+thread may evict what is still loading. Whatever happens in between makes that more likely. So what
+is called in there, or in a finalizer, only appends a mark, with its time, to a queue; the marks are
+written as events once Beam's `load` has returned, before the next event of this process, and at
+each tick of the sampler.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import math
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, wraps
+from time import monotonic_ns
+from typing import Any, NamedTuple
+
+from mmlab.events import encode
+from mmlab.log.files import LogWriter, members
+from mmlab.log.folders import ENDED, folder_at, is_remote
+from mmlab.log.segments import SegmentWriter
+from mmlab.worker.memory import MemorySampler, model_bytes, sample
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where the events of a run go. Travels to the workers inside the handlers.
+
+    Attributes:
+      folder: an absolute path, or a URI of Beam's FileSystems, that all workers can reach.
+      run: identifies the run.
+      sample_seconds: time between samples of memory.
+      idle_seconds: sampling stops when no model was loaded for so long, until the next load.
+    """
+
+    folder: str
+    run: str
+    sample_seconds: float = 0.05
+    idle_seconds: float = math.inf
+
+
+class Site(NamedTuple):
+    """The model of a step, as the events name it.
+
+    A tuple, because it is hashed for every batch.
+    """
+
+    step: str
+    model: str
+    cohort: str | None = None
+
+
+class _Mark(NamedTuple):
+    """What happened to a load of a model, and when.
+
+    Attributes:
+      t_ns: nanoseconds of the machine's monotonic clock.
+      tid: native id of the thread in which it happened.
+      event: kind of event.
+      site: the model.
+      generation: which load of it.
+      model: for `load_end`, returns the loaded model, or None if it is freed by then.
+      error: for `load_fail`, type and text of the exception.
+      blind: for `load_end`, whether the release of the model cannot be observed.
+    """
+
+    t_ns: int
+    tid: int
+    event: str
+    site: Site
+    generation: int
+    model: Callable[[], Any] | None = None
+    error: str | None = None
+    blind: bool = False
+
+    def fields(self) -> str:
+        if self.event == "load_end":
+            model = self.model()
+            size = None if model is None else model_bytes(model)
+            return members(bytes=size, what="free" if self.blind else None)
+        return members(error=self.error) if self.error else ""
+
+
+def _never_raises(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Whatever fails while something is noted (no descriptor, no thread is left) is not the run's.
+
+    What is lost is told in the log, as far as that can be written. Not for what is on the path of
+    every batch, which asks the system for nothing but a write.
+    """
+
+    @wraps(method)
+    def guarded(self: Recorder, *args: Any) -> Any:
+        try:
+            return method(self, *args)
+        except Exception:
+            self._emit("dropped", members(n=1))
+            return None
+
+    return guarded
+
+
+class Recorder:
+    """Writes what happens to models in this process. Its methods never raise.
+
+    Args:
+      log: where to.
+
+    Attributes:
+      marks: what has happened and is not yet written.
+    """
+
+    def __init__(self, log: Log):
+        self._log = log
+        self._writer = _open_writer(log)
+        self._emit = _let_go if self._writer is None else self._writer.emit
+        self.marks: deque[_Mark] = deque()
+        self._loads: dict[Site, Iterator[int]] = {}
+        self._generations: dict[Site, int] = {}
+        self._generation_of_object: dict[int, int] = {}
+        self._ids: dict[tuple[Site, int | None], str] = {}
+        self._paths: dict[Site, str] = {}
+        self._sampler: MemorySampler | None = None
+        self._lock = threading.Lock()
+        self._last_load = time.monotonic()
+
+    def emit(self, event: str, fields: str = "") -> None:
+        """Write one event, after all that was marked before it: see `LogWriter.emit`."""
+        if self.marks:
+            self.write_marks()
+        self._emit(event, fields)
+
+    @_never_raises
+    def start_sampling(self) -> None:
+        """Sample this process's memory until the run has ended."""
+        with self._lock:
+            if self._sampler is None or not self._sampler.is_alive():
+                self._sampler = MemorySampler(
+                    lambda memory: self.emit("memory", members(**memory)),
+                    self._tick,
+                    self._log.sample_seconds,
+                )
+
+    def _tick(self) -> bool:
+        """Write what was marked since the last tick. Returns whether sampling is over."""
+        self.write_marks()
+        idle = time.monotonic() - self._last_load > self._log.idle_seconds
+        return idle or self._writer is None or self._writer.run_ended()
+
+    @property
+    def lost(self) -> int:
+        """Events that could not be written, and that the log does not tell of yet."""
+        return self._writer.lost if self._writer is not None else 0
+
+    @_never_raises
+    def stop_sampling(self) -> None:
+        """Take a last sample of memory."""
+        with self._lock:
+            sampler, self._sampler = self._sampler, None
+        if sampler is not None:
+            sampler.stop()
+        self.write_marks()
+
+    def close(self) -> None:
+        """End this process's part in the run."""
+        self.stop_sampling()
+        if self._writer is not None:
+            self._writer.close()
+
+    # Marks: no system call that lets another thread run, no lock, nothing that waits.
+
+    def load_begins(self, site: Site) -> int:
+        """Returns the generation of the load that begins."""
+        generation = next(self._loads.setdefault(site, itertools.count(1)))
+        self._generations[site] = generation
+        self._last_load = time.monotonic()
+        self._mark("load_begin", site, generation)
+        return generation
+
+    def load_fails(self, site: Site, generation: int, error: BaseException) -> None:
+        self._mark("load_fail", site, generation, error=describe(error))
+
+    def load_ends(self, site: Site, generation: int, model: Any) -> None:
+        self._generation_of_object[id(model)] = generation
+        try:
+            release = weakref.finalize(model, self._released, site, generation, id(model))
+        except TypeError:  # held until the mark is written, which is as soon as Beam lets us
+            self._mark("load_end", site, generation, model=lambda: model, blind=True)
+        else:
+            release.atexit = False  # a process that ends gives nothing back to the others
+            self._mark("load_end", site, generation, model=weakref.ref(model))
+
+    def evicts(self, site: Site) -> None:
+        self._mark("evict", site, self._generations.get(site, 0))
+
+    def _released(self, site: Site, generation: int, identity: int) -> None:
+        # Runs in whichever thread drops the last reference, even inside the garbage collector.
+        self._generation_of_object.pop(identity, None)
+        self._mark("free", site, generation)
+
+    def _mark(self, event: str, site: Site, generation: int, **more: Any) -> None:
+        mark = _Mark(monotonic_ns(), threading.get_native_id(), event, site, generation, **more)
+        self.marks.append(mark)
+
+    @_never_raises
+    def write_marks(self) -> None:
+        """Write what was marked, and a sample of memory if models were loaded."""
+        loaded = False
+        while self.marks:
+            try:
+                mark = self.marks.popleft()
+            except IndexError:  # another thread was faster
+                break
+            fields = self._id(mark.site, mark.generation) + mark.fields()
+            self._emit(mark.event, fields, mark.t_ns, mark.tid)
+            loaded = loaded or mark.event in ("load_end", "load_fail")
+        if loaded:
+            self._emit("memory", members(**sample()))
+
+    def load_returned(self) -> None:
+        """Write what Beam's model manager did while it loaded a model."""
+        self.write_marks()
+        self.start_sampling()
+
+    def forget_marks(self) -> None:
+        """Leave what a parent process marked to the parent."""
+        self.marks.clear()
+
+    # Events
+
+    def use_begins(self, site: Site, model: Any, n: int, keys: dict[str, int]) -> str:
+        """A batch enters a model. Returns what `use_ends` calls this use.
+
+        Args:
+          site: the model's.
+          model: the model itself, if this process holds it.
+          n: elements of the batch.
+          keys: how many of them each key has; empty where there are no keys.
+        """
+        if self.marks:
+            self.write_marks()
+        generation = self._generation_of_object.get(id(model))
+        use = self._ids.get((site, generation)) or self._id(site, generation)
+        self._emit("use_begin", f'{use},"n":{n}{keys_field(keys)}')
+        return use
+
+    def use_ends(self, use: str, error: BaseException | None = None) -> None:
+        if self.marks:
+            self.write_marks()
+        self._emit("use_end", use + members(error=describe(error)) if error else use)
+
+    @_never_raises
+    def refreshes(self, site: Site, path: str) -> None:
+        """Note the path of a handler's model; only a new path of a loaded model is an event."""
+        with self._lock:
+            generation = self._generations.get(site, 0)
+            is_new = self._paths.get(site) != path and generation > 0
+            self._paths[site] = path
+        if is_new:
+            self.emit("refresh", self._id(site, generation) + members(path=path))
+
+    def _id(self, site: Site, generation: int | None) -> str:
+        """The fields that name a load, kept as text: this is on the path of every batch."""
+        text = self._ids.get((site, generation))
+        if text is None:
+            text = members(
+                step=site.step, model=site.model, cohort=site.cohort, generation=generation
+            )
+            self._ids[site, generation] = text
+        return text
+
+
+def describe(error: BaseException) -> str:
+    """Type and text of an exception, at most 500 characters.
+
+    >>> describe(KeyError("Z"))
+    "KeyError: 'Z'"
+    """
+    try:
+        text = str(error)
+    except Exception:
+        text = "(no text)"
+    return f"{type(error).__name__}: {text}"[:500]
+
+
+def keys_field(keys: dict[str, int]) -> str:
+    """The `keys` member of an event, as text.
+
+    >>> keys_field({"KEY_1": 2, "KEY_2": 1})
+    ',"keys":{"KEY_1":2,"KEY_2":1}'
+    >>> keys_field({})
+    ''
+    """
+    if len(keys) == 1:  # the usual batch, on the path of all of them
+        return _one_key(*keys.items())
+    if not keys:
+        return ""
+    return ',"keys":{' + ",".join(f"{_encoded(key)}:{n}" for key, n in keys.items()) + "}"
+
+
+@lru_cache(maxsize=65_536)
+def _one_key(item: tuple[str, int]) -> str:
+    return f',"keys":{{{encode(item[0])}:{item[1]}}}'
+
+
+@lru_cache(maxsize=65_536)
+def _encoded(key: str) -> str:
+    return encode(key)
+
+
+def _let_go(event: str, fields: str = "", t_ns: int | None = None, tid: int | None = None) -> None:
+    """What becomes of the events of a process that cannot write."""
+
+
+def _open_writer(log: Log) -> LogWriter | SegmentWriter | None:
+    # A worker that cannot reach the log folder works on, unwatched.
+    try:
+        return (SegmentWriter if is_remote(log.folder) else LogWriter)(log.folder, log.run)
+    except Exception:
+        return None
+
+
+_recorders: dict[Log, Recorder] = {}
+_recorders_lock = threading.Lock()
+
+
+def recorder_for(log: Log) -> Recorder:
+    """The recorder of this process for a run."""
+    recorder = _recorders.get(log)
+    if recorder is None:
+        with _recorders_lock:
+            recorder = _recorders.get(log) or _recorders.setdefault(log, Recorder(log))
+    return recorder
+
+
+def close_recorder(log: Log) -> None:
+    """Tell every process that the run has ended, and close this process's recorder."""
+    with contextlib.suppress(OSError):
+        folder_at(log.folder).touch(ENDED)
+    with _recorders_lock:
+        recorder = _recorders.pop(log, None)
+    if recorder is not None:
+        recorder.close()
+
+
+def _forget_locks_after_fork() -> None:
+    global _recorders_lock
+    _recorders_lock = threading.Lock()
+    for recorder in _recorders.values():
+        recorder._lock = threading.Lock()
+        recorder.forget_marks()
+
+
+def _write_all_marks() -> None:
+    for recorder in list(_recorders.values()):
+        recorder.write_marks()
+
+
+atexit.register(_write_all_marks)  # runs before the logs are closed: they were imported earlier
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks_after_fork)

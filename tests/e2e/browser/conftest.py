@@ -1,0 +1,43 @@
+"""A real browser; where there is none, its tests are skipped and say how to get one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+
+BUILD = Path(__file__).parents[3] / "build"
+"""Where screenshots are kept, to be looked at."""
+
+PATIENCE = 300_000
+"""In milliseconds: a busy machine starts a kernel slowly."""
+
+_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = shutil.which("chromium")
+    with playwright.sync_playwright() as p:
+        try:
+            found = p.chromium.launch(executable_path=program, args=_ARGUMENTS)
+        except playwright.Error as error:
+            why = str(error).partition("\n")[0]
+            pytest.skip(f"no Chromium (on Debian: apt-get install chromium): {why}")
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page that notes dialogs and errors in `page.problems`."""
+    page = browser.new_page(viewport={"width": 1000, "height": 900})
+    page.set_default_timeout(PATIENCE)
+    page.problems = []
+    page.on("dialog", lambda dialog: (page.problems.append(dialog.message), dialog.dismiss()))
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    yield page
+    page.close()

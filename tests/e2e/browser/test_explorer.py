@@ -1,0 +1,163 @@
+"""The explorer in JupyterLab, as a person uses it: move a slider, press Run, look."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.e2e.browser.conftest import BUILD
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.runs
+
+pytest.importorskip("jupyterlab", reason="the explorer is tried in JupyterLab")
+
+ROOT = Path(__file__).parents[3]
+NO_NEWS = '{"fetchNews": "false", "checkForUpdates": false}'
+IMAGES = ".jp-OutputArea-output img"
+
+
+def first_cells(path):
+    """The notebook up to the explorer, without what was stored."""
+    notebook = nbformat.read(path, as_version=4)
+    last = next(i for i, cell in enumerate(notebook.cells) if "mmlab.explore(" in cell.source)
+    notebook.cells = notebook.cells[: last + 1]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+def free_port():
+    with socket.socket() as it:
+        it.bind(("127.0.0.1", 0))
+        return it.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab that holds the explorer's notebook."""
+    home = tmp_path_factory.mktemp("lab")
+    (home / "notebooks").mkdir()
+    nbformat.write(
+        first_cells(ROOT / "notebooks" / "05_explorer.ipynb"), home / "notebooks" / "explorer.ipynb"
+    )
+    settings = home / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text(NO_NEWS)
+    port = free_port()
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += [f"--port={port}", "--port-retries=0", "--IdentityProvider.token=secret"]
+    command += [f"--ServerApp.root_dir={home / 'notebooks'}", "--expose-app-in-browser"]
+    environ = {
+        **os.environ,
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    with (home / "lab.log").open("wb") as log:
+        server = subprocess.Popen(command, env=environ, stdout=log, stderr=log, cwd=home)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/api?token=secret", server, home / "lab.log")
+        yield f"http://127.0.0.1:{port}/doc/tree/explorer.ipynb?token=secret"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _wait_for(address, server, log):
+    def answers():
+        assert server.poll() is None, f"JupyterLab did not start: {log.read_text()[-2000:]}"
+        try:
+            urllib.request.urlopen(address, timeout=60).close()
+        except (urllib.error.URLError, OSError):
+            return False
+        return True
+
+    wait_for(answers)
+
+
+@pytest.fixture
+def explorer(page, lab):
+    """The notebook, run as far as the explorer."""
+    page.on(
+        "console",
+        lambda message: page.problems.append(message.text) if message.type == "error" else None,
+    )
+    page.set_viewport_size({"width": 1150, "height": 2150})
+    page.goto(lab)
+    page.wait_for_function(
+        "window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel"
+        "?.status === 'idle'",
+    )
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    try:
+        button(page, "Run").wait_for()
+    finally:
+        keep_screenshot(page, "explorer-shown.png")
+    page.locator(IMAGES).first.wait_for()
+    return page
+
+
+def button(page, name):
+    return page.locator(f".jp-OutputArea button:has-text('{name}')")
+
+
+COUNT_FRAMES = """
+(images) => {
+  window.frames_seen = new Set();
+  const note = () => {
+    const image = document.querySelector(images);
+    if (image) window.frames_seen.add(image.src);
+  };
+  new MutationObserver(note).observe(
+    document.body, {subtree: true, childList: true, attributes: true, attributeFilter: ["src"]});
+}
+"""
+"""Keeps every picture that is shown from now on, once."""
+
+
+def keep_screenshot(page, name):
+    BUILD.mkdir(exist_ok=True)
+    page.screenshot(path=BUILD / name)
+
+
+def test_a_slider_is_moved_and_run_draws_while_it_runs(explorer):
+    handle = explorer.locator(".jp-OutputArea .noUi-handle").first
+    hint = explorer.locator(".jp-OutputArea .widget-readout").first
+    assert hint.inner_text() == "2"
+    handle.press("ArrowLeft")
+    explorer.wait_for_function("document.querySelector('.widget-readout').innerText === '1'")
+
+    assert button(explorer, "Stop").is_disabled()
+    explorer.evaluate(COUNT_FRAMES, IMAGES)
+    button(explorer, "Run").click()
+    explorer.wait_for_function("window.frames_seen.size >= 3")
+    keep_screenshot(explorer, "explorer-running.png")
+    assert button(explorer, "Stop").is_enabled()
+
+    explorer.wait_for_function(f"document.querySelector('{IMAGES}').naturalWidth === 1900")
+    row = explorer.locator(".jp-OutputArea table.dataframe tbody tr").inner_text().split("\t")
+    assert row[:3] == ["1", "1", "4 × 64 MB"] and row[7:9] == ["done", "32"]
+    shown = " ".join(explorer.locator(".jp-OutputArea").all_inner_texts())
+    assert "of 48 elements" not in shown and "done" in shown
+    keep_screenshot(explorer, "explorer-done.png")
+    assert explorer.problems == []
+
+
+def test_stop_ends_the_run_and_keeps_what_was_seen(explorer):
+    button(explorer, "Run").click()
+    explorer.get_by_text("of 48 elements").wait_for()
+    button(explorer, "Stop").click()
+    explorer.get_by_text("The run was interrupted.").wait_for()
+    assert "interrupted" in explorer.locator(".jp-OutputArea table.dataframe").last.inner_text()
+    assert not button(explorer, "Run").is_disabled()
+    assert explorer.problems == []

@@ -1,0 +1,36 @@
+"""No run may leave anything behind: counted in a folder for temporary files of the test's own."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import suppress
+
+import pytest
+
+from mmlab.fresh import launch
+from mmlab.fresh.process import run_fresh
+from tests.belongings import belongings, belongings_of
+from tests.integration import pipelines
+from tests.waiting import wait_for
+
+
+@pytest.fixture
+def nothing_left(tmp_path, monkeypatch):
+    """The test leaves this process as it was, the warm fork server included, and that one too."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run_fresh(pipelines.small_models, 1, 2)
+    server = launch._server()._process.pid if launch.forks() else None
+    before = _counted(tmp_path, server)
+    yield
+    with suppress(AssertionError):  # what is left says more
+        wait_for(lambda: not _left(tmp_path, server, before), seconds=60)
+    assert _left(tmp_path, server, before) == []
+
+
+def _counted(folder, server):
+    return [belongings(folder), *([belongings_of(server)] if server is not None else [])]
+
+
+def _left(folder, server, before):
+    now = _counted(folder, server)
+    return [more for had, has in zip(before, now, strict=True) if (more := has.beyond(had))]

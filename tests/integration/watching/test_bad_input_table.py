@@ -1,0 +1,340 @@
+"""Bad input to every public function: each case with the sentence that it gives.
+
+A sentence says what was given and what to give instead. What is wrong with keys, files of keys and
+sizes of `predict` stands in tests/unit/prediction/test_input.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, RunInference
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+import mmlab
+from mmlab import (
+    GroupByModel,
+    Trace,
+    WatchRunner,
+    compare_hints,
+    diagram,
+    explore,
+    lessons,
+    predict,
+    preflight,
+    watch,
+)
+from mmlab.events import VERSION, NewerTraceError
+from mmlab.fresh.process import run_fresh
+from mmlab.prediction import NoAdviceError, compare_routings
+from tests.handlers import NamedModels, keyed, run_keyed
+
+AB = keyed([["a"], ["b"]])
+MAPPINGS = [KeyModelMapping(["a"], NamedModels())]
+LOCK = threading.Lock()
+HEAD = '"run":"r","t_ns":1,"host":"h","pid":1,"tid":1,"event":"run"}\n'
+LINE = f'{{"v":{VERSION},{HEAD}'
+NEWER = f'{{"v":{VERSION + 1},{HEAD}'
+
+
+def unwatched():
+    pipeline = beam.Pipeline(FnApiRunner())
+    _ = pipeline | beam.Create([1])
+    return pipeline.run()
+
+
+def never(pipeline):
+    raise AssertionError("no process is to be started")
+
+
+def takes_nothing():
+    return None
+
+
+def watched_into(log):
+    run_keyed(WatchRunner(log=log, live=False), AB, ["a"])
+
+
+def written(text, name="trace.jsonl", folder=False, **options):
+    """Loads a file, or a log folder with that file in it."""
+
+    def load():
+        path = Path("here") / name
+        path.parent.mkdir()
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        Trace.load(path.parent if folder else path, **options)
+
+    return load
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is called, and what it must say."""
+
+    call: Any
+    error: type[BaseException]
+    says: tuple[str, ...]
+
+
+def case(call, error, *says):
+    return Case(call, error, says)
+
+
+empty = Trace([])
+abab = [*"abab"]
+
+CASES = {
+    "WatchRunner": [
+        case(lambda: WatchRunner("FnApiRunner"), TypeError, "wraps a Beam runner", "'FnApiRunner'"),
+        case(lambda: WatchRunner(FnApiRunner), TypeError, "such as FnApiRunner()"),
+        case(lambda: WatchRunner(log=3), TypeError, "log is 3: give a folder"),
+        case(lambda: WatchRunner(log=""), ValueError, "log is empty: give a folder"),
+        case(lambda: WatchRunner(live="yes"), ValueError, "live is 'yes'", '"auto"'),
+        case(lambda: WatchRunner(live=None), ValueError, "live is None"),
+        case(lambda: WatchRunner(check="no"), ValueError, "check is 'no': give True or False"),
+        case(lambda: WatchRunner(sample_seconds=0), ValueError, "sample_seconds is 0", "positive"),
+        case(lambda: WatchRunner(sample_seconds="1"), TypeError, "sample_seconds is '1'"),
+        case(lambda: WatchRunner(sample_seconds=None), TypeError, "sample_seconds is None"),
+        case(lambda: WatchRunner(sample_seconds=float("inf")), ValueError, "sample_seconds is inf"),
+        case(lambda: watched_into("a\0b"), ValueError, "a\\x00b' cannot be", "NUL", "give another"),
+        case(lambda: watched_into("a\ud800"), ValueError, "utf-8 has no bytes for '\\ud800'"),
+        case(lambda: watched_into("gs://b/\0"), ValueError, "gs://b/", "holds a NUL"),
+        case(lambda: WatchRunner().trace, RuntimeError, "has not run a pipeline"),
+    ],
+    "watch": [
+        case(lambda: watch("model.pt", "log"), TypeError, "takes a Beam ModelHandler", "model.pt"),
+        case(lambda: watch(NamedModels, "log"), TypeError, "takes a Beam ModelHandler"),
+        case(lambda: watch(MAPPINGS, "log"), TypeError, "takes a Beam ModelHandler"),
+        case(lambda: watch(AB, None), TypeError, "log is None: give a folder"),
+        case(lambda: watch(AB, "a\0b"), ValueError, "the path 'a\\x00b' cannot be one of a file"),
+        case(
+            lambda: watch(AB, "a\ud800"), ValueError, "the path 'a\\ud800' cannot be one of a file"
+        ),
+        case(lambda: watch(AB, "log", step=""), ValueError, "step is ''", "label"),
+        case(lambda: watch(AB, "log", step=3), ValueError, "step is 3", "label"),
+        case(lambda: watch(AB, "log", sample_seconds=-1), ValueError, "sample_seconds is -1"),
+        case(lambda: watch(watch(AB, "log"), "log"), ValueError, "watched already"),
+    ],
+    "Trace": [
+        case(lambda: Trace.load(None), TypeError, "path is None", "log folder"),
+        case(lambda: Trace.load(3), TypeError, "path is 3"),
+        case(lambda: Trace.load(""), ValueError, "path is empty"),
+        case(lambda: Trace.load("gone.jsonl"), FileNotFoundError, "no trace at gone.jsonl"),
+        case(lambda: Trace.load("."), FileNotFoundError, "it holds no event log"),
+        case(written(""), ValueError, "trace.jsonl is empty: not a trace"),
+        case(written("hello\n"), ValueError, "trace.jsonl, line 1: not a line of JSON"),
+        case(written(b"\x00\xff\x80PK" * 99), ValueError, "line 1: not a line of JSON"),
+        case(written("[1, 2]\n"), ValueError, "line 1: not a JSON object"),
+        case(written('{"v":1}\n'), ValueError, "line 1: 'run' is not str"),
+        case(written(LINE + "{cut off\n" + LINE), ValueError, "line 2: not a line of JSON"),
+        case(written(NEWER), ValueError, "line 1", "reads up to 1: update mmlab"),
+        case(written(NEWER, folder=True), NewerTraceError, "update mmlab"),
+        case(
+            written(LINE + LINE.replace('"r"', '"q"'), folder=True),
+            ValueError,
+            "events of 2 runs",
+            "load one at a time",
+        ),
+        case(written(LINE, most_bytes="1GB"), TypeError, "most_bytes is '1GB'", "such as 2e9"),
+        case(written(LINE, most_bytes=True), TypeError, "most_bytes is True", "number of bytes"),
+        case(written(LINE, most_bytes=-1), ValueError, "most_bytes is -1", "None for no limit"),
+        case(written(LINE, most_bytes=0), ValueError, "most_bytes is 0: give a number of bytes"),
+        case(written(LINE, most_bytes=float("nan")), ValueError, "most_bytes is nan"),
+        case(written(LINE, most_bytes=float("inf")), ValueError, "most_bytes is inf", "None"),
+        case(written(LINE, most_bytes=9.5), ValueError, "trace.jsonl holds", "more than 9"),
+        case(lambda: Trace.load("a\0b"), ValueError, "the path 'a\\x00b' cannot be one of a file"),
+        case(lambda: Trace.load("a\ud800"), ValueError, "the path 'a\\ud800' cannot be one of"),
+        case(lambda: Trace("trace.jsonl"), TypeError, "read files with Trace.load"),
+        case(lambda: Trace([1]), TypeError, "takes events, and events[0] is 1", "Trace.load"),
+        case(lambda: Trace([{}]), TypeError, "takes events, and events[0] is {}", "Trace.load"),
+        case(lambda: Trace(3), TypeError, "takes events, not 3", "Trace.load"),
+        case(lambda: Trace(None), TypeError, "takes events, not None", "Trace.load"),
+        case(lambda: empty.save(None), TypeError, "path is None: give the path of a file"),
+        case(lambda: empty.save("a\0b"), ValueError, "the path 'a\\x00b' cannot", "give another"),
+        case(lambda: empty.save("a\ud800"), ValueError, "the path 'a\\ud800' cannot", "utf-8"),
+        case(lambda: empty.to_perfetto("a\0b"), ValueError, "the path 'a\\x00b' cannot be one"),
+        case(lambda: empty.save("."), IsADirectoryError, ". is a folder: give the path of a file"),
+        case(lambda: empty.save("no/t.jsonl"), FileNotFoundError, "no folder no: make it first"),
+    ],
+    "diagram": [
+        case(lambda: diagram("pipeline"), TypeError, "draws a beam.Pipeline", "not str"),
+        case(lambda: diagram(None), TypeError, "not NoneType"),
+        case(lambda: diagram(beam.Pipeline), TypeError, "is the class, not an object of it"),
+        case(lambda: diagram(beam.Pipeline() | beam.Create([])), TypeError, "pcollection.pipeline"),
+        case(lambda: diagram(RunInference(AB)), TypeError, "give the handler"),
+        case(lambda: diagram(MAPPINGS), TypeError, "use KeyedModelHandler(mappings)"),
+        case(lambda: diagram(empty), TypeError, "use diagram(pipeline, trace=trace)"),
+        case(lambda: diagram(unwatched()), TypeError, "this run was not watched"),
+        case(lambda: diagram(AB, trace="x"), TypeError, "trace is 'x': give an mmlab.Trace"),
+        case(lambda: diagram(AB, step="x"), ValueError, "a model handler has no steps"),
+        case(lambda: diagram(AB, direction="RL"), ValueError, '"LR" or "TB", not \'RL\''),
+        case(lambda: diagram(beam.Pipeline(), depth=0), ValueError, "whole number from 1", "got 0"),
+        case(lambda: diagram(beam.Pipeline(), step="x"), ValueError, "no composite", "'x'"),
+        case(lambda: diagram(AB).save("x.jpg"), ValueError, ".svg, .png or .dot", "'.jpg'"),
+        case(
+            lambda: diagram(AB).save("no/x.dot"), FileNotFoundError, "no folder no: make it first"
+        ),
+    ],
+    "predict": [
+        case(lambda: predict(None), TypeError, "the keys are None", "a file, or a Trace"),
+        case(lambda: predict(b"abc"), TypeError, "the keys are b'abc'"),
+        case(lambda: predict("gone.csv"), FileNotFoundError, "no file gone.csv"),
+        case(lambda: predict("gs://x/y.parquet"), ValueError, "gs://x/y.parquet is not on this"),
+        case(lambda: predict([torch.zeros(2)]), TypeError, "keys[0] is tensor", "cannot be a key"),
+        case(lambda: predict([("a", 1)], AB), ValueError, "keys[0] is a pair", "the keys alone"),
+        case(lambda: predict(["a", "z"], AB), ValueError, "keys[1] is 'z'", "no mapping names"),
+        case(lambda: predict(abab, "a"), TypeError, "predict takes a KeyedModelHandler"),
+        case(lambda: predict(abab, {"m": []}), ValueError, "the mapping has no keys"),
+        case(lambda: predict(abab, {"m": [["a"]]}), TypeError, "model m has ['a']", "cannot be"),
+        case(lambda: predict(abab, seed="x"), TypeError, "seed is 'x': give a whole number"),
+        case(lambda: predict(abab, workers=0), ValueError, "workers is 0: give a whole number"),
+        case(lambda: predict(abab, batch_size=2.5), TypeError, "batch_size is 2.5"),
+        case(lambda: predict(abab, routing="x"), ValueError, "routing is 'x': it is one of spray"),
+        case(lambda: predict(abab, column="key"), ValueError, "these keys have no columns"),
+        case(lambda: predict(empty), ValueError, "the trace has no step with a KeyedModelHandler"),
+    ],
+    "advise": [
+        case(lambda: predict(abab).advise(memory="8GB"), TypeError, "memory is '8GB'"),
+        case(lambda: predict(abab).advise(memory=-1), ValueError, "memory is -1"),
+        case(lambda: predict(abab).advise(memory=8e9), NoAdviceError, "give sizes= to predict"),
+        case(
+            lambda: predict(abab, sizes=1).advise(memory=8e9),
+            NoAdviceError,
+            "give buffer= in bytes",
+        ),
+        case(
+            lambda: predict(abab).advise(most_reloads=5), ValueError, "most_reloads is 5", "0 to 1"
+        ),
+        case(lambda: predict(abab).advise(load_seconds={"x": 1}), ValueError, "none of the models"),
+        case(lambda: predict([*"ab"]).advise(), NoAdviceError, "no model comes twice"),
+        case(lambda: predict(abab).at(9), ValueError, "the hint is 9, but there are 2 models"),
+    ],
+    "compare_routings": [
+        case(lambda: compare_routings([], workers=2), ValueError, "there are no keys"),
+        case(lambda: compare_routings(abab, workers="2"), TypeError, "workers is '2'"),
+        case(lambda: compare_routings(abab, workers=2, seed=-1), ValueError, "seed is -1"),
+        case(lambda: compare_routings(abab, workers=2).table(0), ValueError, "the hint is 0"),
+    ],
+    "explore": [
+        case(lambda: explore(hints=2), TypeError, "explore has no 'hints': it has hint, models"),
+        case(lambda: explore(hint=0), ValueError, "worker_hint is 0", "at least 1"),
+        case(lambda: explore(models="4"), TypeError, "models is '4': give a whole number"),
+        case(lambda: explore(elements=0), ValueError, "elements is 0: give a whole number"),
+        case(lambda: explore(order="backwards"), ValueError, 'give one of "round robin"'),
+        case(lambda: explore(group="per day"), ValueError, 'give one of "off", "per key"'),
+        case(lambda: explore(processes=2, threads=2), ValueError, "set one of them to 1"),
+        case(lambda: explore(memory_limit="much"), ValueError, "memory_limit is 'much'"),
+    ],
+    "compare_hints": [
+        case(lambda: compare_hints(None), TypeError, "build is None: give a function"),
+        case(lambda: compare_hints(AB), TypeError, "give a function build(pipeline"),
+        case(
+            lambda: compare_hints(takes_nothing), TypeError, "build is called as build(pipeline, 1)"
+        ),
+        case(lambda: compare_hints(never, hints=[]), ValueError, "hints is empty"),
+        case(lambda: compare_hints(never, hints=3), TypeError, "hints is 3: give several"),
+        case(lambda: compare_hints(never, hints=[0]), ValueError, "worker_hint is 0", "at least 1"),
+        case(lambda: compare_hints(never, hints=["1"]), ValueError, "worker_hint is '1'"),
+        case(lambda: compare_hints(never, hints=[1, 1]), ValueError, "the hint 1 is there twice"),
+        case(lambda: compare_hints(never, repeat=0), ValueError, "repeat is 0"),
+        case(lambda: compare_hints(never, progress=3), TypeError, "progress is 3: give a function"),
+    ],
+    "run_fresh": [
+        case(lambda: run_fresh(3), TypeError, "build is 3: give a function build(pipeline, …)"),
+        case(lambda: run_fresh(takes_nothing), TypeError, "build is called as build(pipeline)"),
+        case(lambda: run_fresh(partial(max, LOCK)), TypeError, "cannot be sent to a fresh process"),
+        case(lambda: run_fresh(never, memory_limit="lots"), ValueError, "'lots'", "'600MB'"),
+        case(lambda: run_fresh(never, memory_limit=0), ValueError, "memory_limit is 0"),
+        case(lambda: run_fresh(never, memory_limit="1MB"), ValueError, "too small even to start"),
+        case(
+            lambda: run_fresh(never, options="--x=1"), TypeError, "options is '--x=1'", "a list of"
+        ),
+        case(lambda: run_fresh(never, options={"x": 1}), TypeError, "give PipelineOptions"),
+        case(lambda: run_fresh(never, on_events=3), TypeError, "on_events is 3"),
+        case(lambda: run_fresh(never, sample_seconds=0), ValueError, "sample_seconds is 0"),
+    ],
+    "GroupByModel": [
+        case(lambda: GroupByModel(None), TypeError, "takes the KeyedModelHandler", "None"),
+        case(lambda: GroupByModel([]), TypeError, "its list of KeyModelMapping, not []"),
+        case(lambda: GroupByModel({"a": ["x"]}), TypeError, "its list of KeyModelMapping"),
+        case(lambda: GroupByModel(NamedModels()), ValueError, "nothing to group. Leave"),
+        case(lambda: GroupByModel(AB, lanes=0), ValueError, "lanes is 0: give a whole number"),
+        case(lambda: GroupByModel(AB, lanes="2"), TypeError, "lanes is '2'"),
+        case(lambda: [7] | GroupByModel(AB), TypeError, "takes (key, element) pairs", "got 7"),
+    ],
+    "preflight": [
+        case(lambda: preflight(None), TypeError, "preflight takes a ModelHandler", "not None"),
+        case(lambda: preflight([]), TypeError, "a list of KeyModelMapping", "not []"),
+        case(lambda: preflight(NamedModels), TypeError, "NamedModels"),
+        case(lambda: preflight(AB, 3), TypeError, "the keys are 3"),
+        case(lambda: preflight(AB, {"a"}), TypeError, "in the order in which the elements come"),
+        case(lambda: preflight(AB, [["a", 1]]), TypeError, "keys[0] is ['a', 1]", "hashable"),
+        case(lambda: preflight(AB, "gone.parquet"), FileNotFoundError, "no file gone.parquet"),
+        case(lambda: preflight(AB, pd.DataFrame({"x": [1], "y": [2]})), ValueError, "which column"),
+        case(lambda: preflight(AB, np.zeros((2, 2))), ValueError, "shape (2, 2): give one dim"),
+    ],
+    "lessons": [
+        case(lambda: lessons.handler("X"), ValueError, "no model 'X': the lessons have CONFIG_1"),
+        case(lambda: lessons.handler(["X"]), ValueError, "no model ['X']"),
+        case(lambda: lessons.weights_file(None), ValueError, "no model None"),
+        case(lambda: lessons.mapping(["CONFIG_1"]), TypeError, "give a dict such as {'CONFIG_1'"),
+        case(lambda: lessons.mapping({"CONFIG_1": "KEY_1"}), TypeError, "keys of CONFIG_1", "list"),
+        case(lambda: lessons.scans_file(rows=0), ValueError, "rows is 0", "from 1 to 480"),
+        case(lambda: lessons.scans_file(rows=481), ValueError, "rows is 481", "from 1 to 480"),
+        case(lambda: lessons.scans_file(rows="5"), TypeError, "rows is '5'"),
+        case(lambda: lessons.show_scans(0), ValueError, "each is 0", "from 1 to 10"),
+        case(lambda: lessons.FixedBatches(None), TypeError, "takes a list of KeyModelMapping"),
+        case(
+            lambda: lessons.FixedBatches({"CONFIG_1": ["KEY_1"]}),
+            TypeError,
+            "takes a list of KeyModelMapping",
+        ),
+        case(lambda: lessons.FixedBatches(MAPPINGS, batch_size=0), ValueError, "batch_size is 0"),
+        case(
+            lambda: lessons.FixedBatches(MAPPINGS, batch_size=1.5), TypeError, "batch_size is 1.5"
+        ),
+        case(lambda: lessons.predicted_digit(("KEY_1", 3)), TypeError, "take the second"),
+        case(lambda: lessons.compare({"1": None}, {}), TypeError, "the run '1' is None", "trace"),
+    ],
+}
+
+TABLE = [
+    pytest.param(one, id=f"{function}-{number}")
+    for function, cases in CASES.items()
+    for number, one in enumerate(cases)
+]
+
+
+@pytest.mark.parametrize("case", TABLE)
+@pytest.mark.runs
+def test_bad_input_is_answered_with_a_sentence(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(case.error) as raised:
+        case.call()
+    said = str(raised.value)
+    for fragment in case.says:
+        assert fragment in said
+    assert len(said) < 1_000
+    assert " object at 0x" not in said
+
+
+def test_the_table_is_of_every_public_function():
+    assert len(TABLE) >= 60
+    calls = {name for name in mmlab.__all__ if name[0].islower()} | {"Trace", "WatchRunner"}
+    assert calls <= set(CASES)
+
+
+def test_a_handler_that_mixes_good_and_bad_is_not_half_accepted():
+    with pytest.raises(TypeError, match="list of KeyModelMapping"):
+        GroupByModel([*MAPPINGS, "b"])
+    with pytest.raises(TypeError, match="list of KeyModelMapping"):
+        preflight([*MAPPINGS, KeyedModelHandler(MAPPINGS)])

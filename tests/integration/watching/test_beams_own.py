@@ -1,0 +1,80 @@
+"""Beam's own tests of `RunInference` come out the same, test by test, watched and unwatched."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+pytestmark = [
+    pytest.mark.runs,
+    pytest.mark.timeout(3000),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="runs both ways in forks"),
+]
+
+
+def run(folder, names=()):
+    """Beam's tests, both ways: for each way, test to outcome and the events that were seen."""
+    folder.mkdir()
+    command = [sys.executable, "-m", "tests.integration.watching.beams_own", str(folder), *names]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    ways = {"unwatched": {}, "watched": {}}
+    for path in folder.glob("*.jsonl"):
+        for line in map(json.loads, path.read_text().splitlines()):
+            ways[path.stem.rpartition("-")[0]][line["test"]] = line["outcome"], line["seen"]
+    return ways
+
+
+def different(ways):
+    unwatched, watched = ways["unwatched"], ways["watched"]
+    return {
+        test: (unwatched.get(test, [None])[0], watched.get(test, [None])[0])
+        for test in unwatched.keys() | watched.keys()
+        if unwatched.get(test, [None])[0] != watched.get(test, [None])[0]
+    }
+
+
+@pytest.fixture(scope="module")
+def beams_tests(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("beams-own")
+    ways = run(folder / "all")
+    # Some of them allow a few seconds, which a busy machine may miss either way: once more, alone.
+    if names := different(ways):
+        again = run(folder / "again", sorted(names))
+        for way, outcomes in ways.items():
+            outcomes.update(again[way])
+    return ways
+
+
+def test_every_outcome_is_the_same(beams_tests):
+    assert different(beams_tests) == {}
+
+
+def test_they_were_run_at_all_and_really_watched(beams_tests):
+    unwatched, watched = beams_tests["unwatched"], beams_tests["watched"]
+    passed = [test for test, (outcome, _) in unwatched.items() if outcome == "passed"]
+    assert len(passed) > 80
+    assert not any(seen for _, seen in unwatched.values())
+    assert sum("load_begin" in seen for _, seen in watched.values()) > 50
+
+
+def test_refreshes_were_seen(beams_tests):
+    refreshed = {test for test, (_, seen) in beams_tests["watched"].items() if "refresh" in seen}
+    assert refreshed >= {
+        "test_run_inference_side_input_in_batch",
+        "test_run_inference_side_input_in_batch_multi_process_shared",
+        "test_run_inference_side_input_in_batch_per_key_models",
+        "test_run_inference_side_input_in_batch_per_key_models_split_cohort",
+    }
+
+
+def test_models_of_the_model_manager_were_seen(beams_tests):
+    seen = beams_tests["watched"]["test_run_inference_impl_with_model_manager"][1]
+    assert seen["load_end"] >= 1
+    assert seen["use_end"] == seen["use_begin"] >= 1

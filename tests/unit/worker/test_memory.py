@@ -1,0 +1,74 @@
+"""What a worker can say of its memory."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from mmlab.worker.memory import CHANGE_BYTES, MemorySampler, device_bytes, model_bytes, rss_bytes
+from tests.waiting import wait_for
+
+
+def test_resident_set_size_grows_with_what_is_held():
+    before = rss_bytes()
+    with mmap.mmap(-1, 40_000_000) as held:  # new pages, where a heap may have some to spare
+        held.write(b"x" * len(held))
+        assert rss_bytes() - before > 20_000_000
+
+
+def test_model_bytes_counts_shared_storage_once():
+    model = torch.nn.Sequential(torch.nn.Linear(10, 10), torch.nn.Linear(10, 10))
+    assert model_bytes(model) == 2 * (100 + 10) * 4
+    model[1].weight = model[0].weight
+    assert model_bytes(model) == (100 + 10 + 10) * 4
+    model.register_buffer("mean", torch.zeros(7, dtype=torch.float64))
+    assert model_bytes(model) == (100 + 10 + 10) * 4 + 56
+    assert model_bytes(np.zeros(3)) == 24
+    assert model_bytes(object()) is None
+
+
+def test_gpu_memory_is_summed_over_devices_and_never_starts_cuda(monkeypatch):
+    assert device_bytes() is None
+    used = [100, 23]
+    cuda = SimpleNamespace(
+        is_initialized=lambda: True,
+        device_count=lambda: len(used),
+        memory_allocated=lambda device: used[device],
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    assert device_bytes() == 123
+
+
+def test_the_sampler_reports_first_last_and_changes(monkeypatch):
+    # The process itself may have threads of other tests, whose memory comes and goes.
+    now, samples = {"rss": 100_000_000, "peak_rss": None, "device_bytes": None}, []
+    reports = []
+
+    def sample():
+        samples.append(dict(now))
+        return samples[-1]
+
+    def sampled_again():
+        """Wait for a sample that was begun, and reported, after now."""
+        seen = len(samples)
+        wait_for(lambda: len(samples) > seen + 1)
+
+    monkeypatch.setattr("mmlab.worker.memory.QUIET_SECONDS", float("inf"))
+    monkeypatch.setattr("mmlab.worker.memory.sample", sample)
+    sampler = MemorySampler(reports.append, ended=lambda: False, seconds=0.01)
+    sampled_again()
+    now["rss"] += CHANGE_BYTES
+    sampled_again()
+    sampler.stop()
+    assert not sampler.is_alive()
+    first, changed, last = (report["rss"] for report in reports)
+    assert (first, changed, last) == (100_000_000, now["rss"], now["rss"])
+
+
+def test_the_sampler_ends_with_the_run():
+    sampler = MemorySampler(lambda memory: None, ended=lambda: True, seconds=0.01)
+    wait_for(lambda: not sampler.is_alive())
