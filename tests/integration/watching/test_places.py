@@ -12,7 +12,10 @@ import pytest
 
 import mmlab
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="users and permissions of POSIX")
+pytestmark = [
+    pytest.mark.runs,
+    pytest.mark.skipif(os.name == "nt", reason="users and permissions of POSIX"),
+]
 
 _USE = """
 import mmlab, apache_beam as beam

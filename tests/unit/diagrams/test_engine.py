@@ -116,6 +116,7 @@ def test_threads_take_turns():
     assert len(set(drawn)) == 1
 
 
+@pytest.mark.runs
 @POSIX
 def test_its_death_is_a_sentence_and_a_notebook_gets_the_outline(worker_does):
     worker_does(
@@ -130,12 +131,14 @@ def test_its_death_is_a_sentence_and_a_notebook_gets_the_outline(worker_does):
     assert "ended with SIGTRAP" in data["text/plain"]
 
 
+@pytest.mark.runs
 def test_its_last_words_are_in_the_sentence(worker_does):
     worker_does("raise SystemExit('nothing works')")
     with pytest.raises(GraphvizError, match=r"ended with exit status 1 \(nothing works\)"):
         engine.svg(DOT)
 
 
+@pytest.mark.runs
 def test_one_that_hangs_is_stopped(worker_does, monkeypatch):
     worker_does("import time; time.sleep(60)")
     monkeypatch.setattr(engine, "SECONDS", 0.5)
@@ -171,6 +174,7 @@ def _apart(request: dict, tmp_path: Path, **environment: str) -> dict:
     return json.loads(done.stdout)
 
 
+@pytest.mark.runs
 @POSIX
 def test_language_fonts_and_home_do_not_matter(tmp_path):
     bare = _apart({"dot": DOT}, tmp_path)
@@ -181,6 +185,7 @@ def test_language_fonts_and_home_do_not_matter(tmp_path):
     assert _apart(drawn, tmp_path) == _apart(drawn, tmp_path, FONTCONFIG_FILE=os.devnull)
 
 
+@pytest.mark.runs
 def test_compiled_anew_and_from_disk_it_is_the_same(tmp_path):
     first = _apart({"dot": DOT}, tmp_path)
     assert [file.suffix for file in tmp_path.iterdir()] == [".cwasm"]
@@ -241,6 +246,7 @@ except engine.GraphvizError as error:
 """
 
 
+@pytest.mark.runs
 @LINUX
 @pytest.mark.parametrize("megabytes", [60, 100, 150, 250, 500, 4000])
 def test_under_ulimit_v_there_is_a_picture_or_a_sentence(megabytes, tmp_path):

@@ -53,6 +53,7 @@ def test_a_layer_weighs_what_it_says(megabytes):
     assert layer(torch.ones(3, 1)).shape == (3, 1)
 
 
+@pytest.mark.runs
 @pytest.mark.parametrize(
     ("changes", "loads"),
     [
