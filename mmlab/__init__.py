@@ -1,8 +1,18 @@
-"""See what an Apache Beam pipeline with several ML models is, and what it does to memory."""
+"""See what an Apache Beam pipeline with several ML models is, and what it does to memory.
 
-from mmlab._quiet import without_import_noise
+The names below are imported when they are first used: a worker that unpickles a watched handler
+imports what it needs to record, and neither drawings nor tables.
+"""
 
-with without_import_noise():
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mmlab._quiet import hold_back_remarks
+
+if TYPE_CHECKING:
+    from mmlab import lessons, prediction
     from mmlab.checks import Problem
     from mmlab.checks.preflight import preflight
     from mmlab.compare import compare_hints
@@ -14,6 +24,24 @@ with without_import_noise():
     from mmlab.transforms import GroupByModel
     from mmlab.watching import WatchRunner, WatchWarning, watch
 
+_MODULE_OF = {
+    "Diagram": "mmlab.diagrams",
+    "GroupByModel": "mmlab.transforms",
+    "Problem": "mmlab.checks",
+    "Trace": "mmlab.trace",
+    "WatchRunner": "mmlab.watching",
+    "WatchWarning": "mmlab.watching",
+    "compare_hints": "mmlab.compare",
+    "diagram": "mmlab.diagrams",
+    "explore": "mmlab.explorer.explorer",
+    "predict": "mmlab.prediction",
+    "preflight": "mmlab.checks.preflight",
+    "run_fresh": "mmlab.fresh.process",
+    "watch": "mmlab.watching",
+}
+_PACKAGES = ("lessons", "prediction")
+"""Packages with further public names, which `import mmlab` alone is enough for."""
+
 __all__ = [
     "Diagram",
     "GroupByModel",
@@ -24,8 +52,26 @@ __all__ = [
     "compare_hints",
     "diagram",
     "explore",
+    "lessons",
     "predict",
+    "prediction",
     "preflight",
     "run_fresh",
     "watch",
 ]
+
+hold_back_remarks()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

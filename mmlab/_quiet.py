@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 REMARKS = {
     "apache_beam.io.filesystems": "Failed to import GCSFileSystem",
@@ -13,18 +11,13 @@ REMARKS = {
 }
 
 
-@contextmanager
-def without_import_noise() -> Iterator[None]:
-    """Hold back those remarks, and only those, while Beam or a part of it is imported."""
+def hold_back_remarks() -> None:
+    """Hold back those remarks, and only those, which Beam and its parts make when imported."""
+    for name in REMARKS:
+        logger = logging.getLogger(None if name == "root" else name)
+        if _is_news not in logger.filters:
+            logger.addFilter(_is_news)
 
-    def is_news(record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith(REMARKS[record.name])
 
-    loggers = [logging.getLogger(None if name == "root" else name) for name in REMARKS]
-    for logger in loggers:
-        logger.addFilter(is_news)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(is_news)
+def _is_news(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(REMARKS[record.name])

@@ -49,3 +49,13 @@ def named(name: str) -> str:
     ('KEY_1', '(empty)', '(blank)')
     """
     return name if name.strip() else "(blank)" if name else "(empty)"
+
+
+def in_bytes(n: float) -> str:
+    """
+    >>> in_bytes(64_100_000), in_bytes(3_210_000_000), in_bytes(80)
+    ('64 MB', '3.21 GB', '80 bytes')
+    """
+    if n >= 1e9:
+        return f"{n / 1e9:,.2f} GB"
+    return f"{n / 1e6:,.0f} MB" if n >= 1e6 else f"{n:,.0f} bytes"

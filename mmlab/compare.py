@@ -19,7 +19,8 @@ from mmlab.events import Event
 from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.fresh.process import run_fresh
 from mmlab.prediction.result import MOST_RELOADS
-from mmlab.trace import Summary, Trace
+from mmlab.reports.summary import Summary
+from mmlab.trace import Trace
 from mmlab.watching.follow import live_view, quietly
 from mmlab.watching.screens import Screen, TerminalScreen, screen_for
 

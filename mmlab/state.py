@@ -1,13 +1,20 @@
-"""Events become intervals: when each model was loading, resident, in use, evicted and freed."""
+"""Events become the state of a run: what each model did, and when, and what ruled it."""
 
 from __future__ import annotations
 
+import gc
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from mmlab._arguments import short
 from mmlab.events import Event, Process
+
+NS = 1e-9
 
 
 @dataclass(slots=True)
@@ -219,3 +226,144 @@ class _Loads:
             return own
         there = self._holders.get((event.host, self._model(event)))
         return there[-1] if there else None
+
+
+@dataclass(frozen=True)
+class TracedModel:
+    """A model that the run could load, as `mmlab.beam.cards.ModelCard` described it beforehand."""
+
+    step: str
+    model: str
+    handler: str | None = None
+    weights: str | None = None
+    device: str | None = None
+    cohort: str | None = None
+    keys: tuple[str, ...] = ()
+    hint: int | None = None
+
+
+class State:
+    """The events of one run, and what each model did in it.
+
+    Attributes:
+      events: by time.
+      run: identifies the run; None when there are no events.
+      torn: lines that were cut off or are not events.
+
+    Raises:
+      TypeError: what it is made of are no events.
+      ValueError: they are of several runs.
+    """
+
+    def __init__(self, events: Iterable[Event], torn: int = 0):
+        self.events: Sequence[Event] = sorted(_checked(events), key=lambda event: event.t_ns)
+        self.torn = torn
+        self.run = self.events[0].run if self.events else None
+        others = {event.run for event in self.events} - {self.run}
+        if others:
+            raise ValueError(
+                f"these are events of {len(others) + 1} runs ({', '.join(sorted(others))} besides "
+                f"{self.run}): load one at a time"
+            )
+
+    @cached_property
+    def models(self) -> list[TracedModel]:
+        """The models that the run could load, in the order in which the author wrote them."""
+        listed = (event.info or {} for event in self.of_kind("run", "models"))
+        known = [card for info in listed for card in info.get("models", ())]
+        if not known:
+            seen = dict.fromkeys((r.step, r.model) for r in self.residences)
+            return [TracedModel(step, model) for step, model in seen]
+        return [_traced_model(card) for card in known]
+
+    @cached_property
+    def residences(self) -> list[Residence]:
+        """Every load of a model: when it was loading, resident, in use, evicted and freed."""
+        during = [event for event in self.events if event.t_ns <= self.end_ns]
+        with collector_paused():
+            return residences(during, self.end_ns)
+
+    def limits(self, step: str) -> list[Event]:
+        """How many models the model manager of `step` allowed, each time that changed."""
+        return [event for event in self.of_kind("limit") if event.step == step]
+
+    @cached_property
+    def element_counts(self) -> dict[str, int]:
+        """Elements that crossed each PCollection, where the runner counts them."""
+        return dict(self.info("end").get("element_counts", {}))
+
+    @property
+    def state(self) -> str:
+        """`DONE`, `FAILED`, … as Beam names it; `UNKNOWN` when the end was not seen."""
+        return self.info("end").get("state", "UNKNOWN")
+
+    @property
+    def error(self) -> str | None:
+        """Type and text of the exception that ended the run."""
+        return self._last("end").error if self._last("end") else None
+
+    @property
+    def dropped(self) -> int:
+        """Events that a process could not write."""
+        return sum(event.n or 0 for event in self.of_kind("dropped"))
+
+    @cached_property
+    def start_ns(self) -> int:
+        first = self.of_kind("run") or self.of_kind("limit", "load_begin") or self.events
+        return first[0].t_ns if first else 0
+
+    @cached_property
+    def end_ns(self) -> int:
+        last = self._last("end") or (self.events[-1] if self.events else None)
+        return last.t_ns if last else 0
+
+    def of_kind(self, *kinds: str) -> list[Event]:
+        """Events of these kinds, by time."""
+        if len(kinds) == 1:
+            return list(self._by_kind.get(kinds[0], ()))
+        return [event for event in self.events if event.event in kinds]
+
+    def info(self, kind: str) -> dict[str, Any]:
+        """What the last `run` or `end` event says of the whole run."""
+        event = self._last(kind)
+        return dict(event.info or {}) if event else {}
+
+    @cached_property
+    def _by_kind(self) -> dict[str, list[Event]]:
+        groups: dict[str, list[Event]] = defaultdict(list)
+        for event in self.events:
+            groups[event.event].append(event)
+        return dict(groups)
+
+    def _last(self, kind: str) -> Event | None:
+        return next(reversed(self._by_kind.get(kind, ())), None)
+
+
+def _checked(events: Iterable[Event]) -> list[Event]:
+    if isinstance(events, str | os.PathLike) or not isinstance(events, Iterable):
+        raise TypeError(f"Trace takes events, not {short(events)}: read files with Trace.load")
+    events = list(events)
+    for i, event in enumerate(events):
+        if not isinstance(event, Event):
+            raise TypeError(
+                f"Trace takes events, and events[{i}] is {short(event)}: read files with Trace.load"
+            )
+    return events
+
+
+def _traced_model(card: dict[str, Any]) -> TracedModel:
+    known = {name: card[name] for name in TracedModel.__dataclass_fields__ if name in card}
+    return TracedModel(**{**known, "keys": tuple(card.get("keys", ()))})
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Hold off the garbage collector, which looks for cycles among a million events, many times."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

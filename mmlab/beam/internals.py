@@ -23,7 +23,7 @@ from apache_beam.ml.inference import base
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 from apache_beam.pipeline import AppliedPTransform, Pipeline, PipelineVisitor
 from apache_beam.pvalue import PCollection
-from apache_beam.runners.runner import PipelineResult
+from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.utils import multi_process_shared
 from apache_beam.utils.multi_process_shared import MultiProcessShared
 
@@ -347,6 +347,18 @@ def _step_label(applied: AppliedPTransform) -> str:
             return enclosing.full_label
         enclosing = enclosing.parent
     return applied.full_label.split("/BeamML_RunInference")[0]
+
+
+# Runners
+
+
+def runs_here(runner: PipelineRunner) -> bool:
+    """Whether the workers of `runner` are on this machine, and so is what they read and hold."""
+    while isinstance(inner := vars(runner).get("_runner"), PipelineRunner):
+        runner = inner
+    return type(runner).__module__.startswith(
+        ("apache_beam.runners.portability.fn_api_runner", "apache_beam.runners.direct")
+    )
 
 
 # The graph of a pipeline

@@ -32,7 +32,6 @@ from mmlab.checks import (
     thread_problem,
 )
 from mmlab.prediction.keys import read_keys
-from mmlab.watching.runner import runs_here
 
 MOST_ELEMENTS = 1_000_000
 """Of `data`, how many elements are looked at."""
@@ -111,7 +110,7 @@ def _read(subject: Any) -> tuple[list[_Step], list[Problem]]:
 
 def _of_pipeline(pipeline: beam.Pipeline) -> tuple[list[_Step], list[Problem]]:
     steps = inference_steps(pipeline)
-    here = runs_here(pipeline.runner)
+    here = internals.runs_here(pipeline.runner)
     return [_step(step, pipeline.options, here) for step in steps], list(label_problems(steps))
 
 

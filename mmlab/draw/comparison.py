@@ -35,7 +35,8 @@ from mmlab.draw.timeline import (
     shortened,
 )
 from mmlab.reports.shortage import out_of_memory
-from mmlab.trace import Trace
+from mmlab.reports.summary import summarize
+from mmlab.state import State
 
 LANE_INCHES = 0.25
 MEMORY_INCHES = 0.7
@@ -54,13 +55,13 @@ class Multiple:
       label: stands above the run, in bold.
       words: stand beside the label.
       problem: why the run failed, in a sentence; None when it succeeded.
-      trace: what happened.
+      state: what happened.
     """
 
     label: str
     words: str
     problem: str | None
-    trace: Trace
+    state: State
 
 
 def draw_comparison(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
@@ -79,19 +80,19 @@ def draw_comparison(runs: Sequence[Multiple], title: str, verdict: str) -> Figur
 
 
 def _drawn(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
-    shown = [busiest(lanes_of(run.trace)) for run in runs]
+    shown = [busiest(lanes_of(run.state)) for run in runs]
     verdict_lines = in_lines(
         [fonts.drawable(word) for word in verdict.split()], " ", TEXT_INCHES, 10
     )
     head = HEAD_INCHES + 0.19 * max(len(verdict_lines) - 1, 0)
     figure, rows = _figure(shown, head)
-    width_ns = max(run.trace.end_ns - run.trace.start_ns for run in runs) or 1
+    width_ns = max(run.state.end_ns - run.state.start_ns for run in runs) or 1
     scale = _Scale.of(runs)
     late = False
     for run, (top, bottom), mine in zip(runs, rows, shown, strict=True):
-        x = Seconds(run.trace.start_ns, run.trace.start_ns + width_ns, figure)
+        x = Seconds(run.state.start_ns, run.state.start_ns + width_ns, figure)
         _draw_run(run, top, bottom, mine, x, scale)
-        late = late or leaves_late(run.trace, x)
+        late = late or leaves_late(run.state, x)
     _explain_memory(rows[0][1])
     rows[-1][1].set_xlabel("seconds since the pipeline was submitted")
     rows[-1][1].tick_params(labelbottom=True)
@@ -115,8 +116,8 @@ class _Scale:
 
     @classmethod
     def of(cls, runs: Sequence[Multiple]) -> _Scale:
-        limits = [limit[1] for run in runs if (limit := memory_limit(run.trace))]
-        top = max([1, *limits, *(highest_rss(run.trace) for run in runs)])
+        limits = [limit[1] for run in runs if (limit := memory_limit(run.state))]
+        top = max([1, *limits, *(highest_rss(run.state) for run in runs)])
         return cls(top, *((1e9, "GB") if top >= 2e9 else (1e6, "MB")))
 
 
@@ -128,17 +129,17 @@ def _draw_run(
     x: Seconds,
     scale: _Scale,
 ) -> None:
-    draw_lanes(top, lanes, x.until(run.trace.end_ns))
-    draw_memory_curves(bottom, run.trace, x, scale.unit)
-    _draw_limit_text(bottom, run.trace, scale.unit)
+    draw_lanes(top, lanes, x.until(run.state.end_ns))
+    draw_memory_curves(bottom, run.state, x, scale.unit)
+    _draw_limit_text(bottom, run.state, scale.unit)
     bottom.set_ylim(0, scale.top / scale.unit * 1.42)
     bottom.yaxis.set_major_locator(MaxNLocator(nbins=3))
     bottom.set_ylabel(f"memory\n{scale.name}")
     for axes in (top, bottom):
         axes.set_xlim(0, x.end)
         axes.tick_params(labelbottom=False)
-    end = x(run.trace.end_ns)
-    unfit = out_of_memory(run.trace) if run.problem is not None else None
+    end = x(run.state.end_ns)
+    unfit = out_of_memory(run.state) if run.problem is not None else None
     if unfit is not None:
         draw_end(top, lanes, unfit, x)
     for axes in (top, bottom):
@@ -152,8 +153,8 @@ def _explain_memory(axes: Axes) -> None:
                   va="top", fontsize=8.5, color=theme.INK)  # fmt: skip
 
 
-def _draw_limit_text(axes: Axes, trace: Trace, unit: float) -> None:
-    limit = memory_limit(trace)
+def _draw_limit_text(axes: Axes, state: State, unit: float) -> None:
+    limit = memory_limit(state)
     if limit is not None:
         axes.annotate(limit_in_words(limit), (1, limit[1] / unit),
                       xycoords=("axes fraction", "data"), xytext=(0, 2),
@@ -200,13 +201,13 @@ def _figure(lanes: Sequence[Sequence[Lane]], head: float) -> tuple[Figure, list[
     return figure, rows
 
 
-def words_of(trace: Trace, *, seconds: str | None = None) -> str:
+def words_of(state: State, *, seconds: str | None = None) -> str:
     """A run in one line: loads, evictions, seconds, and how much of them went into loading.
 
     Args:
       seconds: replaces the seconds of this run, where there were several.
     """
-    s = trace.summary()
+    s = summarize(state)
     reloads = f" ({plural(s.reloads, 'reload')})" if s.reloads else ""
     return "   ·   ".join(
         [

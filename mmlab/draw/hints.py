@@ -1,7 +1,8 @@
-"""A prediction becomes a picture: loads over hints, and memory."""
+"""Loads and memory over hints become a picture."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mmlab import fonts
-from mmlab._text import plural
+from mmlab._text import in_bytes
 from mmlab.draw import theme
 from mmlab.draw.picture import Picture
-from mmlab.prediction.result import Cliff, Prediction
-from mmlab.prediction.words import bytes_words, fleet_words
 
 WIDTH_INCHES = 9.5
 MARKED_HINTS = 40
@@ -24,18 +23,59 @@ LOG_FROM = 30
 """Loads that differ by more than this factor are drawn on a logarithmic scale."""
 
 
-def draw_prediction(prediction: Prediction, title: str | None = None) -> Picture:
+@dataclass(frozen=True, eq=False)
+class HintCurves:
+    """What is known of every hint from 1 to the number of models.
+
+    Attributes:
+      about: whose loads these are, in words.
+      loads: under Beam's rule, shape (models,); entry h - 1 is hint h.
+      optimum: the fewest that are possible, same shape; None where they were not computed.
+      grouped_by_key: after a GroupByKey, same shape.
+      grouped_by_model: after a GroupByModel, for every hint.
+      model_bytes: of models in the fullest process, same shape; None without sizes.
+      buffer_bytes: of the fullest process beside its models; None where nothing measured it.
+      copies: of the handler that share a limit, which is the hint times these.
+      cliff: where loads fall steeply: the hint above and the one below, and loads at both; None
+        where they do not.
+    """
+
+    about: str
+    loads: np.ndarray
+    optimum: np.ndarray | None
+    grouped_by_key: np.ndarray
+    grouped_by_model: int
+    model_bytes: np.ndarray | None
+    buffer_bytes: int | None
+    copies: int
+    cliff: tuple[int, int, int, int] | None
+
+    @property
+    def models(self) -> int:
+        return len(self.loads)
+
+    @property
+    def hints(self) -> np.ndarray:
+        return np.arange(1, self.models + 1)
+
+
+def draw_hints(curves: HintCurves, text: str, title: str | None = None) -> Picture:
     """Draw loads over hints.
 
     Above, the loads under Beam's rule, with the cliff where they fall steeply, beside the fewest
     that are possible, those after a GroupByKey, and one per model. Below, where sizes are known,
     the memory that the fullest process needs for models, and the buffer that a trace measured.
+
+    Args:
+      curves: what is drawn.
+      text: stands for the picture where none can be shown.
+      title: replaces the first line.
     """
     with theme.style():
-        return Picture(_drawn(prediction, title), repr(prediction))
+        return Picture(_drawn(curves, title), text)
 
 
-def _drawn(p: Prediction, title: str | None) -> Figure:
+def _drawn(p: HintCurves, title: str | None) -> Figure:
     two = p.model_bytes is not None
     height = 5.6 if two else 4.1
     figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
@@ -55,14 +95,12 @@ def _drawn(p: Prediction, title: str | None) -> Figure:
     limit = f" (limit = hint × {p.copies})" if p.copies > 1 else ""
     x.set_xlabel(f"max_models_per_worker_hint{limit}", color=theme.INK, fontsize=9.5)
     x.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
-    x.set_xlim(0.5, len(p.models) + 0.5)
+    x.set_xlim(0.5, p.models + 0.5)
     head = fonts.drawable(title or "Loads for every hint, predicted")
     figure.text(
         0.012, 1 - 0.12 / height, head, fontsize=14, fontweight="bold", va="top", color=theme.INK
     )
-    about = f"{plural(p.elements, 'element')}   ·   {plural(p.keys, 'key')}   ·   "
-    about += f"{plural(len(p.models), 'model')}   ·   {fleet_words(p)}"
-    figure.text(0.012, 1 - 0.42 / height, about, fontsize=10.5, va="top", color=theme.INK)
+    figure.text(0.012, 1 - 0.42 / height, p.about, fontsize=10.5, va="top", color=theme.INK)
     return figure
 
 
@@ -78,15 +116,15 @@ def _frame(axes: Axes) -> None:
 # Loads
 
 
-def _draw_loads(axes: Axes, p: Prediction) -> None:
-    few = len(p.models) <= MARKED_HINTS
+def _draw_loads(axes: Axes, p: HintCurves) -> None:
+    few = p.models <= MARKED_HINTS
     curves: list[tuple[str, Any, dict[str, Any]]] = [
         ("Beam (LRU)", p.loads, {"color": theme.PALETTE[0], "linewidth": 2.2, "marker": "o"}),
     ]
     if p.optimum is not None:
         style = {"color": theme.PALETTE[2], "linewidth": 1.5, "linestyle": "--", "marker": "D"}
         curves.append(("fewest possible", p.optimum, style))
-    per_model = np.full(len(p.models), p.grouped_by_model)
+    per_model = np.full(p.models, p.grouped_by_model)
     same = np.array_equal(per_model, p.grouped_by_key)
     if not same:
         style = {"color": theme.PALETTE[4], "linewidth": 1.5, "linestyle": ":", "marker": "s"}
@@ -113,7 +151,7 @@ def _draw_loads(axes: Axes, p: Prediction) -> None:
         loc="upper left", bbox_to_anchor=(1.005, 1.02), frameon=False, fontsize=9.5,
         handlelength=2.8, labelcolor=theme.INK,
     )  # fmt: skip
-    _mark_cliff(axes, p, p.cliff())
+    _mark_cliff(axes, p)
 
 
 def _short_count(value: float, _: int | None = None) -> str:
@@ -124,14 +162,15 @@ def _short_count(value: float, _: int | None = None) -> str:
     return f"{value / 1e6:g} M" if value >= 1e6 else f"{value:,.0f}"
 
 
-def _mark_cliff(axes: Axes, p: Prediction, cliff: Cliff | None) -> None:
-    if cliff is None:
+def _mark_cliff(axes: Axes, p: HintCurves) -> None:
+    if p.cliff is None:
         return
-    axes.axvspan(cliff.hint, cliff.foot, color=theme.FILL, alpha=0.45, linewidth=0, zorder=0)
-    left = (cliff.hint + cliff.foot) / 2 > len(p.models) / 2
+    hint, foot, before, after = p.cliff
+    axes.axvspan(hint, foot, color=theme.FILL, alpha=0.45, linewidth=0, zorder=0)
+    left = (hint + foot) / 2 > p.models / 2
     axes.annotate(
-        f"the cliff: {cliff.before:,} → {cliff.after:,}",
-        (cliff.hint if left else cliff.foot, 0.985),
+        f"the cliff: {before:,} → {after:,}",
+        (hint if left else foot, 0.985),
         xycoords=("data", "axes fraction"),
         xytext=(-7 if left else 7, 0),
         textcoords="offset points",
@@ -146,10 +185,10 @@ def _mark_cliff(axes: Axes, p: Prediction, cliff: Cliff | None) -> None:
 # Memory
 
 
-def _draw_memory(axes: Axes, p: Prediction) -> None:
-    few = len(p.models) <= MARKED_HINTS
+def _draw_memory(axes: Axes, p: HintCurves) -> None:
+    few = p.models <= MARKED_HINTS
     held = p.model_bytes
-    buffer = p.measured.buffer_bytes if p.measured else None
+    buffer = p.buffer_bytes
     top = held + (buffer or 0)
     unit, name = (1e9, "GB") if top.max() >= 2e9 else (1e6, "MB")
     if few:
@@ -157,7 +196,7 @@ def _draw_memory(axes: Axes, p: Prediction) -> None:
                  linewidth=0.6)  # fmt: skip
     else:
         axes.fill_between(p.hints, held / unit, color=theme.FILL, step="mid", linewidth=0)
-    notes = [f"grey: models,\nat most {bytes_words(held.max())}"]
+    notes = [f"grey: models,\nat most {in_bytes(held.max())}"]
     if buffer is not None:
         if few:
             axes.bar(p.hints, buffer / unit, width=0.62, bottom=held / unit, color=theme.PAPER,
@@ -167,7 +206,7 @@ def _draw_memory(axes: Axes, p: Prediction) -> None:
                 p.hints, held / unit, top / unit, step="mid", facecolor=theme.PAPER,
                 edgecolor=theme.MUTED, hatch="////", linewidth=0,
             )  # fmt: skip
-        notes.append(f"hatched: beside them,\n{bytes_words(buffer)}, measured")
+        notes.append(f"hatched: beside them,\n{in_bytes(buffer)}, measured")
     axes.set_ylim(0, top.max() / unit * 1.1 or 1)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.set_ylabel(f"{name} in the\nfullest process", color=theme.INK, fontsize=9.5)

@@ -1,4 +1,4 @@
-"""A trace becomes a picture: lanes of models, models resident against the limit, memory."""
+"""A run becomes a picture: lanes of models, models resident against the limit, memory."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from mmlab.draw import theme
 from mmlab.draw.picture import DPI, Picture
 from mmlab.events import Process, printable
 from mmlab.reports.shortage import OutOfMemory, megabytes, out_of_memory
-from mmlab.state import Residence, steps_of_count
-from mmlab.trace import NS, Summary, Trace
+from mmlab.reports.summary import Summary, count_per_model, summarize
+from mmlab.state import NS, Residence, State, steps_of_count
 
 WIDTH_INCHES = 9.5
 TEXT_INCHES = WIDTH_INCHES - 0.25
@@ -46,7 +46,7 @@ REFRESHED = {
 
 
 def draw_timeline(
-    trace: Trace, *, title: str | None = None, models: Iterable[str] | None = None
+    state: State, *, title: str | None = None, models: Iterable[str] | None = None
 ) -> Picture:
     """Draw what happened to every model of a run.
 
@@ -60,7 +60,7 @@ def draw_timeline(
     for, and says what was held and what to change.
 
     Args:
-      trace: a run, finished or not.
+      state: of a run, finished or not.
       title: replaces the step's label in the header.
       models: names of the models that have lanes, in this order; all others share one lane. Without
         them the 40 busiest have lanes: those with the most loads and batches.
@@ -68,16 +68,16 @@ def draw_timeline(
     Raises:
       ValueError: there is no such model in this run.
     """
-    names = None if models is None else _names(trace, models)
+    names = None if models is None else _names(state, models)
     with theme.style():
-        return Picture(_drawn(trace, title, names), _outline(trace, title))
+        return Picture(_drawn(state, title, names), _outline(state, title))
 
 
-def _names(trace: Trace, models: Iterable[str]) -> list[str]:
+def _names(state: State, models: Iterable[str]) -> list[str]:
     if isinstance(models, str):
         raise TypeError(f"models must be a list of names, got {short(models)}: give [{models!r}]")
     names = list(models)
-    known = list(dict.fromkeys(count.model for count in trace.per_model()))
+    known = list(dict.fromkeys(count.model for count in count_per_model(state)))
     for name in names:
         if name not in known:
             there = short(", ".join(known), 300)
@@ -85,21 +85,21 @@ def _names(trace: Trace, models: Iterable[str]) -> list[str]:
     return names
 
 
-def _drawn(trace: Trace, title: str | None, models: Sequence[str] | None) -> Figure:
-    shown = busiest(lanes_of(trace), models)
-    unfit = out_of_memory(trace)
+def _drawn(state: State, title: str | None, models: Sequence[str] | None) -> Figure:
+    shown = busiest(lanes_of(state), models)
+    unfit = out_of_memory(state)
     figure, (top, middle, bottom) = _figure(shown, head_lines=bool(unfit))
-    x = Seconds(trace.start_ns, max(trace.end_ns, trace.start_ns + 1), figure)
+    x = Seconds(state.start_ns, max(state.end_ns, state.start_ns + 1), figure)
     draw_lanes(top, shown, x)
-    _draw_residency(middle, trace, x)
-    _draw_memory(bottom, trace, x)
+    _draw_residency(middle, state, x)
+    _draw_memory(bottom, state, x)
     if unfit is not None:
         draw_end(top, shown, unfit, x)
-        _draw_asked(bottom, trace, unfit, x)
+        _draw_asked(bottom, state, unfit, x)
         for axes in (top, middle, bottom):
             axes.axvline(x(unfit.at_ns), color=theme.ALERT, linewidth=1.2, zorder=2)
-    _draw_header(figure, trace, title, unfit)
-    refreshes, late = bool(trace.of_kind("refresh")), leaves_late(trace, x)
+    _draw_header(figure, state, title, unfit)
+    refreshes, late = bool(state.of_kind("refresh")), leaves_late(state, x)
     draw_legend(figure, refreshes=refreshes, late=late)
     return figure
 
@@ -162,17 +162,17 @@ def _together(lanes: Sequence[Lane]) -> Lane:
     return Lane("", "", label, theme.OTHERS, residences, refreshes)
 
 
-def lanes_of(trace: Trace) -> list[Lane]:
+def lanes_of(state: State) -> list[Lane]:
     """One lane per process and model, in the order of the mapping; idle models have one too."""
     groups: dict[tuple[Process | None, str, str], list[Residence]] = {}
-    processes = list(dict.fromkeys(r.process for r in trace.residences)) or [None]
+    processes = list(dict.fromkeys(r.process for r in state.residences)) or [None]
     for process in processes:
-        for model in trace.models:
+        for model in state.models:
             groups[process, model.step, model.model] = []
-    for r in trace.residences:
+    for r in state.residences:
         groups.setdefault((r.process, r.step, r.model), []).append(r)
     refreshes: dict[tuple[Process, str, str], list[int]] = defaultdict(list)
-    for event in trace.of_kind("refresh"):
+    for event in state.of_kind("refresh"):
         refreshes[event.process, event.step, event.model].append(event.t_ns)
     colours = theme.model_palette.colours(model for _, _, model in groups)
     several_steps = len({step for _, step, _ in groups}) > 1
@@ -326,11 +326,11 @@ def _loaded_ns(residence: Residence, end_ns: int) -> int:
     return residence.free_ns or end_ns
 
 
-def leaves_late(trace: Trace, x: Seconds) -> bool:
+def leaves_late(state: State, x: Seconds) -> bool:
     """Whether a model is evicted and not freed for so long that the picture can show it."""
     return any(
         x(r.last_ns) - x(r.evict_ns) > 3 * x.pixel
-        for r in trace.residences
+        for r in state.residences
         if r.evict_ns is not None
     )
 
@@ -381,9 +381,9 @@ def draw_end(axes: Axes, lanes: Sequence[Lane], unfit: OutOfMemory, x: Seconds) 
 # Models resident
 
 
-def _draw_residency(axes: Axes, trace: Trace, x: Seconds) -> None:
+def _draw_residency(axes: Axes, state: State, x: Seconds) -> None:
     groups: dict[Process, list[Residence]] = defaultdict(list)
-    for residence in trace.residences:
+    for residence in state.residences:
         groups[residence.process].append(residence)
     most = 0
     for group in groups.values():
@@ -397,7 +397,7 @@ def _draw_residency(axes: Axes, trace: Trace, x: Seconds) -> None:
                 [0, *counts, counts[-1] if counts else 0],
             )
             axes.step(seconds, values, where="post", color=theme.INK, linewidth=1.1)
-    most = max(most, _draw_limits(axes, trace, x))
+    most = max(most, _draw_limits(axes, state, x))
     axes.set_ylim(0, most + 0.9)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, min_n_ticks=1))
     axes.set_ylabel("models\nresident")
@@ -432,12 +432,12 @@ def _fill_residency(axes: Axes, group: Sequence[Residence], x: Seconds) -> int:
     return int(both.max())
 
 
-def _draw_limits(axes: Axes, trace: Trace, x: Seconds) -> int:
+def _draw_limits(axes: Axes, state: State, x: Seconds) -> int:
     """The hint as a dashed line and the limit that ruled as a full one. Returns the highest."""
-    hints = {model.step: model.hint for model in trace.models if model.hint is not None}
+    hints = {model.step: model.hint for model in state.models if model.hint is not None}
     marks: dict[float, str] = {}
     for step, hint in hints.items():
-        limits = trace.limits(step)
+        limits = state.limits(step)
         ruled = limits[-1].limit if limits and limits[-1].limit else None
         _draw_limit_line(axes, [event for event in limits if event.limit], x)
         if ruled != hint:
@@ -468,13 +468,13 @@ def _draw_limit_line(axes: Axes, limits: Sequence[Any], x: Seconds) -> None:
 # Memory
 
 
-def _draw_memory(axes: Axes, trace: Trace, x: Seconds) -> None:
-    limit = memory_limit(trace)
-    highest = max(highest_rss(trace), limit[1] if limit else 0)
+def _draw_memory(axes: Axes, state: State, x: Seconds) -> None:
+    limit = memory_limit(state)
+    highest = max(highest_rss(state), limit[1] if limit else 0)
     unit, name = (1e9, "GB") if highest >= 2e9 else (1e6, "MB")
     wording = "{:,.2f} GB" if highest >= 2e9 else "{:,.0f} MB"
-    draw_memory_curves(axes, trace, x, unit)
-    lines = _label_memory(axes, trace.summary(), partial(_size, wording=wording, unit=unit))
+    draw_memory_curves(axes, state, x, unit)
+    lines = _label_memory(axes, summarize(state), partial(_size, wording=wording, unit=unit))
     axes.set_ylim(0, highest / unit * ((1.36 if limit else 1.22) + 0.2 * (lines - 1)) or 1)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.set_ylabel(f"memory\n{name}")
@@ -504,9 +504,9 @@ def _of_limit(limit: tuple[int, int]) -> tuple[int, int]:
     return round((ceiling - more) / 1e6), round(more / 1e6)
 
 
-def _draw_asked(axes: Axes, trace: Trace, unfit: OutOfMemory, x: Seconds) -> None:
+def _draw_asked(axes: Axes, state: State, unfit: OutOfMemory, x: Seconds) -> None:
     """What the allocator was asked for and did not give, on top of what was resident."""
-    samples = [e for e in trace.events if e.rss is not None]
+    samples = [e for e in state.events if e.rss is not None]
     if not samples or unfit.asked_bytes is None:
         return
     held = min(samples, key=lambda e: abs(e.t_ns - unfit.at_ns)).rss
@@ -525,7 +525,7 @@ def _size(value: int, wording: str, unit: float) -> str:
     return wording.format(value / unit) if value >= 1e6 else f"{value / 1e3:,.0f} kB"
 
 
-def draw_memory_curves(axes: Axes, trace: Trace, x: Seconds, unit: float) -> None:
+def draw_memory_curves(axes: Axes, state: State, x: Seconds, unit: float) -> None:
     """Draw resident set size (line), GPU memory (dashed), models' own bytes (area), and the limit.
 
     Args:
@@ -533,8 +533,8 @@ def draw_memory_curves(axes: Axes, trace: Trace, x: Seconds, unit: float) -> Non
     """
     samples: dict[Process, list[tuple[float, int]]] = defaultdict(list)
     devices: dict[Process, list[tuple[float, int]]] = defaultdict(list)
-    for event in trace.events:
-        if event.rss is not None and event.t_ns <= trace.end_ns:
+    for event in state.events:
+        if event.rss is not None and event.t_ns <= state.end_ns:
             samples[event.process].append((x(event.t_ns), event.rss))
         if event.device_bytes is not None:
             devices[event.process].append((x(event.t_ns), event.device_bytes))
@@ -542,25 +542,25 @@ def draw_memory_curves(axes: Axes, trace: Trace, x: Seconds, unit: float) -> Non
         axes.plot(*_columns(rows, unit), color=theme.INK, linewidth=1.4)
     for rows in devices.values():
         axes.plot(*_columns(rows, unit), color=theme.INK, linewidth=1.4, linestyle="--")
-    _draw_model_bytes(axes, trace, x, unit)
-    limit = memory_limit(trace)
+    _draw_model_bytes(axes, state, x, unit)
+    limit = memory_limit(state)
     if limit is not None:
         axes.axhline(limit[1] / unit, color=theme.ALERT, linewidth=1.2, linestyle=(0, (4, 3)))
 
 
-def highest_rss(trace: Trace) -> int:
+def highest_rss(state: State) -> int:
     """The highest resident set size that was sampled during the run, in bytes."""
-    during = (e.rss for e in trace.events if e.rss is not None and e.t_ns <= trace.end_ns)
+    during = (e.rss for e in state.events if e.rss is not None and e.t_ns <= state.end_ns)
     return max(during, default=0)
 
 
-def memory_limit(trace: Trace) -> tuple[int, int] | None:
+def memory_limit(state: State) -> tuple[int, int] | None:
     """The limit of the run, and the resident set size that it allowed, in bytes.
 
     The limit counts from what the process held when the run began, which is its first sample.
     """
-    limits = trace.of_kind("memory_limit")
-    first = next((event.rss for event in trace.events if event.rss is not None), None)
+    limits = state.of_kind("memory_limit")
+    first = next((event.rss for event in state.events if event.rss is not None), None)
     if not limits or first is None:
         return None
     return limits[-1].bytes, first + limits[-1].bytes
@@ -571,9 +571,9 @@ def _columns(rows: list[tuple[float, int]], unit: float) -> tuple[list[float], l
     return [seconds for seconds, _ in rows], [value / unit for _, value in rows]
 
 
-def _draw_model_bytes(axes: Axes, trace: Trace, x: Seconds, unit: float) -> None:
+def _draw_model_bytes(axes: Axes, state: State, x: Seconds, unit: float) -> None:
     change: dict[int, int] = defaultdict(int)
-    for r in trace.residences:
+    for r in state.residences:
         if r.load_end_ns is not None and r.bytes is not None:
             change[r.load_end_ns] += r.bytes
             change[r.last_ns] -= r.bytes
@@ -665,34 +665,34 @@ def dress(ax: Axes) -> None:
 
 
 def _draw_header(
-    figure: Figure, trace: Trace, title: str | None, unfit: OutOfMemory | None
+    figure: Figure, state: State, title: str | None, unfit: OutOfMemory | None
 ) -> None:
     height = figure.get_size_inches()[1]
     left = 0.012
     figure.text(
-        left, 1 - 0.12 / height, _title(trace, title), fontsize=14, fontweight="bold",
+        left, 1 - 0.12 / height, _title(state, title), fontsize=14, fontweight="bold",
         va="top", color=theme.INK,
     )  # fmt: skip
-    figure.text(left, 1 - 0.42 / height, _headline(trace), fontsize=10.5, va="top", color=theme.INK)
+    figure.text(left, 1 - 0.42 / height, _headline(state), fontsize=10.5, va="top", color=theme.INK)
     lines = []
     if unfit is not None:
         lines = [unfit.what, unfit.advice]
-    elif trace.error:
-        lines = trace.error.splitlines()[:1]
+    elif state.error:
+        lines = state.error.splitlines()[:1]
     for i, line in enumerate(lines):
         figure.text(left, 1 - (0.63 + 0.19 * i) / height, fitting(line, TEXT_INCHES, 9.5),
                     fontsize=9.5, va="top", color=theme.ALERT)  # fmt: skip
 
 
-def _title(trace: Trace, title: str | None) -> str:
+def _title(state: State, title: str | None) -> str:
     if title is not None:
         return fitting(title, TEXT_INCHES, 14, bold=True)
-    steps = list(dict.fromkeys(model.step for model in trace.models))
+    steps = list(dict.fromkeys(model.step for model in state.models))
     return fitting(", ".join(steps), TEXT_INCHES, 14, bold=True) or "No RunInference step"
 
 
-def _headline(trace: Trace) -> str:
-    s = trace.summary()
+def _headline(state: State) -> str:
+    s = summarize(state)
     parts = [
         f"{limits_text(s)}",
         f"{plural(s.loads, 'load')}" + (f" ({plural(s.reloads, 'reload')})" if s.reloads else ""),
@@ -747,23 +747,23 @@ def draw_legend(
     )  # fmt: skip
 
 
-def _outline(trace: Trace, title: str | None) -> str:
+def _outline(state: State, title: str | None) -> str:
     """The picture in words, without times: the same for every run that does the same."""
-    s = trace.summary()
-    width = max((len(count.model) for count in trace.per_model()), default=0)
+    s = summarize(state)
+    width = max((len(count.model) for count in count_per_model(state)), default=0)
     lines = [
-        f"Timeline of {_title(trace, title)}: {limits_text(s)}, {plural(s.loads, 'load')}, "
+        f"Timeline of {_title(state, title)}: {limits_text(s)}, {plural(s.loads, 'load')}, "
         f"{plural(s.evictions, 'eviction')}, at most {s.most_resident} resident"
     ]
-    for count in trace.per_model():
+    for count in count_per_model(state):
         lines.append(
             f"  {printable(count.model):<{width}}  {plural(count.loads, 'load')}, "
             f"{plural(count.evictions, 'eviction')}, "
             + (f"{plural(count.refreshes, 'refresh', 'refreshes')}, " if count.refreshes else "")
             + f"{plural(count.uses, 'batch', 'batches')}, {plural(count.elements, 'element')}"
         )
-    if trace.error:
-        lines.append(f"  ended with {printable(trace.error.split(':')[0])}")
-    if (unfit := out_of_memory(trace)) is not None:
+    if state.error:
+        lines.append(f"  ended with {printable(state.error.split(':')[0])}")
+    if (unfit := out_of_memory(state)) is not None:
         lines += [f"  {printable(unfit.what)}", f"  {unfit.advice}"]
     return "\n".join(lines)

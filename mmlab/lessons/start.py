@@ -6,7 +6,6 @@ from functools import partial
 
 from apache_beam.utils.interactive_utils import is_in_ipython
 
-from mmlab._quiet import without_import_noise
 from mmlab.lessons import ab
 from mmlab.lessons.digits import MAPPING, SCANNERS, scans_file
 from mmlab.lessons.models import prepare, weights_file
@@ -39,7 +38,7 @@ def _keep_beam_from_fetching_scripts() -> None:
         return
     from IPython.utils.capture import capture_output
 
-    with capture_output(), without_import_noise():
+    with capture_output():
         from apache_beam.runners.interactive import interactive_environment
 
         interactive_environment.current_env()

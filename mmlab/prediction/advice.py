@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mmlab._text import plural
-from mmlab.prediction.result import MOST_RELOADS, Prediction
+from mmlab._text import in_bytes, plural
+from mmlab.prediction.result import MOST_RELOADS, PredictedLoads
 from mmlab.prediction.sizes import listed
-from mmlab.prediction.words import bytes_words, seconds_words
+from mmlab.prediction.words import seconds_words
 
 
 class NoAdviceError(ValueError):
@@ -57,7 +57,7 @@ class Advice:
 
 
 def advise(
-    prediction: Prediction,
+    prediction: PredictedLoads,
     *,
     memory: float | None = None,
     buffer: float | None = None,
@@ -132,7 +132,7 @@ def _check(**numbers: Any) -> None:
             raise ValueError(f"{name} is {value}: give a number, 0 or more")
 
 
-def _refuse(p: Prediction, memory: float | None, buffer: float | None) -> None:
+def _refuse(p: PredictedLoads, memory: float | None, buffer: float | None) -> None:
     if p.measured is not None and not p.measured.whole:
         raise NoAdviceError(
             "the trace is of a run that did not end, or lacks events: what is missing could change "
@@ -157,14 +157,14 @@ def _refuse(p: Prediction, memory: float | None, buffer: float | None) -> None:
         )
 
 
-def _need(p: Prediction, buffer: float | None) -> np.ndarray | None:
+def _need(p: PredictedLoads, buffer: float | None) -> np.ndarray | None:
     """Bytes of the fullest machine for every hint; None when not known."""
     if p.machine_bytes is None or buffer is None:
         return None
     return p.machine_bytes + buffer * p.processes
 
 
-def _seconds_per_load(p: Prediction, given: Any) -> float | None:
+def _seconds_per_load(p: PredictedLoads, given: Any) -> float | None:
     if given is None:
         given = p.measured.load_seconds if p.measured else None
     if not given and given != 0:
@@ -180,7 +180,7 @@ def _seconds_per_load(p: Prediction, given: Any) -> float | None:
     return float(given)
 
 
-def _why(p: Prediction, a: Advice, memory: float | None, seconds: float | None, most: float):
+def _why(p: PredictedLoads, a: Advice, memory: float | None, seconds: float | None, most: float):
     def cost(loads: int) -> str:
         time = "" if seconds is None else f" ({seconds_words(loads * seconds)} of loading)"
         return f"{plural(loads, 'load')}{time}"
@@ -200,11 +200,11 @@ def _why(p: Prediction, a: Advice, memory: float | None, seconds: float | None, 
     if need is None:
         yield "What memory it needs is not known: that takes the sizes of the models and a buffer."
     else:
-        machine = bytes_words(need[(a.hint or a.calm) - 1])
+        machine = in_bytes(need[(a.hint or a.calm) - 1])
         each = "" if p.processes == 1 else f" for each of {plural(p.processes, 'process')}"
         yield (
-            f"Hint {a.hint or a.calm} needs {machine} on a machine: {bytes_words(a.model_bytes)} "
-            f"of models and {bytes_words(a.buffer_bytes)} beside them{each}."
+            f"Hint {a.hint or a.calm} needs {machine} on a machine: {in_bytes(a.model_bytes)} "
+            f"of models and {in_bytes(a.buffer_bytes)} beside them{each}."
         )
     if memory is not None:
         yield from _fit_words(p, a, memory, need, cost)
@@ -214,7 +214,7 @@ def _why(p: Prediction, a: Advice, memory: float | None, seconds: float | None, 
     yield from p.notes
 
 
-def _fewest(p: Prediction, hint: int) -> str:
+def _fewest(p: PredictedLoads, hint: int) -> str:
     if p.optimum is None:
         return f"{plural(p.models_seen, 'model')} at least once each."
     best = int(p.optimum[hint - 1])
@@ -223,14 +223,14 @@ def _fewest(p: Prediction, hint: int) -> str:
     return f"where an optimal choice of what to evict would need {best:,}."
 
 
-def _fit_words(p: Prediction, a: Advice, memory: float, need: np.ndarray, cost: Any):
-    have = bytes_words(memory)
+def _fit_words(p: PredictedLoads, a: Advice, memory: float, need: np.ndarray, cost: Any):
+    have = in_bytes(memory)
     if a.hint is not None:
         most = "all of them" if a.fits == len(p.models) else f"hints up to {a.fits}"
         yield f"A machine has {have}: room for {most}."
     elif a.fits is None:
         yield (
-            f"A machine has {have}: not even hint 1 fits, which needs {bytes_words(need[0])}. Take "
+            f"A machine has {have}: not even hint 1 fits, which needs {in_bytes(need[0])}. Take "
             "smaller models, fewer processes per machine, or more memory."
         )
     else:
@@ -240,7 +240,7 @@ def _fit_words(p: Prediction, a: Advice, memory: float, need: np.ndarray, cost: 
         )
 
 
-def _grouping(p: Prediction, a: Advice, cost: Any) -> str:
+def _grouping(p: PredictedLoads, a: Advice, cost: Any) -> str:
     if a.grouped_hint >= a.calm and a.grouped_loads >= a.loads:
         return "A GroupByKey before RunInference would not help."
     return (

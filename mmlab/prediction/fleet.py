@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from mmlab._text import plural
+from mmlab.prediction.prediction import Prediction
 from mmlab.prediction.predictor import predictions
-from mmlab.prediction.result import Prediction
 from mmlab.prediction.routing import ROUTINGS, Routing
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from mmlab.events import Process
 from mmlab.prediction.keys import Models
 from mmlab.prediction.sizes import listed
-from mmlab.trace import Trace, TracedModel
+from mmlab.state import TracedModel
+from mmlab.trace import Trace
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,16 @@
-"""What a prediction says: tables, a picture, advice."""
+"""Loads, evictions and bytes for every hint, and tables of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from mmlab._text import plural
 from mmlab.prediction.recorded import Measured
-
-if TYPE_CHECKING:
-    from mmlab.draw.picture import Picture
-    from mmlab.prediction.advice import Advice
+from mmlab.prediction.words import fleet_words
 
 MOST_RELOADS = 0.05
 """A hint thrashes when more than this share of the batches had to load a model that the process had
@@ -39,8 +35,7 @@ class PerManager:
     bytes: np.ndarray | None
 
 
-@dataclass(frozen=True, eq=False)
-class Cliff:
+class Cliff(NamedTuple):
     """Where loads fall steeply.
 
     Attributes:
@@ -56,7 +51,7 @@ class Cliff:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Prediction:
+class PredictedLoads:
     """Loads, evictions and bytes for every hint from 1 to the number of models.
 
     Arrays have the shape (models,): entry h - 1 is hint h. A hint above the number of models, or
@@ -230,26 +225,10 @@ class Prediction:
             return None
         return Cliff(begin + 1, end + 1, int(loads[begin]), int(loads[end]))
 
-    def plot(self, *, title: str | None = None) -> Picture:
-        """The curve of loads with its cliff, the optimum, and memory: see `draw_prediction`."""
-        from mmlab.draw.hints import draw_prediction
-
-        return draw_prediction(self, title)
-
-    def advise(
-        self,
-        *,
-        memory: float | None = None,
-        buffer: float | None = None,
-        load_seconds: float | Mapping[str, float] | None = None,
-        most_reloads: float = MOST_RELOADS,
-    ) -> Advice:
-        """The smallest hint that does not thrash and fits: see `mmlab.prediction.advice.advise`."""
-        from mmlab.prediction.advice import advise
-
-        return advise(
-            self, memory=memory, buffer=buffer, load_seconds=load_seconds, most_reloads=most_reloads
-        )
+    @property
+    def fleet(self) -> str:
+        """Who does the work, and how elements get there, in words."""
+        return fleet_words(self.workers, self.processes, self.routing, self.batch_size, self.copies)
 
     def __repr__(self) -> str:
         return "\n".join(self._sentences())
@@ -269,11 +248,9 @@ class Prediction:
         return notes
 
     def _sentences(self) -> list[str]:
-        from mmlab.prediction.words import fleet_words
-
         lines = [
             f"Prediction for {plural(self.elements, 'element')} of {plural(self.keys, 'key')}, "
-            f"{plural(len(self.models), 'model')}, {fleet_words(self)}"
+            f"{plural(len(self.models), 'model')}, {self.fleet}"
         ]
         cliff = self.cliff()
         hints = {1, len(self.models)} | ({cliff.hint, cliff.foot} if cliff else set())

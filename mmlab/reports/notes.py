@@ -6,36 +6,31 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmlab._text import plural
 from mmlab.events import UNOBSERVED, Event, Process, printable
-from mmlab.state import sharing_steps
-
-if TYPE_CHECKING:
-    from mmlab.trace import Trace
-
-NS = 1e-9
+from mmlab.state import NS, State, sharing_steps
 
 
-def unseen(trace: Trace) -> Iterator[str]:
+def unseen(state: State) -> Iterator[str]:
     """What is never seen in this version of Beam, of these models, in these steps."""
     for event in dict.fromkeys(
-        (e.step, e.model, e.what) for e in trace.events if e.what is not None
+        (e.step, e.model, e.what) for e in state.events if e.what is not None
     ):
         step, model, what = event
         subject = f"{step}: model {model}" if model else f"{step}"
         yield printable(f"{subject}: {UNOBSERVED.get(what, what)}.")
-    for step, key in dict.fromkeys((e.step, e.error) for e in trace.of_kind("unknown_key")):
+    for step, key in dict.fromkeys((e.step, e.error) for e in state.of_kind("unknown_key")):
         yield printable(f"{step}: key {key} is in the data, but no KeyModelMapping names it.")
-    for step, error in dict.fromkeys((e.step, e.error) for e in trace.of_kind("conflict")):
+    for step, error in dict.fromkeys((e.step, e.error) for e in state.of_kind("conflict")):
         yield printable(conflict_note(step, error))
-    for steps in sharing_steps(trace.info("run")):
+    for steps in sharing_steps(state.info("run")):
         yield printable(
             f"{', '.join(steps)}: these steps share their models (model_identifier); a load, an "
             "eviction and the limit are shown at the step that loaded first."
         )
-    for process, info in ((e.process, e.info or {}) for e in trace.of_kind("process")):
+    for process, info in ((e.process, e.info or {}) for e in state.of_kind("process")):
         if off_ns := info.get("clock_off_ns"):
             yield printable(_clock_note(process, off_ns, info))
 
@@ -59,53 +54,53 @@ def _clock_note(process: Process, off_ns: int, info: Mapping[str, Any]) -> str:
     )
 
 
-def missing(trace: Trace) -> Iterator[str]:
+def missing(state: State) -> Iterator[str]:
     """What was seen, or must have been, and is not there."""
-    if not trace.events:
+    if not state.events:
         yield "There are no events: the log folder was removed, or could not be read."
-    if trace.torn:
-        lines = plural(trace.torn, "cut-off line")
+    if state.torn:
+        lines = plural(state.torn, "cut-off line")
         yield f"{lines}: a process ended while it wrote, or the disk was full."
-    if trace.dropped:
-        events = plural(trace.dropped, "event")
+    if state.dropped:
+        events = plural(state.dropped, "event")
         yield f"{events} could not be written: is the log folder full or gone?"
-    unclosed = _unclosed(trace)
+    unclosed = _unclosed(state)
     for process, last_ns in unclosed.items():
         yield printable(
-            f"{process}: events after second {(last_ns - trace.start_ns) * NS:.1f} may be missing: "
+            f"{process}: events after second {(last_ns - state.start_ns) * NS:.1f} may be missing: "
             "it was killed, or had not written them when the trace was read."
         )
-    if trace.of_kind("end"):
-        for process, work in _unended(trace).items():
+    if state.of_kind("end"):
+        for process, work in _unended(state).items():
             if process not in unclosed:
                 yield printable(
                     f"{process}: the end of {work} was not seen: the process was killed, could "
                     "not write, or was still at work when the run ended."
                 )
-        for step in _unwritten(trace):
+        for step in _unwritten(state):
             yield printable(
                 f"{step}: elements went through it, and no worker wrote of that: none could write "
                 "to the log folder."
             )
-    elif trace.of_kind("run"):
+    elif state.of_kind("run"):
         yield "The end of the run was not seen."
 
 
-def _unclosed(trace: Trace) -> dict[Process, int]:
+def _unclosed(state: State) -> dict[Process, int]:
     """Processes that buffer events and did not say that they wrote the last; their last event."""
-    segmented = {e.process for e in trace.of_kind("process") if (e.info or {}).get("segments")}
-    segmented -= {e.process for e in trace.of_kind("close")}
-    return {e.process: e.t_ns for e in trace.events if e.process in segmented} if segmented else {}
+    segmented = {e.process for e in state.of_kind("process") if (e.info or {}).get("segments")}
+    segmented -= {e.process for e in state.of_kind("close")}
+    return {e.process: e.t_ns for e in state.events if e.process in segmented} if segmented else {}
 
 
-def _unended(trace: Trace) -> dict[Process, str]:
+def _unended(state: State) -> dict[Process, str]:
     """Processes in which something began and did not end, and what."""
     work: dict[Process, list[str]] = defaultdict(list)
     for one, begin, *ends in (
         ("batch", "use_begin", "use_end"),
         ("load", "load_begin", "load_end", "load_fail"),
     ):
-        open_ones = _tally(trace.of_kind(begin)) - _tally(trace.of_kind(*ends))
+        open_ones = _tally(state.of_kind(begin)) - _tally(state.of_kind(*ends))
         by_process: Counter[Process] = Counter()
         for (host, pid, *_), n in open_ones.items():
             by_process[Process(host, pid)] += n
@@ -114,13 +109,13 @@ def _unended(trace: Trace) -> dict[Process, str]:
     return {process: " and ".join(words) for process, words in work.items()}
 
 
-def _unwritten(trace: Trace) -> Iterator[str]:
+def _unwritten(state: State) -> Iterator[str]:
     """Watched steps that the runner saw at work, and that no process wrote of."""
-    told = {e.step for e in trace.of_kind("load_begin", "use_begin", "unobserved")}
-    for step in dict.fromkeys(model.step for model in trace.models):
+    told = {e.step for e in state.of_kind("load_begin", "use_begin", "unobserved")}
+    for step in dict.fromkeys(model.step for model in state.models):
         of_step = re.compile(rf"(^|\]: ){re.escape(step)}(/|\[|$)")
-        worked = any(n and of_step.search(name) for name, n in trace.element_counts.items())
-        if worked and step not in told and trace.state == "DONE":
+        worked = any(n and of_step.search(name) for name, n in state.element_counts.items())
+        if worked and step not in told and state.state == "DONE":
             yield step
 
 

@@ -2,7 +2,7 @@
 
 Perfetto (https://ui.perfetto.dev) draws asynchronous events of one process that bear one name in
 one lane, so that every load of a model is an event of its own id whose outermost slice is called
-after the model. Times are microseconds since the first event of the trace.
+after the model. Times are microseconds since the first event of the state.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain, count
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from mmlab.events import Event, Process, encode, printable
-from mmlab.state import Residence, Use, steps_of_count
-
-if TYPE_CHECKING:
-    from mmlab.trace import Trace
+from mmlab.state import Residence, State, Use, steps_of_count
 
 _MOST_PID = 2**31 - 1
 
@@ -26,31 +23,31 @@ Line = tuple[int, str]
 """Nanoseconds since the first event, and the event as JSON."""
 
 
-def write_perfetto(trace: Trace, file: TextIO) -> None:
+def write_perfetto(state: State, file: TextIO) -> None:
     """Write `trace` to `file` as one JSON object, in ASCII."""
-    zero_ns = trace.events[0].t_ns if trace.events else 0
-    lines = sorted(_slices_and_counters(trace, zero_ns), key=itemgetter(0))
+    zero_ns = state.events[0].t_ns if state.events else 0
+    lines = sorted(_slices_and_counters(state, zero_ns), key=itemgetter(0))
     file.write('{"displayTimeUnit":"ms","otherData":')
-    file.write(encode({"run": _readable(trace.run or ""), "began_unix_ns": zero_ns}))
+    file.write(encode({"run": _readable(state.run or ""), "began_unix_ns": zero_ns}))
     file.write(',"traceEvents":[\n')
     separator = ""
-    for text in chain(map(encode, _names(trace)), map(itemgetter(1), lines)):
+    for text in chain(map(encode, _names(state)), map(itemgetter(1), lines)):
         file.write(separator)
         file.write(text)
         separator = ",\n"
     file.write("\n]}\n")
 
 
-def _slices_and_counters(trace: Trace, zero_ns: int) -> Iterator[Line]:
-    pids = _pids(trace)
+def _slices_and_counters(state: State, zero_ns: int) -> Iterator[Line]:
+    pids = _pids(state)
     ids: dict[Process, Iterator[int]] = defaultdict(lambda: count(1))
-    several_steps = len({model.step for model in trace.models}) > 1
-    for r in trace.residences:
+    several_steps = len({model.step for model in state.models}) > 1
+    for r in state.residences:
         name = " · ".join((r.step, r.model) if several_steps else (r.model,))
         lane = _Lane(_readable(name), pids[r.process], zero_ns, ids[r.process])
         yield from lane.of(r)
-    yield from _counters(trace, pids, zero_ns)
-    for event in trace.of_kind("refresh"):
+    yield from _counters(state, pids, zero_ns)
+    for event in state.of_kind("refresh"):
         yield _refresh(event, pids[event.process], zero_ns)
 
 
@@ -61,16 +58,16 @@ def _refresh(event: Event, pid: int, zero_ns: int) -> Line:
     return after, encode({**common, "args": {"step": _readable(event.step or "")}})
 
 
-def _names(trace: Trace) -> Iterator[dict[str, Any]]:
-    for index, (process, pid) in enumerate(_pids(trace).items()):
+def _names(state: State) -> Iterator[dict[str, Any]]:
+    for index, (process, pid) in enumerate(_pids(state).items()):
         common = {"ph": "M", "pid": pid, "tid": pid}
         yield {**common, "name": "process_name", "args": {"name": _readable(str(process))}}
         yield {**common, "name": "process_sort_index", "args": {"sort_index": index}}
 
 
-def _pids(trace: Trace) -> dict[Process, int]:
+def _pids(state: State) -> dict[Process, int]:
     """A number for each process: its own, unless a process of another machine has the same."""
-    processes = list(dict.fromkeys(event.process for event in trace.events))
+    processes = list(dict.fromkeys(event.process for event in state.events))
     pids: dict[Process, int] = {}
     taken = {process.pid for process in processes}
     spare = (pid for pid in count(1) if pid not in taken)
@@ -161,13 +158,13 @@ def _args(facts: dict[str, Any]) -> str:
     return f',"args":{encode(known)}'
 
 
-def _counters(trace: Trace, pids: dict[Process, int], zero_ns: int) -> Iterator[Line]:
+def _counters(state: State, pids: dict[Process, int], zero_ns: int) -> Iterator[Line]:
     def counter(process: Process, name: str, unit: str, t_ns: int, value: int) -> Line:
         after = max(t_ns - zero_ns, 0)
         text = encode({"ph": "C", "name": name, "pid": pids[process], "args": {unit: value}})
         return after, f'{text[:-1]},"ts":{after / 1000:.3f}}}'
 
-    for event in trace.events:
+    for event in state.events:
         of = event.process
         if event.rss is not None:
             yield counter(of, "RSS", "bytes", event.t_ns, event.rss)
@@ -177,7 +174,7 @@ def _counters(trace: Trace, pids: dict[Process, int], zero_ns: int) -> Iterator[
             name = "limit" if event.step is None else f"limit of {event.step}:"
             yield counter(of, _readable(name), "models", event.t_ns, event.limit)
     groups: dict[Process, list[Residence]] = defaultdict(list)
-    for residence in trace.residences:
+    for residence in state.residences:
         groups[residence.process].append(residence)
     for process, group in groups.items():
         for t_ns, models in zip(*steps_of_count(group), strict=True):
@@ -186,7 +183,7 @@ def _counters(trace: Trace, pids: dict[Process, int], zero_ns: int) -> Iterator[
 
 def _readable(text: str) -> str:
     """Text as Perfetto reads it: a sign beyond 16 bits is a pair of escapes in ASCII, for which it
-    refuses the whole trace.
+    refuses the whole state.
 
     >>> _readable("café 💥")
     'café U+1F4A5'

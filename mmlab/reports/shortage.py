@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mmlab.state import Residence
-from mmlab.trace import Trace
+from mmlab.state import Residence, State
 
 SIGNS = (
     "defaultcpuallocator",
@@ -123,19 +122,19 @@ def megabytes(n: int) -> str:
     return f"{n / 1e6:,.0f} MB"
 
 
-def out_of_memory(trace: Trace) -> OutOfMemory | None:
+def out_of_memory(state: State) -> OutOfMemory | None:
     """Why a run ran out of memory; None when it did not."""
-    culprit = _culprit(trace)
-    error = culprit.error if culprit and culprit.error else trace.error
-    if not is_out_of_memory(error) and not is_out_of_memory(trace.error):
+    culprit = _culprit(state)
+    error = culprit.error if culprit and culprit.error else state.error
+    if not is_out_of_memory(error) and not is_out_of_memory(state.error):
         return None
-    limits = trace.of_kind("memory_limit")
-    at_ns = _moment(culprit, trace)
-    held = _held(trace, culprit, at_ns)
+    limits = state.of_kind("memory_limit")
+    at_ns = _moment(culprit, state)
+    held = _held(state, culprit, at_ns)
     sizes = [residence.bytes for residence in held]
-    cards = [m for m in trace.models if culprit and m.step == culprit.step]
-    ruled = trace.limits(culprit.step) if culprit else []
-    asked = re.search(r"allocate (\d+) bytes", f"{error} {trace.error}")
+    cards = [m for m in state.models if culprit and m.step == culprit.step]
+    ruled = state.limits(culprit.step) if culprit else []
+    asked = re.search(r"allocate (\d+) bytes", f"{error} {state.error}")
     return OutOfMemory(
         step=culprit.step if culprit else None,
         model=culprit.model if culprit else None,
@@ -151,22 +150,22 @@ def out_of_memory(trace: Trace) -> OutOfMemory | None:
     )
 
 
-def _culprit(trace: Trace) -> Residence | None:
+def _culprit(state: State) -> Residence | None:
     """The load that failed or never ended; else the model whose batch failed or never ended."""
-    for residence in reversed(trace.residences):
+    for residence in reversed(state.residences):
         if residence.load_end_ns is None:
             return residence
-    used = [(use, r) for r in trace.residences for use in r.uses if use.error or not use.end_ns]
+    used = [(use, r) for r in state.residences for use in r.uses if use.error or not use.end_ns]
     return max(used, key=lambda pair: pair[0].begin_ns)[1] if used else None
 
 
-def _moment(culprit: Residence | None, trace: Trace) -> int:
+def _moment(culprit: Residence | None, state: State) -> int:
     if culprit is not None and culprit.load_end_ns is None and culprit.free_ns is not None:
         return culprit.free_ns
-    return trace.end_ns
+    return state.end_ns
 
 
-def _held(trace: Trace, culprit: Residence | None, at_ns: int) -> list[Residence]:
-    moment = min(at_ns, trace.end_ns - 1)
-    held = [r for r in trace.residences if r.resident_at(moment)]
+def _held(state: State, culprit: Residence | None, at_ns: int) -> list[Residence]:
+    moment = min(at_ns, state.end_ns - 1)
+    held = [r for r in state.residences if r.resident_at(moment)]
     return held if culprit is None else [r for r in held if r.process == culprit.process]

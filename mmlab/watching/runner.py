@@ -120,7 +120,7 @@ class WatchRunner(PipelineRunner):
             return WatchedResult(result, run, restore)
 
     def _look_before(self, found: _Found, options: PipelineOptions) -> None:
-        here = runs_here(self._runner)
+        here = internals.runs_here(self._runner)
         for step, cards in found.steps:
             check_step(step, cards, files_are_here=here)
         steps = [step for step, _ in found.steps]
@@ -242,7 +242,7 @@ class _Run:
     def cannot_watch(self, step: str, why: str) -> None:
         """Say so, and watch what is left: the memory of this process."""
         _say_unwatched(self.log, step, why.rstrip("."))
-        if runs_here(self.runner):
+        if internals.runs_here(self.runner):
             recorder_for(self.log).start_sampling()
 
     def show(self, live: bool | str, labels: Iterable[str]) -> None:
@@ -397,14 +397,6 @@ def _warn_of_dask(runner: PipelineRunner) -> None:
             WatchWarning,
             stacklevel=3,
         )
-
-
-def runs_here(runner: PipelineRunner) -> bool:
-    """Whether the workers of `runner` are on this machine, and so is what they read and hold."""
-    inner = runner._runner if isinstance(runner, WatchRunner) else runner
-    return type(inner).__module__.startswith(
-        ("apache_beam.runners.portability.fn_api_runner", "apache_beam.runners.direct")
-    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

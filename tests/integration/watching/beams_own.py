@@ -1,8 +1,8 @@
 """Beam's own tests of `RunInference`, run where they are installed, watched and unwatched.
 
-`python -m tests.integration.watching.beams_own FOLDER [NAME...]` runs all of them, or those of these
-names, both ways, and leaves files of JSON lines in the folder: which test had which outcome, and
-which events it left behind.
+`python -m tests.integration.watching.beams_own FOLDER [NAME...]` runs all of them, or those of
+these names, both ways, and leaves files of JSON lines in the folder: which test had which outcome,
+and which events it left behind.
 
 The tests wait much and compute little, and importing them takes longest of all. So this module is
 imported once and forks: each process is pytest with `Plugin`, and runs a share of the tests.

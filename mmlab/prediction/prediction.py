@@ -1,0 +1,54 @@
+"""What `predict` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mmlab._text import plural
+from mmlab.prediction.advice import Advice, advise
+from mmlab.prediction.result import MOST_RELOADS, PredictedLoads
+
+if TYPE_CHECKING:
+    from mmlab.draw.picture import Picture
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Prediction(PredictedLoads):
+    """Loads, evictions and bytes for every hint, a picture of them and advice.
+
+    See `PredictedLoads` for what is known of each hint.
+    """
+
+    def plot(self, *, title: str | None = None) -> Picture:
+        """The curve of loads with its cliff, the optimum, and memory: see `draw_hints`."""
+        from mmlab.draw.hints import HintCurves, draw_hints
+
+        counts = f"{plural(self.elements, 'element')}   ·   {plural(self.keys, 'key')}   ·   "
+        counts += f"{plural(len(self.models), 'model')}   ·   {self.fleet}"
+        curves = HintCurves(
+            about=counts,
+            loads=self.loads,
+            optimum=self.optimum,
+            grouped_by_key=self.grouped_by_key,
+            grouped_by_model=self.grouped_by_model,
+            model_bytes=self.model_bytes,
+            buffer_bytes=self.measured.buffer_bytes if self.measured else None,
+            copies=self.copies,
+            cliff=self.cliff(),
+        )
+        return draw_hints(curves, repr(self), title)
+
+    def advise(
+        self,
+        *,
+        memory: float | None = None,
+        buffer: float | None = None,
+        load_seconds: float | Mapping[str, float] | None = None,
+        most_reloads: float = MOST_RELOADS,
+    ) -> Advice:
+        """The smallest hint that does not thrash and fits: see `mmlab.prediction.advice.advise`."""
+        return advise(
+            self, memory=memory, buffer=buffer, load_seconds=load_seconds, most_reloads=most_reloads
+        )

@@ -1,0 +1,168 @@
+"""The structure of the package: layers, public names, and what is imported when."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import mmlab
+
+PACKAGE = Path(mmlab.__file__).parent
+LAYERS = (
+    ("_arguments", "_files", "_quiet", "_text", "fonts"),
+    ("events",),
+    ("log",),
+    ("beam",),
+    ("transforms",),
+    ("worker",),
+    ("state",),
+    ("reports",),
+    ("draw",),
+    ("trace",),
+    ("prediction", "diagrams"),
+    ("checks",),
+    ("watching",),
+    ("fresh",),
+    ("compare", "explorer"),
+    ("lessons",),
+    ("",),  # the package itself
+)
+"""Lowest first: a module imports from its own package and from lower layers, and nothing else."""
+LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}
+EXPORTS = {
+    "mmlab": """Diagram GroupByModel Problem Trace WatchRunner WatchWarning compare_hints diagram
+        explore lessons predict prediction preflight run_fresh watch""",
+    "mmlab.checks": """Held Problem held_by hint_problem label_problems large_hint leaves_of
+        mapping_problems memory_problem missing_library_problems missing_weights odd_keys
+        step_problems thread_problem""",
+    "mmlab.diagrams": "Diagram GraphvizError diagram",
+    "mmlab.prediction": "Advice Fleet NoAdviceError Prediction compare_routings predict",
+    "mmlab.watching": "WatchRunner WatchWarning watch",
+}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = ("mmlab", *path.relative_to(PACKAGE).with_suffix("").parts)
+        found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules of mmlab that a module imports anywhere in it, functions and types included."""
+    known = modules()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name in known)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names = [f"{node.module}.{name.name}" for name in node.names]
+            yield from (name if name in known else node.module for name in names)
+
+
+def part(module: str) -> str:
+    """The package or module right below mmlab; "" for mmlab itself."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+def test_every_module_has_its_layer():
+    assert {part(name) for name in modules()} == set(LAYER)
+
+
+def test_imports_point_down():
+    upwards = [
+        f"{name} imports {other}"
+        for name, path in modules().items()
+        for other in imports(path)
+        if other.split(".")[0] == "mmlab"
+        and part(other) != part(name)
+        and LAYER[part(other)] >= LAYER[part(name)]
+    ]
+    assert upwards == []
+
+
+def test_imports_have_no_circle():
+    graph = {
+        name: {other for other in imports(path) if other.startswith("mmlab")} - {name}
+        for name, path in modules().items()
+    }
+    for name, others in graph.items():
+        # A package's own modules are what it is made of.
+        others -= {other for other in others if name.startswith(f"{other}.")}
+    TopologicalSorter(graph).prepare()
+
+
+def test_no_module_has_the_name_of_an_export():
+    subpackages = {name for name in mmlab.__all__ if f"mmlab.{name}" in modules()}
+    assert subpackages == {"lessons", "prediction"}
+
+
+@pytest.mark.parametrize("package", EXPORTS)
+def test_exports(package):
+    module = importlib.import_module(package)
+    assert sorted(module.__all__) == sorted(EXPORTS[package].split())
+    assert all(hasattr(module, name) for name in module.__all__)
+    assert set(module.__all__) <= set(dir(module))
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(AttributeError, match="module 'mmlab' has no attribute 'forecast'"):
+        _ = mmlab.forecast
+
+
+def fresh(code: str) -> str:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.runs
+def test_import_takes_the_standard_library_only():
+    code = "import sys, mmlab; print(*{name.partition('.')[0] for name in sys.modules})"
+    others = set(fresh(code).split()) - set(sys.stdlib_module_names) - {"mmlab", "__main__"}
+    installed = {name for name in others if not name.startswith("__editable__")}
+    bare = set(fresh("import sys; print(*{n.partition('.')[0] for n in sys.modules})").split())
+    assert installed <= bare
+
+
+UNPICKLE = """
+import sys
+import psutil
+from apache_beam.internal import pickler
+import apache_beam.ml.inference.base, apache_beam.runners.portability.fn_api_runner
+import tests.handlers
+sent = bytes.fromhex(sys.stdin.read())
+before, rss = set(sys.modules), psutil.Process().memory_info().rss
+pickler.loads(sent)
+print(psutil.Process().memory_info().rss - rss)
+print(*sorted(set(sys.modules) - before))
+"""
+HEAVY = {"matplotlib", "PIL", "pandas", "ipywidgets", "numba", "wasmtime", "resvg_py", "IPython"}
+
+
+@pytest.mark.runs
+def test_a_worker_imports_what_it_needs_to_record(tmp_path):
+    from apache_beam.internal import pickler
+
+    from mmlab import watch
+    from tests.handlers import keyed
+
+    handler = watch(keyed([["a"], ["b"]]), tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", UNPICKLE],
+        input=pickler.dumps(handler).hex(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    grown, names = done.stdout.splitlines()
+    assert int(grown) <= 4_000_000
+    assert len(names.split()) <= 40
+    assert not {name.partition(".")[0] for name in names.split()} & HEAVY
