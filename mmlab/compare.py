@@ -171,7 +171,7 @@ class Comparison:
             Multiple(row.label, _words(row), _short_problem(row), row.shown.trace)
             for row in self.rows
         ]
-        steps = dict.fromkeys(model.step for run in runs for model in run.trace.models)
+        steps = dict.fromkeys(model.step for run in runs for model in run.state.models)
         title = title or f"{', '.join(steps)}: one pipeline under several hints"
         return Picture(draw_comparison(runs, title, self.verdict), repr(self))
 

@@ -1,6 +1,6 @@
 """Lanes: which tests run with which command, and at which size.
 
-`make quick`: tests that run no pipeline and start no Python. They have no marker.
+`make quick`: tests that run no pipeline, start no Python and take no seconds. They have no marker.
 `make test`: these, and those that do, which are marked `@pytest.mark.runs`.
 `make full PART=name`: the tests of one part. A test joins a part in one of three ways:
 

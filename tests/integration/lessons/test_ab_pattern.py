@@ -148,6 +148,7 @@ def test_unknown_models_are_named():
         ab.handler("C")
 
 
+@pytest.mark.runs
 def test_an_interval_holds_the_truth_as_often_as_it_says():
     random = np.random.default_rng(1)
     held = {"paired": 0, "split": 0}

@@ -125,6 +125,7 @@ def test_the_restorer_brings_scans_nearer_to_what_was_written():
     assert (restored - meant).abs().mean() < 0.4 * (seen - meant).abs().mean()
 
 
+@pytest.mark.runs
 def test_its_training_is_seeded():
     before = torch.random.get_rng_state()
     first, second = (models.fitted(hidden=8, steps=3) for _ in range(2))

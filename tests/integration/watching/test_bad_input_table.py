@@ -329,7 +329,8 @@ def test_bad_input_is_answered_with_a_sentence(case, tmp_path, monkeypatch):
 
 def test_the_table_is_of_every_public_function():
     assert len(TABLE) >= 60
-    calls = {name for name in mmlab.__all__ if name[0].islower()} | {"Trace", "WatchRunner"}
+    names = {name for name in mmlab.__all__ if name[0].islower()}
+    calls = {name for name in names if callable(getattr(mmlab, name))} | {"Trace", "WatchRunner"}
     assert calls <= set(CASES)
 
 

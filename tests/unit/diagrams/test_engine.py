@@ -195,12 +195,14 @@ def test_compiled_anew_and_from_disk_it_is_the_same(tmp_path):
     assert _apart({"dot": DOT}, tmp_path) == first
 
 
+@pytest.mark.runs
 def test_machine_code_in_a_folder_that_others_may_write_is_not_used(tmp_path):
     tmp_path.chmod(0o777)
     assert "svg" in _apart({"dot": DOT}, tmp_path)
     assert not list(tmp_path.iterdir()) or os.name == "nt"
 
 
+@pytest.mark.runs
 def test_it_imports_next_to_nothing(tmp_path):
     command = [sys.executable, "-I", "-S", "-X", "importtime", str(WORKER), json.dumps(sys.path)]
     done = subprocess.run(

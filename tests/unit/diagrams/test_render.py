@@ -139,6 +139,7 @@ def test_a_png_for_a_notebook_is_not_too_wide():
     assert height > 10
 
 
+@pytest.mark.runs
 def test_500_steps():
     assert mmlab.diagram(long_chain(500)).svg.count('class="node"') == 500
 

@@ -102,6 +102,7 @@ def test_any_name_can_be_drawn(name):
     assert drawn([event("load_begin", 1, model=name, step=name, generation=1)], name).image()
 
 
+@pytest.mark.runs
 def test_a_long_run_is_kept_in_numbers_not_in_pixels():
     events = []
     for i in range(20_000):

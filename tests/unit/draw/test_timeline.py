@@ -203,6 +203,7 @@ def test_the_caption_of_memory_and_the_names_of_models_stay_inside(name):
     assert all(extent(label).x0 >= 0 for label in figure.axes[0].get_yticklabels())
 
 
+@pytest.mark.runs
 def test_ten_thousand_loads_are_drawn_as_few_bars():
     events = []
     for i in range(10_000):
