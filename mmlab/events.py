@@ -1,52 +1,50 @@
-"""The event schema: one thing that happened in one process, at one time."""
+"""The events of a log: one struct for each kind of thing that can happen in a process.
+
+A log is a file of JSON lines, and a line is one event. Writers encode these structs and readers
+decode them. `docs/trace-format.md` describes the format; its table is generated from this module.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import json
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from operator import itemgetter
+from collections.abc import Iterable
 from sys import intern
-from typing import Any, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Union
+
+import msgspec
+from msgspec import Meta, Struct
 
 VERSION = 1
 
-KINDS = {
-    "process": "a process began to write; anchors its clock",
-    "run": "the pipeline was submitted; names its steps and models",
-    "models": "a handler was watched on its own; names its models",
-    "end": "the pipeline ended",
-    "close": "a process that buffers its events has written the last of them",
-    "load_begin": "a model handler was asked for its model",
-    "load_end": "the model is there",
-    "load_fail": "the model could not be loaded",
-    "use_begin": "a batch reached a model",
-    "use_end": "the model has answered the batch",
-    "evict": "the model manager dropped a model: least recently used",
-    "free": "nothing refers to a model any more: its memory is released",
-    "limit": "the model manager changed how many models it will hold",
-    "refresh": "a model that was loaded is to come from another place from now on",
-    "memory": "a sample of a process's memory",
-    "memory_limit": "the run may take no more memory than so many bytes",
-    "conflict": "two threads changed the model manager's maps at once, and a load failed",
-    "unknown_key": "a batch holds a key that no mapping names",
-    "unobserved": "something that cannot be seen here",
-    "dropped": "events that could not be written",
-}
+MOST_LINE_BYTES = 16_000_000
+"""A run of 10,000 models describes them in 5 MB; no other event is near that."""
 
-UNOBSERVED = {
-    "evictions": "evictions are not shown: this version of Beam hides them",
-    "limit": "the limit that ruled is not shown: this version of Beam hides it",
-    "hint": "the hint is not shown: this version of Beam hides it",
-    "free": "cannot be weakly referenced: when its memory is released is not seen",
-    "refresh": "refreshes are not shown: this version of Beam hides them",
-    "model manager": "Beam's ModelManager keeps each load of a model in a process of its own: a "
-    "batch is shown at the latest of several loads, and what it evicts is shown as freed",
-    "handler": "not watched: its model handler cannot be copied together with what records",
-    "watched": "not in this trace: its handler is watched on its own, with mmlab.watch",
-}
-"""What the field `what` of an event can say, in words."""
+
+class Unknown(enum.Enum):
+    """The type of `UNKNOWN`."""
+
+    UNKNOWN = "unknown"
+
+    def __repr__(self) -> str:
+        return self.value
+
+    __str__ = __repr__
+
+    def __bool__(self) -> bool:
+        return False
+
+
+UNKNOWN: Literal[Unknown.UNKNOWN] = Unknown.UNKNOWN
+"""What could not be found out: the bytes of a model, a hint or a limit that Beam hides.
+
+Not 0, and not None: a hint or limit that is None is none.
+"""
+
+# Without bounds, msgspec lets integers of any length pass.
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Process(NamedTuple):
@@ -59,79 +57,372 @@ class Process(NamedTuple):
         return f"{self.host}:{self.pid}"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of an event log.
+class TracedModel(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A model that a run can load.
+
+    Attributes:
+      step: label of the `RunInference` step.
+      model: its name, one of its own in the step.
+      handler: class of its model handler.
+      weights: where they come from: file, folder, URI or hub name.
+      device: as the handler was told.
+      cohort: the first key of its mapping, as text; None for a handler with one model.
+      keys: all keys of its mapping, as text.
+      hint: `max_models_per_worker_hint` of the step; None without one.
+    """
+
+    step: str
+    model: str
+    handler: str | None = None
+    weights: str | None = None
+    device: str | None = None
+    cohort: str | None = None
+    keys: tuple[str, ...] = ()
+    hint: Int64 | None | Unknown = None
+
+
+class ProcessInfo(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What a process says of itself.
+
+    Attributes:
+      boot: tells its machine, since that was started, from all others.
+      segments: whether it buffers its events, and says `close` after the last.
+      clock_off_ns: by how much its wall clock disagrees with that of the first process of its
+        machine; readers find that out.
+    """
+
+    boot: str | None = None
+    segments: bool = False
+    clock_off_ns: int = 0
+
+
+class RunInfo(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What is known of a run before it begins.
+
+    Attributes:
+      models: all that it can load.
+      python: version of the interpreter.
+      sharing: groups of steps that share models.
+    """
+
+    models: tuple[TracedModel, ...] = ()
+    python: str | None = None
+    sharing: tuple[tuple[str, ...], ...] = ()
+
+
+class EndInfo(Struct, frozen=True, gc=False, omit_defaults=True):
+    """How a run ended.
+
+    Attributes:
+      state: `DONE`, `FAILED`, … as Beam names it.
+      element_counts: elements that crossed each PCollection, where the runner counts them.
+    """
+
+    state: str = "UNKNOWN"
+    element_counts: dict[str, Count] = {}
+
+
+class Event(Struct, kw_only=True, omit_defaults=True, gc=False):
+    """One line of a log.
 
     Attributes:
       run: identifies the run.
+      host, pid, tid: machine, process and native thread in which it happened.
       t_ns: nanoseconds since the epoch; in a log as written, of the machine's monotonic clock.
-      host, pid, tid: machine, process and native thread that wrote the line.
-      event: one of `KINDS`.
-      step, model, generation: which load of which model, where the event is about one;
-        generation 1 is a model's first load in its process.
-      cohort: the first key of the model's mapping, as text.
-      keys: elements per key in the batch, keys as text.
-      n: elements in the batch, or events dropped.
-      rss, peak_rss, device_bytes: bytes; resident set size now, its highest since the process
-        began, memory allocated on GPUs.
-      bytes: bytes of a model's own tensors or arrays, or that the run may take.
-      limit: number of models that the manager will hold.
-      error: type and text of the exception.
-      what: what cannot be observed.
-      path: where a refreshed model comes from: file, folder, URI or hub name.
-      wall_ns: the wall clock at `t_ns`, nanoseconds since the epoch.
-      info: of the whole run, for `run` and `end`; of the process, for `process`.
+      v: version of the format.
     """
 
-    run: str
-    t_ns: int
-    host: str
-    pid: int
-    tid: int
-    event: str
-    step: str | None = None
-    model: str | None = None
-    generation: int | None = None
-    cohort: str | None = None
-    keys: Mapping[str, int] | None = None
-    n: int | None = None
-    rss: int | None = None
-    peak_rss: int | None = None
-    device_bytes: int | None = None
-    bytes: int | None = None
-    limit: int | None = None
-    error: str | None = None
-    what: str | None = None
-    path: str | None = None
-    wall_ns: int | None = None
-    info: Mapping[str, Any] | None = None
-    v: int = VERSION
+    event: ClassVar[str] = ""
+
+    run: str = ""
+    host: str = ""
+    pid: Int64 = 0
+    tid: Int64 = 0
+    t_ns: Int64 = 0
+    v: Int64 = VERSION
 
     @property
     def process(self) -> Process:
         return Process(self.host, self.pid)
 
     def to_json(self) -> str:
-        """The event as one line of ASCII, without the newline."""
-        values = ((name, getattr(self, name)) for name in _FIELDS)
-        return encode({name: value for name, value in values if value is not None})
+        """The event as one line, without the newline."""
+        return f'{{"v":{self.v},{encode(self)[1:]}'
 
 
-_FIELDS = tuple(f.name for f in fields(Event))
-_KNOWN = frozenset(_FIELDS)
-_REQUIRED = {"run": str, "t_ns": int, "host": str, "pid": int, "tid": int, "event": str}
-_REPEATED = ("run", "host", "event", "step", "model", "cohort")
-_OPTIONAL = {
-    **dict.fromkeys(("step", "model", "cohort", "error", "what", "path"), str),
-    **dict.fromkeys(("generation", "n", "rss", "peak_rss", "device_bytes", "bytes"), int),
-    **dict.fromkeys(("limit", "wall_ns", "v"), int),
-    **dict.fromkeys(("keys", "info"), dict),
+class Other(Event, kw_only=True):
+    """An event of a kind that this version does not know, without what it says.
+
+    Attributes:
+      event: its kind.
+    """
+
+    event: str
+
+
+class _Known(Event, tag_field="event"):
+    """An event of one of the kinds below."""
+
+
+class OfStep(_Known, kw_only=True):
+    """An event of a step.
+
+    Attributes:
+      step: its label; None where it is not known.
+    """
+
+    step: str | None = None
+
+
+class OfModel(_Known, kw_only=True):
+    """An event of a model.
+
+    Attributes:
+      step, model, generation: which load of which model; generation 1 is a model's first load in
+        its process, and None one that another process holds.
+      cohort: the first key of the model's mapping, as text.
+    """
+
+    step: str
+    model: str
+    cohort: str | None = None
+    generation: Int64 | None = None
+
+
+class OfLoad(OfModel, kw_only=True):
+    """An event of a load. In logs of the first edition it carries memory: see `Memory`."""
+
+    rss: Int64 | None = None
+    peak_rss: Int64 | None = None
+    device_bytes: Int64 | None = None
+
+
+class ProcessBegins(_Known, tag="process", kw_only=True):
+    """A process began to write; anchors its clock.
+
+    Attributes:
+      wall_ns: the wall clock at `t_ns`, nanoseconds since the epoch.
+    """
+
+    event: ClassVar[str] = "process"
+    wall_ns: Int64 | None = None
+    info: ProcessInfo = ProcessInfo()
+
+
+class RunBegins(_Known, tag="run", kw_only=True):
+    """The pipeline was submitted; names its steps and models."""
+
+    event: ClassVar[str] = "run"
+    info: RunInfo = RunInfo()
+
+
+class Models(_Known, tag="models", kw_only=True):
+    """A handler was watched on its own; names its models."""
+
+    event: ClassVar[str] = "models"
+    info: RunInfo = RunInfo()
+
+
+class RunEnds(_Known, tag="end", kw_only=True):
+    """The pipeline ended.
+
+    Attributes:
+      error: type and text of the exception that ended it.
+    """
+
+    event: ClassVar[str] = "end"
+    info: EndInfo = EndInfo()
+    error: str | None = None
+
+
+class Close(_Known, tag="close", kw_only=True):
+    """A process that buffers its events has written the last of them."""
+
+    event: ClassVar[str] = "close"
+
+
+class LoadBegins(OfLoad, tag="load_begin", kw_only=True):
+    """A model handler was asked for its model."""
+
+    event: ClassVar[str] = "load_begin"
+
+
+class LoadEnds(OfLoad, tag="load_end", kw_only=True):
+    """The model is there.
+
+    Attributes:
+      bytes: of the model's own tensors or arrays.
+      what: "free" where its release cannot be observed.
+    """
+
+    event: ClassVar[str] = "load_end"
+    bytes: Int64 | Unknown = UNKNOWN
+    what: str | None = None
+
+
+class LoadFails(OfLoad, tag="load_fail", kw_only=True):
+    """The model could not be loaded.
+
+    Attributes:
+      error: type and text of the exception.
+    """
+
+    event: ClassVar[str] = "load_fail"
+    error: str | None = None
+
+
+class UseBegins(OfModel, tag="use_begin", kw_only=True):
+    """A batch reached a model.
+
+    Attributes:
+      n: elements in the batch.
+      keys: elements per key, keys as text; empty where there are none.
+    """
+
+    event: ClassVar[str] = "use_begin"
+    n: Count = 0
+    keys: dict[str, Count] = {}
+
+
+class UseEnds(OfModel, tag="use_end", kw_only=True):
+    """The model has answered the batch.
+
+    Attributes:
+      error: type and text of the exception that ended it instead.
+    """
+
+    event: ClassVar[str] = "use_end"
+    error: str | None = None
+
+
+class Evicts(OfLoad, tag="evict", kw_only=True):
+    """The model manager dropped a model: least recently used."""
+
+    event: ClassVar[str] = "evict"
+
+
+class Frees(OfModel, tag="free", kw_only=True):
+    """Nothing refers to a model any more: its memory is released."""
+
+    event: ClassVar[str] = "free"
+
+
+class Limit(OfStep, tag="limit", kw_only=True):
+    """The model manager changed how many models it will hold.
+
+    Attributes:
+      limit: so many; None for any number.
+    """
+
+    event: ClassVar[str] = "limit"
+    limit: Int64 | None | Unknown = None
+
+
+class Refreshes(OfModel, tag="refresh", kw_only=True):
+    """A model that was loaded is to come from another place from now on.
+
+    Attributes:
+      path: file, folder, URI or hub name.
+    """
+
+    event: ClassVar[str] = "refresh"
+    path: str | None = None
+
+
+class Memory(_Known, tag="memory", kw_only=True):
+    """A sample of a process's memory.
+
+    Attributes:
+      rss: resident set size, bytes.
+      peak_rss: the highest since the process began, bytes.
+      device_bytes: allocated on GPUs, bytes; None without one.
+    """
+
+    event: ClassVar[str] = "memory"
+    rss: Int64 | None = None
+    peak_rss: Int64 | None = None
+    device_bytes: Int64 | None = None
+
+
+class MemoryLimit(_Known, tag="memory_limit", kw_only=True):
+    """The run may take no more memory than so many bytes."""
+
+    event: ClassVar[str] = "memory_limit"
+    bytes: Int64
+
+
+class Conflicts(OfStep, tag="conflict", kw_only=True):
+    """Two threads changed the model manager's maps at once, and a load failed.
+
+    Attributes:
+      error: type and text of the exception.
+    """
+
+    event: ClassVar[str] = "conflict"
+    error: str | None = None
+
+
+class UnknownKey(OfStep, tag="unknown_key", kw_only=True):
+    """A batch holds a key that no mapping names.
+
+    Attributes:
+      error: the key.
+    """
+
+    event: ClassVar[str] = "unknown_key"
+    error: str | None = None
+
+
+class Unobserved(OfStep, tag="unobserved", kw_only=True):
+    """Something that cannot be seen here.
+
+    Attributes:
+      model: whose, where it is about one.
+      what: one of `UNOBSERVED`, or a sentence.
+    """
+
+    event: ClassVar[str] = "unobserved"
+    model: str | None = None
+    what: str
+
+
+class Dropped(_Known, tag="dropped", kw_only=True):
+    """Events that could not be written.
+
+    Attributes:
+      n: how many.
+    """
+
+    event: ClassVar[str] = "dropped"
+    n: Count = 0
+
+
+KINDS: dict[str, type[Event]] = {
+    kind.event: kind
+    for kind in (
+        ProcessBegins, RunBegins, Models, RunEnds, Close,
+        LoadBegins, LoadEnds, LoadFails, UseBegins, UseEnds, Evicts, Frees,
+        Limit, Refreshes, Memory, MemoryLimit, Conflicts, UnknownKey, Unobserved, Dropped,
+    )
+}  # fmt: skip
+"""Every kind of event, by its name in a log."""
+
+UNOBSERVED = {
+    "evictions": "evictions are not shown: this version of Beam hides them",
+    "limit": "the limit that ruled is not shown: this version of Beam hides it",
+    "hint": "the hint is not shown: this version of Beam hides it",
+    "free": "cannot be weakly referenced: when its memory is released is not seen",
+    "refresh": "refreshes are not shown: this version of Beam hides them",
+    "model manager": "Beam's ModelManager keeps each load of a model in a process of its own: a "
+    "batch is shown at the latest of several loads, and what it evicts is shown as freed",
+    "handler": "not watched: its model handler cannot be copied together with what records",
+    "watched": "not in this trace: its handler is watched on its own, with mmlab.watch",
 }
+"""What `what` of an event can say, in words."""
 
 
 def printable(text: str) -> str:
-    """Text from a trace as a terminal or a page may show it: signs that command them are gone.
+    """Text from a trace as a terminal or a page may show it: without control characters.
 
     >>> printable("a\\x1b[2Jb")
     'a?[2Jb'
@@ -141,204 +432,99 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-encode = json.JSONEncoder(separators=(",", ":")).encode
+# Encoding
+
+_encoder = msgspec.json.Encoder()
 
 
-CLOCK_TOLERANCE_NS = 10_000_000_000
-"""Wall clocks of one machine that differ by less agree: a process that waits for its turn between
-two looks at the clock is a second or two off."""
+def encode(value: Any) -> str:
+    """JSON without spaces; half of a surrogate pair, which no file takes, becomes "?".
 
-
-class Clocks(dict[str, int]):
-    """Nanoseconds from machines' monotonic clocks to the epoch, for the events of one log.
-
-    A monotonic clock begins anew when its machine does, and two machines may have one name: so
-    clocks are told apart by name and boot. The first process of a boot that is read says how its
-    clock stands, so that a wall clock that is set back later moves nothing.
-
-    Args:
-      beside: of a log that is read beside this one, to share what is known of machines.
+    >>> encode({"n": 1, "key": "a\\ud800"})
+    '{"n":1,"key":"a?"}'
     """
-
-    def __init__(self, beside: Clocks | None = None):
-        super().__init__()
-        self._boots: dict[tuple[str, str | None], int] = {} if beside is None else beside._boots
-        self._first: dict[str, int] = {} if beside is None else beside._first
-
-    def __missing__(self, host: str) -> int:
-        return self._first.get(host, 0)  # the process that wrote this log did not say, others may
-
-    def anchor(self, event: dict[str, Any]) -> None:
-        """Take note of a `process` event; where its clock disagrees with the first, it says so."""
-        host, info = event["host"], event.get("info") or {}
-        own = event["wall_ns"] - event["t_ns"]
-        _check_range(own)
-        self[host] = self._boots.setdefault((host, info.get("boot")), own)
-        self._first.setdefault(host, own)
-        if abs(own - self[host]) > CLOCK_TOLERANCE_NS:
-            event["info"] = {**info, "clock_off_ns": own - self[host]}
+    try:
+        return _encoder.encode(value).decode()
+    except UnicodeEncodeError:
+        return _whole_text(json.dumps(msgspec.to_builtins(value), separators=(",", ":")))
 
 
-def parse(line: str | bytes, clocks: Clocks) -> Event:
-    """Read one line of an event log and put it on the wall clock.
+def _whole_text(line: str) -> str:
+    """A line of JSON with "?" for halves of surrogate pairs: no page and no file takes those."""
+    data = json.loads(line)
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace").decode()
 
-    Args:
-      line: as `Event.to_json` writes it; at most `MOST_LINE_BYTES`.
-      clocks: of the log that the line stands in; `process` events add to them.
+
+# Decoding
+
+_decoder = msgspec.json.Decoder(Union[tuple(KINDS.values())])  # noqa: UP007
+_decoder_of_others = msgspec.json.Decoder(Other)
+
+
+def decode(line: str | bytes) -> Event:
+    """Read one line of a log, with the time that its writer noted.
 
     Raises:
       ValueError: the line is not an event, or was written by a newer mmlab.
     """
-    event = _checked(_object(line))
-    _align(event, clocks)
-    return Event(**event)
-
-
-MOST_LINE_BYTES = 16_000_000
-"""A run of 10,000 models describes them in 5 MB; no other event is near that."""
-MOST_DEPTH = 8
-_BEYOND = 2**63
-_MOST_SHAPES = 1_000
-
-
-def _object(line: str | bytes) -> dict[str, Any]:
     if len(line) > MOST_LINE_BYTES:
         raise ValueError(f"not an event: the line is longer than {MOST_LINE_BYTES:,} bytes")
     try:
-        text = (line if isinstance(line, str) else line.decode()).strip()
-        data, end = _decode(text)
-    except (ValueError, RecursionError):
-        raise ValueError("not a line of JSON") from None
-    if not isinstance(data, dict) or end != len(text):
-        raise ValueError("not a JSON object")
-    return _whole_text(data) if r"\ud" in text or r"\uD" in text else data
+        event = _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        event = _decode_oddity(line, problem)
+    _check((event,))
+    return event
 
 
-def _whole_text(data: dict[str, Any]) -> dict[str, Any]:
-    """`data` with `?` for halves of surrogate pairs: no page and no file takes those."""
-    text = json.dumps(data, ensure_ascii=False).encode("utf-8", "replace").decode()
-    return json.loads(text)
+def _decode_oddity(line: str | bytes, problem: Exception) -> Event:
+    """A line that is not of this version's form: of an unknown kind, or with half a character.
+
+    Raises:
+      ValueError: it is no event either.
+    """
+    text = line if isinstance(line, str) else line.decode("utf-8", "replace")
+    with contextlib.suppress(ValueError, RecursionError):
+        if "\\ud" in text.lower():
+            whole = _whole_text(text)
+            if whole != text:
+                return decode(whole)
+        other = _decoder_of_others.decode(text)
+        if other.v > VERSION or other.event not in KINDS:
+            return other
+    raise ValueError(f"not an event: {problem}") from None
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
+def decode_lines(lines: bytes) -> list[Event]:
+    """Read whole lines of a log at once, which is quicker than one by one.
+
+    Raises:
+      ValueError: one of them is not an event, or was written by a newer mmlab.
+    """
+    try:
+        events = _decoder.decode_lines(lines)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise ValueError(f"not an event: {problem}") from None
+    _check(events)
+    return events
 
 
-_decode = json.JSONDecoder(parse_constant=_no_constant).raw_decode
+def _check(events: Iterable[Event]) -> None:
+    """See that events say where they come from, and let equal names be one text.
 
-_shapes: dict[tuple[Any, ...], Callable[[Any], tuple[int, ...]]] = {}
-"""Names and types of members that have been found right, to what reads their integers: the lines
-of a log have a few shapes, and are then read in half the time."""
-
-
-def _checked(data: dict[str, Any]) -> dict[str, Any]:
-    """The members of an event, each of its type and within its range."""
-    shape = (*data, *map(type, data.values()))
-    integers = _shapes.get(shape)
-    if integers is None:
-        known = _with_right_types(data)
-        integers = itemgetter(*(name for name, value in known.items() if type(value) is int))
-        if len(known) == len(data) and len(_shapes) < _MOST_SHAPES:
-            _shapes[shape] = integers
-        data = known
-    if data.get("v", VERSION) > VERSION:
-        raise NewerTraceError(data["v"])
-    values = integers(data)
-    if max(values) >= _BEYOND or min(values) < -_BEYOND:
-        raise ValueError("not an event: a number has more than 64 bits")
-    if "keys" in data:
-        _check_counts("keys", data["keys"])
-    if "info" in data:
-        _check_info(data["info"])
-    for name in _REPEATED:
-        if name in data:
-            data[name] = intern(data[name])  # half of a trace's memory, otherwise
-    return data
-
-
-def _check_range(value: int) -> None:
-    if not -_BEYOND <= value < _BEYOND:
-        raise ValueError("not an event: a number has more than 64 bits")
-
-
-def _with_right_types(data: dict[str, Any]) -> dict[str, Any]:
-    """The members that this version knows."""
-    version = data.get("v")
-    if isinstance(version, int) and version > VERSION:
-        raise NewerTraceError(version)
-    for name, kind in _REQUIRED.items():
-        if type(data.get(name)) is not kind:
-            raise ValueError(f"{name!r} is not {kind.__name__}")
-    for name, value in data.items():
-        kind = _OPTIONAL.get(name)
-        if kind is not None and type(value) is not kind:
-            raise ValueError(f"{name!r} is not {kind.__name__}")
-    return {name: value for name, value in data.items() if name in _KNOWN}
-
-
-def _check_counts(name: str, counts: Any) -> None:
-    values = counts.values() if isinstance(counts, dict) else (None,)
-    for n in values:
-        if type(n) is not int or not 0 <= n < _BEYOND:
-            raise ValueError(f"{name!r} is not a number of elements for each name")
-
-
-_CARD = {
-    **dict.fromkeys(("step", "model"), (str,)),
-    **dict.fromkeys(("handler", "weights", "device", "cohort"), (str, type(None))),
-    "keys": (list,),
-    "hint": (int, type(None)),
-}
-
-
-def _check_info(info: dict[str, Any]) -> None:
-    """See that what a run says of itself has the form that `Trace` reads."""
-    if not _is_flat(info, MOST_DEPTH):
-        raise ValueError("'info' is not plain: it is nested too deep")
-    models = info.get("models", [])
-    if not isinstance(models, list) or not all(_is_card(card) for card in models):
-        raise ValueError("'info' is not a description of models")
-    _check_counts("element_counts", info.get("element_counts", {}))
-    if not isinstance(info.get("state", ""), str):
-        raise ValueError("'state' is not str")
-    if not isinstance(info.get("boot", ""), str):
-        raise ValueError("'boot' is not str")
-    off = info.get("clock_off_ns", 0)
-    if type(off) is not int or abs(off) >= 2 * _BEYOND:
-        raise ValueError("'clock_off_ns' is not a number of nanoseconds")
-
-
-def _is_card(card: Any) -> bool:
-    return (
-        isinstance(card, dict)
-        and "step" in card
-        and "model" in card
-        and all(type(card[name]) in kinds for name, kinds in _CARD.items() if name in card)
-        and all(type(key) is str for key in card.get("keys", ()))
-        and abs(card.get("hint") or 0) < _BEYOND
-    )
-
-
-def _is_flat(value: Any, depth: int) -> bool:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return depth > 0 and all(_is_flat(item, depth - 1) for item in value)
-    return True
-
-
-def _align(event: dict[str, Any], clocks: Clocks) -> None:
-    if event["event"] == "process" and "wall_ns" in event:
-        clocks.anchor(event)
-    event["t_ns"] += clocks[event["host"]]
-    _check_range(event["t_ns"])
-    if event["event"] == "process":
-        event["wall_ns"] = event["t_ns"]
-
-
-def dropped(n: int, last: Event) -> Event:
-    """The event that says that after `last` a process could not write `n` events."""
-    return Event(last.run, last.t_ns, last.host, os.getpid(), last.tid, "dropped", n=n)
+    The latter saves most of a trace's memory.
+    """
+    for event in events:
+        if event.v > VERSION:
+            raise NewerTraceError(event.v)
+        if not event.run or not event.host:
+            raise ValueError("not an event: it has no run or no host")
+        event.run, event.host = intern(event.run), intern(event.host)
+        if isinstance(event, OfModel):
+            event.step, event.model = intern(event.step), intern(event.model)
+            if event.cohort is not None:
+                event.cohort = intern(event.cohort)
 
 
 class NewerTraceError(ValueError):

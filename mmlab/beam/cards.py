@@ -9,13 +9,14 @@ import math
 import operator
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from apache_beam.ml.inference.base import ModelHandler
 
 from mmlab.beam import internals
+from mmlab.events import TracedModel
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,20 @@ class ModelCard:
     def cohort_text(self) -> str | None:
         """The cohort as pictures and traces write it."""
         return self.keys[0] if self.keys else None
+
+    @property
+    def traced(self) -> TracedModel:
+        """The card as a trace has it."""
+        return TracedModel(
+            step=self.step,
+            model=self.name,
+            handler=self.handler,
+            weights=self.weights,
+            device=self.device,
+            cohort=self.cohort_text,
+            keys=self.keys,
+            hint=count_or_none(self.hint),
+        )
 
 
 def model_cards(handler: ModelHandler, step: str = "RunInference") -> list[ModelCard]:
@@ -112,15 +127,6 @@ def key_texts(keys: Iterable[Any]) -> dict[Any, str]:
     return {
         key: repr(key) if isinstance(key, str) and times[key] > 1 else key_text(key) for key in keys
     }
-
-
-def card_info(card: ModelCard) -> dict[str, Any]:
-    """The card as plain data, for a trace."""
-    info = {**asdict(card), "model": card.name}
-    del info["name"]
-    info["cohort"] = card.cohort_text
-    info["hint"] = count_or_none(card.hint)
-    return info
 
 
 def count_or_none(value: Any) -> int | None:

@@ -10,8 +10,9 @@ import time
 import weakref
 from collections import deque
 
-from mmlab.log.files import ENDED, file_stem, line_head, process_fields
-from mmlab.log.folders import SUFFIX, RemoteFolder
+from mmlab.events import Close, Dropped, Event, Frees
+from mmlab.log.folders import ENDED, SUFFIX, RemoteFolder
+from mmlab.log.writer import file_stem, line_head, members_of, process_event
 
 CHECK_SECONDS = 0.25
 FIRST_SECONDS = 2.0
@@ -56,7 +57,7 @@ class SegmentWriter:
     def _open(self) -> None:
         """Begin a log of this process, in memory alone."""
         self._stem, self._head = file_stem(), line_head(self._run)
-        self._lines = deque([self._line("process", process_fields(segments=True))])
+        self._lines = deque([self._line(members_of(process_event(segments=True)))])
         self._writing = 0
         self._number = 0
         self._lost = 0
@@ -75,20 +76,22 @@ class SegmentWriter:
                     thread.start()
                     self._thread = thread
 
-    def emit(
-        self, event: str, fields: str = "", t_ns: int | None = None, tid: int | None = None
-    ) -> None:
+    def emit(self, event: Event, t_ns: int | None = None, tid: int | None = None) -> None:
         """Add one event to the buffer: see `LogWriter.emit`."""
+        if self._thread is None and type(event) is Frees:  # in a forked child: a parent's model
+            return
+        self.append(members_of(event), t_ns, tid)
+
+    def append(self, members: str, t_ns: int | None = None, tid: int | None = None) -> None:
+        """Add one event whose members are encoded already: see `LogWriter.append`."""
         if self._closed:
             return
         if self._thread is None:  # this is a forked child
-            if event == "free":  # of a parent's model
-                return
             self._start()
         if len(self._lines) + self._writing >= MOST_WAITING:
             self._lost += 1
             return
-        self._lines.append(self._line(event, fields, t_ns, tid))
+        self._lines.append(self._line(members, t_ns, tid))
 
     @property
     def lost(self) -> int:
@@ -111,11 +114,9 @@ class SegmentWriter:
         self._closed = True
         _writers.discard(self)
 
-    def _line(
-        self, event: str, fields: str = "", t_ns: int | None = None, tid: int | None = None
-    ) -> str:
+    def _line(self, members: str, t_ns: int | None = None, tid: int | None = None) -> str:
         tid, t_ns = tid or threading.get_native_id(), t_ns or time.monotonic_ns()
-        return f'{self._head}{tid},"t_ns":{t_ns},"event":"{event}"{fields}}}\n'
+        return f'{self._head}{tid},"t_ns":{t_ns}{members}\n'
 
     def _follow(self) -> None:
         self._flush()
@@ -136,7 +137,7 @@ class SegmentWriter:
 
     def _finish(self) -> None:
         self._closed = True
-        self._flush(self._line("close"))
+        self._flush(self._line(members_of(Close())))
 
     def _flush(self, *last: str) -> None:
         """Write the buffer; what cannot be written now waits for the next time."""
@@ -146,7 +147,7 @@ class SegmentWriter:
 
     def _write_segment(self, *last: str) -> None:
         lost = self._lost
-        told = [self._line("dropped", f',"n":{lost}')] if lost else []
+        told = [self._line(members_of(Dropped(n=lost)))] if lost else []
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         text = "".join((*lines, *told, *last))
         if not text:

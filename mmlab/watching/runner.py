@@ -21,11 +21,19 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineS
 
 from mmlab._arguments import path_argument, seconds_argument, short
 from mmlab.beam import internals
-from mmlab.beam.cards import ModelCard, card_info, model_cards
+from mmlab.beam.cards import ModelCard, model_cards
 from mmlab.beam.internals import BeamChangedError, InferenceStep
 from mmlab.checks.before_run import check_step, explain, worth_a_warning
-from mmlab.events import UNOBSERVED, dropped
-from mmlab.log.files import LogReader, members
+from mmlab.events import (
+    UNOBSERVED,
+    Dropped,
+    EndInfo,
+    RunBegins,
+    RunEnds,
+    RunInfo,
+    Unobserved,
+)
+from mmlab.log.reader import LogReader
 from mmlab.trace import Trace
 from mmlab.watching.interrupts import interrupts_held
 from mmlab.watching.screens import check_live, screen_for
@@ -223,14 +231,18 @@ class _Run:
         """The trace of a run that has ended; parsed when it is first asked for."""
         events = self.reader.parse()
         if self.lost and events:  # by this process, up to the end: the log could not say so
-            events.append(dropped(self.lost, max(events, key=attrgetter("t_ns"))))
+            last = max(events, key=attrgetter("t_ns"))
+            stamp = {"run": last.run, "host": last.host, "pid": os.getpid(), "tid": last.tid}
+            events.append(Dropped(**stamp, t_ns=last.t_ns, n=self.lost))
         return Trace(events, torn=self.reader.torn)
 
     def begin(self, cards: list[ModelCard], sharing: list[list[str]]) -> None:
-        info = {"models": [card_info(card) for card in cards], "python": sys.version.split()[0]}
-        if sharing:
-            info["sharing"] = sharing
-        recorder_for(self.log).emit("run", members(info=info))
+        info = RunInfo(
+            models=tuple(card.traced for card in cards),
+            python=sys.version.split()[0],
+            sharing=tuple(map(tuple, sharing)),
+        )
+        recorder_for(self.log).emit(RunBegins(info=info))
 
     def _element_counts(self, result: Any) -> dict[str, int]:
         # Counts adorn the diagram: a runner that counts in another way must not fail the run.
@@ -275,8 +287,8 @@ class _Run:
     def _end(self, state: str, result: Any, error: BaseException | None) -> None:
         recorder = recorder_for(self.log)
         recorder.stop_sampling()
-        info = {"state": state, "element_counts": self._element_counts(result)}
-        recorder.emit("end", members(info=info, error=describe(error) if error else None))
+        info = EndInfo(state, self._element_counts(result))
+        recorder.emit(RunEnds(info=info, error=describe(error) if error else None))
         close_recorder(self.log)
         self.lost = recorder.lost
         self.reader = LogReader(self.log.folder)
@@ -338,7 +350,7 @@ def _handlers_swapped(steps: list[InferenceStep], log: Log) -> Iterator[Any]:
 def _swap(step: InferenceStep, log: Log) -> None:
     unwatched = None
     if step.uses_model_manager:
-        recorder_for(log).emit("unobserved", members(step=step.label, what="model manager"))
+        recorder_for(log).emit(Unobserved(step=step.label, what="model manager"))
     if is_watched(step.handler):
         unwatched = "watched"
     else:
@@ -374,7 +386,7 @@ def _sharing(steps: list[InferenceStep]) -> list[list[str]]:
 
 
 def _say_unwatched(log: Log, step: str, what: str) -> None:
-    recorder_for(log).emit("unobserved", members(step=step, what=what))
+    recorder_for(log).emit(Unobserved(step=step, what=what))
     warnings.warn(f"{step}: {UNOBSERVED.get(what, what)}", WatchWarning, stacklevel=3)
 
 

@@ -18,8 +18,8 @@ from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
 
 from mmlab._arguments import path_argument, seconds_argument, short
 from mmlab.beam import internals
-from mmlab.beam.cards import ModelCard, card_info, count_or_none, key_text, key_texts, model_cards
-from mmlab.log.files import members
+from mmlab.beam.cards import ModelCard, count_or_none, key_text, key_texts, model_cards
+from mmlab.events import Conflicts, Limit, Models, RunInfo, UnknownKey, Unobserved
 from mmlab.worker.logs import shared_log
 from mmlab.worker.recorder import Log, Recorder, Site, describe, recorder_for
 
@@ -58,8 +58,8 @@ def watch(
     path_argument("log", log, "a folder")
     seconds_argument("sample_seconds", sample_seconds)
     shared = shared_log(log, sample_seconds)
-    cards = [card_info(card) for card in model_cards(handler, step)]
-    recorder_for(shared).emit("models", members(info={"models": cards}))
+    cards = tuple(card.traced for card in model_cards(handler, step))
+    recorder_for(shared).emit(Models(info=RunInfo(cards)))
     return watched(handler, shared, step)
 
 
@@ -392,14 +392,12 @@ class _LoadManager(_Watched):
             pending=recorder.marks,
             on_evict=lambda cohort: self._evicted(recorder, cohort),
             on_load_returned=recorder.load_returned,
-            on_conflict=lambda error: recorder.emit(
-                "conflict", members(step=step, error=describe(error))
-            ),
-            on_limit=lambda limit: recorder.emit("limit", _limit_fields(step, limit)),
+            on_conflict=lambda error: recorder.emit(Conflicts(step=step, error=describe(error))),
+            on_limit=lambda limit: recorder.emit(Limit(step=step, limit=count_or_none(limit))),
             on_refresh=lambda *change: self._refreshed(recorder, *change),
         )
         for what in blind:
-            recorder.emit("unobserved", members(step=step, what=what))
+            recorder.emit(Unobserved(step=step, what=what))
         return manager
 
     def _evicted(self, recorder: Recorder, cohort: Any) -> None:
@@ -412,10 +410,6 @@ class _LoadManager(_Watched):
         if site is not None:
             self._sites[cohort] = site
             recorder.refreshes(site, path)
-
-
-def _limit_fields(step: str, limit: Any) -> str:
-    return members(step=step, limit=count_or_none(limit))
 
 
 class _KeyedInference(_Watched):
@@ -462,7 +456,7 @@ class _KeyedInference(_Watched):
 
     def _report_unknown(self, key: Any) -> None:
         step = next((site.step for site in self._sites.values()), None)
-        self.recorder.emit("unknown_key", members(step=step, error=describe_key(key)))
+        self.recorder.emit(UnknownKey(step=step, error=describe_key(key)))
 
 
 def describe_key(key: Any) -> str:

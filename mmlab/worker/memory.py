@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 
+from mmlab.events import UNKNOWN, Memory, Unknown
+
 try:
     import resource
 except ImportError:  # Windows
@@ -59,20 +61,20 @@ def device_bytes() -> int | None:
     return sum(cuda.memory_allocated(device) for device in range(cuda.device_count()))
 
 
-def model_bytes(model: Any) -> int | None:
+def model_bytes(model: Any) -> int | Unknown:
     """Bytes of a model's own tensors or arrays, storage that is shared counted once.
 
-    Returns None for models that are neither torch modules, pipelines around one, nor arrays, and
+    Returns UNKNOWN for models that are neither torch modules, pipelines around one, nor arrays, and
     for those whose tensors have no storage (sparse, not yet initialised): their size cannot be told
     from outside.
     """
     try:
         return _bytes_of_tensors(model)
     except Exception:  # whatever an author's model makes of being looked at
-        return None
+        return UNKNOWN
 
 
-def _bytes_of_tensors(model: Any) -> int | None:
+def _bytes_of_tensors(model: Any) -> int | Unknown:
     inner = getattr(model, "model", None)
     if _is_module(inner) and not _is_module(model):
         model = inner
@@ -83,16 +85,16 @@ def _bytes_of_tensors(model: Any) -> int | None:
             storages[storage.data_ptr()] = storage.nbytes()
         return sum(storages.values())
     size = getattr(model, "nbytes", None)
-    return size if isinstance(size, int) else None
+    return size if isinstance(size, int) else UNKNOWN
 
 
 def _is_module(model: Any) -> bool:
     return hasattr(model, "parameters") and hasattr(model, "buffers")
 
 
-def sample() -> dict[str, int | None]:
-    """The fields of a `memory` event."""
-    return {"rss": rss_bytes(), "peak_rss": peak_rss_bytes(), "device_bytes": device_bytes()}
+def sample() -> Memory:
+    """This process's memory now."""
+    return Memory(rss=rss_bytes(), peak_rss=peak_rss_bytes(), device_bytes=device_bytes())
 
 
 class MemorySampler:
@@ -106,7 +108,7 @@ class MemorySampler:
 
     def __init__(
         self,
-        report: Callable[[dict[str, int | None]], None],
+        report: Callable[[Memory], None],
         ended: Callable[[], bool],
         seconds: float,
     ):
@@ -140,10 +142,10 @@ class MemorySampler:
                 return
 
 
-def _worth_writing(before: dict[str, int | None] | None, now: dict[str, int | None]) -> bool:
+def _worth_writing(before: Memory | None, now: Memory) -> bool:
     if before is None:
         return True
-    return any(
-        abs((now[name] or 0) - (before[name] or 0)) >= CHANGE_BYTES
-        for name in ("rss", "device_bytes")
+    return (
+        abs((now.rss or 0) - (before.rss or 0)) >= CHANGE_BYTES
+        or abs((now.device_bytes or 0) - (before.device_bytes or 0)) >= CHANGE_BYTES
     )

@@ -22,12 +22,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 from time import monotonic_ns
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from mmlab.events import encode
-from mmlab.log.files import LogWriter, members
+from mmlab.events import (
+    Dropped,
+    Event,
+    Evicts,
+    Frees,
+    LoadBegins,
+    LoadEnds,
+    LoadFails,
+    OfModel,
+    Refreshes,
+    UseBegins,
+    UseEnds,
+    encode,
+)
 from mmlab.log.folders import ENDED, folder_at, is_remote
 from mmlab.log.segments import SegmentWriter
+from mmlab.log.writer import LogWriter, members_of
 from mmlab.worker.memory import MemorySampler, model_bytes, sample
 
 
@@ -65,29 +78,28 @@ class _Mark(NamedTuple):
     Attributes:
       t_ns: nanoseconds of the machine's monotonic clock.
       tid: native id of the thread in which it happened.
-      event: kind of event.
-      site: the model.
-      generation: which load of it.
-      model: for `load_end`, returns the loaded model, or None if it is freed by then.
-      error: for `load_fail`, type and text of the exception.
-      blind: for `load_end`, whether the release of the model cannot be observed.
+      event: what happened.
+      model: for the end of a load, returns the loaded model, or None if it is freed by then.
     """
 
     t_ns: int
     tid: int
-    event: str
-    site: Site
-    generation: int
+    event: OfModel
     model: Callable[[], Any] | None = None
-    error: str | None = None
-    blind: bool = False
 
-    def fields(self) -> str:
-        if self.event == "load_end":
-            model = self.model()
-            size = None if model is None else model_bytes(model)
-            return members(bytes=size, what="free" if self.blind else None)
-        return members(error=self.error) if self.error else ""
+    def complete(self) -> OfModel:
+        """The event, with what is only looked at when it is written."""
+        model = None if self.model is None else self.model()
+        if isinstance(self.event, LoadEnds) and model is not None:
+            self.event.bytes = model_bytes(model)
+        return self.event
+
+
+class _Use(NamedTuple):
+    """The members of a use's two events that stay the same, encoded: on the path of every batch."""
+
+    begin: str
+    end: str
 
 
 def _never_raises(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,7 +114,7 @@ def _never_raises(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(self, *args)
         except Exception:
-            self._emit("dropped", members(n=1))
+            self._emit(Dropped(n=1))
             return None
 
     return guarded
@@ -122,21 +134,22 @@ class Recorder:
         self._log = log
         self._writer = _open_writer(log)
         self._emit = _let_go if self._writer is None else self._writer.emit
+        self._append = _let_go if self._writer is None else self._writer.append
         self.marks: deque[_Mark] = deque()
         self._loads: dict[Site, Iterator[int]] = {}
         self._generations: dict[Site, int] = {}
         self._generation_of_object: dict[int, int] = {}
-        self._ids: dict[tuple[Site, int | None], str] = {}
+        self._uses: dict[tuple[Site, int | None], _Use] = {}
         self._paths: dict[Site, str] = {}
         self._sampler: MemorySampler | None = None
         self._lock = threading.Lock()
         self._last_load = time.monotonic()
 
-    def emit(self, event: str, fields: str = "") -> None:
+    def emit(self, event: Event) -> None:
         """Write one event, after all that was marked before it: see `LogWriter.emit`."""
         if self.marks:
             self.write_marks()
-        self._emit(event, fields)
+        self._emit(event)
 
     @_never_raises
     def start_sampling(self) -> None:
@@ -144,7 +157,7 @@ class Recorder:
         with self._lock:
             if self._sampler is None or not self._sampler.is_alive():
                 self._sampler = MemorySampler(
-                    lambda memory: self.emit("memory", members(**memory)),
+                    self.emit,
                     self._tick,
                     self._log.sample_seconds,
                 )
@@ -182,33 +195,32 @@ class Recorder:
         generation = next(self._loads.setdefault(site, itertools.count(1)))
         self._generations[site] = generation
         self._last_load = time.monotonic()
-        self._mark("load_begin", site, generation)
+        self._mark(_about(LoadBegins, site, generation))
         return generation
 
     def load_fails(self, site: Site, generation: int, error: BaseException) -> None:
-        self._mark("load_fail", site, generation, error=describe(error))
+        self._mark(_about(LoadFails, site, generation, error=describe(error)))
 
     def load_ends(self, site: Site, generation: int, model: Any) -> None:
         self._generation_of_object[id(model)] = generation
         try:
             release = weakref.finalize(model, self._released, site, generation, id(model))
         except TypeError:  # held until the mark is written, which is as soon as Beam lets us
-            self._mark("load_end", site, generation, model=lambda: model, blind=True)
+            self._mark(_about(LoadEnds, site, generation, what="free"), lambda: model)
         else:
             release.atexit = False  # a process that ends gives nothing back to the others
-            self._mark("load_end", site, generation, model=weakref.ref(model))
+            self._mark(_about(LoadEnds, site, generation), weakref.ref(model))
 
     def evicts(self, site: Site) -> None:
-        self._mark("evict", site, self._generations.get(site, 0))
+        self._mark(_about(Evicts, site, self._generations.get(site, 0)))
 
     def _released(self, site: Site, generation: int, identity: int) -> None:
         # Runs in whichever thread drops the last reference, even inside the garbage collector.
         self._generation_of_object.pop(identity, None)
-        self._mark("free", site, generation)
+        self._mark(_about(Frees, site, generation))
 
-    def _mark(self, event: str, site: Site, generation: int, **more: Any) -> None:
-        mark = _Mark(monotonic_ns(), threading.get_native_id(), event, site, generation, **more)
-        self.marks.append(mark)
+    def _mark(self, event: OfModel, model: Callable[[], Any] | None = None) -> None:
+        self.marks.append(_Mark(monotonic_ns(), threading.get_native_id(), event, model))
 
     @_never_raises
     def write_marks(self) -> None:
@@ -219,11 +231,10 @@ class Recorder:
                 mark = self.marks.popleft()
             except IndexError:  # another thread was faster
                 break
-            fields = self._id(mark.site, mark.generation) + mark.fields()
-            self._emit(mark.event, fields, mark.t_ns, mark.tid)
-            loaded = loaded or mark.event in ("load_end", "load_fail")
+            self._emit(mark.complete(), mark.t_ns, mark.tid)
+            loaded = loaded or isinstance(mark.event, LoadEnds | LoadFails)
         if loaded:
-            self._emit("memory", members(**sample()))
+            self._emit(sample())
 
     def load_returned(self) -> None:
         """Write what Beam's model manager did while it loaded a model."""
@@ -248,14 +259,14 @@ class Recorder:
         if self.marks:
             self.write_marks()
         generation = self._generation_of_object.get(id(model))
-        use = self._ids.get((site, generation)) or self._id(site, generation)
-        self._emit("use_begin", f'{use},"n":{n}{keys_field(keys)}')
-        return use
+        use = self._uses.get((site, generation)) or self._new_use(site, generation)
+        self._append(f'{use.begin},"n":{n}{keys_member(keys)}}}')
+        return use.end
 
     def use_ends(self, use: str, error: BaseException | None = None) -> None:
         if self.marks:
             self.write_marks()
-        self._emit("use_end", use + members(error=describe(error)) if error else use)
+        self._append(f"{use}{error_member(error)}}}" if error else f"{use}}}")
 
     @_never_raises
     def refreshes(self, site: Site, path: str) -> None:
@@ -265,17 +276,21 @@ class Recorder:
             is_new = self._paths.get(site) != path and generation > 0
             self._paths[site] = path
         if is_new:
-            self.emit("refresh", self._id(site, generation) + members(path=path))
+            self.emit(_about(Refreshes, site, generation, path=path))
 
-    def _id(self, site: Site, generation: int | None) -> str:
-        """The fields that name a load, kept as text: this is on the path of every batch."""
-        text = self._ids.get((site, generation))
-        if text is None:
-            text = members(
-                step=site.step, model=site.model, cohort=site.cohort, generation=generation
-            )
-            self._ids[site, generation] = text
-        return text
+    def _new_use(self, site: Site, generation: int | None) -> _Use:
+        begin, end = (
+            members_of(_about(kind, site, generation))[:-1] for kind in (UseBegins, UseEnds)
+        )
+        self._uses[site, generation] = _Use(begin, end)
+        return self._uses[site, generation]
+
+
+_Kind = TypeVar("_Kind", bound=OfModel)
+
+
+def _about(kind: type[_Kind], site: Site, generation: int | None, **more: Any) -> _Kind:
+    return kind(step=site.step, model=site.model, cohort=site.cohort, generation=generation, **more)
 
 
 def describe(error: BaseException) -> str:
@@ -291,12 +306,12 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:500]
 
 
-def keys_field(keys: dict[str, int]) -> str:
-    """The `keys` member of an event, as text.
+def keys_member(keys: dict[str, int]) -> str:
+    """The `keys` member of `UseBegins`, as text.
 
-    >>> keys_field({"KEY_1": 2, "KEY_2": 1})
+    >>> keys_member({"KEY_1": 2, "KEY_2": 1})
     ',"keys":{"KEY_1":2,"KEY_2":1}'
-    >>> keys_field({})
+    >>> keys_member({})
     ''
     """
     if len(keys) == 1:  # the usual batch, on the path of all of them
@@ -304,6 +319,11 @@ def keys_field(keys: dict[str, int]) -> str:
     if not keys:
         return ""
     return ',"keys":{' + ",".join(f"{_encoded(key)}:{n}" for key, n in keys.items()) + "}"
+
+
+def error_member(error: BaseException) -> str:
+    """The `error` member of `UseEnds`, as text."""
+    return f',"error":{encode(describe(error))}'
 
 
 @lru_cache(maxsize=65_536)
@@ -316,7 +336,7 @@ def _encoded(key: str) -> str:
     return encode(key)
 
 
-def _let_go(event: str, fields: str = "", t_ns: int | None = None, tid: int | None = None) -> None:
+def _let_go(*_: Any) -> None:
     """What becomes of the events of a process that cannot write."""
 
 
