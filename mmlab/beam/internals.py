@@ -142,7 +142,8 @@ def weights_reader(handler: ModelHandler) -> str | None:
     "state dict" or "TorchScript" for PyTorch; else the framework as Beam's modules name it, such as
     "onnx" or "sklearn".
     """
-    module = type(handler).load_model.__module__
+    # An author's load_model may be a property or another object that is in no module.
+    module = getattr(inspect.getattr_static(type(handler), "load_model"), "__module__", None) or ""
     if not module.startswith("apache_beam.ml.inference."):
         return None
     if _kept(handler, "_torch_script_model_path"):

@@ -200,6 +200,12 @@ class WatchedResult(PipelineResult):
     def metrics(self) -> Any:
         return self._result.metrics()
 
+    def aggregated_values(self, *args: Any, **kwargs: Any) -> Any:
+        return self._result.aggregated_values(*args, **kwargs)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self._result)})
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_result":
             raise AttributeError(name)

@@ -139,8 +139,16 @@ def _copy(handler: ModelHandler) -> ModelHandler:
 
 
 def _shadow(twin: ModelHandler, method: _Watched) -> None:
+    """Put `method` in the place of the method of its name.
+
+    Raises:
+      TypeError: the class has a property there, which nothing on the object can replace.
+    """
+    name = method.method
+    if inspect.isdatadescriptor(inspect.getattr_static(type(twin), name, None)):
+        raise TypeError(f"{type(twin).__name__}.{name} is a property, which cannot be watched")
     # Past the handler's own __setattr__: a frozen dataclass has one that refuses.
-    vars(twin)[method.method] = method
+    vars(twin)[name] = method
 
 
 def _that_travels(twin: ModelHandler) -> ModelHandler:

@@ -50,6 +50,13 @@ def test_a_watched_run_keeps_its_metrics():
     assert "num_inferences" in names
 
 
+def test_a_result_has_all_that_the_wrapped_runners_result_has():
+    unwatched = in_two_bundles(FnApiRunner()).run()
+    watched = in_two_bundles(WatchRunner(live=False)).run()
+    assert set(dir(unwatched)) <= set(dir(watched))
+    assert watched.aggregated_values("any") == unwatched.aggregated_values("any")
+
+
 SCORED = "Score/BeamML_RunInference"
 
 

@@ -167,6 +167,18 @@ def test_a_handler_that_cannot_be_copied_runs_unwatched_and_is_named():
     assert any("Score: not watched" in note for note in runner.trace.notes)
 
 
+class LoadsByProperty(NamedModels):
+    @property
+    def load_model(self):
+        return super().load_model
+
+
+def test_a_handler_whose_load_model_is_a_property_runs_unwatched_and_is_named():
+    run = run_keyed(WatchRunner(), keyed([["a"], ["b"]], handler=LoadsByProperty), ["a", "b"])
+    assert run.result.state == "DONE"
+    assert "not watched" in " ".join(run.result.trace.notes)
+
+
 @pytest.mark.parametrize(("hint", "taken"), [(1.5, 1), (True, 1), (float("nan"), None)])
 def test_a_hint_that_beam_takes_is_warned_of_and_runs(hint, taken):
     runner = WatchRunner()
