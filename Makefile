@@ -84,7 +84,7 @@ install = { test -x $(BIN)/uv && $(UV) $(1); } || $(PIP) $(1)
 # processors is in an index of its own, which may be out of reach; it is asked without patience.
 NO_GPU = test "$$(uname)" = Linux -a ! -e /proc/driver/nvidia/version && ! command -v nvidia-smi >/dev/null
 CPU_INDEX = UV_HTTP_RETRIES=0 UV_HTTP_CONNECT_TIMEOUT=5 UV_HTTP_TIMEOUT=5 \
-  $(UV) --quiet --dry-run --no-deps --torch-backend cpu torch 2>/dev/null
+  $(UV) --quiet --dry-run --reinstall --no-deps --torch-backend cpu torch 2>/dev/null
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
