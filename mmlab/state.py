@@ -9,10 +9,28 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from mmlab._arguments import short
-from mmlab.events import Event, Process
+from mmlab.events import (
+    UNKNOWN,
+    Event,
+    Evicts,
+    Frees,
+    Limit,
+    LoadBegins,
+    LoadEnds,
+    LoadFails,
+    Memory,
+    OfLoad,
+    OfModel,
+    Process,
+    RunBegins,
+    RunEnds,
+    TracedModel,
+    Unknown,
+    UseBegins,
+    UseEnds,
+)
 
 NS = 1e-9
 
@@ -47,7 +65,7 @@ class Residence:
       load_begin_ns, load_end_ns, evict_ns, free_ns: nanoseconds since the epoch; None for what did
         not happen or was not seen. Evicted is a decision; freed means that nothing refers to it.
       last_ns: the last moment of the run in which the memory was, as far as is known, still held.
-      bytes: of the model's own tensors or arrays; None when it could not be told.
+      bytes: of the model's own tensors or arrays.
       free_observable: whether the model can be weakly referenced, so that its release is seen.
       error: why it could not be loaded.
     """
@@ -61,7 +79,7 @@ class Residence:
     evict_ns: int | None = None
     free_ns: int | None = None
     last_ns: int = 0
-    bytes: int | None = None
+    bytes: int | Unknown = UNKNOWN
     free_observable: bool = True
     error: str | None = None
     uses: list[Use] = field(default_factory=list)
@@ -127,16 +145,6 @@ def _last_moment(residence: Residence, end_ns: int) -> int:
     return max(end_ns, residence.load_end_ns or residence.load_begin_ns)
 
 
-def sharing_steps(info: dict[str, Any] | None) -> list[list[str]]:
-    """Groups of steps that share models, as the `run` event tells them; none where it is odd."""
-    groups = (info or {}).get("sharing")
-    return [
-        group
-        for group in (groups if isinstance(groups, list) else ())
-        if isinstance(group, list) and group and all(isinstance(step, str) for step in group)
-    ]
-
-
 _Model = tuple[str, str | None]
 """A model, whichever step asks for it: a step and a name, or, if steps share it, its cohort."""
 
@@ -152,28 +160,28 @@ class _Loads:
         self._shared: dict[str, str] = {}
         self._open_uses: dict[tuple[Process, int, str, str], Use] = {}
         self._handlers = {
-            "load_begin": self._load_begin,
-            "load_end": self._load_end,
-            "load_fail": self._load_fail,
-            "evict": self._evict,
-            "free": self._free,
-            "use_begin": self._use_begin,
-            "use_end": self._use_end,
+            LoadBegins: self._load_begin,
+            LoadEnds: self._load_end,
+            LoadFails: self._load_fail,
+            Evicts: self._evict,
+            Frees: self._free,
+            UseBegins: self._use_begin,
+            UseEnds: self._use_end,
         }
 
     def add(self, event: Event) -> None:
-        if event.event == "run":
-            for steps in sharing_steps(event.info):
+        if type(event) is RunBegins:
+            for steps in event.info.sharing:
                 self._shared.update(dict.fromkeys(steps, steps[0]))
-        handle = self._handlers.get(event.event)
-        if handle is not None and event.step is not None and event.model is not None:
+        handle = self._handlers.get(type(event))
+        if handle is not None:
             handle(event)
 
-    def _model(self, event: Event) -> _Model:
+    def _model(self, event: OfModel) -> _Model:
         first = self._shared.get(event.step)
         return (event.step, event.model) if first is None else (first, event.cohort)
 
-    def _load_begin(self, event: Event) -> None:
+    def _load_begin(self, event: LoadBegins) -> None:
         generation = event.generation or 1
         residence = Residence(event.process, event.step, event.model, generation, event.t_ns)
         self.all.append(residence)
@@ -182,42 +190,42 @@ class _Loads:
         self._latest[event.process, model] = residence
         self._holders[event.host, model].append(residence)
 
-    def _load_end(self, event: Event) -> None:
+    def _load_end(self, event: LoadEnds) -> None:
         if residence := self._exact(event):
             residence.load_end_ns = event.t_ns
             residence.bytes = event.bytes
             residence.free_observable = event.what != "free"
 
-    def _load_fail(self, event: Event) -> None:
+    def _load_fail(self, event: LoadFails) -> None:
         if residence := self._exact(event):
             residence.error = event.error
             residence.free_ns = event.t_ns
 
-    def _evict(self, event: Event) -> None:
+    def _evict(self, event: Evicts) -> None:
         if residence := self._exact(event):
             residence.evict_ns = event.t_ns
 
-    def _free(self, event: Event) -> None:
+    def _free(self, event: Frees) -> None:
         if residence := self._exact(event):
             residence.free_ns = event.t_ns
 
-    def _use_begin(self, event: Event) -> None:
+    def _use_begin(self, event: UseBegins) -> None:
         process = event.process
-        use = Use(event.t_ns, event.n or 0, process, event.keys or {})
+        use = Use(event.t_ns, event.n, process, event.keys)
         self._open_uses[process, event.tid, event.step, event.model] = use
         if residence := self._used(event):
             residence.uses.append(use)
 
-    def _use_end(self, event: Event) -> None:
+    def _use_end(self, event: UseEnds) -> None:
         use = self._open_uses.pop((event.process, event.tid, event.step, event.model), None)
         if use is not None:
             use.end_ns, use.error = event.t_ns, event.error
 
-    def _exact(self, event: Event) -> Residence | None:
+    def _exact(self, event: OfModel) -> Residence | None:
         key = (event.process, self._model(event), event.generation or 1)
         return self._by_generation.get(key)
 
-    def _used(self, event: Event) -> Residence | None:
+    def _used(self, event: UseBegins) -> Residence | None:
         """The load that served a batch; another process may hold it."""
         if event.generation is not None:
             return self._exact(event)
@@ -226,20 +234,6 @@ class _Loads:
             return own
         there = self._holders.get((event.host, self._model(event)))
         return there[-1] if there else None
-
-
-@dataclass(frozen=True)
-class TracedModel:
-    """A model that the run could load, as `mmlab.beam.cards.ModelCard` described it beforehand."""
-
-    step: str
-    model: str
-    handler: str | None = None
-    weights: str | None = None
-    device: str | None = None
-    cohort: str | None = None
-    keys: tuple[str, ...] = ()
-    hint: int | None = None
 
 
 class State:
@@ -269,12 +263,11 @@ class State:
     @cached_property
     def models(self) -> list[TracedModel]:
         """The models that the run could load, in the order in which the author wrote them."""
-        listed = (event.info or {} for event in self.of_kind("run", "models"))
-        known = [card for info in listed for card in info.get("models", ())]
+        known = [model for event in self.of_kind("run", "models") for model in event.info.models]
         if not known:
             seen = dict.fromkeys((r.step, r.model) for r in self.residences)
             return [TracedModel(step, model) for step, model in seen]
-        return [_traced_model(card) for card in known]
+        return known
 
     @cached_property
     def residences(self) -> list[Residence]:
@@ -283,29 +276,29 @@ class State:
         with collector_paused():
             return residences(during, self.end_ns)
 
-    def limits(self, step: str) -> list[Event]:
+    def limits(self, step: str) -> list[Limit]:
         """How many models the model manager of `step` allowed, each time that changed."""
         return [event for event in self.of_kind("limit") if event.step == step]
 
     @cached_property
     def element_counts(self) -> dict[str, int]:
         """Elements that crossed each PCollection, where the runner counts them."""
-        return dict(self.info("end").get("element_counts", {}))
+        return dict(self._end.info.element_counts) if self._end else {}
 
     @property
     def state(self) -> str:
         """`DONE`, `FAILED`, … as Beam names it; `UNKNOWN` when the end was not seen."""
-        return self.info("end").get("state", "UNKNOWN")
+        return self._end.info.state if self._end else "UNKNOWN"
 
     @property
     def error(self) -> str | None:
         """Type and text of the exception that ended the run."""
-        return self._last("end").error if self._last("end") else None
+        return self._end.error if self._end else None
 
     @property
     def dropped(self) -> int:
         """Events that a process could not write."""
-        return sum(event.n or 0 for event in self.of_kind("dropped"))
+        return sum(event.n for event in self.of_kind("dropped"))
 
     @cached_property
     def start_ns(self) -> int:
@@ -323,10 +316,21 @@ class State:
             return list(self._by_kind.get(kinds[0], ()))
         return [event for event in self.events if event.event in kinds]
 
-    def info(self, kind: str) -> dict[str, Any]:
-        """What the last `run` or `end` event says of the whole run."""
-        event = self._last(kind)
-        return dict(event.info or {}) if event else {}
+    @cached_property
+    def samples(self) -> list[Memory | OfLoad]:
+        """Events that carry the memory of their process, by time."""
+        return [
+            event
+            for event in self.events
+            if isinstance(event, Memory | OfLoad)
+            and (event.rss is not None or event.device_bytes is not None)
+        ]
+
+    @property
+    def sharing(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of steps that share models."""
+        run = self._last("run")
+        return run.info.sharing if run else ()
 
     @cached_property
     def _by_kind(self) -> dict[str, list[Event]]:
@@ -334,6 +338,10 @@ class State:
         for event in self.events:
             groups[event.event].append(event)
         return dict(groups)
+
+    @property
+    def _end(self) -> RunEnds | None:
+        return self._last("end")
 
     def _last(self, kind: str) -> Event | None:
         return next(reversed(self._by_kind.get(kind, ())), None)
@@ -349,11 +357,6 @@ def _checked(events: Iterable[Event]) -> list[Event]:
                 f"Trace takes events, and events[{i}] is {short(event)}: read files with Trace.load"
             )
     return events
-
-
-def _traced_model(card: dict[str, Any]) -> TracedModel:
-    known = {name: card[name] for name in TracedModel.__dataclass_fields__ if name in card}
-    return TracedModel(**{**known, "keys": tuple(card.get("keys", ()))})
 
 
 @contextmanager

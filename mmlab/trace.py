@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mmlab._arguments import file_to_write, path_argument, short
 from mmlab._files import replacing
-from mmlab.events import MOST_LINE_BYTES, Clocks, parse
-from mmlab.log.files import LogReader
+from mmlab.events import MOST_LINE_BYTES, Event
+from mmlab.log.clock import Clocks
 from mmlab.log.folders import (
     NOT_REGULAR,
     SUFFIX,
@@ -23,6 +23,7 @@ from mmlab.log.folders import (
     open_regular,
     read_remote,
 )
+from mmlab.log.reader import BLOCK_BYTES, LogReader, parse
 from mmlab.reports.notes import missing, unseen
 from mmlab.reports.perfetto import write_perfetto
 from mmlab.reports.summary import ModelCounts, Summary, count_per_model, summarize
@@ -97,7 +98,7 @@ class Trace(State):
           OSError: the file cannot be written.
         """
         path = _local(path)
-        with replacing(path, "w", encoding="ascii") as file:
+        with replacing(path, "w", encoding="utf-8") as file:
             file.writelines(event.to_json() + "\n" for event in self.events)
         return path
 
@@ -228,16 +229,27 @@ def _load_remote(uri: str, most_bytes: int | None) -> Trace:
 
 def _load_lines(where: Location, file: BinaryIO, most_bytes: int | None) -> Trace:
     clocks = Clocks()
-    events = []
-    number = size = 0
-    while line := file.readline(MOST_LINE_BYTES + 2):
-        number += 1
-        size += len(line)
+    events: list[Event] = []
+    lines = size = 0
+    while block := file.read(BLOCK_BYTES):
+        block += file.readline(MOST_LINE_BYTES + 2)  # the rest of its last line
+        size += len(block)
         _check_size(where, size, most_bytes)
         try:
-            events.append(parse(line, clocks))
-        except ValueError as problem:
-            raise ValueError(f"{where}, line {number}: {problem}") from None
+            events += parse(block, clocks)
+        except ValueError:
+            events += _line_by_line(where, block, clocks, lines)
+        lines += block.count(b"\n")
     if not events:
         raise ValueError(f"{where} is empty: not a trace")
     return Trace(events)
+
+
+def _line_by_line(where: Location, block: bytes, clocks: Clocks, before: int) -> list[Event]:
+    events: list[Event] = []
+    for number, line in enumerate(block.splitlines(), before + 1):
+        try:
+            events += parse(line, clocks)
+        except ValueError as problem:
+            raise ValueError(f"{where}, line {number}: {problem}") from None
+    return events

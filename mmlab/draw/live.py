@@ -119,10 +119,10 @@ class LivePicture:
 
     def _run(self, event: Event) -> None:
         self._start_ns = event.t_ns
-        for card in (event.info or {}).get("models", ()):
-            self._lane((None, card["step"], card["model"]))
-            if card.get("hint"):
-                self._hints.add(card["hint"])
+        for model in event.info.models:
+            self._lane((None, model.step, model.model))
+            if isinstance(model.hint, int):
+                self._hints.add(model.hint)
 
     def _lane(self, lane: _Lane) -> int:
         """The number of a lane; the first process to load a model takes the lane that waits."""
@@ -178,7 +178,7 @@ class LivePicture:
         self._begin("used", event)
         self._work[self._lane(self._key(event))] += 1
         self._counts["uses"] += 1
-        self._counts["elements"] += event.n or 0
+        self._counts["elements"] += event.n
 
     def _use_end(self, event: Event) -> None:
         self._end_of("used", event)
@@ -200,7 +200,7 @@ class LivePicture:
         _ = self._end_of("leaving", event) or self._end_of("resident", event)
 
     def _limit(self, event: Event) -> None:
-        if event.limit is not None:
+        if isinstance(event.limit, int):
             self._limits.append((self._seconds(event), event.limit))
 
     def _memory(self, event: Event) -> None:

@@ -22,7 +22,7 @@ from mmlab._arguments import short
 from mmlab._text import columns, head, named, plural
 from mmlab.draw import theme
 from mmlab.draw.picture import DPI, Picture
-from mmlab.events import Process, printable
+from mmlab.events import UNKNOWN, Process, printable
 from mmlab.reports.shortage import OutOfMemory, megabytes, out_of_memory
 from mmlab.reports.summary import Summary, count_per_model, summarize
 from mmlab.state import NS, Residence, State, steps_of_count
@@ -506,7 +506,7 @@ def _of_limit(limit: tuple[int, int]) -> tuple[int, int]:
 
 def _draw_asked(axes: Axes, state: State, unfit: OutOfMemory, x: Seconds) -> None:
     """What the allocator was asked for and did not give, on top of what was resident."""
-    samples = [e for e in state.events if e.rss is not None]
+    samples = [e for e in state.samples if e.rss is not None]
     if not samples or unfit.asked_bytes is None:
         return
     held = min(samples, key=lambda e: abs(e.t_ns - unfit.at_ns)).rss
@@ -533,7 +533,7 @@ def draw_memory_curves(axes: Axes, state: State, x: Seconds, unit: float) -> Non
     """
     samples: dict[Process, list[tuple[float, int]]] = defaultdict(list)
     devices: dict[Process, list[tuple[float, int]]] = defaultdict(list)
-    for event in state.events:
+    for event in state.samples:
         if event.rss is not None and event.t_ns <= state.end_ns:
             samples[event.process].append((x(event.t_ns), event.rss))
         if event.device_bytes is not None:
@@ -550,7 +550,7 @@ def draw_memory_curves(axes: Axes, state: State, x: Seconds, unit: float) -> Non
 
 def highest_rss(state: State) -> int:
     """The highest resident set size that was sampled during the run, in bytes."""
-    during = (e.rss for e in state.events if e.rss is not None and e.t_ns <= state.end_ns)
+    during = (e.rss for e in state.samples if e.rss is not None and e.t_ns <= state.end_ns)
     return max(during, default=0)
 
 
@@ -560,7 +560,7 @@ def memory_limit(state: State) -> tuple[int, int] | None:
     The limit counts from what the process held when the run began, which is its first sample.
     """
     limits = state.of_kind("memory_limit")
-    first = next((event.rss for event in state.events if event.rss is not None), None)
+    first = next((event.rss for event in state.samples if event.rss is not None), None)
     if not limits or first is None:
         return None
     return limits[-1].bytes, first + limits[-1].bytes
@@ -574,7 +574,7 @@ def _columns(rows: list[tuple[float, int]], unit: float) -> tuple[list[float], l
 def _draw_model_bytes(axes: Axes, state: State, x: Seconds, unit: float) -> None:
     change: dict[int, int] = defaultdict(int)
     for r in state.residences:
-        if r.load_end_ns is not None and r.bytes is not None:
+        if r.load_end_ns is not None and r.bytes is not UNKNOWN:
             change[r.load_end_ns] += r.bytes
             change[r.last_ns] -= r.bytes
     if not change:

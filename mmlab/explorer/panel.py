@@ -10,7 +10,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from mmlab.draw.theme import ALERT, MUTED
-from mmlab.events import Event
+from mmlab.events import Event, UseBegins
 from mmlab.explorer.setting import GROUPS, ORDERS, Setting
 from mmlab.fresh.limits import parse_bytes
 
@@ -111,7 +111,7 @@ class Panel:
 
     def count(self, events: list[Event]) -> None:
         """Take events: how many elements are done."""
-        self._seen += sum(event.n or 0 for event in events if event.event == "use_begin")
+        self._seen += sum(event.n for event in events if isinstance(event, UseBegins))
         self._progress.value = min(self._seen, self._total)
         self.say(f"{self._seen} of {self._total} elements")
 

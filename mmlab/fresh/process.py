@@ -27,14 +27,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
 from mmlab._arguments import seconds_argument, short
-from mmlab.events import Event
+from mmlab.events import EndInfo, Event, MemoryLimit, RunEnds
 from mmlab.fresh.child import JOB, LOG, OUTPUT, PAYLOAD, REPORT, SCRATCH, Job, Report
 from mmlab.fresh.launch import Started, start_process
 from mmlab.fresh.limits import check_limits_work_here, parse_bytes, room_bytes
 from mmlab.fresh.outcome import LEAST_LIMIT, RunOutcome, too_small
 from mmlab.fresh.payload import pickled
-from mmlab.log.files import LogReader
 from mmlab.log.folders import SUFFIX
+from mmlab.log.reader import LogReader
 from mmlab.reports.shortage import is_out_of_memory
 from mmlab.trace import Trace
 
@@ -325,12 +325,14 @@ class FreshRun:
         if self._events:
             first = min(self._events, key=lambda event: event.t_ns)
             if self._memory_limit is not None:
-                added.append(_event(first, first.t_ns, "memory_limit", bytes=self._memory_limit))
+                limit = MemoryLimit(bytes=self._memory_limit, **_stamp(first, first.t_ns))
+                added.append(limit)
             if report.phase != "done" and not any(e.event == "end" for e in self._events):
                 state = PipelineState.CANCELLED if self._interrupted else PipelineState.FAILED
                 last_ns = max(ended_ns, *(event.t_ns for event in self._events))
                 error = f"{report.error_type}: {report.error}"
-                added.append(_event(first, last_ns, "end", info={"state": state}, error=error))
+                end = RunEnds(info=EndInfo(state), error=error, **_stamp(first, last_ns))
+                added.append(end)
         torn = self._reader.torn if self._reader is not None else 0
         return Trace([*self._events, *added], torn=torn)
 
@@ -384,11 +386,12 @@ def _beyond(known: Sequence[Event], events: Sequence[Event]) -> list[Event]:
 
 
 def _site(event: Event) -> tuple[Any, ...]:
-    return event.pid, event.tid, event.event, event.step, event.model, event.generation
+    about = (getattr(event, name, None) for name in ("step", "model", "generation"))
+    return event.pid, event.tid, event.event, *about
 
 
-def _event(like: Event, t_ns: int, kind: str, **fields: Any) -> Event:
-    return Event(like.run, t_ns, like.host, like.pid, like.tid, kind, **fields)
+def _stamp(like: Event, t_ns: int) -> dict[str, Any]:
+    return {"run": like.run, "host": like.host, "pid": like.pid, "tid": like.tid, "t_ns": t_ns}
 
 
 # What comes back

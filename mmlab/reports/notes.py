@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from operator import attrgetter
-from typing import Any
 
 from mmlab._text import plural
-from mmlab.events import UNOBSERVED, Event, Process, printable
-from mmlab.state import NS, State, sharing_steps
+from mmlab.events import UNOBSERVED, Event, LoadEnds, Process, ProcessInfo, Unobserved, printable
+from mmlab.state import NS, State
 
 
 def unseen(state: State) -> Iterator[str]:
     """What is never seen in this version of Beam, of these models, in these steps."""
-    for event in dict.fromkeys(
-        (e.step, e.model, e.what) for e in state.events if e.what is not None
-    ):
-        step, model, what = event
+    blind = (
+        (e.step, e.model, e.what)
+        for e in state.events
+        if isinstance(e, Unobserved | LoadEnds) and e.what is not None
+    )
+    for step, model, what in dict.fromkeys(blind):
         subject = f"{step}: model {model}" if model else f"{step}"
         yield printable(f"{subject}: {UNOBSERVED.get(what, what)}.")
     for step, key in dict.fromkeys((e.step, e.error) for e in state.of_kind("unknown_key")):
         yield printable(f"{step}: key {key} is in the data, but no KeyModelMapping names it.")
     for step, error in dict.fromkeys((e.step, e.error) for e in state.of_kind("conflict")):
         yield printable(conflict_note(step, error))
-    for steps in sharing_steps(state.info("run")):
+    for steps in state.sharing:
         yield printable(
             f"{', '.join(steps)}: these steps share their models (model_identifier); a load, an "
             "eviction and the limit are shown at the step that loaded first."
         )
-    for process, info in ((e.process, e.info or {}) for e in state.of_kind("process")):
-        if off_ns := info.get("clock_off_ns"):
-            yield printable(_clock_note(process, off_ns, info))
+    for event in state.of_kind("process"):
+        if event.info.clock_off_ns:
+            yield printable(_clock_note(event.process, event.info))
 
 
 def conflict_note(step: str | None, error: str | None) -> str:
@@ -44,13 +45,13 @@ def conflict_note(step: str | None, error: str | None) -> str:
     )
 
 
-def _clock_note(process: Process, off_ns: int, info: Mapping[str, Any]) -> str:
+def _clock_note(process: Process, info: ProcessInfo) -> str:
     why = "it was set, or the machine slept"
-    if info.get("boot") is None:
+    if info.boot is None:
         why += "; if the machine was restarted, or is another of that name, these times are wrong"
     return (
-        f"{process}: its wall clock is {off_ns * NS:+,.0f} s off that of the first process of "
-        f"{process.host}, and times go by the first: {why}."
+        f"{process}: its wall clock is {info.clock_off_ns * NS:+,.0f} s off that of the first "
+        f"process of {process.host}, and times go by the first: {why}."
     )
 
 
@@ -88,7 +89,7 @@ def missing(state: State) -> Iterator[str]:
 
 def _unclosed(state: State) -> dict[Process, int]:
     """Processes that buffer events and did not say that they wrote the last; their last event."""
-    segmented = {e.process for e in state.of_kind("process") if (e.info or {}).get("segments")}
+    segmented = {e.process for e in state.of_kind("process") if e.info.segments}
     segmented -= {e.process for e in state.of_kind("close")}
     return {e.process: e.t_ns for e in state.events if e.process in segmented} if segmented else {}
 

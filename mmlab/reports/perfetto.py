@@ -13,7 +13,7 @@ from itertools import chain, count
 from operator import itemgetter
 from typing import Any, TextIO
 
-from mmlab.events import Event, Process, encode, printable
+from mmlab.events import UNKNOWN, Process, Refreshes, encode, printable
 from mmlab.state import Residence, State, Use, steps_of_count
 
 _MOST_PID = 2**31 - 1
@@ -51,7 +51,7 @@ def _slices_and_counters(state: State, zero_ns: int) -> Iterator[Line]:
         yield _refresh(event, pids[event.process], zero_ns)
 
 
-def _refresh(event: Event, pid: int, zero_ns: int) -> Line:
+def _refresh(event: Refreshes, pid: int, zero_ns: int) -> Line:
     """A mark across the process: a side input has replaced models."""
     after = event.t_ns - zero_ns
     common = {"ph": "i", "s": "p", "name": "refresh", "pid": pid, "tid": pid, "ts": after / 1000}
@@ -153,7 +153,7 @@ def _args(facts: dict[str, Any]) -> str:
     known = {
         name: _readable(value) if isinstance(value, str) else value
         for name, value in facts.items()
-        if value is not None
+        if value is not None and value is not UNKNOWN
     }
     return f',"args":{encode(known)}'
 
@@ -164,15 +164,16 @@ def _counters(state: State, pids: dict[Process, int], zero_ns: int) -> Iterator[
         text = encode({"ph": "C", "name": name, "pid": pids[process], "args": {unit: value}})
         return after, f'{text[:-1]},"ts":{after / 1000:.3f}}}'
 
-    for event in state.events:
+    for event in state.samples:
         of = event.process
         if event.rss is not None:
             yield counter(of, "RSS", "bytes", event.t_ns, event.rss)
         if event.device_bytes is not None:
             yield counter(of, "GPU memory", "bytes", event.t_ns, event.device_bytes)
-        if event.event == "limit" and event.limit is not None:
+    for event in state.of_kind("limit"):
+        if isinstance(event.limit, int):
             name = "limit" if event.step is None else f"limit of {event.step}:"
-            yield counter(of, _readable(name), "models", event.t_ns, event.limit)
+            yield counter(event.process, _readable(name), "models", event.t_ns, event.limit)
     groups: dict[Process, list[Residence]] = defaultdict(list)
     for residence in state.residences:
         groups[residence.process].append(residence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from mmlab.events import UNKNOWN, Unknown
 from mmlab.state import Residence, State
 
 SIGNS = (
@@ -32,7 +33,7 @@ class OutOfMemory:
       at_ns: when, in nanoseconds since the epoch.
       asked_bytes: what the allocator was asked for, where it says so.
       held: number of models that the process held at that moment.
-      held_bytes: their own bytes; None when not known.
+      held_bytes: their own bytes.
       memory_limit: bytes that the run was allowed to take; None without a limit.
       keyed: whether the step maps keys to several models, so that a hint can help.
       hint: `max_models_per_worker_hint` of the step; None without one.
@@ -46,7 +47,7 @@ class OutOfMemory:
     at_ns: int
     asked_bytes: int | None
     held: int
-    held_bytes: int | None
+    held_bytes: int | Unknown
     memory_limit: int | None
     keyed: bool
     hint: int | None = None
@@ -142,7 +143,7 @@ def out_of_memory(state: State) -> OutOfMemory | None:
         at_ns=at_ns,
         asked_bytes=int(asked[1]) if asked else None,
         held=len(held),
-        held_bytes=None if None in sizes else sum(sizes),
+        held_bytes=UNKNOWN if UNKNOWN in sizes else sum(sizes),
         memory_limit=limits[-1].bytes if limits else None,
         keyed=any(card.keys for card in cards),
         hint=next((card.hint for card in cards), None),

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmlab.events import Event, Process
+from mmlab.events import UNKNOWN, Memory, OfLoad, Process, Unknown, UseBegins
 from mmlab.state import NS, Residence, State, covered_ns, steps_of_count
 
 
@@ -49,7 +49,7 @@ class Summary:
       load_seconds: summed over loads.
       loading_share: share of the wall time in which at least one model was loading, 0 to 1.
       wall_seconds: from submission to the end.
-      model_bytes: most bytes of models that one process held at once; None when not known.
+      model_bytes: most bytes of models that one process held at once.
       rss_bytes: resident set size at the end, of the worker process whose peak was highest.
       peak_rss_bytes: its highest resident set size during the run.
       device_bytes: highest memory allocated on GPUs by one process; None without a GPU.
@@ -67,7 +67,7 @@ class Summary:
     load_seconds: float
     loading_share: float
     wall_seconds: float
-    model_bytes: int | None
+    model_bytes: int | Unknown
     rss_bytes: int | None
     peak_rss_bytes: int | None
     device_bytes: int | None
@@ -103,7 +103,7 @@ def summarize(state: State) -> Summary:
         reloads=sum(r.generation > 1 for r in held),
         evictions=sum(r.evict_ns is not None for r in held),
         uses=len(uses),
-        elements=sum(use.n or 0 for use in uses),
+        elements=sum(use.n for use in uses),
         most_resident=max((max(counts) for counts in _counts(held)), default=0),
         hint=_single({model.hint for model in state.models}),
         limit=max((event.limit for event in state.of_kind("limit")), default=None),
@@ -123,7 +123,7 @@ def count_per_model(state: State) -> list[ModelCounts]:
     }
     for residence in state.residences:
         groups.setdefault((residence.step, residence.model), []).append(residence)
-    uses: dict[tuple[str, str], list[Event]] = defaultdict(list)
+    uses: dict[tuple[str, str], list[UseBegins]] = defaultdict(list)
     for use in state.of_kind("use_begin"):
         uses[use.step, use.model].append(use)
     refreshes = Counter((event.step, event.model) for event in state.of_kind("refresh"))
@@ -149,9 +149,9 @@ def _counts(held: Iterable[Residence]) -> list[list[int]]:
     return [steps_of_count(group)[1] for group in _by_process(held)]
 
 
-def _most_model_bytes(held: list[Residence]) -> int | None:
-    if not held or any(r.bytes is None for r in held):
-        return None
+def _most_model_bytes(held: list[Residence]) -> int | Unknown:
+    if not held or any(r.bytes is UNKNOWN for r in held):
+        return UNKNOWN
     most = 0
     for group in _by_process(held):
         change: Counter[int] = Counter()
@@ -166,13 +166,13 @@ def _most_model_bytes(held: list[Residence]) -> int | None:
 
 
 def _memory(state: State) -> dict[str, int | None]:
-    samples: dict[Process, list[Event]] = defaultdict(list)
-    for event in state.events:
+    samples: dict[Process, list[Memory | OfLoad]] = defaultdict(list)
+    for event in state.samples:
         if event.rss is not None:
             samples[event.process].append(event)
     peaks = {process: _peak(events) for process, events in samples.items()}
     highest = max(peaks, key=peaks.__getitem__, default=None)
-    devices = [event.device_bytes for event in state.events if event.device_bytes is not None]
+    devices = [event.device_bytes for event in state.samples if event.device_bytes is not None]
     return {
         "rss_bytes": samples[highest][-1].rss if highest else None,
         "peak_rss_bytes": peaks[highest] if highest else None,
@@ -180,7 +180,7 @@ def _memory(state: State) -> dict[str, int | None]:
     }
 
 
-def _peak(samples: list[Event]) -> int:
+def _peak(samples: list[Memory | OfLoad]) -> int:
     """The highest resident set size of one process during the run.
 
     The system remembers the highest since the process began. Where that rose during the run, it is
@@ -195,14 +195,14 @@ def _model_counts(
     step: str,
     model: str,
     group: list[Residence],
-    uses: list[Event],
+    uses: list[UseBegins],
     refreshes: int,
     end_ns: int,
 ) -> ModelCounts:
     held = [r for r in group if r.load_end_ns is not None]
     keys: Counter[str] = Counter()
     for use in uses:
-        keys.update(use.keys or {})
+        keys.update(use.keys)
     return ModelCounts(
         step=step,
         model=model,
@@ -210,7 +210,7 @@ def _model_counts(
         reloads=sum(r.generation > 1 for r in held),
         evictions=sum(r.evict_ns is not None for r in held),
         uses=len(uses),
-        elements=sum(use.n or 0 for use in uses),
+        elements=sum(use.n for use in uses),
         load_seconds=sum(end - begin for begin, end in (_loading(r, end_ns) for r in group)) * NS,
         keys=dict(keys),
         refreshes=refreshes,

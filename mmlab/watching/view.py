@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from mmlab.log.files import LogReader
+from mmlab.log.reader import LogReader
 from mmlab.trace import Trace
 from mmlab.watching.screens import Frames, Screen
 

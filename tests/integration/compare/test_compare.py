@@ -13,11 +13,11 @@ from nbclient import NotebookClient
 import mmlab
 from mmlab import compare
 from mmlab.compare import Comparison, HintRuns
-from mmlab.events import Event
 from mmlab.fresh import process
 from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.trace import Trace
 from mmlab.watching import screens
+from tests.events import Event
 from tests.integration import pipelines
 from tests.unit.trace.test_trace import SECOND
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mmlab.events import Event
 from mmlab.reports.shortage import is_out_of_memory, out_of_memory
 from mmlab.trace import Trace
+from tests.events import Event
 
 UNFIT = "RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes"
 

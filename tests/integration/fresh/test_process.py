@@ -23,7 +23,7 @@ from mmlab.fresh import launch, process
 from mmlab.fresh.limits import parse_bytes
 from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.fresh.process import FreshRun, run_fresh
-from mmlab.log.files import LogReader
+from mmlab.log.reader import LogReader
 from mmlab.trace import Trace
 from tests.handlers import NamedModels
 from tests.integration import pipelines

@@ -11,8 +11,8 @@ import torch
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from mmlab import WatchWarning, lessons
-from mmlab.events import Event
 from mmlab.trace import Trace
+from tests.events import Event
 
 
 def test_a_real_error_is_printed_with_its_notes_and_not_raised(capsys):

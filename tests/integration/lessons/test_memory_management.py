@@ -7,10 +7,10 @@ import re
 import pytest
 
 from mmlab import lessons
-from mmlab.events import Event
 from mmlab.lessons.exercises.memory_management import DAY
 from mmlab.lessons.memory import memory_shares, release_delays
 from mmlab.trace import Trace
+from tests.events import Event
 from tests.integration.lessons import notebook
 
 PATH = notebook.FOLDER / "04_memory_management.ipynb"

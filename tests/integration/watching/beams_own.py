@@ -26,7 +26,7 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.utils.multi_process_shared import MultiProcessShared
 
 from mmlab import WatchRunner
-from mmlab.log.files import LogReader
+from mmlab.log.reader import LogReader
 
 WAYS = ("unwatched", "watched")
 SHARES = 3

@@ -20,7 +20,8 @@ from apache_beam.internal import pickler
 
 import mmlab
 from mmlab import Trace, WatchRunner
-from mmlab.log.files import LogWriter, members
+from mmlab.events import Memory
+from mmlab.log.writer import LogWriter
 from tests.handlers import Model, NamedModels, keyed, run_keyed
 from tests.integration.watching.faulty import watchers
 from tests.integration.watching.programs import ROOT, outcome_of, started
@@ -250,7 +251,7 @@ def test_a_clock_that_is_set_back_moves_nothing(tmp_path, monkeypatch):
     # A process that begins to write after that is put beside the others, not an hour before them.
     [log] = tmp_path.iterdir()
     late = LogWriter(log, trace.run)
-    late.emit("memory", members(rss=1))
+    late.emit(Memory(rss=1))
     late.close()
     loaded = Trace.load(log)
     assert loaded.events[-1].rss == 1

@@ -16,8 +16,9 @@ from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from mmlab import WatchRunner, preflight
-from mmlab.log.files import LogReader, LogWriter
+from mmlab.log.reader import LogReader
 from mmlab.log.segments import SegmentWriter
+from mmlab.log.writer import LogWriter
 from mmlab.watching import WatchWarning
 from mmlab.watching.runner import _find_steps
 from mmlab.worker import memory

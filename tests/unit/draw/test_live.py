@@ -10,8 +10,8 @@ from PIL import Image
 
 from mmlab.draw import live, theme
 from mmlab.draw.live import LivePicture, png
-from mmlab.events import Event
 from mmlab.trace import Trace
+from tests.events import Event
 from tests.unit.trace.test_trace import SECOND, event, story
 
 

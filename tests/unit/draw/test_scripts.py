@@ -14,8 +14,8 @@ from mmlab.draw import theme
 from mmlab.draw.comparison import Multiple, draw_comparison
 from mmlab.draw.live import LEFT, LivePicture, _font, _label
 from mmlab.draw.timeline import shortened
-from mmlab.events import Event
 from mmlab.trace import Trace
+from tests.events import Event
 from tests.unit.trace.test_trace import SECOND, event
 
 NAMES = {

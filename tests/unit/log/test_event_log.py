@@ -15,11 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmlab.events import KINDS, VERSION, Clocks, Event, NewerTraceError, parse
-from mmlab.log import files
-from mmlab.log.files import LogReader, LogWriter, members
+from mmlab.events import KINDS, VERSION, Frees, Limit, NewerTraceError
+from mmlab.log.clock import Clocks
 from mmlab.log.folders import SUFFIX
+from mmlab.log.reader import LogReader, parse
+from mmlab.log.writer import LogWriter
 from mmlab.trace import Trace
+from tests.events import Event
 
 ROOT = Path(__file__).parents[3]
 
@@ -180,8 +182,8 @@ def test_the_reader_gives_each_event_once_while_the_log_grows(tmp_path):
     assert reader.poll() == []
     writer = LogWriter(tmp_path, "run")
     assert [event.event for event in reader.poll()] == ["process"]
-    writer.emit("free", members(step="s", model="m", generation=1))
-    writer.emit("limit", members(limit=2))
+    writer.emit(Frees(step="s", model="m", generation=1))
+    writer.emit(Limit(limit=2))
     assert [event.event for event in reader.poll()] == ["free", "limit"]
     assert reader.poll() == []
     assert reader.torn == 0
@@ -207,7 +209,7 @@ def test_many_threads_write_whole_lines(tmp_path):
 
     def write():
         for _ in range(500):
-            writer.emit("limit", members(limit=1))
+            writer.emit(Limit(limit=1))
 
     threads = [threading.Thread(target=write) for _ in range(8)]
     for thread in threads:
@@ -227,12 +229,12 @@ def test_a_full_disk_is_counted_and_not_raised(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "no space")
 
     monkeypatch.setattr("os.write", full)
-    writer.emit("limit", members(limit=1))
-    writer.emit("limit", members(limit=2))
+    writer.emit(Limit(limit=1))
+    writer.emit(Limit(limit=2))
     monkeypatch.setattr("os.write", lambda fd, data: real(fd, data[:10]))
-    writer.emit("limit", members(limit=3))
+    writer.emit(Limit(limit=3))
     monkeypatch.setattr("os.write", real)
-    writer.emit("limit", members(limit=4))
+    writer.emit(Limit(limit=4))
     reader = LogReader(tmp_path)
     events = reader.poll()
     assert [event.limit for event in events if event.event == "limit"] == [4]
@@ -250,8 +252,8 @@ def lossy(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("os.write", full)
-        writer.emit("limit", members(limit=1))
-        writer.emit("limit", members(limit=2))
+        writer.emit(Limit(limit=1))
+        writer.emit(Limit(limit=2))
     return writer
 
 
@@ -283,10 +285,10 @@ def test_a_forked_child_does_not_tell_of_what_its_parent_lost(lossy, tmp_path):
 
 EXITING = """
 import os, sys
-from mmlab.log.files import LogWriter
+from mmlab.log.writer import LogWriter
 writer, write = LogWriter(sys.argv[1], "run"), os.write
 os.write = lambda fd, line: 0
-writer.emit("free")
+writer.emit(Frees(step="s", model="m"))
 os.write = write
 """
 
@@ -300,7 +302,7 @@ def test_a_process_that_ends_by_itself_tells_of_what_it_lost(tmp_path):
 def test_a_closed_writer_lets_events_go(tmp_path):
     writer = LogWriter(tmp_path, "run")
     writer.close()
-    writer.emit("free")
+    writer.emit(Frees(step="s", model="m"))
     writer.close()
     assert len(LogReader(tmp_path).poll()) == 1
 
@@ -308,15 +310,15 @@ def test_a_closed_writer_lets_events_go(tmp_path):
 def test_a_line_that_is_written_while_the_log_closes_goes_to_no_other_file(tmp_path, monkeypatch):
     """Between the two, another thread closes the log and opens a file, which gets its number."""
     writer = LogWriter(tmp_path, "run")
-    others, clock = [], files.monotonic_ns
+    others, clock = [], log_writer.monotonic_ns
 
     def interrupted():
         writer.close()
         others.append((tmp_path / f"other {len(others)}").open("w"))
         return clock()
 
-    monkeypatch.setattr(files, "monotonic_ns", interrupted)
-    writer.emit("free")
+    monkeypatch.setattr(log_writer, "monotonic_ns", interrupted)
+    writer.emit(Frees(step="s", model="m"))
     (other,) = others
     other.close()
     assert (tmp_path / "other 0").read_text() == ""
@@ -338,7 +340,7 @@ def test_a_forked_child_signs_with_its_own_process_id(tmp_path):
     writer = LogWriter(tmp_path, "run")
     child = os.fork()
     if child == 0:
-        writer.emit("free")
+        writer.emit(Frees(step="s", model="m"))
         os._exit(0)
     os.waitpid(child, 0)
     events = {event.event: event.pid for event in LogReader(tmp_path).poll()}

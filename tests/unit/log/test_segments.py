@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from mmlab import WatchRunner
+from mmlab.events import Frees, Limit
 from mmlab.log import folders, segments
-from mmlab.log.files import LogReader, members
 from mmlab.log.folders import ENDED, RemoteFolder, is_remote, location
+from mmlab.log.reader import LogReader
 from mmlab.log.segments import SegmentWriter
 from mmlab.trace import Trace
 from tests import remote
@@ -57,7 +58,7 @@ def test_segments_are_joined(tmp_path, monkeypatch):
     monkeypatch.setattr(segments, "SEGMENT_LINES", 10)
     writer = SegmentWriter(remote.uri(tmp_path), "run")
     for i in range(95):
-        writer.emit("limit", members(limit=i))
+        writer.emit(Limit(limit=i))
         if i % 30 == 29:
             wait_for(lambda: not writer._lines)
     writer.close()
@@ -78,7 +79,7 @@ def test_a_reader_soon_knows_of_a_writer_and_follows_it(tmp_path, monkeypatch):
     seen = []
     wait_for(lambda: seen.extend(reader.poll()) or kinds(seen) == ["process"])
     monkeypatch.setattr(segments, "FIRST_SECONDS", 0.1)
-    writer.emit("free")
+    writer.emit(Frees(step="s", model="m"))
     seen = []
     wait_for(lambda: seen.extend(reader.poll()) or kinds(seen) == ["free"])
     writer.close()
@@ -95,7 +96,7 @@ def test_an_unchanged_segment_is_not_read_again(tmp_path, monkeypatch):
 
 def test_the_end_of_the_run_closes_the_writers_of_other_processes(tmp_path, monkeypatch):
     writer = SegmentWriter(remote.uri(tmp_path), "run")
-    writer.emit("free")
+    writer.emit(Frees(step="s", model="m"))
     reader = LogReader(remote.uri(tmp_path))
     monkeypatch.setattr(RemoteFolder, "patience", HUNG_SECONDS)
     RemoteFolder(remote.uri(tmp_path)).touch(ENDED)
@@ -110,7 +111,7 @@ def test_a_writer_that_was_killed_is_not_waited_for_for_ever_and_is_named(tmp_pa
     monkeypatch.setattr(RemoteFolder, "pause", 0.05)
     writer = SegmentWriter(remote.uri(tmp_path), "run")
     writer._thread.join()
-    writer.emit("free")
+    writer.emit(Frees(step="s", model="m"))
     reader = LogReader(remote.uri(tmp_path))
     reader.fetch_all()
     trace = Trace(reader.parse())
@@ -153,7 +154,7 @@ EXITING = """
 import sys
 from mmlab.log.segments import SegmentWriter
 from tests import remote
-SegmentWriter(sys.argv[1], "run").emit("free")
+SegmentWriter(sys.argv[1], "run").emit(Frees(step="s", model="m"))
 """
 
 
@@ -175,9 +176,9 @@ def test_what_cannot_be_written_now_is_written_later(tmp_path, monkeypatch):
         raise OSError("the network is away")
 
     monkeypatch.setattr(RemoteFolder, "write", failing)
-    writer.emit("limit", members(limit=1))
+    writer.emit(Limit(limit=1))
     wait_for(lambda: len(failures) > 2)
-    writer.emit("limit", members(limit=2))
+    writer.emit(Limit(limit=2))
     monkeypatch.setattr(RemoteFolder, "write", real)
     writer.close()
     events = LogReader(remote.uri(tmp_path)).poll()
@@ -190,7 +191,7 @@ def test_what_waits_too_long_is_counted(tmp_path, monkeypatch):
     writer = SegmentWriter(remote.uri(tmp_path), "run")
     wait_for(lambda: list(tmp_path.iterdir()) and not writer._writing)
     for i in range(25):
-        writer.emit("limit", members(limit=i))
+        writer.emit(Limit(limit=i))
     writer.close()
     trace = Trace.load(remote.uri(tmp_path))
     assert len(trace.of_kind("limit")) == 10
@@ -218,10 +219,10 @@ def test_an_event_can_be_written_while_the_buffer_is_written(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_writes_a_log_of_its_own(tmp_path):
     writer = SegmentWriter(remote.uri(tmp_path), "run")
-    writer.emit("limit", members(limit=1))
+    writer.emit(Limit(limit=1))
     child = os.fork()
     if child == 0:
-        writer.emit("limit", members(limit=2))
+        writer.emit(Limit(limit=2))
         writer.close()
         os._exit(0)
     os.waitpid(child, 0)
@@ -238,7 +239,7 @@ def test_a_forked_child_that_sees_nothing_writes_nothing(tmp_path):
     waiting = SegmentWriter(remote.uri(tmp_path / "other"), "run")
     child = os.fork()
     if child == 0:
-        waiting.emit("free")  # of a model of its parent, in a finalizer
+        waiting.emit(Frees(step="s", model="m"))  # of a model of its parent, in a finalizer
         os._exit(len(threading.enumerate()) - 1)
     _, status = os.waitpid(child, 0)
     waiting.close()
@@ -260,7 +261,7 @@ def test_nothing_that_a_run_does_waits_for_the_network(tmp_path, hanging, monkey
     monkeypatch.setattr(folders, "REQUEST_SECONDS", NEVER)
     hanging()
     writer = SegmentWriter(remote.uri(tmp_path), "run")
-    writer.emit("limit", members(limit=1))
+    writer.emit(Limit(limit=1))
     remote.network.set()
     monkeypatch.setattr(segments, "CLOSE_SECONDS", NEVER)
     writer.close()
@@ -275,7 +276,7 @@ def test_nor_does_a_forked_child(tmp_path, hanging, monkeypatch):
     hanging()
     child = os.fork()
     if child == 0:
-        writer.emit("limit", members(limit=1))
+        writer.emit(Limit(limit=1))
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
@@ -286,11 +287,11 @@ def test_what_is_not_written_when_the_writer_closes_is_counted_as_lost(tmp_path,
     wait_for(lambda: list(tmp_path.iterdir()) and not writer._writing)
     hanging()
     for i in range(3):
-        writer.emit("limit", members(limit=i))
+        writer.emit(Limit(limit=i))
     assert writer.lost == 0
     writer.close()
     assert writer.lost == 3
-    writer.emit("free")
+    writer.emit(Frees(step="s", model="m"))
     assert writer.lost == 3
     # The network comes back, and this process still lives.
     remote.network.set()
@@ -307,7 +308,7 @@ def test_what_is_refused_when_the_writer_closes_is_counted_as_lost(tmp_path, mon
         raise OSError("the network is away")
 
     monkeypatch.setattr(RemoteFolder, "write", failing)
-    writer.emit("free")
+    writer.emit(Frees(step="s", model="m"))
     writer.close()
     assert writer.lost == 1
 
@@ -340,7 +341,7 @@ def test_a_run_whose_network_hangs_has_its_result_and_says_what_is_missing(tmp_p
 def test_a_closed_writer_lets_events_go(tmp_path):
     writer = SegmentWriter(remote.uri(tmp_path), "run")
     writer.close()
-    writer.emit("free")
+    writer.emit(Frees(step="s", model="m"))
     writer.close()
     assert kinds(LogReader(remote.uri(tmp_path)).poll()) == ["process", "close"]
 
@@ -350,7 +351,7 @@ def test_a_place_that_cannot_be_written_loses_all_and_one_that_beam_does_not_kno
 ):
     (tmp_path / "file").write_text("")
     writer = SegmentWriter(remote.uri(tmp_path / "file"), "run")
-    writer.emit("free")
+    writer.emit(Frees(step="s", model="m"))
     writer.close()
     assert writer.lost == 2
     with pytest.raises(OSError, match="apache-beam"):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmlab.events import Event
 from mmlab.trace import Trace
+from tests.events import Event
 
 SECOND = 10**9
 HOSTILE = 'm"\\</script>\x1b[2J\ud800\u2028é模💥,'

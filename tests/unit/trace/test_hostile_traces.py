@@ -19,8 +19,10 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 import mmlab
 from mmlab import Trace
 from mmlab import events as events
-from mmlab.events import VERSION, Clocks, NewerTraceError, parse
-from mmlab.log.files import LogReader, LogWriter
+from mmlab.events import VERSION, NewerTraceError
+from mmlab.log.clock import Clocks
+from mmlab.log.reader import LogReader, parse
+from mmlab.log.writer import LogWriter
 from mmlab.worker.logs import new_log, shared_log
 
 BASE = {"run": "r", "t_ns": 1, "host": "h", "pid": 1, "tid": 1, "event": "limit"}

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmlab.events import Event
 from mmlab.state import covered_ns, residences, steps_of_count
 from mmlab.trace import Trace
+from tests.events import Event
 
 SECOND = 1_000_000_000
 

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmlab.events import Event
-from mmlab.log.files import LogWriter
+from mmlab.log.writer import LogWriter
 from mmlab.watching import screens
 from mmlab.watching.screens import Frames
 from mmlab.watching.view import LiveView
+from tests.events import Event
 
 
 class Counting:
