@@ -37,7 +37,7 @@ KINDS = {
 
 UNOBSERVED = {
     "evictions": "evictions are not shown: this version of Beam hides them",
-    "limit": "the limit that ruled is not shown: this version of Beam hides it",
+    "limit": "the effective limit is not shown: this version of Beam hides it",
     "hint": "the hint is not shown: this version of Beam hides it",
     "free": "cannot be weakly referenced: when its memory is released is not seen",
     "refresh": "refreshes are not shown: this version of Beam hides them",
