@@ -59,3 +59,12 @@ def in_bytes(n: float) -> str:
     if n >= 1e9:
         return f"{n / 1e9:,.2f} GB"
     return f"{n / 1e6:,.0f} MB" if n >= 1e6 else f"{n:,.0f} bytes"
+
+
+def or_none(value: object) -> str:
+    """A number as sentences write it, where there may be none.
+
+    >>> or_none(2), or_none(None)
+    ('2', 'none')
+    """
+    return "none" if value is None else str(value)

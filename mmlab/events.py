@@ -122,6 +122,10 @@ class EndInfo(Struct, frozen=True, gc=False, omit_defaults=True):
     element_counts: dict[str, Count] = {}
 
 
+_UNSTAMPED = "(not written yet)"
+"""Run and host of an event until its writer adds them."""
+
+
 class Event(Struct, kw_only=True, omit_defaults=True, gc=False):
     """One line of a log.
 
@@ -134,8 +138,8 @@ class Event(Struct, kw_only=True, omit_defaults=True, gc=False):
 
     event: ClassVar[str] = ""
 
-    run: str = ""
-    host: str = ""
+    run: str = _UNSTAMPED
+    host: str = _UNSTAMPED
     pid: Int64 = 0
     tid: Int64 = 0
     t_ns: Int64 = 0
@@ -409,7 +413,7 @@ KINDS: dict[str, type[Event]] = {
 
 UNOBSERVED = {
     "evictions": "evictions are not shown: this version of Beam hides them",
-    "limit": "the limit that ruled is not shown: this version of Beam hides it",
+    "limit": "the effective limit is not shown: this version of Beam hides it",
     "hint": "the hint is not shown: this version of Beam hides it",
     "free": "cannot be weakly referenced: when its memory is released is not seen",
     "refresh": "refreshes are not shown: this version of Beam hides them",
@@ -462,6 +466,13 @@ _decoder = msgspec.json.Decoder(Union[tuple(KINDS.values())])  # noqa: UP007
 _decoder_of_others = msgspec.json.Decoder(Other)
 
 
+class _Version(Struct):
+    v: int = VERSION
+
+
+_decoder_of_versions = msgspec.json.Decoder(_Version)
+
+
 def decode(line: str | bytes) -> Event:
     """Read one line of a log, with the time that its writer noted.
 
@@ -485,13 +496,16 @@ def _decode_oddity(line: str | bytes, problem: Exception) -> Event:
       ValueError: it is no event either.
     """
     text = line if isinstance(line, str) else line.decode("utf-8", "replace")
-    with contextlib.suppress(ValueError, RecursionError):
+    with contextlib.suppress(msgspec.DecodeError, json.JSONDecodeError, RecursionError):
         if "\\ud" in text.lower():
             whole = _whole_text(text)
             if whole != text:
                 return decode(whole)
+        stamp = _decoder_of_versions.decode(text)
+        if stamp.v > VERSION:
+            raise NewerTraceError(stamp.v)
         other = _decoder_of_others.decode(text)
-        if other.v > VERSION or other.event not in KINDS:
+        if other.event not in KINDS:
             return other
     raise ValueError(f"not an event: {problem}") from None
 
@@ -502,6 +516,8 @@ def decode_lines(lines: bytes) -> list[Event]:
     Raises:
       ValueError: one of them is not an event, or was written by a newer mmlab.
     """
+    if len(lines) > MOST_LINE_BYTES:
+        raise ValueError("not an event: one of these lines may be too long")
     try:
         events = _decoder.decode_lines(lines)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
@@ -518,7 +534,7 @@ def _check(events: Iterable[Event]) -> None:
     for event in events:
         if event.v > VERSION:
             raise NewerTraceError(event.v)
-        if not event.run or not event.host:
+        if event.run == _UNSTAMPED or event.host == _UNSTAMPED:
             raise ValueError("not an event: it has no run or no host")
         event.run, event.host = intern(event.run), intern(event.host)
         if isinstance(event, OfModel):

@@ -54,7 +54,7 @@ def draw_timeline(
     decision to evict (a triangle), and from there to the moment its memory was freed (a dotted
     outline that ends in a circle); a diamond marks a refresh, when a model is to come from another
     path from then on. In the middle, the number of models resident, those that are loading hatched
-    on top of them, against the hint and the limit that really ruled. Below, the resident set size
+    on top of them, against the hint and the effective limit. Below, the resident set size
     and the models' own bytes. Seconds count from the submission of the pipeline. A run that was out
     of memory ends with a mark at the model that did not fit and at what the allocator was asked
     for, and says what was held and what to change.
@@ -433,7 +433,7 @@ def _fill_residency(axes: Axes, group: Sequence[Residence], x: Seconds) -> int:
 
 
 def _draw_limits(axes: Axes, state: State, x: Seconds) -> int:
-    """The hint as a dashed line and the limit that ruled as a full one. Returns the highest."""
+    """The hint as a dashed line and the effective limit as a full one. Returns the highest."""
     hints = {model.step: model.hint for model in state.models if model.hint is not None}
     marks: dict[float, str] = {}
     for step, hint in hints.items():
@@ -726,10 +726,10 @@ def draw_legend(
         Patch(facecolor=theme.PAPER, edgecolor=theme.INK, hatch="//////", label="loading"),
         Patch(facecolor=theme.FILL, edgecolor=theme.INK, label="resident"),
         Patch(facecolor=theme.INK, edgecolor=theme.INK, label="in use"),
-        Line2D([], [], marker="v", markersize=6, label="evicted: the decision", **line),
+        Line2D([], [], marker="v", markersize=6, label="evicted (dropped by Beam)", **line),
         Line2D(
             [], [], marker="o", markersize=6, markerfacecolor=theme.PAPER,
-            label="freed: nothing refers to it", **line,
+            label="freed (memory released)", **line,
         ),
     ]  # fmt: skip
     if late:

@@ -34,6 +34,8 @@ from mmlab.fresh.child import adopt_orphans, end_descendants, run_job
 
 PRELOADED = (
     "torch",
+    "pyarrow.dataset",
+    "pyarrow.pandas_compat",
     "apache_beam",
     "apache_beam.ml.inference.pytorch_inference",
     "apache_beam.runners.portability.fn_api_runner.fn_runner",

@@ -120,7 +120,7 @@ def _drawn_delays(rows: Mapping[str, list[tuple[float, bool]]]) -> Figure:
     axes.set_xlim(0.005, 10 ** np.ceil(np.log10(max(longest, 0.01) * 1.2)))
     axes.xaxis.set_major_formatter(lambda ms, _: f"{ms / 1e3:g} s" if ms >= 100 else f"{ms:g} ms")
     axes.tick_params(which="minor", bottom=False)
-    axes.set_xlabel("from the decision to evict until nothing refers to the model")
+    axes.set_xlabel("from eviction until the memory is released")
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(

@@ -44,7 +44,7 @@ class Clocks(dict[str, int]):
                 self._anchor(event)
             event.t_ns += self[event.host]
             if not -_BEYOND <= event.t_ns < _BEYOND:
-                raise ValueError("not an event: its time has more than 64 bits")
+                raise ValueError("not an event: a number has more than 64 bits")
             if type(event) is ProcessBegins:
                 event.wall_ns = event.t_ns
 
@@ -52,7 +52,7 @@ class Clocks(dict[str, int]):
         """Take note of a process's clock; where it disagrees with the first, the event says so."""
         own = event.wall_ns - event.t_ns
         if not -_BEYOND <= own < _BEYOND:
-            raise ValueError("not an event: its clock has more than 64 bits")
+            raise ValueError("not an event: a number has more than 64 bits")
         self[event.host] = self._boots.setdefault((event.host, event.info.boot), own)
         self._first.setdefault(event.host, own)
         off = own - self[event.host]

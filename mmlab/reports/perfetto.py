@@ -7,16 +7,18 @@ after the model. Times are microseconds since the first event of the state.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain, count
 from operator import itemgetter
 from typing import Any, TextIO
 
-from mmlab.events import UNKNOWN, Process, Refreshes, encode, printable
+from mmlab.events import UNKNOWN, Process, Refreshes, printable
 from mmlab.state import Residence, State, Use, steps_of_count
 
 _MOST_PID = 2**31 - 1
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 Line = tuple[int, str]
@@ -28,10 +30,10 @@ def write_perfetto(state: State, file: TextIO) -> None:
     zero_ns = state.events[0].t_ns if state.events else 0
     lines = sorted(_slices_and_counters(state, zero_ns), key=itemgetter(0))
     file.write('{"displayTimeUnit":"ms","otherData":')
-    file.write(encode({"run": _readable(state.run or ""), "began_unix_ns": zero_ns}))
+    file.write(_encode({"run": _readable(state.run or ""), "began_unix_ns": zero_ns}))
     file.write(',"traceEvents":[\n')
     separator = ""
-    for text in chain(map(encode, _names(state)), map(itemgetter(1), lines)):
+    for text in chain(map(_encode, _names(state)), map(itemgetter(1), lines)):
         file.write(separator)
         file.write(text)
         separator = ",\n"
@@ -55,7 +57,7 @@ def _refresh(event: Refreshes, pid: int, zero_ns: int) -> Line:
     """A mark across the process: a side input has replaced models."""
     after = event.t_ns - zero_ns
     common = {"ph": "i", "s": "p", "name": "refresh", "pid": pid, "tid": pid, "ts": after / 1000}
-    return after, encode({**common, "args": {"step": _readable(event.step or "")}})
+    return after, _encode({**common, "args": {"step": _readable(event.step or "")}})
 
 
 def _names(state: State) -> Iterator[dict[str, Any]]:
@@ -83,7 +85,7 @@ class _Lane:
     """Turns a load of a model into events: slices that begin and end inside one another."""
 
     def __init__(self, name: str, pid: int, zero_ns: int, ids: Iterator[int]):
-        self._name = encode(name)
+        self._name = _encode(name)
         self._fields = f',"cat":"model","pid":{pid},"tid":{pid},"id2":{{"local":"'
         self._zero_ns = zero_ns
         self._ids = ids
@@ -155,13 +157,13 @@ def _args(facts: dict[str, Any]) -> str:
         for name, value in facts.items()
         if value is not None and value is not UNKNOWN
     }
-    return f',"args":{encode(known)}'
+    return f',"args":{_encode(known)}'
 
 
 def _counters(state: State, pids: dict[Process, int], zero_ns: int) -> Iterator[Line]:
     def counter(process: Process, name: str, unit: str, t_ns: int, value: int) -> Line:
         after = max(t_ns - zero_ns, 0)
-        text = encode({"ph": "C", "name": name, "pid": pids[process], "args": {unit: value}})
+        text = _encode({"ph": "C", "name": name, "pid": pids[process], "args": {unit: value}})
         return after, f'{text[:-1]},"ts":{after / 1000:.3f}}}'
 
     for event in state.samples:

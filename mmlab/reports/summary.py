@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmlab._text import or_none
 from mmlab.events import UNKNOWN, Memory, OfLoad, Process, Unknown, UseBegins
 from mmlab.state import NS, Residence, State, covered_ns, steps_of_count
 
@@ -234,7 +235,7 @@ def _wording(s: Summary) -> list[tuple[str, str]]:
         *([("refreshes", f"{s.refreshes}")] if s.refreshes else []),
         ("uses", f"{s.uses} batches, {s.elements} elements"),
         ("most resident", f"{s.most_resident} models"),
-        ("hint → limit", f"{s.hint or 'none'} → {s.limit or 'none'}"),
+        ("hint → limit", f"{or_none(s.hint)} → {or_none(s.limit)}"),
         ("wall", f"{s.wall_seconds:.2f} s, {s.loading_share:.0%} of it loading"),
-        *((name, f"{value / 1e6:,.0f} MB") for name, value in megabytes if value is not None),
+        *((name, f"{value / 1e6:,.0f} MB") for name, value in megabytes if isinstance(value, int)),
     ]

@@ -48,7 +48,7 @@ def svg(dot: str) -> str:
 
 
 def png(svg: str, width: int) -> bytes:
-    """An SVG document as PNG, `width` pixels wide, in the fonts that mmlab brings.
+    """An SVG document as PNG on white, `width` pixels wide, in the fonts that mmlab brings.
 
     Raises:
       GraphvizError: see `svg`.

@@ -269,7 +269,12 @@ def _png(svg: str, width: int, fonts: list[str]) -> bytes:
 
     return bytes(
         resvg_py.svg_to_bytes(
-            svg_string=svg, width=width, dpi=96, font_files=fonts, skip_system_fonts=True
+            svg_string=svg,
+            width=width,
+            dpi=96,
+            font_files=fonts,
+            skip_system_fonts=True,
+            background="white",  # a last column that the drawing covers in part is no dark line
         )
     )
 

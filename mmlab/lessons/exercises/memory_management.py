@@ -103,7 +103,7 @@ def _judge_load_once(build: Any) -> str:
 def _check_limit(limit: int | None) -> None:
     if limit != 1:
         raise WrongError(
-            f"The limit that ruled was {limit or 'none'}: there is room for one model only. Leave "
+            f"The effective limit was {limit or 'none'}: there is room for one model only. Leave "
             "the hint at 1, and change the order."
         )
 

@@ -318,7 +318,7 @@ def test_a_build_that_never_works_is_the_end_and_no_matter_of_the_limit(nothing_
 @pytest.mark.runs
 def test_a_notebook_sees_each_run_while_it_goes_on_and_keeps_the_comparison():
     source = (
-        "import mmlab\nfrom tests.lab import pipelines\n"
+        "import mmlab\nfrom tests.integration import pipelines\n"
         "comparison = mmlab.compare_hints(pipelines.models_in_turn, hints=(1, None))\ncomparison"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])

@@ -380,7 +380,7 @@ def test_a_fork_server_that_was_killed_is_replaced(tmp_path, monkeypatch):
 
 PARENT = """
 from mmlab.fresh.process import FreshRun
-from tests.lab import pipelines
+from tests.integration import pipelines
 from tests.lanes import size
 from tests.waiting import wait_for
 run = FreshRun(pipelines.sleepy, 2)

@@ -63,8 +63,8 @@ BY_KEY = "scans | beam.GroupByKey() | beam.FlatMap(lambda group: [(group[0], v) 
     [
         (once("scans"), "were loaded 11 times", 1),
         (once(BY_KEY), "were loaded 6 times", 2),
-        (once("scans", models=4), "The limit that ruled was 4", 1),
-        (once("scans", models=None), "The limit that ruled was none", 1),
+        (once("scans", models=4), "The effective limit was 4", 1),
+        (once("scans", models=None), "The effective limit was none", 1),
         (once("scans | beam.GroupByKey()"), "It stopped with", 1),
         (once("scans | beam.Filter(lambda pair: pair[0] < 'KEY_4')"), "6 results came out", 2),
         (

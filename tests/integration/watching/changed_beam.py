@@ -98,7 +98,10 @@ def forget(*packages):
 
 
 def main():
-    import mmlab  # noqa: F401  and what it imports: it is there already in every fork
+    import mmlab
+
+    for name in mmlab.__all__:
+        getattr(mmlab, name)  # what these import is there already in every fork
 
     for names in json.loads(sys.argv[1]):
         sys.stdout.flush()

@@ -43,11 +43,11 @@ CASES = {
     ),
     ("_max_models",): (
         {**WHOLE, "limit": None},
-        ["Score: the limit that ruled is not shown: this version of Beam hides it."],
+        ["Score: the effective limit is not shown: this version of Beam hides it."],
     ),
     ("increment_max_models",): (
         {**WHOLE, "limit": None},
-        ["Score: the limit that ruled is not shown: this version of Beam hides it."],
+        ["Score: the effective limit is not shown: this version of Beam hides it."],
     ),
     ("_max_models_per_worker_hint",): (
         {**WHOLE, "hint": None},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import stat
 import struct
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from xml.etree import ElementTree
 import apache_beam as beam
 import pytest
 from apache_beam.ml.inference.base import RunInference
+from PIL import Image
 
 import mmlab
 from mmlab.diagrams import GraphvizError, engine
@@ -137,6 +139,13 @@ def test_a_png_for_a_notebook_is_not_too_wide():
     width, height = struct.unpack(">II", mmlab.diagram(long_chain(40)).png[16:24])
     assert 1790 <= width <= 1800
     assert height > 10
+
+
+@pytest.mark.parametrize("name", ["ab_branches", "keyed", "dead_letters"])
+def test_a_png_is_opaque_up_to_its_border(name):
+    """In a dark theme, what is not would be a line along the border."""
+    picture = Image.open(io.BytesIO(mmlab.diagram(BUILDERS[name]()).png)).convert("RGBA")
+    assert picture.getchannel("A").getextrema() == (255, 255)
 
 
 @pytest.mark.runs

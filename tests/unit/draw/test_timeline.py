@@ -43,9 +43,9 @@ def test_lanes_marks_and_header():
         "loading",
         "resident",
         "in use",
-        "evicted: the decision",
+        "evicted (dropped by Beam)",
         "evicted, not yet freed",
-        "freed: nothing refers to it",
+        "freed (memory released)",
     ]
 
 

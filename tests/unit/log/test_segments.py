@@ -123,7 +123,7 @@ def test_a_writer_that_was_killed_is_not_waited_for_for_ever_and_is_named(tmp_pa
 DOOMED = """
 import os, signal, sys
 from pathlib import Path
-from mmlab.trace import segments
+from mmlab.log import segments
 from tests import remote
 from tests.waiting import wait_for
 segments.CHECK_SECONDS = 0.02

@@ -40,58 +40,63 @@ def nested(depth: int):
     return value
 
 
+def use(**fields) -> str:
+    return line(**{"event": "use_begin", "step": "s", "model": "m", **fields})
+
+
+def read(text: str | bytes):
+    [event] = parse(text.encode() if isinstance(text, str) else text, Clocks())
+    return event
+
+
 @pytest.mark.parametrize(
-    ("text", "message"),
+    "text",
     [
-        ("{" * 5_000, "not a line of JSON"),
-        ('{"a":' * 100_000 + "1" + "}" * 100_000, "not a line of JSON"),
-        (line(n=0)[:-1] + ', "x": NaN}', "not a line of JSON"),
-        (line()[:-1] + f', "n": {"9" * 5_000}}}', "not a line of JSON"),
-        (line(n=2**63), "a number has more than 64 bits"),
-        (line(t_ns=10**400), "a number has more than 64 bits"),
-        (line(pid=-(2**64)), "a number has more than 64 bits"),
-        (line(n=1e308), "'n' is not int"),
-        (line(model={"$ref": "x"}), "'model' is not str"),
-        (line(keys={"a": "many"}), "'keys' is not a number of elements"),
-        (line(keys={"a": -1}), "'keys' is not a number of elements"),
-        (line(keys={"a": 2**70}), "'keys' is not a number of elements"),
-        (line(info=nested(20)), "nested too deep"),
-        (line(info={"models": [[[[[[[[[[[]]]]]]]]]]]}), "nested too deep"),
-        (line(info={"models": {"step": 1}}), "'info' is not a description of models"),
-        (line(info={"models": ["a"]}), "'info' is not a description of models"),
-        (line(info={"models": [{"step": "s"}]}), "'info' is not a description of models"),
-        (line(info={"models": [{"step": "s", "model": 7}]}), "'info' is not a description"),
-        (
-            line(info={"models": [{"step": "s", "model": "m", "keys": [1]}]}),
-            "'info' is not a description",
-        ),
-        (
-            line(info={"models": [{"step": "s", "model": "m", "hint": 10**30}]}),
-            "'info' is not a description",
-        ),
-        (line(info={"element_counts": {"a": "b"}}), "'element_counts' is not a number"),
-        (line(info={"state": []}), "'state' is not str"),
-        (line(info={"boot": []}), "'boot' is not str"),
-        (line(info={"clock_off_ns": "x"}), "'clock_off_ns' is not a number"),
-        (line(info={"clock_off_ns": 10**400}), "'clock_off_ns' is not a number"),
-        (line() + line(), "not a JSON object"),
-        (b"\xff\xfe{}", "not a line of JSON"),
-        (b"\x80\x04\x95\x1a", "not a line of JSON"),
+        "{" * 5_000,
+        '{"a":' * 100_000 + "1" + "}" * 100_000,
+        line(limit=0)[:-1] + ', "x": NaN}',
+        use()[:-1] + f', "n": {"9" * 5_000}}}',
+        use(n=2**63),
+        line(t_ns=10**400),
+        line(pid=-(2**64)),
+        use(n=1.5),
+        use(n=1e308),
+        use(n=True),
+        use(n=-1),
+        use(model={"$ref": "x"}),
+        use(model=None),
+        use(keys={"a": "many"}),
+        use(keys={"a": -1}),
+        use(keys={"a": 2**70}),
+        line(event="run", info=[]),
+        line(event="run", info={"models": [[[[[[[[[[[]]]]]]]]]]]}),
+        line(event="run", info={"models": {"step": 1}}),
+        line(event="run", info={"models": ["a"]}),
+        line(event="run", info={"models": [{"step": "s"}]}),
+        line(event="run", info={"models": [{"step": "s", "model": 7}]}),
+        line(event="run", info={"models": [{"step": "s", "model": "m", "keys": [1]}]}),
+        line(event="run", info={"models": [{"step": "s", "model": "m", "hint": 10**30}]}),
+        line(event="end", info={"element_counts": {"a": "b"}}),
+        line(event="end", info={"state": []}),
+        line(event="process", info={"boot": []}),
+        line(event="process", info={"clock_off_ns": "x"}),
+        line(event="process", info={"clock_off_ns": 10**400}),
+        json.dumps({**BASE, "host": None}),
+        json.dumps({name: BASE[name] for name in BASE if name != "run"}),
+        line() + line(),
+        b"\xff\xfe{}",
+        b"\x80\x04\x95\x1a",
     ],
 )
-def test_what_is_no_event_is_refused(text, message):
-    with pytest.raises(ValueError, match=message):
-        parse(text, Clocks())
+def test_what_is_no_event_is_refused(text):
+    with pytest.raises(ValueError, match="not an event: "):
+        read(text)
 
 
-def test_a_shape_that_was_right_once_does_not_let_wrong_values_pass():
-    assert parse(line(v=VERSION, n=1), Clocks()).n == 1
-    with pytest.raises(NewerTraceError):
-        parse(line(v=VERSION + 1, n=1), Clocks())
-    with pytest.raises(ValueError, match="64 bits"):
-        parse(line(v=VERSION, n=2**64), Clocks())
-    with pytest.raises(ValueError, match="'n' is not int"):
-        parse(line(v=VERSION, n=True), Clocks())
+def test_a_newer_format_is_refused_whatever_else_it_says():
+    for text in (use(v=VERSION + 1), use(v=VERSION + 1, n="many"), '{"v": 2}'):
+        with pytest.raises(NewerTraceError):
+            read(text)
 
 
 EARLIEST, LATEST = -(2**63), 2**63 - 1
@@ -115,22 +120,16 @@ def test_a_time_has_64_bits_on_the_wall_clock_as_well(tmp_path, anchor, t_ns):
 
 
 def test_half_a_surrogate_pair_is_not_text():
-    assert parse(line(model="a\ud83d"), Clocks()).model == "a?"
-    assert parse(line(model="a").replace('"a"', r'"\uDC00"'), Clocks()).model == "?"
-    assert parse(line(model="🚀", keys={"模\udcff": 2}), Clocks()).keys == {"模?": 2}
-    assert parse(line(model="🚀"), Clocks()).model == "🚀"
-
-
-def test_shapes_do_not_fill_the_memory():
-    for i in range(2 * events._MOST_SHAPES):
-        parse(line(**{f"unknown {i}": 1}), Clocks())
-    assert len(events._shapes) <= events._MOST_SHAPES
+    assert read(use(model="a\ud83d")).model == "a?"
+    assert read(use(model="a").replace('"a"', r'"\uDC00"')).model == "?"
+    assert read(use(model="🚀", keys={"模\udcff": 2})).keys == {"模?": 2}
+    assert read(use(model="🚀")).model == "🚀"
 
 
 def test_a_line_without_end_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(events, "MOST_LINE_BYTES", 10_000)
     monkeypatch.setattr("mmlab.trace.MOST_LINE_BYTES", 10_000)
-    (tmp_path / "trace").write_text(line() + "\n" + line(model="x" * 20_000) + "\n")
+    (tmp_path / "trace").write_text(line() + "\n" + use(model="x" * 20_000) + "\n")
     with pytest.raises(ValueError, match="line 2: not an event: the line is longer than 10,000"):
         Trace.load(tmp_path / "trace")
     (tmp_path / "log").mkdir()
@@ -276,7 +275,7 @@ def hostile_trace() -> Trace:
     error = "ValueError\x1b: " + " ".join(HOSTILE)
     end = {"event": "end", "t_ns": 10**11, "error": error, "info": {"state": "FAILED"}}
     rows.append({**BASE, "run": HOSTILE[0], **end})
-    return Trace([parse(json.dumps(row), Clocks()) for row in rows])
+    return Trace([read(json.dumps(row)) for row in rows])
 
 
 def test_names_command_no_terminal():
