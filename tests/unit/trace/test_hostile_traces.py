@@ -80,7 +80,6 @@ def read(text: str | bytes):
         line(event="end", info={"state": []}),
         line(event="process", info={"boot": []}),
         line(event="process", info={"clock_off_ns": "x"}),
-        line(event="process", info={"clock_off_ns": 10**400}),
         json.dumps({**BASE, "host": None}),
         json.dumps({name: BASE[name] for name in BASE if name != "run"}),
         line() + line(),
@@ -238,7 +237,7 @@ def test_a_pickle_is_not_a_trace(tmp_path):
 
 @pytest.mark.parametrize("kind", ["_init__", "latest", "by_generation", "add", "all", "__class__"])
 def test_a_kind_of_event_is_only_a_name(kind):
-    event = parse(line(event=kind, step="s", model="m", generation=1), Clocks())
+    event = read(line(event=kind, step="s", model="m", generation=1))
     trace = Trace([event])
     assert trace.residences == []
     assert trace.summary().loads == 0

@@ -134,7 +134,7 @@ def test_to_frame():
         (lambda p: p / "nothing", FileNotFoundError, "does not exist"),
         (lambda p: p, FileNotFoundError, "holds no event log"),
         (lambda p: write(p / "t", ""), ValueError, "empty: not a trace"),
-        (lambda p: write(p / "t", "what\n"), ValueError, "line 1: not a line of JSON"),
+        (lambda p: write(p / "t", "what\n"), ValueError, "line 1: not an event"),
         (lambda p: write(p / "t", '{"v":99}\n'), ValueError, "update mmlab"),
         (lambda p: write(p / "t", "\x00\xff" * 9), ValueError, "line 1"),
         (lambda p: two_runs(p), ValueError, "holds 2 runs, load one of: a, b"),
