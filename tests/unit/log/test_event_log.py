@@ -399,3 +399,9 @@ def test_logs_are_private(tmp_path):
     LogWriter(tmp_path, "run")
     path = next(tmp_path.glob(f"*{SUFFIX}"))
     assert path.stat().st_mode & 0o077 == 0
+
+
+def test_the_page_about_the_format_has_the_table_of_these_structs():
+    page = trace_format.PAGE.read_text("utf-8")
+    assert page == trace_format.renewed(page), "run python -m tests.unit.log.trace_format"
+    assert "`load_begin`" in page
