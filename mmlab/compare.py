@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from mmlab._arguments import short, whole_number
 from mmlab._text import plural
 from mmlab.checks.before_run import check_hint
-from mmlab.events import Event
+from mmlab.events import UNKNOWN, Event, Unknown
 from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.fresh.process import run_fresh
 from mmlab.prediction.result import MOST_RELOADS
@@ -72,10 +72,10 @@ class HintRuns:
         return statistics.median(s.wall_seconds for s in self.summaries)
 
     @property
-    def model_bytes(self) -> int | None:
-        """Most bytes of models that one process held at once, in any run; None when not known."""
+    def model_bytes(self) -> int | Unknown:
+        """Most bytes of models that one process held at once, in any run."""
         sizes = [s.model_bytes for s in self.summaries]
-        return None if None in sizes else max(sizes)
+        return UNKNOWN if UNKNOWN in sizes else max(sizes)
 
     @property
     def peak_rss_bytes(self) -> int | None:
@@ -321,8 +321,8 @@ def _table_row(row: HintRuns, times: bool) -> dict[str, Any]:
     return cells
 
 
-def _mega(n: int | None) -> int | None:
-    return None if n is None else round(n / 1e6)
+def _mega(n: int | None | Unknown) -> int | None:
+    return round(n / 1e6) if isinstance(n, int) else None
 
 
 def _cell(values: Iterable[int | None]) -> int | str:
@@ -376,7 +376,7 @@ def _fastest(done: Sequence[HintRuns]) -> str | None:
 def _least_memory(done: Sequence[HintRuns]) -> str | None:
     if len(done) < 2:
         return None
-    if any(row.model_bytes is None for row in done):
+    if any(row.model_bytes is UNKNOWN for row in done):
         return _least_rss(done)
     least = min(row.model_bytes for row in done)
     small = [row for row in done if row.model_bytes == least]

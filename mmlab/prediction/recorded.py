@@ -130,7 +130,7 @@ def _cards(trace: Trace, step: str | None) -> list[TracedModel]:
 def _measured(trace: Trace, cards: list[TracedModel]) -> Measured:
     sizes: dict[str, int] = {}
     for r in trace.residences:
-        if r.step == cards[0].step and r.bytes is not None:
+        if r.step == cards[0].step and isinstance(r.bytes, int):
             sizes[r.model] = max(r.bytes, sizes.get(r.model, 0))
     seconds = {
         count.model: count.load_seconds / count.loads
@@ -139,7 +139,7 @@ def _measured(trace: Trace, cards: list[TracedModel]) -> Measured:
     }
     summary = trace.summary()
     buffer = None
-    if summary.peak_rss_bytes is not None and summary.model_bytes is not None:
+    if summary.peak_rss_bytes is not None and isinstance(summary.model_bytes, int):
         buffer = max(summary.peak_rss_bytes - summary.model_bytes, 0)
     rises = [event for event in trace.limits(cards[0].step) if event.limit is not None]
     limits, changes = [event.limit for event in rises], [event.t_ns for event in rises]

@@ -23,6 +23,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 import mmlab
 from mmlab import Trace, WatchRunner
 from mmlab.beam import internals
+from mmlab.events import UNKNOWN
 from tests.handlers import Answers, NamedModels, keyed, run_keyed
 
 pytestmark = pytest.mark.runs
@@ -504,7 +505,7 @@ def test_torch_and_sklearn_models_are_named_and_weighed(tmp_path):
     assert models == {("torch", "lines"), ("sklearn", "guess")}
     held = {residence.model: residence.bytes for residence in runner.trace.residences}
     assert held == {"lines": 12, "guess": None}
-    assert runner.trace.summary().model_bytes is None
+    assert runner.trace.summary().model_bytes is UNKNOWN
 
 
 def test_one_handler_can_be_watched_without_a_runner(tmp_path):

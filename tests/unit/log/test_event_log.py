@@ -36,6 +36,7 @@ from mmlab.log.folders import SUFFIX
 from mmlab.log.reader import LogReader, parse
 from mmlab.log.writer import LogWriter
 from mmlab.trace import Trace
+from tests.unit.log import trace_format
 
 ROOT = Path(__file__).parents[3]
 
@@ -333,6 +334,7 @@ def test_a_forked_child_does_not_tell_of_what_its_parent_lost(lossy, tmp_path):
 
 EXITING = """
 import os, sys
+from mmlab.events import Frees
 from mmlab.log.writer import LogWriter
 writer, write = LogWriter(sys.argv[1], "run"), os.write
 os.write = lambda fd, line: 0

@@ -123,6 +123,7 @@ def test_a_writer_that_was_killed_is_not_waited_for_for_ever_and_is_named(tmp_pa
 DOOMED = """
 import os, signal, sys
 from pathlib import Path
+from mmlab.events import Limit
 from mmlab.log import segments
 from tests import remote
 from tests.waiting import wait_for
@@ -130,12 +131,12 @@ segments.CHECK_SECONDS = 0.02
 looks, due = [], True
 segments.SegmentWriter._is_due = lambda writer: looks.append(1) or due
 writer = segments.SegmentWriter(sys.argv[1], "run")
-writer.emit("limit", ',"limit":1')
+writer.emit(Limit(limit=1))
 wait_for(lambda: any('"limit":1' in path.read_text() for path in Path(sys.argv[2]).iterdir()))
 due = False
 seen = len(looks)
 wait_for(lambda: len(looks) > seen + 1)  # the last one that was due has been written
-writer.emit("limit", ',"limit":2')
+writer.emit(Limit(limit=2))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -152,6 +153,7 @@ def test_a_killed_process_loses_its_last_segment_and_no_more(tmp_path):
 
 EXITING = """
 import sys
+from mmlab.events import Frees
 from mmlab.log.segments import SegmentWriter
 from tests import remote
 SegmentWriter(sys.argv[1], "run").emit(Frees(step="s", model="m"))
@@ -208,7 +210,7 @@ def test_an_event_can_be_written_while_the_buffer_is_written(tmp_path):
     for _ in range(200):
         model = Model()
         model.itself = model
-        weakref.finalize(model, writer.emit, "free")
+        weakref.finalize(model, writer.emit, Frees(step="s", model="m"))
         del model
         gc.collect(0)
     gc.collect()

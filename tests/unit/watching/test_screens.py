@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mmlab.events import Limit
 from mmlab.log.writer import LogWriter
 from mmlab.watching import screens
 from mmlab.watching.screens import Frames
@@ -100,7 +101,7 @@ def test_nothing_is_drawn_when_nothing_is_written(tmp_path, clock, monkeypatch):
     for _ in range(20):
         look()
     assert screen.frames == before <= 2
-    writer.emit("limit", ',"limit":1')
+    writer.emit(Limit(limit=1))
     look()
     assert screen.frames == before + 1
     view.finish(lambda: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import mmap
 import sys
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from mmlab.events import UNKNOWN, Memory
 from mmlab.worker.memory import CHANGE_BYTES, MemorySampler, device_bytes, model_bytes, rss_bytes
 from tests.waiting import wait_for
 
@@ -28,7 +30,7 @@ def test_model_bytes_counts_shared_storage_once():
     model.register_buffer("mean", torch.zeros(7, dtype=torch.float64))
     assert model_bytes(model) == (100 + 10 + 10) * 4 + 56
     assert model_bytes(np.zeros(3)) == 24
-    assert model_bytes(object()) is None
+    assert model_bytes(object()) is UNKNOWN
 
 
 def test_gpu_memory_is_summed_over_devices_and_never_starts_cuda(monkeypatch):
@@ -45,11 +47,11 @@ def test_gpu_memory_is_summed_over_devices_and_never_starts_cuda(monkeypatch):
 
 def test_the_sampler_reports_first_last_and_changes(monkeypatch):
     # The process itself may have threads of other tests, whose memory comes and goes.
-    now, samples = {"rss": 100_000_000, "peak_rss": None, "device_bytes": None}, []
+    now, samples = Memory(rss=100_000_000), []
     reports = []
 
     def sample():
-        samples.append(dict(now))
+        samples.append(copy.copy(now))
         return samples[-1]
 
     def sampled_again():
@@ -61,12 +63,12 @@ def test_the_sampler_reports_first_last_and_changes(monkeypatch):
     monkeypatch.setattr("mmlab.worker.memory.sample", sample)
     sampler = MemorySampler(reports.append, ended=lambda: False, seconds=0.01)
     sampled_again()
-    now["rss"] += CHANGE_BYTES
+    now.rss += CHANGE_BYTES
     sampled_again()
     sampler.stop()
     assert not sampler.is_alive()
-    first, changed, last = (report["rss"] for report in reports)
-    assert (first, changed, last) == (100_000_000, now["rss"], now["rss"])
+    first, changed, last = (report.rss for report in reports)
+    assert (first, changed, last) == (100_000_000, now.rss, now.rss)
 
 
 def test_the_sampler_ends_with_the_run():
