@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,17 @@ _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"
 
 @pytest.fixture(scope="module")
 def browser():
-    program = shutil.which("chromium")
-    with playwright.sync_playwright() as p:
+    with ExitStack() as opened:
         try:
-            found = p.chromium.launch(executable_path=program, args=_ARGUMENTS)
-        except playwright.Error as error:
+            driver = opened.enter_context(playwright.sync_playwright())
+            found = driver.chromium.launch(
+                executable_path=shutil.which("chromium"), args=_ARGUMENTS
+            )
+        except Exception as error:  # of Playwright, or of its driver, which needs libraries too
             why = str(error).partition("\n")[0]
             pytest.skip(f"no Chromium (on Debian: apt-get install chromium): {why}")
+        opened.callback(found.close)
         yield found
-        found.close()
 
 
 @pytest.fixture
