@@ -20,6 +20,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineS
 from apache_beam.testing.util import assert_that
 
 from mmlab import Trace, WatchRunner
+from mmlab.events import UNKNOWN
 from mmlab.watching.runner import WatchWarning
 from mmlab.worker import memory
 from mmlab.worker.recorder import Log, Site, close_recorder, recorder_for
@@ -148,8 +149,8 @@ def test_a_handler_of_an_odd_kind_runs_and_is_watched(handler, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [Sparse, LazilySized])
-def test_a_model_without_a_size_has_none(kind):
-    assert memory.model_bytes(kind()) is None
+def test_the_size_of_a_model_without_one_is_unknown(kind):
+    assert memory.model_bytes(kind()) is UNKNOWN
 
 
 class CannotBeLookedAt(NamedModels):

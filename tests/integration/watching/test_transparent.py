@@ -504,7 +504,7 @@ def test_torch_and_sklearn_models_are_named_and_weighed(tmp_path):
     models = {(model.step, model.model) for model in runner.trace.models}
     assert models == {("torch", "lines"), ("sklearn", "guess")}
     held = {residence.model: residence.bytes for residence in runner.trace.residences}
-    assert held == {"lines": 12, "guess": None}
+    assert held == {"lines": 12, "guess": UNKNOWN}
     assert runner.trace.summary().model_bytes is UNKNOWN
 
 
