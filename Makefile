@@ -15,8 +15,8 @@ NBVAL := --nbval --nbval-sanitize-with tests/e2e/notebooks/nbval.cfg --nbval-ker
 
 help:
 	@echo "make lab    opens JupyterLab on the notebooks (makes $(VENV) on first use)"
-	@echo "make quick  runs the unit tests: no pipeline runs, no process starts (1 minute)"
-	@echo "make test   runs all that a change can break, every notebook included (10 minutes)"
+	@echo "make quick  runs the unit tests: no pipeline runs, no process starts (1 to 2 minutes)"
+	@echo "make test   runs all that a change can break, every notebook included (10 to 20 minutes)"
 	@echo "make full   runs one part of what needs many runs: make full PART=..."
 	@echo "make versions  tests every Python and Beam that we claim, and the newest of everything"
 	@echo "make bench  measures what watching, drawing and predicting cost, beside peers (15 minutes)"

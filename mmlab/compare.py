@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -15,6 +15,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from mmlab._arguments import short, whole_number
 from mmlab._text import plural
 from mmlab.checks.before_run import check_hint
+from mmlab.draw.comparison import Multiple, draw_comparison, words_of
+from mmlab.draw.picture import Picture
 from mmlab.events import UNKNOWN, Event, Unknown
 from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.fresh.process import run_fresh
@@ -23,9 +25,6 @@ from mmlab.reports.summary import Summary
 from mmlab.trace import Trace
 from mmlab.watching.follow import live_view, quietly
 from mmlab.watching.screens import Screen, TerminalScreen, screen_for
-
-if TYPE_CHECKING:
-    from mmlab.draw.picture import Picture
 
 Hint = int | None
 
@@ -163,10 +162,6 @@ class Comparison:
 
     def plot(self, title: str | None = None) -> Picture:
         """Small multiples, one per hint, on the same seconds and the same scale of memory."""
-        # Workers import mmlab too, and need no matplotlib.
-        from mmlab.draw.comparison import Multiple, draw_comparison
-        from mmlab.draw.picture import Picture
-
         runs = [
             Multiple(row.label, _words(row), _short_problem(row), row.shown.trace)
             for row in self.rows
@@ -345,8 +340,6 @@ def _short_problem(row: HintRuns) -> str | None:
 
 
 def _words(row: HintRuns) -> str:
-    from mmlab.draw.comparison import words_of
-
     seconds = sorted(s.wall_seconds for s in row.summaries)
     spread = None
     if len(seconds) > 1:

@@ -38,16 +38,9 @@ MOST_BYTES = 2_000_000_000
 
 
 class Trace(State):
-    """The events of one run: load them, ask them, draw them, save them.
+    """A recorded run that can be loaded, summarised, drawn and saved.
 
-    Attributes:
-      events: by time.
-      run: identifies the run; None when there are no events.
-      torn: lines that were cut off or are not events.
-
-    Raises:
-      TypeError: what it is made of are no events.
-      ValueError: they are of several runs.
+    Its attributes and the errors of its constructor are those of `State`.
     """
 
     # Files

@@ -1,4 +1,4 @@
-"""The one room that touches Beam's private names.
+"""The only module that uses Beam's private names.
 
 Everything here was read in apache-beam 2.77, in `ml/inference/base.py` and
 `utils/multi_process_shared.py`. When a name is gone, the functions raise `BeamChangedError`, which

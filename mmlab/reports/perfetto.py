@@ -2,7 +2,7 @@
 
 Perfetto (https://ui.perfetto.dev) draws asynchronous events of one process that bear one name in
 one lane, so that every load of a model is an event of its own id whose outermost slice is called
-after the model. Times are microseconds since the first event of the state.
+after the model. Times are microseconds since the first event of the trace.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Line = tuple[int, str]
 
 
 def write_perfetto(state: State, file: TextIO) -> None:
-    """Write `trace` to `file` as one JSON object, in ASCII."""
+    """Write a run to `file` as one JSON object, in ASCII."""
     zero_ns = state.events[0].t_ns if state.events else 0
     lines = sorted(_slices_and_counters(state, zero_ns), key=itemgetter(0))
     file.write('{"displayTimeUnit":"ms","otherData":')
@@ -186,7 +186,7 @@ def _counters(state: State, pids: dict[Process, int], zero_ns: int) -> Iterator[
 
 def _readable(text: str) -> str:
     """Text as Perfetto reads it: a sign beyond 16 bits is a pair of escapes in ASCII, for which it
-    refuses the whole state.
+    refuses the whole trace.
 
     >>> _readable("café 💥")
     'café U+1F4A5'

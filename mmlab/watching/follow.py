@@ -1,4 +1,4 @@
-"""Pictures of runs look on: whatever goes wrong with them, the run goes on."""
+"""Live pictures whose errors never reach the run that they show."""
 
 from __future__ import annotations
 

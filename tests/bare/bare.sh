@@ -60,14 +60,16 @@ inside() { env -i "${setting[@]}" "$(command -v chroot)" "$root" sh -c "cd /mmla
 
 if [ "${BARE_LAB:-1}" = 1 ]; then
   began=$(date +%s)
-  inside "exec timeout 3600 make lab LAB_ARGS=--no-browser" >"$folder/lab.log" 2>&1 &
+  set -m  # a process group of its own, to end all of it
+  inside "exec timeout --foreground 3600 make lab LAB_ARGS=--no-browser" >"$folder/lab.log" 2>&1 &
   lab=$!
+  set +m
   until grep -q 'http://.*/lab?token=' "$folder/lab.log"; do
     kill -0 $lab 2>/dev/null || { tail -20 "$folder/lab.log" >&2; echo "make lab failed" >&2; exit 1; }
     sleep 2
   done
   echo "make lab: its address after $(minutes "$began") minutes, $(du -smx "$root" | cut -f1) MB"
-  kill $lab
+  kill -- -$lab
   wait $lab 2>/dev/null || true
 fi
 
