@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from numbers import Real
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -27,7 +31,7 @@ from mmlab.log.reader import BLOCK_BYTES, LogReader, parse
 from mmlab.reports.notes import missing, unseen
 from mmlab.reports.perfetto import write_perfetto
 from mmlab.reports.summary import ModelCounts, Summary, count_per_model, summarize
-from mmlab.state import State, collector_paused
+from mmlab.state import State
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,10 +42,35 @@ MOST_BYTES = 2_000_000_000
 
 
 class Trace(State):
-    """A recorded run that can be loaded, summarised, drawn and saved.
+    """A recorded run that can be loaded, summarised, drawn and saved: a state with its events.
 
-    Its attributes and the errors of its constructor are those of `State`.
+    Args:
+      events: of one run.
+      torn: lines that were cut off or are not events.
+
+    Attributes:
+      events: by time.
+      torn: as given.
+
+    Raises:
+      TypeError: what it is made of are no events.
+      ValueError: they are of several runs.
     """
+
+    def __init__(self, events: Iterable[Event], torn: int = 0):
+        self.events: Sequence[Event] = ()
+        self.torn = torn
+        super().__init__(events)
+
+    def add(self, events: Iterable[Event]) -> None:
+        new = sorted(_checked(events), key=attrgetter("t_ns"))
+        self.events = sorted([*self.events, *new], key=attrgetter("t_ns")) if self.events else new
+        with collector_paused():
+            super().add(new)
+
+    def of_kind(self, *kinds: str) -> list[Any]:
+        """Events of these kinds, by time; kinds are called as in a log: `load_begin`, …"""
+        return [event for event in self.events if event.event in kinds]
 
     # Files
 
@@ -132,7 +161,7 @@ class Trace(State):
         not seen, processes that may have seen more, a run without its end. Empty when nothing is
         known to be missing: a process that was killed while it did nothing is not noticed.
         """
-        return list(missing(self))
+        return list(missing(self, self.torn))
 
     # Answers
 
@@ -148,7 +177,7 @@ class Trace(State):
         """One row per event, with `seconds` since the run was submitted."""
         from mmlab.reports.frame import event_table
 
-        return event_table(self)
+        return event_table(self.events, self.start_ns)
 
     def timeline(self, **options: Any) -> Picture:
         """The run as a picture: see `mmlab.draw.timeline.draw_timeline`."""
@@ -162,6 +191,31 @@ class Trace(State):
             f"Trace({self.state}: {s.loads} loads, {s.evictions} evictions, {s.elements} elements, "
             f"{s.wall_seconds:.1f} s)"
         )
+
+
+def _checked(events: Iterable[Event]) -> list[Event]:
+    if isinstance(events, str | os.PathLike) or not isinstance(events, Iterable):
+        raise TypeError(f"Trace takes events, not {short(events)}: read files with Trace.load")
+    events = list(events)
+    for i, event in enumerate(events):
+        if not isinstance(event, Event):
+            raise TypeError(
+                f"Trace takes events, and events[{i}] is {short(event)}: read files with Trace.load"
+            )
+    return events
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Hold off the garbage collector, which looks for cycles among a million events, many times."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _bytes_or_none(name: str, value: float | None) -> int | None:

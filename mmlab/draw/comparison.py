@@ -13,27 +13,21 @@ from matplotlib.ticker import MaxNLocator
 from mmlab import fonts
 from mmlab._text import named, plural
 from mmlab.draw import theme
-from mmlab.draw.timeline import (
-    TEXT_INCHES,
-    WIDTH_INCHES,
+from mmlab.draw.frame import TEXT_INCHES, draw_legend, dress, in_lines
+from mmlab.draw.lanes import (
     Lane,
     Seconds,
     busiest,
     draw_end,
     draw_lanes,
-    draw_legend,
-    draw_memory_curves,
-    dress,
     fitting,
-    highest_rss,
-    in_lines,
     lanes_of,
     leaves_late,
     left_inches,
-    limit_in_words,
-    memory_limit,
     shortened,
 )
+from mmlab.draw.picture import WIDTH_INCHES
+from mmlab.draw.timeline import draw_memory_curves, highest_rss, limit_in_words, memory_limit
 from mmlab.reports.shortage import out_of_memory
 from mmlab.reports.summary import summarize
 from mmlab.state import State
@@ -90,7 +84,7 @@ def _drawn(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
     scale = _Scale.of(runs)
     late = False
     for run, (top, bottom), mine in zip(runs, rows, shown, strict=True):
-        x = Seconds(run.state.start_ns, run.state.start_ns + width_ns, figure)
+        x = Seconds(run.state.start_ns, run.state.start_ns + width_ns)
         _draw_run(run, top, bottom, mine, x, scale)
         late = late or leaves_late(run.state, x)
     _explain_memory(rows[0][1])
@@ -131,7 +125,7 @@ def _draw_run(
 ) -> None:
     draw_lanes(top, lanes, x.until(run.state.end_ns))
     draw_memory_curves(bottom, run.state, x, scale.unit)
-    _draw_limit_text(bottom, run.state, scale.unit)
+    _draw_limit(bottom, run.state, scale.unit)
     bottom.set_ylim(0, scale.top / scale.unit * 1.42)
     bottom.yaxis.set_major_locator(MaxNLocator(nbins=3))
     bottom.set_ylabel(f"memory\n{scale.name}")
@@ -153,9 +147,10 @@ def _explain_memory(axes: Axes) -> None:
                   va="top", fontsize=8.5, color=theme.INK)  # fmt: skip
 
 
-def _draw_limit_text(axes: Axes, state: State, unit: float) -> None:
+def _draw_limit(axes: Axes, state: State, unit: float) -> None:
     limit = memory_limit(state)
     if limit is not None:
+        axes.axhline(limit[1] / unit, color=theme.ALERT, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.annotate(limit_in_words(limit), (1, limit[1] / unit),
                       xycoords=("axes fraction", "data"), xytext=(0, 2),
                       textcoords="offset points", ha="right", fontsize=8.5,
@@ -185,7 +180,7 @@ def _figure(lanes: Sequence[Sequence[Lane]], head: float) -> tuple[Figure, list[
     height = head + sum(top + MEMORY_INCHES + BLOCK_INCHES for top in tops) + FOOT_INCHES
     figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
     FigureCanvasAgg(figure)
-    left = left_inches(lane for some in lanes for lane in some) / WIDTH_INCHES
+    left = left_inches(lane.label for some in lanes for lane in some) / WIDTH_INCHES
     width = 1 - left - SIDE_INCHES / WIDTH_INCHES
     rows = []
     y = height - head

@@ -15,7 +15,8 @@ from mmlab._files import write_whole
 
 DPI = 200
 PIXELS_PER_INCH = 100
-"""Width of a notebook's picture: 9.5 inches are 950 CSS pixels."""
+WIDTH_INCHES = 9.5
+"""Width of a picture of runs: 950 CSS pixels in a notebook."""
 
 
 class Picture:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from zlib import crc32
 
 import matplotlib
@@ -56,6 +56,7 @@ def style() -> Iterator[None]:
         yield
 
 
+@lru_cache(maxsize=4096)
 def text_inches(text: str, points: float, *, bold: bool = False) -> float:
     """How wide a line is in the house's fonts."""
     properties = FontProperties(

@@ -271,6 +271,9 @@ class _LatestScreen:
     def move(self) -> None:
         self._screen = NotebookScreen("The explorer's timeline")
 
+    def wait(self) -> None:
+        self._screen.wait()
+
     def show(self, picture: LivePicture) -> None:
         self._screen.show(picture)
 

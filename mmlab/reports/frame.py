@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import defaultdict
+from collections.abc import Sequence
+from operator import attrgetter
 
 import msgspec
+import numpy as np
 import pandas as pd
 
 from mmlab.events import KINDS, UNKNOWN, Event
-from mmlab.state import NS, State
+from mmlab.state import NS
 
 
-def event_table(state: State) -> pd.DataFrame:
+def event_table(events: Sequence[Event], start_ns: int) -> pd.DataFrame:
     """One row per event, with `seconds` since the run was submitted."""
-    rows = [_row(event) for event in state.events]
-    frame = pd.DataFrame(rows, columns=_COLUMNS)
-    frame.insert(0, "seconds", (frame["t_ns"] - state.start_ns) * NS)
+    places: dict[type[Event], list[int]] = defaultdict(list)
+    for place, event in enumerate(events):
+        places[type(event)].append(place)
+    columns = {name: np.full(len(events), None, object) for name in _COLUMNS}
+    for kind, rows in places.items():
+        chosen = [events[row] for row in rows]
+        columns["event"][rows] = [event.event for event in chosen]
+        for name in kind.__struct_fields__:
+            columns[name][rows] = _values(name, chosen)
+    frame = pd.DataFrame(columns, columns=_COLUMNS).infer_objects()
+    frame.insert(0, "seconds", (frame["t_ns"] - start_ns) * NS)
     return frame
 
 
-def _row(event: Event) -> dict[str, Any]:
-    values = {name: getattr(event, name) for name in event.__struct_fields__}
-    values["event"] = event.event
-    if "info" in values:
-        values["info"] = msgspec.to_builtins(values["info"])
-    return {name: None if value is UNKNOWN else value for name, value in values.items()}
+def _values(name: str, events: Sequence[Event]) -> np.ndarray:
+    values = map(attrgetter(name), events)
+    if name == "info":
+        values = map(msgspec.to_builtins, values)
+    column = np.empty(len(events), object)
+    column[:] = [None if value is UNKNOWN else value for value in values]
+    return column
 
 
 _COLUMNS = list(dict.fromkeys(

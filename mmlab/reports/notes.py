@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from operator import attrgetter
 
 from mmlab._text import plural
-from mmlab.events import UNOBSERVED, Event, LoadEnds, Process, ProcessInfo, Unobserved, printable
+from mmlab.events import (
+    UNOBSERVED,
+    Close,
+    Conflicts,
+    LoadEnds,
+    Process,
+    ProcessBegins,
+    ProcessInfo,
+    RunBegins,
+    RunEnds,
+    UnknownKey,
+    Unobserved,
+    printable,
+)
 from mmlab.state import NS, State
 
 
 def unseen(state: State) -> Iterator[str]:
     """What is never seen in this version of Beam, of these models, in these steps."""
-    blind = (
-        (e.step, e.model, e.what)
-        for e in state.events
-        if isinstance(e, Unobserved | LoadEnds) and e.what is not None
-    )
-    for step, model, what in dict.fromkeys(blind):
+    said: list[Unobserved | LoadEnds] = [*state.facts(Unobserved), *state.facts(LoadEnds)]
+    said.sort(key=attrgetter("t_ns"))
+    for step, model, what in dict.fromkeys((e.step, e.model, e.what) for e in said):
         subject = f"{step}: model {model}" if model else f"{step}"
-        yield printable(f"{subject}: {UNOBSERVED.get(what, what)}.")
-    for step, key in dict.fromkeys((e.step, e.error) for e in state.of_kind("unknown_key")):
+        yield printable(f"{subject}: {UNOBSERVED.get(what or '', what)}.")
+    for step, key in dict.fromkeys((e.step, e.error) for e in state.facts(UnknownKey)):
         yield printable(f"{step}: key {key} is in the data, but no KeyModelMapping names it.")
-    for step, error in dict.fromkeys((e.step, e.error) for e in state.of_kind("conflict")):
+    for step, error in dict.fromkeys((e.step, e.error) for e in state.facts(Conflicts)):
         yield printable(conflict_note(step, error))
     for steps in state.sharing:
         yield printable(
             f"{', '.join(steps)}: these steps share their models (model_identifier); a load, an "
             "eviction and the limit are shown at the step that loaded first."
         )
-    for event in state.of_kind("process"):
+    for event in state.facts(ProcessBegins):
         if event.info.clock_off_ns:
             yield printable(_clock_note(event.process, event.info))
 
@@ -55,12 +64,16 @@ def _clock_note(process: Process, info: ProcessInfo) -> str:
     )
 
 
-def missing(state: State) -> Iterator[str]:
-    """What was seen, or must have been, and is not there."""
-    if not state.events:
+def missing(state: State, torn: int = 0) -> Iterator[str]:
+    """What was seen, or must have been, and is not there.
+
+    Args:
+      torn: lines of the log that were cut off or are not events.
+    """
+    if not state.processes:
         yield "There are no events: the log folder was removed, or could not be read."
-    if state.torn:
-        lines = plural(state.torn, "cut-off line")
+    if torn:
+        lines = plural(torn, "cut-off line")
         yield f"{lines}: a process ended while it wrote, or the disk was full."
     if state.dropped:
         events = plural(state.dropped, "event")
@@ -71,7 +84,7 @@ def missing(state: State) -> Iterator[str]:
             f"{process}: events after second {(last_ns - state.start_ns) * NS:.1f} may be missing: "
             "it was killed, or had not written them when the trace was read."
         )
-    if state.of_kind("end"):
+    if state.facts(RunEnds):
         for process, work in _unended(state).items():
             if process not in unclosed:
                 yield printable(
@@ -83,42 +96,38 @@ def missing(state: State) -> Iterator[str]:
                 f"{step}: elements went through it, and no worker wrote of that: none could write "
                 "to the log folder."
             )
-    elif state.of_kind("run"):
+    elif state.facts(RunBegins):
         yield "The end of the run was not seen."
 
 
 def _unclosed(state: State) -> dict[Process, int]:
     """Processes that buffer events and did not say that they wrote the last; their last event."""
-    segmented = {e.process for e in state.of_kind("process") if e.info.segments}
-    segmented -= {e.process for e in state.of_kind("close")}
-    return {e.process: e.t_ns for e in state.events if e.process in segmented} if segmented else {}
+    segmented = {e.process for e in state.facts(ProcessBegins) if e.info.segments}
+    segmented -= {e.process for e in state.facts(Close)}
+    return {process: state.processes[process].last_ns for process in sorted(segmented)}
 
 
 def _unended(state: State) -> dict[Process, str]:
     """Processes in which something began and did not end, and what."""
-    work: dict[Process, list[str]] = defaultdict(list)
-    for one, begin, *ends in (
-        ("batch", "use_begin", "use_end"),
-        ("load", "load_begin", "load_end", "load_fail"),
-    ):
-        open_ones = _tally(state.of_kind(begin)) - _tally(state.of_kind(*ends))
-        by_process: Counter[Process] = Counter()
-        for (host, pid, *_), n in open_ones.items():
-            by_process[Process(host, pid)] += n
-        for process, n in by_process.items():
-            work[process].append(plural(n, one))
-    return {process: " and ".join(words) for process, words in work.items()}
+    work = {}
+    for process, of in sorted(state.processes.items()):
+        loads = sum(load.end_ns is None and load.free_ns is None for load in of.loads)
+        words = [
+            plural(n, one) for n, one in ((len(of.open_batches()), "batch"), (loads, "load")) if n
+        ]
+        if words:
+            work[process] = " and ".join(words)
+    return work
 
 
 def _unwritten(state: State) -> Iterator[str]:
     """Watched steps that the runner saw at work, and that no process wrote of."""
-    told = {e.step for e in state.of_kind("load_begin", "use_begin", "unobserved")}
+    told = {event.step for event in state.facts(Unobserved)}
+    for of in state.processes.values():
+        told.update(load.step for load in of.loads)
+        told.update(step for step, *_ in of.asked)
     for step in dict.fromkeys(model.step for model in state.models):
         of_step = re.compile(rf"(^|\]: ){re.escape(step)}(/|\[|$)")
         worked = any(n and of_step.search(name) for name, n in state.element_counts.items())
         if worked and step not in told and state.state == "DONE":
             yield step
-
-
-def _tally(events: Iterable[Event]) -> Counter[tuple[str, int, str | None, str | None]]:
-    return Counter(map(attrgetter("host", "pid", "step", "model"), events))

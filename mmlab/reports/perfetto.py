@@ -14,8 +14,8 @@ from itertools import chain, count
 from operator import itemgetter
 from typing import Any, TextIO
 
-from mmlab.events import UNKNOWN, Process, Refreshes, printable
-from mmlab.state import Residence, State, Use, steps_of_count
+from mmlab.events import UNKNOWN, Limit, Process, Refreshes, printable
+from mmlab.state import Residence, State, Use, held_over_time
 
 _MOST_PID = 2**31 - 1
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -27,7 +27,7 @@ Line = tuple[int, str]
 
 def write_perfetto(state: State, file: TextIO) -> None:
     """Write a run to `file` as one JSON object, in ASCII."""
-    zero_ns = state.events[0].t_ns if state.events else 0
+    zero_ns = min((of.first_ns for of in state.processes.values()), default=0)
     lines = sorted(_slices_and_counters(state, zero_ns), key=itemgetter(0))
     file.write('{"displayTimeUnit":"ms","otherData":')
     file.write(_encode({"run": _readable(state.run or ""), "began_unix_ns": zero_ns}))
@@ -49,7 +49,7 @@ def _slices_and_counters(state: State, zero_ns: int) -> Iterator[Line]:
         lane = _Lane(_readable(name), pids[r.process], zero_ns, ids[r.process])
         yield from lane.of(r)
     yield from _counters(state, pids, zero_ns)
-    for event in state.of_kind("refresh"):
+    for event in state.facts(Refreshes):
         yield _refresh(event, pids[event.process], zero_ns)
 
 
@@ -69,7 +69,7 @@ def _names(state: State) -> Iterator[dict[str, Any]]:
 
 def _pids(state: State) -> dict[Process, int]:
     """A number for each process: its own, unless a process of another machine has the same."""
-    processes = list(dict.fromkeys(event.process for event in state.events))
+    processes = state.processes_by_time
     pids: dict[Process, int] = {}
     taken = {process.pid for process in processes}
     spare = (pid for pid in count(1) if pid not in taken)
@@ -166,13 +166,11 @@ def _counters(state: State, pids: dict[Process, int], zero_ns: int) -> Iterator[
         text = _encode({"ph": "C", "name": name, "pid": pids[process], "args": {unit: value}})
         return after, f'{text[:-1]},"ts":{after / 1000:.3f}}}'
 
-    for event in state.samples:
-        of = event.process
-        if event.rss is not None:
-            yield counter(of, "RSS", "bytes", event.t_ns, event.rss)
-        if event.device_bytes is not None:
-            yield counter(of, "GPU memory", "bytes", event.t_ns, event.device_bytes)
-    for event in state.of_kind("limit"):
+    for process, of in state.processes.items():
+        for name, curve in (("RSS", of.rss), ("GPU memory", of.device_bytes)):
+            for t_ns, value in zip(curve.t_ns, curve.values, strict=True):
+                yield counter(process, name, "bytes", t_ns, value)
+    for event in state.facts(Limit):
         if isinstance(event.limit, int):
             name = "limit" if event.step is None else f"limit of {event.step}:"
             yield counter(event.process, _readable(name), "models", event.t_ns, event.limit)
@@ -180,7 +178,7 @@ def _counters(state: State, pids: dict[Process, int], zero_ns: int) -> Iterator[
     for residence in state.residences:
         groups[residence.process].append(residence)
     for process, group in groups.items():
-        for t_ns, models in zip(*steps_of_count(group), strict=True):
+        for t_ns, models in zip(*(each.tolist() for each in held_over_time(group)), strict=True):
             yield counter(process, "models", "resident", t_ns, models)
 
 

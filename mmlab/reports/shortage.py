@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mmlab.events import UNKNOWN, Unknown
-from mmlab.state import Residence, State
+import numpy as np
+
+from mmlab.events import UNKNOWN, MemoryLimit, Unknown
+from mmlab.state import UNSEEN, Residence, State
 
 SIGNS = (
     "defaultcpuallocator",
@@ -129,7 +131,7 @@ def out_of_memory(state: State) -> OutOfMemory | None:
     error = culprit.error if culprit and culprit.error else state.error
     if not is_out_of_memory(error) and not is_out_of_memory(state.error):
         return None
-    limits = state.of_kind("memory_limit")
+    limits = state.facts(MemoryLimit)
     at_ns = _moment(culprit, state)
     held = _held(state, culprit, at_ns)
     sizes = [residence.bytes for residence in held]
@@ -156,8 +158,10 @@ def _culprit(state: State) -> Residence | None:
     for residence in reversed(state.residences):
         if residence.load_end_ns is None:
             return residence
-    used = [(use, r) for r in state.residences for use in r.uses if use.error or not use.end_ns]
-    return max(used, key=lambda pair: pair[0].begin_ns)[1] if used else None
+    batches = state.batches
+    unwell = (batches.end_ns == UNSEEN) | (batches.errors != None)  # noqa: E711 - of each element
+    rows = np.flatnonzero(unwell & (batches.residence >= 0))
+    return state.residences[batches.residence[rows[-1]]] if len(rows) else None
 
 
 def _moment(culprit: Residence | None, state: State) -> int:

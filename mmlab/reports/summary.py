@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+
+import numpy as np
 
 from mmlab._text import or_none
-from mmlab.events import UNKNOWN, Memory, OfLoad, Process, Unknown, UseBegins
-from mmlab.state import NS, Residence, State, covered_ns, steps_of_count
+from mmlab.events import UNKNOWN, Limit, Process, Refreshes, Unknown
+from mmlab.state import NS, Residence, State, covered_ns, held_over_time
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Summary:
     uses: int
     elements: int
     most_resident: int
-    hint: int | None
+    hint: int | Unknown | None
     limit: int | None
     load_seconds: float
     loading_share: float
@@ -94,27 +95,39 @@ class Summary:
 
 def summarize(state: State) -> Summary:
     """The run in a few numbers: integers that can be compared, and figures."""
-    held = [r for r in state.residences if r.load_end_ns is not None]
-    uses = state.of_kind("use_begin")
-    loading = [_loading(r, state.end_ns) for r in state.residences]
+    counts, memory = state.counts, state.memory
+    loading = [r.loading for r in state.residences]
     wall_ns = state.end_ns - state.start_ns
-    memory = _memory(state)
     return Summary(
-        loads=len(held),
-        reloads=sum(r.generation > 1 for r in held),
-        evictions=sum(r.evict_ns is not None for r in held),
-        uses=len(uses),
-        elements=sum(use.n for use in uses),
-        most_resident=max((max(counts) for counts in _counts(held)), default=0),
-        hint=_single({model.hint for model in state.models}),
-        limit=max((event.limit for event in state.of_kind("limit")), default=None),
+        loads=counts.loads,
+        reloads=counts.reloads,
+        evictions=counts.evictions,
+        uses=counts.uses,
+        elements=counts.elements,
+        most_resident=max((_most(group) for group in _by_process(state)), default=0),
+        hint=hint_of(state),
+        limit=limit_of(state),
         load_seconds=sum(end - begin for begin, end in loading) * NS,
         loading_share=covered_ns(loading) / wall_ns if wall_ns else 0.0,
         wall_seconds=wall_ns * NS,
-        model_bytes=_most_model_bytes(held),
-        refreshes=len(state.of_kind("refresh")),
-        **memory,
+        model_bytes=_most_model_bytes(state),
+        rss_bytes=memory.rss,
+        peak_rss_bytes=memory.peak_rss,
+        device_bytes=memory.device_bytes,
+        refreshes=counts.refreshes,
     )
+
+
+def hint_of(state: State) -> int | Unknown | None:
+    """`max_models_per_worker_hint` as given; None without one, or where steps differ."""
+    hints = {model.hint for model in state.models}
+    return hints.pop() if len(hints) == 1 else None
+
+
+def limit_of(state: State) -> int | None:
+    """How many models the model manager really allowed; None without a limit."""
+    limits = (event.limit for event in state.facts(Limit))
+    return max((limit for limit in limits if isinstance(limit, int)), default=None)
 
 
 def count_per_model(state: State) -> list[ModelCounts]:
@@ -124,102 +137,65 @@ def count_per_model(state: State) -> list[ModelCounts]:
     }
     for residence in state.residences:
         groups.setdefault((residence.step, residence.model), []).append(residence)
-    uses: dict[tuple[str, str], list[UseBegins]] = defaultdict(list)
-    for use in state.of_kind("use_begin"):
-        uses[use.step, use.model].append(use)
-    refreshes = Counter((event.step, event.model) for event in state.of_kind("refresh"))
+    uses, elements, keys = _uses_per_model(state)
+    refreshes = Counter((event.step, event.model) for event in state.facts(Refreshes))
     return [
-        _model_counts(step, model, group, uses[step, model], refreshes[step, model], state.end_ns)
+        ModelCounts(
+            step=step,
+            model=model,
+            loads=sum(r.load_end_ns is not None for r in group),
+            reloads=sum(r.load_end_ns is not None and r.generation > 1 for r in group),
+            evictions=sum(r.load_end_ns is not None and r.evict_ns is not None for r in group),
+            uses=uses[step, model],
+            elements=elements[step, model],
+            load_seconds=sum(end - begin for begin, end in (r.loading for r in group)) * NS,
+            keys=dict(keys[step, model]),
+            refreshes=refreshes[step, model],
+        )
         for (step, model), group in groups.items()
     ]
 
 
-def _loading(residence: Residence, end_ns: int) -> tuple[int, int]:
-    end = residence.load_end_ns or residence.free_ns or end_ns
-    return residence.load_begin_ns, end
+_PerModel = Counter[tuple[str, str]]
 
 
-def _by_process(held: Iterable[Residence]) -> list[list[Residence]]:
+def _uses_per_model(
+    state: State,
+) -> tuple[_PerModel, _PerModel, dict[tuple[str, str], Counter[str]]]:
+    """Batches, elements and elements per key of each model, by step and name."""
+    uses: _PerModel = Counter()
+    elements: _PerModel = Counter()
+    keys: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    batches = state.batches
+    for asked, (step, model, _) in enumerate(batches.models):
+        rows = np.flatnonzero(batches.asked == asked)
+        uses[step, model] += len(rows)
+        elements[step, model] += sum(batches.n[rows].tolist())
+        places, first, times = np.unique(batches.keys[rows], return_index=True, return_counts=True)
+        for i in np.argsort(first):
+            for key, n in batches.key_counts[places[i]].items():
+                keys[step, model][key] += n * int(times[i])
+    return uses, elements, keys
+
+
+def _by_process(state: State) -> list[list[Residence]]:
     groups: dict[Process, list[Residence]] = defaultdict(list)
-    for residence in held:
+    for residence in state.residences:
         groups[residence.process].append(residence)
     return list(groups.values())
 
 
-def _counts(held: Iterable[Residence]) -> list[list[int]]:
-    return [steps_of_count(group)[1] for group in _by_process(held)]
+def _most(residences: Iterable[Residence], *, sizes: bool = False) -> int:
+    """Most models that were held at once, or most of their bytes."""
+    _, held = held_over_time(residences, sizes=sizes)
+    return int(held.max(initial=0))
 
 
-def _most_model_bytes(held: list[Residence]) -> int | Unknown:
+def _most_model_bytes(state: State) -> int | Unknown:
+    held = [r for r in state.residences if r.load_end_ns is not None]
     if not held or any(r.bytes is UNKNOWN for r in held):
         return UNKNOWN
-    most = 0
-    for group in _by_process(held):
-        change: Counter[int] = Counter()
-        for residence in group:
-            change[residence.load_end_ns] += residence.bytes
-            change[residence.last_ns] -= residence.bytes
-        now = 0
-        for t_ns in sorted(change):
-            now += change[t_ns]
-            most = max(most, now)
-    return most
-
-
-def _memory(state: State) -> dict[str, int | None]:
-    samples: dict[Process, list[Memory | OfLoad]] = defaultdict(list)
-    for event in state.samples:
-        if event.rss is not None:
-            samples[event.process].append(event)
-    peaks = {process: _peak(events) for process, events in samples.items()}
-    highest = max(peaks, key=peaks.__getitem__, default=None)
-    devices = [event.device_bytes for event in state.samples if event.device_bytes is not None]
-    return {
-        "rss_bytes": samples[highest][-1].rss if highest else None,
-        "peak_rss_bytes": peaks[highest] if highest else None,
-        "device_bytes": max(devices, default=None),
-    }
-
-
-def _peak(samples: list[Memory | OfLoad]) -> int:
-    """The highest resident set size of one process during the run.
-
-    The system remembers the highest since the process began. Where that rose during the run, it is
-    exact; otherwise an earlier peak hides the run's own, and the highest sample stands in.
-    """
-    sampled = max(event.rss for event in samples)
-    system = [event.peak_rss for event in samples if event.peak_rss is not None]
-    return max(sampled, system[-1]) if system and system[-1] > system[0] else sampled
-
-
-def _model_counts(
-    step: str,
-    model: str,
-    group: list[Residence],
-    uses: list[UseBegins],
-    refreshes: int,
-    end_ns: int,
-) -> ModelCounts:
-    held = [r for r in group if r.load_end_ns is not None]
-    keys: Counter[str] = Counter()
-    for use in uses:
-        keys.update(use.keys)
-    return ModelCounts(
-        step=step,
-        model=model,
-        loads=len(held),
-        reloads=sum(r.generation > 1 for r in held),
-        evictions=sum(r.evict_ns is not None for r in held),
-        uses=len(uses),
-        elements=sum(use.n for use in uses),
-        load_seconds=sum(end - begin for begin, end in (_loading(r, end_ns) for r in group)) * NS,
-        keys=dict(keys),
-        refreshes=refreshes,
-    )
-
-
-def _single(values: set[Any]) -> Any:
-    return values.pop() if len(values) == 1 else None
+    return max(_most(group, sizes=True) for group in _by_process(state))
 
 
 def _wording(s: Summary) -> list[tuple[str, str]]:

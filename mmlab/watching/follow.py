@@ -30,7 +30,7 @@ def quietly(work: Callable[..., Any]) -> Callable[..., None]:
 
 
 def live_view(title: str, screen: Screen) -> Callable[[list[Event]], None]:
-    """Takes events and draws them on a screen; the first frame is there at once."""
+    """Takes events and draws them on a screen; something is shown at once."""
     frames: list[Frames] = []
 
     def show(events: list[Event]) -> None:

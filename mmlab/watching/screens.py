@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from mmlab._arguments import short
-from mmlab.draw.live import LivePicture, png
+from mmlab.draw.live import LivePicture
+from mmlab.draw.paint import png
 from mmlab.events import Event
 from mmlab.trace import Trace
 
@@ -22,6 +23,9 @@ MOST_WORK = 0.05
 
 class Screen(Protocol):
     """Shows one picture, over and over in the same place."""
+
+    def wait(self) -> None:
+        """Say that a run is about to begin, unless something is shown already."""
 
     def show(self, picture: LivePicture) -> None:
         """Show how a run stands."""
@@ -80,6 +84,12 @@ class NotebookScreen:
         self._text = text
         self._handle: Any = None
 
+    def wait(self) -> None:
+        if self._handle is None:
+            from IPython.display import display
+
+            self._handle = display({"text/plain": "The run begins …"}, raw=True, display_id=True)
+
     def show(self, picture: LivePicture) -> None:
         image = picture.image()
         self._put(png(image), {"width": image.width, "height": image.height})
@@ -105,6 +115,9 @@ class NotebookScreen:
 class TerminalScreen:
     """One line on standard error, written over and over."""
 
+    def wait(self) -> None:
+        pass
+
     def show(self, picture: LivePicture) -> None:
         if sys.stderr.isatty():
             self._write(picture.line())
@@ -127,27 +140,34 @@ class Frames:
     Args:
       title: stands above the picture.
       screen: where it is shown.
+      events: what has happened already.
 
     Attributes:
       pause: seconds until the next frame is due.
     """
 
-    def __init__(self, title: str, screen: Screen):
+    def __init__(self, title: str, screen: Screen, events: Iterable[Event] = ()):
         self._picture = LivePicture(title)
         self._screen = screen
-        self._last = time.monotonic()
+        self._last: float | None = None
         self._news = True
         self.pause = FRAME_SECONDS
-        self._draw()
+        screen.wait()
+        self.add(events)
 
     def add(self, events: Iterable[Event]) -> None:
         """Take events, and draw them unless the last frame was a moment ago."""
         events = list(events)
         self._picture.add(events)
         self._news = self._news or any(event.event not in _BACKGROUND for event in events)
-        due = self.pause if self._news else max(self.pause, IDLE_SECONDS)
-        if time.monotonic() - self._last >= due:
+        if self._picture.begun and self._is_due():
             self._draw()
+
+    def _is_due(self) -> bool:
+        if self._last is None:
+            return True
+        pause = self.pause if self._news else max(self.pause, IDLE_SECONDS)
+        return time.monotonic() - self._last >= pause
 
     def _draw(self) -> None:
         began = time.thread_time()

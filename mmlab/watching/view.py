@@ -35,7 +35,7 @@ class LiveView:
         _quietly(lambda: self._screen.finish(trace()))
 
     def _begin(self, title: str) -> None:
-        self._frames = Frames(title, self._screen)
+        self._frames = Frames(title, self._screen, self._reader.poll())
 
     def _follow(self) -> None:
         if self._frames is None:

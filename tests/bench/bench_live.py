@@ -18,7 +18,8 @@ import apache_beam as beam  # noqa: E402
 from apache_beam.ml.inference.base import RunInference  # noqa: E402
 
 from mmlab import WatchRunner  # noqa: E402
-from mmlab.draw.live import LivePicture, png  # noqa: E402
+from mmlab.draw.live import LivePicture  # noqa: E402
+from mmlab.draw.paint import png  # noqa: E402
 from mmlab.draw.timeline import draw_timeline  # noqa: E402
 from mmlab.events import Event  # noqa: E402
 from mmlab.trace import Trace  # noqa: E402

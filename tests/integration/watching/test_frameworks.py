@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from mmlab import WatchRunner
+from mmlab.events import UNKNOWN, Unknown
 
 pytestmark = pytest.mark.runs
 
@@ -34,13 +35,13 @@ class Case:
     """A handler over several keys, and what its trace must say.
 
     Attributes:
-      bytes: of each model; None where it cannot be told.
+      bytes: of each model; UNKNOWN where it cannot be told.
     """
 
     handlers: dict[str, object]
     examples: list[object]
     models: list[str]
-    bytes: list[int | None] = field(default_factory=list)
+    bytes: list[int | Unknown] = field(default_factory=list)
 
 
 def sklearn_case(tmp_path):
@@ -52,7 +53,7 @@ def sklearn_case(tmp_path):
     for name, model in trained.items():
         (tmp_path / f"{name}.pkl").write_bytes(pickle.dumps(model))
     handlers = {name: SklearnModelHandlerNumpy(str(tmp_path / f"{name}.pkl")) for name in trained}
-    return Case(handlers, list(images[200:206]), ["lines", "tree"], [None, None])
+    return Case(handlers, list(images[200:206]), ["lines", "tree"], [UNKNOWN, UNKNOWN])
 
 
 def onnx_case(tmp_path):
@@ -66,7 +67,7 @@ def onnx_case(tmp_path):
         onnx.save(_times(onnx, factor), path)
         handlers[name] = OnnxModelHandlerNumpy(path)
     examples = [np.array([i, i], dtype=np.float32) for i in range(6)]
-    return Case(handlers, examples, ["double", "triple"], [None, None])
+    return Case(handlers, examples, ["double", "triple"], [UNKNOWN, UNKNOWN])
 
 
 def _times(onnx, factor):

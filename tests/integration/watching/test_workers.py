@@ -14,7 +14,7 @@ from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from mmlab import Trace, WatchRunner
-from mmlab.draw.timeline import lanes_of
+from mmlab.draw.lanes import lanes_of
 from mmlab.events import Process
 from mmlab.watching import WatchWarning
 from tests import remote

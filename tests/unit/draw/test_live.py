@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmlab.draw import live, theme
-from mmlab.draw.live import LivePicture, png
+from mmlab.draw import theme
+from mmlab.draw.live import LivePicture
+from mmlab.draw.paint import BAR, png
+from mmlab.draw.progress import STATES
 from mmlab.trace import Trace
 from tests.events import Event
 from tests.unit.trace.test_trace import SECOND, event, story
@@ -21,12 +23,16 @@ def drawn(events, title="My run"):
     return picture
 
 
-def lane_pixels(image, lane, begin, end, span):
+def seconds_to_columns(picture, *seconds):
+    background = picture._background
+    return [background.left + int(background.axis.place(t)) for t in seconds]
+
+
+def lane_pixels(picture, lane, begin, end):
     """The middle row of a lane, from `begin` to `end` seconds."""
-    columns = live.WIDTH - live.LEFT - live.RIGHT
-    y = live.HEAD + lane * live.LANE + live.LANE // 2
-    left, right = (live.LEFT + int(t / span * columns) for t in (begin, end))
-    return np.array(image.convert("RGB"))[y, left:right]
+    image = np.array(picture.image().convert("RGB"))
+    left, right = seconds_to_columns(picture, begin, end)
+    return image[picture._background.lane_rows[lane], left:right]
 
 
 def is_colour(pixels, colour):
@@ -34,28 +40,25 @@ def is_colour(pixels, colour):
 
 
 def test_states_are_where_they_happened():
-    events = [e for e in story() if e.event != "end"]
-    picture = drawn(events)
-    image = picture.image()
-    span = picture._span
+    picture = drawn([e for e in story() if e.event != "end"])
     colour = theme.model_palette.colours(["a"])["a"]
     deep, pale = theme.shade(colour, 0.55), theme.tint(colour, 0.3)
-    assert is_colour(lane_pixels(image, 0, 2.1, 2.9, span), deep).all()
-    assert is_colour(lane_pixels(image, 0, 3.1, 3.9, span), pale).mean() > 0.9
-    loading = lane_pixels(image, 0, 1.1, 1.9, span)
+    assert is_colour(lane_pixels(picture, 0, 2.1, 2.9), deep).all()
+    assert is_colour(lane_pixels(picture, 0, 3.1, 3.9), pale).mean() > 0.9
+    loading = lane_pixels(picture, 0, 1.1, 1.9)
     assert 0.1 < is_colour(loading, colour).mean() < 0.7
-    assert not is_colour(lane_pixels(image, 0, 4.6, 6.9, span), pale).any()
+    assert not is_colour(lane_pixels(picture, 0, 4.6, 6.9), pale).any()
 
 
 def test_a_model_that_is_loading_stands_hatched_on_those_that_are_resident():
     picture = drawn([e for e in story() if e.event != "end"])
-    image, span = picture.image(), picture._span
-    top = live.HEAD + 3 * live.LANE + live.GAP
-    columns = live.WIDTH - live.LEFT - live.RIGHT
-    pixels = np.array(image.convert("RGB"))[top + 30 : top + live.RESIDENCY]
+    image = np.array(picture.image().convert("RGB"))
+    place = picture._background.models
+    unit = round(place.pixels_per_unit)
+    pixels = image[place.foot - unit + 3 : place.foot - 2]
 
     def share(begin, end, colour):
-        left, right = (live.LEFT + int(t / span * columns) for t in (begin, end))
+        left, right = seconds_to_columns(picture, begin, end)
         return is_colour(pixels[:, left:right], colour).mean()
 
     assert 0.2 < share(5.2, 5.8, theme.MUTED) < 0.6
@@ -66,8 +69,49 @@ def test_a_model_that_is_loading_stands_hatched_on_those_that_are_resident():
 def test_its_counts_are_those_of_the_trace():
     picture = drawn(story())
     summary = Trace(story()).summary()
-    assert picture._counts == {name: getattr(summary, name) for name in picture._counts}
+    counts = vars(picture.state.counts)
+    assert counts == {name: getattr(summary, name) for name in counts}
     assert "3 loads · 2 evictions · 1 resident" in picture.line()
+
+
+def test_the_live_and_the_final_picture_have_one_layout():
+    """The size, the axes and the legend: only up to where the axes go may differ."""
+    events = story()
+    picture = LivePicture("Score")
+    sizes, places = set(), set()
+    for begun in range(1, len(events)):
+        picture.add([events[begun - 1]])
+        sizes.add(picture.image().size)
+        background = picture._background
+        places.add(
+            (background.left, background.lane_rows, background.models.top, background.models.foot)
+        )
+    figure = Trace(events).timeline(title="Score").figure
+    (size,) = sizes
+    assert size == tuple(round(inches * 100) for inches in figure.get_size_inches())
+    assert len(places) == 1
+    figure.set_dpi(100)
+    box = figure.axes[0].get_window_extent()
+    assert (round(box.x0), round(box.x1)) == (background.left, background.right)
+    rows = figure.axes[0].transData.transform([(0, lane) for lane in range(3)])[:, 1]
+    assert background.lane_rows == tuple(size[1] - round(row) for row in rows)
+
+
+def test_the_live_and_the_final_picture_have_the_same_marks():
+    events = [e for e in story() if e.event != "end"]
+    picture = drawn(events, "Score")
+    live = np.array(picture.image().convert("L")) < 100
+    figure = Trace(events).timeline(title="Score").figure
+    figure.axes[2].set_xlim(0, picture._background.layout.seconds)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=100)
+    final = np.array(Image.open(buffer).convert("L")) < 100
+    top, below = (picture._background.lane_rows[lane] for lane in (0, 1))
+    for row, second in ((top - BAR // 2 - 4, 4), (top + BAR // 2 + 2, 4.5),
+                        (below - BAR // 2 - 4, 7), (below + BAR // 2 + 2, 7)):  # fmt: skip
+        (column,) = seconds_to_columns(picture, second)
+        around = slice(row - 3, row + 4), slice(column - 7, column + 8)
+        assert live[around].any() and final[around].any(), second
 
 
 def test_events_may_come_in_pieces():
@@ -87,9 +131,9 @@ def test_uses_of_another_process_are_drawn_where_the_model_is():
         event("use_end", 1.0, pid=2, model="a"),
     ]
     picture = drawn(events)
-    assert len(picture._lanes) == 1
     deep = theme.shade(theme.model_palette.colours(["a"])["a"], 0.55)
-    assert is_colour(lane_pixels(picture.image(), 0, 0.6, 0.9, picture._span), deep).all()
+    assert is_colour(lane_pixels(picture, 0, 0.6, 0.9), deep).all()
+    assert len(picture._background.lane_rows) == 1
 
 
 def test_before_the_first_event_there_is_a_picture():
@@ -116,14 +160,16 @@ def test_a_long_run_is_kept_in_numbers_not_in_pixels():
     picture = drawn(events)
     first = np.array(picture.image())
     assert (np.array(picture.image()) == first).all()
-    assert picture._span >= 400
-    assert {cover.shape for cover in picture._covers.values()} == {(1, 716)}
+    axis = picture._background.axis
+    assert axis.seconds >= 400
+    shapes = {cover.shape for cover in picture._reader.covers(axis).values()}
+    assert shapes == {(1, axis.columns)}
 
 
 def test_many_models_are_cut():
     events = [event("load_begin", i, model=f"m{i}", generation=1) for i in range(60)]
     image = drawn(events).image()
-    assert image.height < live.HEAD + 41 * live.LANE + 400
+    assert image.height < 41 * 36 + 500
 
 
 def test_a_failed_load_ends():
@@ -132,4 +178,11 @@ def test_a_failed_load_ends():
         event("load_fail", 2, model="a", generation=1, error="MemoryError: no"),
         Event("run", 3 * SECOND, "host", 1, 1, "end", info={"state": "FAILED"}),
     ]
-    assert drawn(events)._open == {}
+    picture = drawn(events)
+    picture.image()
+    covers = picture._reader.covers(picture._background.axis)
+    covered = {state for state in STATES if covers[state].any()}
+    assert covered == {"loading", "failed"}
+    (failed,) = np.flatnonzero(covers["failed"][0])
+    assert abs(failed - picture._background.axis.place(1)) <= 1
+    assert picture.state.held_now == 0

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from mmlab import fonts
 from mmlab.draw import theme
 from mmlab.draw.comparison import Multiple, draw_comparison
-from mmlab.draw.live import LEFT, LivePicture, _font, _label
-from mmlab.draw.timeline import shortened
+from mmlab.draw.lanes import shortened
+from mmlab.draw.live import LivePicture
 from mmlab.trace import Trace
 from tests.events import Event
 from tests.unit.trace.test_trace import SECOND, event
@@ -100,21 +100,28 @@ def test_what_cannot_be_drawn_is_readable():
 # The live picture
 
 
+def left_of_lanes(name):
+    picture = LivePicture("")
+    picture.add([event("load_begin", 1, step="s", model=name)])
+    image = np.array(picture.image())
+    background = picture._background
+    middle = background.lane_rows[0]
+    return image[middle - 12 : middle + 12, : background.left - 2], background
+
+
 @pytest.mark.parametrize("name", NAMES.values())
 def test_names_of_the_live_picture_fit_beside_their_lanes(name):
-    label = _label(name)
-    assert label.strip()
-    assert _font(12, True, fonts.is_latin(label)).getlength(label) < LEFT
+    pixels, background = left_of_lanes(name)
+    assert (pixels[:, 10:] != 0).any()
+    assert not (pixels[:, :3] != 0).any()
 
 
 def test_hangul_in_the_live_picture_is_no_box():
     def drawn(name):
-        picture = LivePicture("")
-        picture.add([event("load_begin", 1, step="s", model=name)])
-        return np.array(picture.image())[62:92, :LEFT]
+        return left_of_lanes(name)[0].tolist()
 
-    assert (drawn("가가") != drawn("너너")).any()
-    assert (drawn("漢漢") != drawn("字字")).any()
+    assert drawn("가가") != drawn("너너")
+    assert drawn("漢漢") != drawn("字字")
 
 
 def test_the_busiest_models_have_lanes_in_the_live_picture():
@@ -125,7 +132,8 @@ def test_the_busiest_models_have_lanes_in_the_live_picture():
                 event(kind, i, step="s", model=f"m{i}", generation=generation)
                 for kind in ("load_begin", "load_end", "evict", "free")
             )
-    shown, others = picture._busiest()
-    assert [model for (_, _, model), _ in shown] == [f"m{i}" for i in range(20, 60)]
-    assert others == list(range(20))
     assert picture.image().height > 40 * 30
+    *shown, others = picture._reader.lanes()
+    assert [lane.model for lane in shown] == [f"m{i}" for i in range(20, 60)]
+    assert others.numbers == tuple(range(20))
+    assert others.label == "20 others\n20 loads, 20 evictions"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmlab.draw.timeline import merge_close
+from mmlab.draw.lanes import merge_close
 from mmlab.trace import Trace
 from tests.events import Event
 from tests.unit.trace.test_trace import SECOND, event, story

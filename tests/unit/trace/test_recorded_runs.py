@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from mmlab import Trace
-from mmlab.draw.timeline import lanes_of
+from mmlab.draw.lanes import lanes_of
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 

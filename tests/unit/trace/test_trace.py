@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmlab.state import covered_ns, residences, steps_of_count
+from mmlab.state import State, covered_ns, over_time
 from mmlab.trace import Trace
 from tests.events import Event
 
@@ -98,7 +98,7 @@ def test_a_model_without_release_ends_with_its_eviction():
         event("load_end", 1, generation=1, what="free"),
         event("evict", 3, generation=1),
     ]
-    residence = residences(events, 9 * SECOND)[0]
+    residence = State(events).residences[0]
     assert not residence.free_observable
     assert residence.last_ns == 3 * SECOND
 
@@ -241,11 +241,7 @@ def test_covered_counts_every_moment_once(pairs):
 
 
 @given(intervals)
-def test_steps_of_count_agree_with_counting(pairs):
-    loads = [event("load_begin", 0, model=str(i), generation=1) for i in range(len(pairs))]
-    all_residences = residences(loads, 0)
-    for residence, (begin, end) in zip(all_residences, pairs, strict=True):
-        residence.load_end_ns, residence.last_ns = begin, end
-    times, counts = steps_of_count(all_residences)
+def test_sums_over_time_agree_with_counting(pairs):
+    times, counts = over_time([begin for begin, _ in pairs], [end for _, end in pairs])
     for t_ns, count in zip(times, counts, strict=True):
         assert count == sum(begin <= t_ns < end for begin, end in pairs)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmlab.events import Limit
+from mmlab.events import Limit, RunBegins
 from mmlab.log.writer import LogWriter
 from mmlab.watching import screens
 from mmlab.watching.screens import Frames
@@ -19,6 +19,9 @@ class Counting:
 
     def __init__(self, clock=None, cost=0.0):
         self.frames, self._clock, self._cost = 0, clock, cost
+
+    def wait(self):
+        pass
 
     def show(self, picture):
         self.frames += 1
@@ -72,12 +75,12 @@ def test_events_of_the_same_moment_are_one_frame(clock):
     clock.now = 1.0
     for _ in range(1000):
         frames.add([use(1.0)])
-    assert screen.frames == 2  # the first, before anything has happened, and this one
+    assert screen.frames == 1
 
 
 def test_samples_of_memory_alone_are_drawn_seldom(clock):
     screen = Counting()
-    frames = Frames("Idle", screen)
+    frames = Frames("Idle", screen, [Event("r", 0, "h", 1, 1, "run")])
     for _ in range(40):
         clock.now += 0.5
         frames.add([Event("r", int(clock.now * 1e9), "h", 1, 1, "memory", rss=1)])
@@ -87,16 +90,25 @@ def test_samples_of_memory_alone_are_drawn_seldom(clock):
     assert screen.frames == 12
 
 
+def test_no_frame_comes_before_it_is_known_which_models_there_are():
+    screen = Counting()
+    frames = Frames("Begins", screen, [Event("r", 0, "h", 1, 1, "process")])
+    assert screen.frames == 0
+    frames.add([Event("r", 1, "h", 1, 1, "run")])
+    assert screen.frames == 1
+
+
 def test_nothing_is_drawn_when_nothing_is_written(tmp_path, clock, monkeypatch):
     monkeypatch.setattr(LiveView, "_follow", lambda self: None)  # frames are asked for here
     writer, screen = LogWriter(tmp_path, "r"), Counting()
+    writer.emit(RunBegins())
     view = LiveView(str(tmp_path), "Idle", screen)
 
     def look():
         clock.now += 10
         view._frame()
 
-    look()  # the line that says that the process writes
+    look()
     before = screen.frames
     for _ in range(20):
         look()

@@ -1,0 +1,333 @@
+"""The frame of a timeline: header, axes, limits and legend, without anything that happened in it.
+
+The picture of a run that goes on and the one that stays have the same frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from mmlab._text import plural
+from mmlab.draw import theme
+from mmlab.draw.lanes import LABEL_POINTS, REFRESHED, fitting
+from mmlab.draw.picture import WIDTH_INCHES
+from mmlab.events import Unknown
+from mmlab.reports.summary import hint_of, limit_of
+from mmlab.state import NS, Counts, State
+
+TEXT_INCHES = WIDTH_INCHES - 0.25
+LANE_INCHES = 0.36
+RIGHT_INCHES = 1.09
+"""Beside the axes, for what the lines of limits are called."""
+HEAD_INCHES = 0.94
+TITLE_POINTS, HEADLINE_POINTS, MEMORY_POINTS = 14, 10.5, 9
+TEXT_LEFT = 0.012 * WIDTH_INCHES
+TITLE_INCHES, HEADLINE_INCHES = 0.12, 0.42
+"""From the top of the picture to the tops of the header's first two lines."""
+
+
+@dataclass(frozen=True)
+class LimitLine:
+    """The hint of a step, and the limit that its model manager really kept.
+
+    Attributes:
+      hint: None where Beam hides it.
+      changes: seconds, and the limit from then on.
+    """
+
+    hint: int | None
+    changes: tuple[tuple[float, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a frame depends on: frames of equal layouts are equal.
+
+    Attributes:
+      title: first line of the header.
+      lanes: how many there are.
+      left_inches: room for their labels.
+      seconds: up to where the time axis goes.
+      most_models: up to where the axis of models must go, beside limits.
+      limits: one for each step that has a hint.
+      memory: up to where the axis of memory goes, bytes.
+      memory_limit: see `memory_limit` in `mmlab.draw.timeline`.
+      refreshes: whether the legend has a mark of a refresh.
+      late: whether the legend has models that were evicted long before they were freed.
+    """
+
+    title: str
+    lanes: int
+    left_inches: float
+    seconds: float
+    most_models: int
+    limits: tuple[LimitLine, ...]
+    memory: float
+    memory_limit: tuple[int, int] | None = None
+    refreshes: bool = False
+    late: bool = False
+
+    @property
+    def unit(self) -> tuple[float, str]:
+        """Bytes per unit of the axis of memory, and its name."""
+        return unit_of(self.memory)
+
+
+def unit_of(most_bytes: float) -> tuple[float, str]:
+    """The unit in which an axis up to so many bytes is written: its bytes, and its name.
+
+    >>> unit_of(3e9), unit_of(5e8)
+    ((1000000000.0, 'GB'), (1000000.0, 'MB'))
+    """
+    return (1e9, "GB") if most_bytes >= 2.2e9 else (1e6, "MB")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An empty timeline.
+
+    Attributes:
+      figure: the whole picture.
+      lanes, models, memory: its axes, from top to bottom.
+    """
+
+    figure: Figure
+    lanes: Axes
+    models: Axes
+    memory: Axes
+
+
+def draw_frame(layout: Layout) -> Frame:
+    """Draw a timeline in which nothing has happened."""
+    top, middle, bottom = max(layout.lanes, 1) * LANE_INCHES + 0.25, 0.85, 1.25
+    gaps, foot = 0.3, 0.85
+    height = HEAD_INCHES + top + middle + bottom + gaps + foot
+    figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(
+        3, 1, sharex=True, gridspec_kw={"height_ratios": [top, middle, bottom], "hspace": 0.12}
+    )
+    figure.subplots_adjust(
+        left=layout.left_inches / WIDTH_INCHES,
+        right=1 - RIGHT_INCHES / WIDTH_INCHES,
+        top=1 - HEAD_INCHES / height,
+        bottom=foot / height,
+    )
+    frame = Frame(figure, *axes)
+    for each in axes:
+        dress(each)
+    frame.lanes.set_ylim(max(layout.lanes, 1) - 0.45, -0.75)
+    frame.lanes.set_yticks([])
+    _frame_models(frame.models, layout)
+    _frame_memory(frame.memory, layout)
+    write_header(figure, TITLE_INCHES, layout.title, TITLE_POINTS, bold=True)
+    draw_legend(figure, refreshes=layout.refreshes, late=layout.late)
+    return frame
+
+
+def _frame_models(axes: Axes, layout: Layout) -> None:
+    axes.set_ylim(0, max(layout.most_models, _draw_limits(axes, layout)) + 0.9)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, min_n_ticks=1))
+    axes.set_ylabel("models\nresident")
+
+
+def _draw_limits(axes: Axes, layout: Layout) -> int:
+    """The hint as a dashed line and the effective limit as a full one. Returns the highest."""
+    marks: dict[int, str] = {}
+    for line in layout.limits:
+        if line.changes:
+            seconds = [*(second for second, _ in line.changes), layout.seconds]
+            values = [*(limit for _, limit in line.changes), line.changes[-1][1]]
+            axes.step(seconds, values, where="post", color=theme.ALERT, linewidth=1.8, zorder=3)
+        limit = line.changes[-1][1] if line.changes else None
+        if line.hint is not None and limit != line.hint:
+            axes.axhline(line.hint, color=theme.MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
+            marks[line.hint] = f"hint {line.hint}"
+        if limit is not None:
+            marks[limit] = f"hint = limit {limit}" if limit == line.hint else f"limit {limit}"
+    for value, text in marks.items():
+        _write_beside(axes, value, text, 9)
+    return max(marks, default=0)
+
+
+def limit_lines(state: State) -> tuple[LimitLine, ...]:
+    """The hints of a run's steps, and the limits that were kept."""
+    hints = {model.step: model.hint for model in state.models if model.hint is not None}
+    lines = []
+    for step, hint in hints.items():
+        changes = tuple(
+            ((event.t_ns - state.start_ns) * NS, event.limit)
+            for event in state.limits(step)
+            if isinstance(event.limit, int) and event.limit
+        )
+        lines.append(LimitLine(hint if isinstance(hint, int) else None, changes))
+    return tuple(lines)
+
+
+def _frame_memory(axes: Axes, layout: Layout) -> None:
+    unit, name = layout.unit
+    axes.set_ylim(0, layout.memory / unit or 1)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    axes.set_ylabel(f"memory\n{name}")
+    axes.set_xlabel("seconds since the pipeline was submitted")
+    axes.set_xlim(0, layout.seconds)
+    if layout.memory_limit is not None:
+        start, more = parts_of_limit(layout.memory_limit)
+        ceiling = layout.memory_limit[1] / unit
+        axes.axhline(ceiling, color=theme.ALERT, linewidth=1.2, linestyle=(0, (4, 3)))
+        text = f"{start + more:,} MB =\n{start:,} at the start\n+ {more:,}\nfor the run"
+        _write_beside(axes, ceiling, text, 8.5, color=theme.ALERT)
+
+
+def _write_beside(axes: Axes, value: float, text: str, points: float, **style: str) -> None:
+    axes.annotate(
+        text, (1, value), xycoords=("axes fraction", "data"), xytext=(5, 0),
+        textcoords="offset points", va="center", fontsize=points, **style,
+    )  # fmt: skip
+
+
+def parts_of_limit(limit: tuple[int, int]) -> tuple[int, int]:
+    """Megabytes at the start, and those that the run may take beside them."""
+    more, ceiling = limit
+    return round((ceiling - more) / 1e6), round(more / 1e6)
+
+
+# Words
+
+
+def write_header(
+    figure: Figure, inches: float, text: str, points: float, *, bold: bool = False,
+    color: str = theme.INK,
+) -> None:  # fmt: skip
+    """Write a line of the header, so many inches below the top."""
+    figure.text(
+        TEXT_LEFT / WIDTH_INCHES, 1 - inches / figure.get_size_inches()[1], text, va="top",
+        fontsize=points, fontweight="bold" if bold else "normal", color=color,
+    )  # fmt: skip
+
+
+def title_of(state: State, title: str | None) -> str:
+    """The first line of the header: the steps, unless there is a title."""
+    if title is not None:
+        return fitting(title, TEXT_INCHES, 14, bold=True)
+    steps = list(dict.fromkeys(model.step for model in state.models))
+    return fitting(", ".join(steps), TEXT_INCHES, 14, bold=True) or "No RunInference step"
+
+
+def headline_parts(state: State) -> list[str]:
+    """Counts of a run, as the header words them."""
+    return [limits_text(hint_of(state), limit_of(state)), *count_words(state.counts)]
+
+
+def count_words(counts: Counts) -> list[str]:
+    """Loads, evictions, refreshes and batches in words."""
+    reloads = f" ({plural(counts.reloads, 'reload')})" if counts.reloads else ""
+    refreshes = plural(counts.refreshes, "refresh", "refreshes")
+    return [
+        f"{plural(counts.loads, 'load')}{reloads}",
+        plural(counts.evictions, "eviction"),
+        *([refreshes] if counts.refreshes else []),
+        f"{plural(counts.elements, 'element')} in {plural(counts.uses, 'batch', 'batches')}",
+    ]
+
+
+def limits_text(hint: int | Unknown | None, limit: int | None) -> str:
+    """The hint, and the limit where it is another."""
+    if not isinstance(hint, int):
+        return "no hint" if limit is None else f"limit {limit}"
+    return f"hint {hint}" if limit in (None, hint) else f"hint {hint} → limit {limit}"
+
+
+def memory_words(
+    *, peak: int | None, now: int | None, when: str, device: int | None, models: int, unit: float
+) -> list[str]:
+    """What the curves of memory are, and how high; all but `unit` and `when` in bytes.
+
+    Args:
+      peak, now: resident set size, the highest and the last.
+      when: what the last is of.
+      device: most memory on GPUs.
+      models: most bytes of models.
+      unit: of the axis.
+    """
+
+    def word(value: int) -> str:
+        """Models may be far smaller than the process that holds them."""
+        if value < 1e6:
+            return f"{value / 1e3:,.0f} kB"
+        return f"{value / unit:,.2f} GB" if unit == 1e9 else f"{value / unit:,.0f} MB"
+
+    return [
+        *([f"RSS (line): peak {word(peak)}"] if peak else []),
+        *([f"{word(now)} {when}"] if now else []),
+        *([f"GPU (dashed): at most {word(device)}"] if device else []),
+        *([f"models' own bytes (grey): at most {word(models)}"] if models else []),
+    ]
+
+
+def in_lines(parts: Sequence[str], between: str, inches: float, points: float) -> list[str]:
+    """Parts joined into as few lines as fit into `inches`; a part is never cut."""
+    lines: list[str] = []
+    for part in parts:
+        longer = f"{lines[-1]}{between}{part}" if lines else part
+        if lines and theme.text_inches(longer, points) <= inches:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
+
+
+def dress(ax: Axes) -> None:
+    """Axes in the style of the house."""
+    ax.tick_params(colors=theme.INK, labelsize=LABEL_POINTS, length=0)
+    ax.yaxis.label.set(fontsize=9.5, color=theme.INK)
+    ax.xaxis.label.set(fontsize=9.5, color=theme.INK)
+    ax.grid(axis="x", color=theme.GRID, linewidth=0.8)
+    ax.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+    ax.spines["bottom"].set_color(theme.MUTED)
+
+
+def draw_legend(
+    figure: Figure, *, refreshes: bool = False, late: bool = False, ends: bool = False
+) -> None:
+    """Say below the figure what bars and marks mean; some of them only where they occur.
+
+    Args:
+      refreshes: there is a mark of a refresh.
+      late: a model was evicted long before it was freed.
+      ends: a dotted line stands where a run ends.
+    """
+    line = {"linestyle": "none", "color": theme.INK}
+    handles = [
+        Patch(facecolor=theme.PAPER, edgecolor=theme.INK, hatch="//////", label="loading"),
+        Patch(facecolor=theme.FILL, edgecolor=theme.INK, label="resident"),
+        Patch(facecolor=theme.INK, edgecolor=theme.INK, label="in use"),
+        Line2D([], [], marker="v", markersize=6, label="evicted (dropped by Beam)", **line),
+        Line2D(
+            [], [], marker="o", markersize=6, markerfacecolor=theme.PAPER,
+            label="freed (memory released)", **line,
+        ),
+    ]  # fmt: skip
+    if late:
+        outline = {"facecolor": "none", "edgecolor": theme.INK, "linestyle": ":"}
+        handles.insert(4, Patch(**outline, label="evicted, not yet freed"))
+    if refreshes:
+        handles.append(Line2D([], [], marker="D", label="refreshed", **REFRESHED))
+    if ends:
+        handles.append(Line2D([], [], color=theme.MUTED, linestyle=":", label="the run ends"))
+    many = len(handles) > 5
+    figure.legend(
+        handles=handles, loc="lower center", frameon=False, bbox_to_anchor=(0.5, 0.0),
+        ncols=len(handles) if len(handles) < 7 else 4, fontsize=9 if many else 9.5,
+        handlelength=1.6, columnspacing=1.2 if many else 1.6,
+    )  # fmt: skip

@@ -1,0 +1,383 @@
+"""Lanes of a timeline: which there are, what they are called, and how their bars are drawn."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from mmlab import fonts
+from mmlab._text import columns, head, named, plural
+from mmlab.draw import theme
+from mmlab.draw.picture import DPI, WIDTH_INCHES
+from mmlab.events import Process, Refreshes, TracedModel
+from mmlab.reports.shortage import OutOfMemory
+from mmlab.state import NS, UNSEEN, Residence, State
+
+MOST_LANES = 40
+BAR = 0.62
+"""Height of a resident model, as a share of its lane."""
+LABEL_POINTS = 9.5
+SMALL_POINTS = 8
+MOST_MARKS = 60
+"""Evictions in one lane that are still drawn one by one with a mark."""
+REFRESHED = {
+    "color": theme.PAPER,
+    "markeredgecolor": theme.INK,
+    "markersize": 5.5,
+    "linestyle": "none",
+}
+
+
+LaneKey = tuple[Process | None, str, str]
+"""The process that holds a model, its step, and its name; no process where none has loaded it."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The loads of one model in one process, and how they are drawn."""
+
+    step: str
+    model: str
+    label: str
+    colour: str
+    residences: Sequence[Residence]
+    refreshes: Sequence[int] = ()
+    """When, in nanoseconds, it was given another path."""
+
+    @property
+    def work(self) -> int:
+        """How busy it is: loads and batches."""
+        return len(self.residences) + sum(len(r.rows) for r in self.residences)
+
+    def used(self, end_ns: int) -> np.ndarray:
+        """When its batches began and ended, by `end_ns` at the latest: shape (n, 2)."""
+        batches = [r.batches for r in self.residences if len(r.rows)]
+        if not batches:
+            return np.zeros((0, 2), np.int64)
+        ends = np.concatenate([each.end_ns for each in batches])
+        begins = np.concatenate([each.begin_ns for each in batches])
+        return np.column_stack((begins, np.where(ends == UNSEEN, end_ns, ends)))
+
+
+@dataclass(frozen=True)
+class Bars:
+    """When models were in one state.
+
+    Attributes:
+      loads: places of the loads among those that were asked about, shape (n,).
+      ns: nanoseconds at which it began and ended, shape (n, 2); equal for moments.
+    """
+
+    loads: np.ndarray
+    ns: np.ndarray
+
+
+BARS = ("loading", "resident", "leaving")
+MOMENTS = ("evicted", "freed", "failed")
+
+
+def bars_of(residences: Iterable[Residence]) -> dict[str, Bars]:
+    """What is drawn of some loads beside their batches, by `BARS` and `MOMENTS`.
+
+    A model is leaving when it is evicted and not yet freed.
+    """
+    rows: dict[str, list[tuple[int, int, int]]] = {name: [] for name in (*BARS, *MOMENTS)}
+    for place, r in enumerate(residences):
+        begin, loaded = r.loading
+        rows["loading"].append((place, begin, loaded))
+        if r.error is not None:
+            rows["failed"].append((place, loaded, loaded))
+        elif r.free_ns is not None:
+            rows["freed"].append((place, r.free_ns, r.free_ns))
+        if r.load_end_ns is not None:
+            left = r.last_ns if r.evict_ns is None else r.evict_ns
+            rows["resident"].append((place, loaded, left))
+            if r.evict_ns is not None:
+                rows["evicted"].append((place, left, left))
+                rows["leaving"].append((place, left, r.last_ns))
+    tables = {name: np.array(each, np.int64).reshape(-1, 3) for name, each in rows.items()}
+    return {name: Bars(table[:, 0], table[:, 1:]) for name, table in tables.items()}
+
+
+def busiest(lanes: Sequence[Lane], models: Sequence[str] | None = None) -> list[Lane]:
+    """The lanes that are drawn: at most `MOST_LANES`, and one for all others together.
+
+    Args:
+      models: names of the models to choose from, in the order in which they are drawn.
+    """
+    chosen = list(lanes)
+    if models is not None:
+        order = {name: place for place, name in enumerate(models)}
+        chosen = sorted((x for x in lanes if x.model in order), key=lambda x: order[x.model])
+    if len(chosen) > MOST_LANES:
+        drawn = {id(lane) for lane in sorted(chosen, key=lambda lane: -lane.work)[:MOST_LANES]}
+        chosen = [lane for lane in chosen if id(lane) in drawn]
+    kept = {id(lane) for lane in chosen}
+    others = [lane for lane in lanes if id(lane) not in kept]
+    return [*chosen, _together(others)] if others else chosen
+
+
+def _together(lanes: Sequence[Lane]) -> Lane:
+    residences = [r for lane in lanes for r in lane.residences]
+    loads = sum(r.load_end_ns is not None for r in residences)
+    evictions = sum(r.evict_ns is not None for r in residences)
+    refreshes = [t_ns for lane in lanes for t_ns in lane.refreshes]
+    label = others_label(len(lanes), loads, evictions)
+    return Lane("", "", label, theme.OTHERS, residences, refreshes)
+
+
+def others_label(lanes: int, loads: int, evictions: int) -> str:
+    """What the lane of all models is called that have none of their own."""
+    return f"{plural(lanes, 'other')}\n{plural(loads, 'load')}, {plural(evictions, 'eviction')}"
+
+
+def lanes_of(state: State) -> list[Lane]:
+    """One lane per process and model, in the order of the mapping; idle models have one too."""
+    groups: dict[LaneKey, list[Residence]] = {}
+    for r in state.residences:
+        groups.setdefault((r.process, r.step, r.model), []).append(r)
+    keys = lane_keys(state.models, groups)
+    refreshes: dict[LaneKey, list[int]] = defaultdict(list)
+    for event in state.facts(Refreshes):
+        refreshes[event.process, event.step, event.model].append(event.t_ns)
+    colours = theme.model_palette.colours(model for _, _, model in keys)
+    return [
+        Lane(key[1], key[2], label, colours[key[2]], groups.get(key, []), refreshes[key])
+        for key, label in zip(keys, lane_labels(keys, keys), strict=True)
+    ]
+
+
+def lane_keys(models: Iterable[TracedModel], loaded: Iterable[LaneKey]) -> list[LaneKey]:
+    """The lanes that there are.
+
+    Args:
+      models: that the run can load, in order.
+      loaded: that processes have loaded, by the time of the first load.
+    """
+    loaded = list(loaded)
+    processes = list(dict.fromkeys(process for process, _, _ in loaded)) or [None]
+    if len(processes) == 1:
+        of_models = [(processes[0], model.step, model.model) for model in models]
+        return list(dict.fromkeys([*of_models, *loaded]))
+    order = {(model.step, model.model): place for place, model in enumerate(models)}
+    by_process = {process: place for place, process in enumerate(processes)}
+    last = len(order)
+    return sorted(loaded, key=lambda key: (by_process[key[0]], order.get(key[1:], last)))
+
+
+def lane_labels(keys: Sequence[LaneKey], among: Sequence[LaneKey]) -> list[str]:
+    """What some lanes are called: the model, and its step and process where there are several.
+
+    Args:
+      among: all lanes.
+    """
+    processes = list(dict.fromkeys(process for process, _, _ in among if process is not None))
+    several_steps = len({step for _, step, _ in among}) > 1
+    name = process_names(processes)
+    labels = []
+    for process, step, model in keys:
+        parts = [name[process]] if process is not None and len(processes) > 1 else []
+        parts += [shortened(named(step))] if several_steps and step != model else []
+        labels.append(" · ".join([*parts, shortened(named(model))]))
+    return labels
+
+
+def label_inches(label: str) -> float:
+    """How wide a label of a lane is, at most: models that are loaded have theirs in bold."""
+    first, *others = label.split("\n")
+    widths = [theme.text_inches(first, LABEL_POINTS, bold=True)]
+    return max(widths + [theme.text_inches(line, SMALL_POINTS, bold=True) for line in others])
+
+
+def process_names(processes: Sequence[Process]) -> dict[Process, str]:
+    """What pictures call the processes: numbered, and after their machine where there are several.
+
+    >>> list(process_names([Process("a", 7), Process("a", 9)]).values())
+    ['worker 1', 'worker 2']
+    >>> list(process_names([Process("a", 7), Process("b", 7), Process("b", 9)]).values())
+    ['a 1', 'b 1', 'b 2']
+    """
+    hosts = list(dict.fromkeys(process.host for process in processes))
+    host_name = {host: shortened(host, 18) for host in hosts} if len(hosts) > 1 else {}
+    numbers: Counter[str] = Counter()
+    names = {}
+    for process in processes:
+        numbers[process.host] += 1
+        names[process] = f"{host_name.get(process.host, 'worker')} {numbers[process.host]}"
+    return names
+
+
+def shortened(name: str, most: int = 24) -> str:
+    """A name that fits into `most` columns: without its middle, and with readable escapes.
+
+    >>> shortened("a model with a long name", 16), shortened("T-🦖")
+    ('a model…ong name', 'T-<U+1F996>')
+    """
+    name = fonts.drawable(name)
+    if columns(name) <= most:
+        return name
+    return f"{head(name, most - 9)}…{head(name[::-1], 8)[::-1]}"
+
+
+def fitting(words: str, inches: float, points: float, *, bold: bool = False) -> str:
+    """A line that fits: without its middle where it is too long, and with readable escapes."""
+    most = min(columns(fonts.drawable(words)), 400)
+    while most > 12 and theme.text_inches(shortened(words, most), points, bold=bold) > inches:
+        most = most * 19 // 20
+    return shortened(words, most)
+
+
+class Seconds:
+    """Turns nanoseconds into seconds of the picture, and knows how wide one of its pixels is."""
+
+    def __init__(self, start_ns: int, end_ns: int):
+        self.start_ns, self.end_ns = start_ns, end_ns
+        self.end = (end_ns - start_ns) * NS
+        self.pixel = self.end / (WIDTH_INCHES * DPI * 0.8)
+
+    def until(self, end_ns: int) -> Seconds:
+        """The same axis for a run that ends earlier: what is still open ends there."""
+        shorter = copy.copy(self)
+        shorter.end_ns = end_ns
+        return shorter
+
+    def __call__(self, t_ns: int) -> float:
+        return (t_ns - self.start_ns) * NS
+
+    def moments(self, intervals: np.ndarray) -> np.ndarray:
+        """Seconds at which intervals begin; see `bars`."""
+        return (intervals[:, 0] - self.start_ns) * NS
+
+    def bars(self, intervals: np.ndarray, least_pixels: float) -> np.ndarray:
+        """Rows of (begin, width) in seconds; what one pixel cannot tell apart is one bar.
+
+        Args:
+          intervals: nanoseconds, shape (n, 2).
+        """
+        seconds = (intervals - self.start_ns) * NS
+        return merge_close(seconds, self.pixel, least_pixels * self.pixel)
+
+
+def merge_close(intervals: np.ndarray, gap: float, least: float) -> np.ndarray:
+    """Merge intervals that are closer than `gap`, and widen those narrower than `least`.
+
+    Args:
+      intervals: shape (n, 2), begin and end.
+
+    Returns:
+      Shape (m, 2), begin and width, m ≤ n.
+
+    >>> merge_close(np.array([[0.0, 1.0], [1.05, 2.0], [5.0, 5.0]]), 0.1, 0.5).tolist()
+    [[0.0, 2.0], [5.0, 0.5]]
+    """
+    if not len(intervals):
+        return intervals
+    intervals = intervals[np.argsort(intervals[:, 0], kind="stable")]
+    begin, reach = intervals[:, 0], np.maximum.accumulate(intervals[:, 1])
+    first = np.concatenate(([True], begin[1:] - reach[:-1] > gap))
+    last = np.concatenate((first[1:], [True]))
+    width = np.maximum(reach[last] - begin[first], least)
+    return np.column_stack((begin[first], width))
+
+
+# Drawing
+
+
+def draw_lanes(axes: Axes, lanes: Sequence[Lane], x: Seconds) -> None:
+    """Draw one lane below the other."""
+    for y, lane in enumerate(lanes):
+        _draw_lane(axes, y, lane, x)
+    axes.set_yticks(range(len(lanes)), [lane.label for lane in lanes])
+    for tick, lane in zip(axes.get_yticklabels(), lanes, strict=True):
+        tick.set_fontsize(SMALL_POINTS if "\n" in lane.label else LABEL_POINTS)
+    for tick, lane in zip(axes.get_yticklabels(), lanes, strict=True):
+        tick.set_fontweight("bold" if lane.residences else "normal")
+        tick.set_color(theme.INK if lane.residences else theme.MUTED)
+    axes.set_ylim(max(len(lanes), 1) - 0.45, -0.75)
+    if not lanes:
+        note = "no RunInference step was watched"
+        axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", color=theme.MUTED)
+
+
+def _draw_lane(axes: Axes, y: int, lane: Lane, x: Seconds) -> None:
+    pale, full, deep = theme.tint(lane.colour, 0.3), lane.colour, theme.shade(lane.colour, 0.55)
+    bars = bars_of(lane.residences)
+
+    def draw(intervals: np.ndarray, height: float, least: float, **style: Any) -> None:
+        rows = x.bars(intervals, least)
+        axes.broken_barh([tuple(row) for row in rows], (y - height / 2, height), **style)
+
+    hatched = {"facecolors": theme.PAPER, "edgecolors": full, "hatch": "//////"}
+    dotted = {"facecolors": "none", "edgecolors": theme.INK, "linestyle": ":"}
+    draw(bars["resident"].ns, BAR, 1, facecolors=pale, edgecolors=full, linewidth=0.6)
+    draw(bars["loading"].ns, BAR, 2, **hatched, linewidth=0.6)
+    draw(lane.used(x.end_ns), BAR + 0.1, 3, facecolors=deep, edgecolors="none")
+    draw(bars["leaving"].ns, BAR * 0.7, 0, **dotted, linewidth=1)
+    _draw_marks(axes, y, x.moments(bars["evicted"].ns), x.moments(bars["freed"].ns))
+    refreshed = [x(t_ns) for t_ns in lane.refreshes]
+    axes.plot(refreshed, [y] * len(refreshed), "D", **REFRESHED, zorder=5)
+    failed = x.moments(bars["failed"].ns)
+    axes.plot(failed, [y] * len(failed), "X", color=theme.INK, markersize=8, zorder=5)
+
+
+LATE_PIXELS = 3
+"""A model that is evicted and not freed for longer is seen in the picture."""
+
+
+def leaves_late(state: State, x: Seconds) -> bool:
+    """Whether a model is evicted and not freed for so long that the picture can show it."""
+    left = bars_of(state.residences)["leaving"].ns
+    longest = int((left[:, 1] - left[:, 0]).max(initial=0))
+    return longest * NS > LATE_PIXELS * x.pixel
+
+
+def _draw_marks(axes: Axes, y: int, evicted: np.ndarray, freed: np.ndarray) -> None:
+    few = len(evicted) <= MOST_MARKS
+    above, below = y - BAR / 2 - 0.12, y + BAR / 2 + 0.04
+    if few:
+        style = {"color": theme.INK, "markersize": 4.5, "clip_on": False}
+        axes.plot(evicted, [above] * len(evicted), "v", **style, zorder=4)
+    else:
+        axes.vlines(evicted, above - 0.08, above + 0.08, color=theme.INK, linewidth=0.5)
+    axes.plot(
+        freed,
+        [below] * len(freed),
+        "o" if few else "|",
+        markersize=3.8 if few else 3,
+        markerfacecolor=theme.PAPER,
+        markeredgecolor=theme.INK,
+        markeredgewidth=0.9 if few else 0.4,
+        linestyle="none",
+        zorder=4,
+        clip_on=False,  # most models are freed at the very end
+    )
+
+
+def draw_end(axes: Axes, lanes: Sequence[Lane], unfit: OutOfMemory, x: Seconds) -> None:
+    """Mark the moment at which memory ran out, and the model that did not fit."""
+    at = x(unfit.at_ns)
+    for y, lane in enumerate(lanes):
+        if (lane.step, lane.model) == (unfit.step, unfit.model):
+            axes.plot([at], [y], "X", color=theme.ALERT, markersize=10, zorder=6, clip_on=False)
+            axes.annotate(
+                "did not fit" if unfit.loading else "out of memory",
+                (at, y),
+                xytext=(9, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+                fontweight="bold",
+                color=theme.ALERT,
+                annotation_clip=False,
+            )
+
+
+def left_inches(labels: Iterable[str]) -> float:
+    """Room for the labels of lanes."""
+    return max([0.75, *(0.2 + label_inches(label) for label in labels)])

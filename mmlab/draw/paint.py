@@ -1,0 +1,272 @@
+"""Paints bars, marks and words as numbers of colours: an array of bytes, shape (height, width)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from functools import cache, lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+
+from mmlab import fonts
+from mmlab.draw import theme
+from mmlab.draw.picture import PIXELS_PER_INCH
+
+Canvas = npt.NDArray[np.uint8]
+Flags = npt.NDArray[np.bool_]
+
+BAR = 22
+"""Height of a resident model's bar, in pixels; one in use is 4 higher."""
+IN_BAR = ("loading", "resident", "leaving", "used")
+PHASES = 6
+"""The hatching repeats after so many columns."""
+_GREYS, _REDS = 32, 8
+"""Shades from paper to ink and to alert: the edges of letters."""
+_CLEAR = 255
+"""The number of no colour, where a stamp leaves the canvas as it is."""
+
+
+@cache
+def _colours() -> tuple[str, ...]:
+    """All colours that a frame may have; the number of a colour is its place."""
+    of_models = (paint for colour in (*theme.PALETTE, theme.OTHERS) for paint in _paints(colour))
+    named = (theme.GRID, theme.MUTED, theme.FILL, theme.ALERT, *of_models)
+    return tuple(dict.fromkeys((*_ramp(theme.INK, _GREYS), *_ramp(theme.ALERT, _REDS), *named)))
+
+
+def _ramp(colour: str, shades: int) -> list[str]:
+    paper, full = (np.array(ImageColor.getrgb(each)) for each in (theme.PAPER, colour))
+    shares = np.linspace(0, 1, shades)[:, None]
+    mixed = np.rint(paper * (1 - shares) + full * shares).astype(int)
+    return ["#{:02X}{:02X}{:02X}".format(*each) for each in mixed]
+
+
+def _paints(colour: str) -> tuple[str, str, str]:
+    """What a model's colour is when it is resident, loading and in use."""
+    return theme.tint(colour, 0.3), colour, theme.shade(colour, 0.55)
+
+
+@cache
+def number(colour: str) -> int:
+    """The number of a colour of `theme`."""
+    return _colours().index(colour)
+
+
+@cache
+def _flat_palette() -> tuple[int, ...]:
+    return tuple(part for colour in _colours() for part in ImageColor.getrgb(colour))
+
+
+def canvas_of(figure: Figure) -> Canvas:
+    """A figure of matplotlib in numbers of colours, at `PIXELS_PER_INCH`."""
+    figure.set_dpi(PIXELS_PER_INCH)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(_flat_palette())
+    numbers = np.array(image.quantize(palette=palette, dither=Image.Dither.NONE))
+    return np.minimum(numbers, np.uint8(len(_colours()) - 1))
+
+
+def is_background(canvas: Canvas) -> Flags:
+    """Where a canvas shows paper or lines of the grid: what lies over them is left alone."""
+    return (canvas == number(theme.PAPER)) | (canvas == number(theme.GRID))
+
+
+def png(image: Image.Image) -> bytes:
+    """A frame as PNG, packed quickly rather than tightly."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="png", compress_level=1)
+    return buffer.getvalue()
+
+
+# Lanes
+
+
+def paint_lane(
+    canvas: Canvas, middle: int, left: int, covers: Mapping[str, Flags], colour: str
+) -> None:
+    """Paint one lane: hatched while loading, pale resident, outlined leaving, full in use.
+
+    Args:
+      middle: row of the canvas in the middle of the lane.
+      left: column of the canvas at which the time axis begins.
+      covers: state to the columns that it covers, shape (columns,).
+    """
+    states = sum(covers[state].astype(np.uint8) << bit for bit, state in enumerate(IN_BAR))
+    columns = np.arange(left, left + len(states))
+    strip = _bars(colour)[states, columns % PHASES].T
+    top = middle - BAR // 2
+    place = canvas[top - 2 : top + BAR + 2, left : left + len(states)]
+    np.copyto(place, strip, where=strip != _CLEAR)
+    _stamp(canvas, top - 7, left, covers["evicted"], _triangle())
+    _stamp(canvas, top + BAR - 1, left, covers["freed"], _circle())
+    _stamp(canvas, middle - 4, left, covers["refreshed"], _diamond())
+    _stamp(canvas, middle - 4, left, covers["failed"], _cross())
+
+
+@cache
+def _bars(colour: str) -> Canvas:
+    """How a column of a lane looks: shape (states, phases, pixels from top to bottom).
+
+    A set of states is a number whose bits stand for `IN_BAR`.
+    """
+    pale, full, deep = (number(paint) for paint in _paints(colour))
+    y, x = np.mgrid[0 : BAR + 4, 0:PHASES]
+    inside = (y >= 2) & (y < BAR + 2)
+    edge = inside & ((y == 2) | (y == BAR + 1))
+    bars = np.full((2 ** len(IN_BAR), BAR + 4, PHASES), _CLEAR, np.uint8)
+    for states, bar in enumerate(bars):
+        loading, resident, leaving, used = (states >> bit & 1 for bit in range(len(IN_BAR)))
+        if leaving:
+            bar[edge & (x % 3 != 0)] = number(theme.INK)
+        if resident:
+            bar[inside] = pale
+            bar[edge] = full
+        if loading:
+            bar[inside] = number(theme.PAPER)
+            bar[inside & (((x + y) % PHASES < 2) | edge)] = full
+        if used:
+            bar[:] = deep
+    return bars.transpose(0, 2, 1)
+
+
+def _stamp(canvas: Canvas, top: int, left: int, where: Flags, stamp: Canvas) -> None:
+    """Put a stamp into each sixth column that has something near it."""
+    middles = left + np.unique(np.flatnonzero(where) // 6 * 6 + 3)
+    y, x = np.nonzero(stamp != _CLEAR)
+    canvas[top + y, middles[:, None] + x - stamp.shape[1] // 2] = stamp[y, x]
+
+
+@cache
+def _triangle() -> Canvas:
+    y, x = np.mgrid[0:6, -4:5]
+    return np.where(abs(x) <= 4 - y * 2 / 3, number(theme.INK), _CLEAR).astype(np.uint8)
+
+
+@cache
+def _diamond() -> Canvas:
+    y, x = np.mgrid[-4:5, -4:5]
+    away = abs(x) + abs(y)
+    inside = np.where(away == 4, number(theme.INK), number(theme.PAPER))
+    return np.where(away <= 4, inside, _CLEAR).astype(np.uint8)
+
+
+@cache
+def _circle() -> Canvas:
+    y, x = np.mgrid[-3:4, -3:4]
+    away = x * x + y * y
+    inside = np.where(away > 4, number(theme.INK), number(theme.PAPER))
+    return np.where(away <= 10, inside, _CLEAR).astype(np.uint8)
+
+
+@cache
+def _cross() -> Canvas:
+    y, x = np.mgrid[-4:5, -4:5]
+    return np.where(abs(abs(x) - abs(y)) <= 1, number(theme.INK), _CLEAR).astype(np.uint8)
+
+
+# Curves
+
+
+def paint_counts(
+    area: Canvas, free: Flags, held: npt.NDArray[np.int64], both: npt.NDArray[np.int64]
+) -> None:
+    """Paint models held, and those that are loading, hatched, on top of them.
+
+    Args:
+      area: of the canvas, from the top of the axis to its foot, shape (height, columns).
+      free: where it may be painted.
+      held, both: pixels above the foot, shape (columns,).
+    """
+    height, width = area.shape
+    above = np.arange(height, 0, -1)[:, None]
+    hatched = np.arange(height)[:, None] + np.arange(width) % PHASES
+    loading = (above > held) & (above <= both) & free
+    area[loading & ((hatched % PHASES < 2) | (above == both))] = number(theme.MUTED)
+    area[(above <= held) & free] = number(theme.FILL)
+
+
+def paint_area(area: Canvas, free: Flags, heights: npt.NDArray[np.int64]) -> None:
+    """Fill what lies below a curve: see `paint_counts`."""
+    above = np.arange(area.shape[0], 0, -1)[:, None]
+    area[(above <= heights) & free] = number(theme.FILL)
+
+
+def paint_outline(area: Canvas, free: Flags, heights: npt.NDArray[np.int64]) -> None:
+    """The line of a curve, in ink: see `paint_counts`."""
+    above = np.arange(area.shape[0], 0, -1)[:, None]
+    before = np.concatenate([heights[:1], heights[:-1]])
+    low, high = np.minimum(before, heights), np.maximum(before, heights)
+    area[(above >= low) & (above <= high) & (high > 0) & free] = number(theme.INK)
+
+
+class Pen:
+    """Draws lines and words on a canvas."""
+
+    def __init__(self, canvas: Canvas):
+        self._image = Image.fromarray(canvas)
+        self._draw = ImageDraw.Draw(self._image)
+
+    def line(self, points: list[tuple[float, float]], *, width: int, dashed: bool = False) -> None:
+        """Draw a line in ink; a dashed one leaves out every other piece of four pixels."""
+        if not dashed:
+            self._draw.line(points, number(theme.INK), width)
+            return
+        for begin, end in zip(points, points[1:], strict=False):
+            if begin[0] // 4 % 2 == 0:
+                self._draw.line([begin, end], number(theme.INK), width)
+
+    def clear(self, box: tuple[float, float, float, float]) -> None:
+        """Leave paper in a rectangle: left, top, right, bottom."""
+        self._draw.rectangle(box, number(theme.PAPER))
+
+    def write(
+        self, at: tuple[float, float], text: str, points: float, anchor: str, *,
+        bold: bool = False, muted: bool = False,
+    ) -> int:  # fmt: skip
+        """Write in ink; returns how many pixels wide that is."""
+        word, mask, (left, top) = _word(text, points, anchor, bold, muted)
+        self._image.paste(word, (round(at[0]) + left, round(at[1]) + top), mask)
+        return word.width
+
+    def finished(self) -> Image.Image:
+        """The picture, in the colours that the numbers stand for."""
+        self._image.putpalette(_flat_palette())
+        return self._image
+
+
+@lru_cache(maxsize=1024)
+def _word(
+    text: str, points: float, anchor: str, bold: bool, muted: bool
+) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
+    """A word in numbers of colours, where it covers the canvas, and where its corner lies."""
+    font = _font(points, bold, fonts.is_latin(text))
+    box = ImageDraw.Draw(Image.new("L", (1, 1))).textbbox((0, 0), text, font, anchor)
+    left, top, right, bottom = (int(np.floor(box[0])), int(np.floor(box[1])), *map(_up, box[2:]))
+    word = Image.new("L", (max(right - left, 1), max(bottom - top, 1)), number(theme.PAPER))
+    # Paper is 0 and ink the last grey, so that what Pillow mixes at the edges are greys again.
+    ink = _GREYS * 2 // 3 if muted else number(theme.INK)
+    ImageDraw.Draw(word).text((-left, -top), text, ink, font, anchor)
+    return word, word.point(lambda grey: 255 * (grey > 0)).convert("1"), (left, top)
+
+
+def _up(number: float) -> int:
+    return int(np.ceil(number))
+
+
+@cache
+def _font(points: float, bold: bool = False, latin: bool = True) -> ImageFont.FreeTypeFont:
+    """The house's font; Pillow takes no second one for what the first does not have."""
+    size = points * PIXELS_PER_INCH / 72
+    if not latin:
+        return ImageFont.truetype(str(fonts.WIDE_FILE), size)
+    weight = "bold" if bold else "normal"
+    wanted = font_manager.FontProperties(family=theme.font_families()[0], weight=weight)
+    return ImageFont.truetype(font_manager.findfont(wanted), size)

@@ -1,0 +1,157 @@
+"""Which pixels of a time axis are covered, and how high curves stand in each column of pixels.
+
+Each class keeps what it was given in seconds, so that it can begin anew on a longer axis, and adds
+only what is new to its pixels.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """A time axis of pixels.
+
+    Attributes:
+      columns: how many pixels it is wide.
+      seconds: that it spans.
+    """
+
+    columns: int
+    seconds: float
+
+    def place(self, seconds: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The columns in which moments lie; what is beyond the axis lies in its last."""
+        at = (np.asarray(seconds, np.float64) * (self.columns / self.seconds)).astype(np.int64)
+        return np.clip(at, 0, self.columns - 1)
+
+
+def _doubles() -> array[float]:
+    return array("d")
+
+
+def _integers() -> array[int]:
+    return array("q")
+
+
+@dataclass
+class Intervals:
+    """Intervals of lanes, in seconds: arrays that numpy reads in place."""
+
+    lane: array[int] = field(default_factory=_integers)
+    begin: array[float] = field(default_factory=_doubles)
+    end: array[float] = field(default_factory=_doubles)
+
+    def add(self, lanes: npt.ArrayLike, begins: npt.ArrayLike, ends: npt.ArrayLike) -> None:
+        """Add intervals, shape (n,) each."""
+        self.lane.frombytes(np.asarray(lanes, np.int64).tobytes())
+        self.begin.frombytes(np.asarray(begins, np.float64).tobytes())
+        self.end.frombytes(np.asarray(ends, np.float64).tobytes())
+
+    def __len__(self) -> int:
+        return len(self.lane)
+
+
+class Cover:
+    """Which pixels of which lane some intervals cover."""
+
+    def __init__(self) -> None:
+        self.known = Intervals()
+        self._changes = np.zeros((0, 0), np.int32)
+        self._axis: TimeAxis | None = None
+        self._done = 0
+
+    def covered(self, axis: TimeAxis, lanes: int, still: Intervals) -> npt.NDArray[np.bool_]:
+        """Shape (lanes, columns).
+
+        Args:
+          lanes: how many there are.
+          still: intervals that have not ended, up to now.
+        """
+        if axis != self._axis or len(self._changes) != lanes:
+            self._changes = np.zeros((lanes, axis.columns + 1), np.int32)
+            self._axis, self._done = axis, 0
+        _change(self._changes, self.known, self._done, axis)
+        self._done = len(self.known)
+        changes = self._changes
+        if len(still):
+            changes = changes.copy()
+            _change(changes, still, 0, axis)
+        return np.cumsum(changes[:, :-1], axis=1) > 0
+
+
+def _change(
+    changes: npt.NDArray[np.int32], intervals: Intervals, since: int, axis: TimeAxis
+) -> None:
+    if since == len(intervals):
+        return
+    lane = np.array(intervals.lane[since:])
+    begin, end = (axis.place(np.array(x[since:])) for x in (intervals.begin, intervals.end))
+    np.add.at(changes, (lane, begin), 1)
+    np.add.at(changes, (lane, end + 1), -1)
+
+
+class Highest:
+    """A quantity over time, kept whole, and its highest value in each column of pixels.
+
+    Args:
+      steps: whether it keeps its value until the next; else only the columns with a value have one.
+    """
+
+    def __init__(self, *, steps: bool):
+        self._steps = steps
+        self._seconds, self._values = _doubles(), _doubles()
+        self._most = 0.0
+        self._highest: Numbers = np.zeros(0)
+        self._last: Numbers = np.zeros(0)
+        self._axis: TimeAxis | None = None
+        self._done = 0
+
+    def add(self, seconds: npt.ArrayLike, values: npt.ArrayLike) -> None:
+        """Add values, by time; shape (n,) both."""
+        new = np.asarray(values, np.float64)
+        self._seconds.frombytes(np.asarray(seconds, np.float64).tobytes())
+        self._values.frombytes(new.tobytes())
+        self._most = max(self._most, float(new.max(initial=0)))
+
+    @property
+    def highest(self) -> float:
+        """The highest of all values; 0 where there is none."""
+        return self._most
+
+    def __len__(self) -> int:
+        return len(self._seconds)
+
+    def in_columns(self, axis: TimeAxis) -> Numbers:
+        """Shape (columns,); nan where there is no value, or, of steps, none yet."""
+        if axis != self._axis:
+            self._highest = np.full(axis.columns, np.nan)
+            self._last = np.full(axis.columns, np.nan)
+            self._axis, self._done = axis, 0
+        self._take_new(axis)
+        return self._filled() if self._steps else self._highest
+
+    def _take_new(self, axis: TimeAxis) -> None:
+        since, self._done = self._done, len(self._seconds)
+        if since == self._done:
+            return
+        columns = axis.place(np.array(self._seconds[since:]))
+        values = np.array(self._values[since:])
+        np.fmax.at(self._highest, columns, values)
+        self._last[columns] = values  # of equal columns numpy keeps the last
+
+    def _filled(self) -> Numbers:
+        """Columns without a change have the last value before them; the first of those with one
+        may have it as their highest."""
+        has = ~np.isnan(self._last)
+        latest = np.maximum.accumulate(np.where(has, np.arange(len(has)), -1))
+        before = np.where(latest >= 0, self._last[latest], np.nan)
+        entering = np.concatenate([[np.nan], before[:-1]])
+        return np.fmax(np.where(has, self._highest, before), entering)

@@ -1,0 +1,24 @@
+"""The one place where events become the state of a run."""
+
+from mmlab.events import TracedModel
+from mmlab.state.intervals import covered_ns, over_time
+from mmlab.state.process import UNSEEN, Curve, ProcessState
+from mmlab.state.records import Batches, Counts, Residence, RunMemory, Use, held_over_time
+from mmlab.state.run import NS, State
+
+__all__ = [
+    "NS",
+    "UNSEEN",
+    "Batches",
+    "Counts",
+    "Curve",
+    "ProcessState",
+    "Residence",
+    "RunMemory",
+    "State",
+    "TracedModel",
+    "Use",
+    "covered_ns",
+    "held_over_time",
+    "over_time",
+]

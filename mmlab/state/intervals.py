@@ -1,0 +1,50 @@
+"""Sums over intervals of time: how much is covered, and how many lie over each moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+
+def covered_ns(intervals: Iterable[tuple[int, int]]) -> int:
+    """Length of the union of `intervals`.
+
+    >>> covered_ns([(0, 10), (5, 20), (30, 31)])
+    21
+    """
+    total, reached = 0, None
+    for begin, end in sorted(intervals):
+        if reached is None or begin > reached:
+            total, reached = total + end - begin, end
+        elif end > reached:
+            total, reached = total + end - reached, end
+    return total
+
+
+def over_time(
+    begins: Sequence[int] | Ints,
+    ends: Sequence[int] | Ints,
+    amounts: Sequence[int] | Ints | None = None,
+) -> tuple[Ints, Ints]:
+    """The sum of amounts over time, each of which counts from its begin up to its end.
+
+    Args:
+      begins, ends: of intervals; an end is not part of its interval.
+      amounts: of each interval; None for 1 each.
+
+    Returns:
+      Moments of change, ascending, and the sum from each of them on; shape (n,) both.
+
+    >>> over_time([0, 5], [10, 5 + 5], [1, 2])
+    (array([ 0,  5, 10]), array([1, 3, 0]))
+    """
+    amount = np.ones(len(begins), np.int64) if amounts is None else np.asarray(amounts, np.int64)
+    moments = np.concatenate([np.asarray(begins, np.int64), np.asarray(ends, np.int64)])
+    times, place = np.unique(moments, return_inverse=True)
+    change = np.zeros(len(times), np.int64)
+    np.add.at(change, place.ravel(), np.concatenate([amount, -amount]))
+    return times, np.cumsum(change)

@@ -1,0 +1,301 @@
+"""What one process wrote of a run: loads, batches and memory, each in the order of its events."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from mmlab.events import (
+    UNKNOWN,
+    Event,
+    Evicts,
+    Frees,
+    LoadBegins,
+    LoadEnds,
+    LoadFails,
+    Memory,
+    OfLoad,
+    OfModel,
+    Process,
+    Unknown,
+    UseBegins,
+    UseEnds,
+)
+
+UNSEEN = -(2**63)
+"""Stands in a column of times for what did not happen, or was not seen."""
+
+Kind = TypeVar("Kind", bound=Event)
+
+
+@dataclass(slots=True)
+class Load:
+    """One load of one model, from the first byte to the last.
+
+    Attributes:
+      step, model, cohort, generation: which; generation 1 is the model's first load in its process.
+      begin_ns, end_ns, evict_ns, free_ns: nanoseconds since the epoch; None for what did not happen
+        or was not seen. A load that fails is freed when it fails.
+      bytes: of the model's own tensors or arrays.
+      free_observable: whether the model can be weakly referenced, so that its release is seen.
+      error: why it could not be loaded.
+    """
+
+    step: str
+    model: str
+    cohort: str | None
+    generation: int
+    begin_ns: int
+    end_ns: int | None = None
+    evict_ns: int | None = None
+    free_ns: int | None = None
+    bytes: int | Unknown = UNKNOWN
+    free_observable: bool = True
+    error: str | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of the model is left, as far as that can be seen."""
+        gone = self.evict_ns is not None and self.end_ns is not None and not self.free_observable
+        return self.free_ns is not None or gone
+
+
+def _times() -> array[int]:
+    return array("q")
+
+
+@dataclass(slots=True)
+class Curve:
+    """A quantity of a process over time: nanoseconds since the epoch, and values."""
+
+    t_ns: array[int] = field(default_factory=_times)
+    values: array[int] = field(default_factory=_times)
+
+    def add(self, t_ns: int, value: int) -> None:
+        self.t_ns.append(t_ns)
+        self.values.append(value)
+
+    def __len__(self) -> int:
+        return len(self.t_ns)
+
+
+@dataclass(slots=True)
+class BatchColumns:
+    """Batches of one process, a row each, in the order in which they ended.
+
+    Attributes:
+      load: place of the load that answered among the loads of the process; or, where that is to be
+        worked out, -1 - generation, and -1 where another process holds the model.
+      asked: place of the model among those that were asked.
+      begin_ns, end_ns: nanoseconds since the epoch; `UNSEEN` when the end was not seen.
+      n: elements.
+      keys: place of the elements per key among `ProcessState.key_counts`.
+    """
+
+    load: array[int] = field(default_factory=_times)
+    asked: array[int] = field(default_factory=_times)
+    begin_ns: array[int] = field(default_factory=_times)
+    end_ns: array[int] = field(default_factory=_times)
+    n: array[int] = field(default_factory=_times)
+    keys: array[int] = field(default_factory=_times)
+
+    def add(self, load: int, asked: int, begin_ns: int, n: int, keys: int, end_ns: int) -> None:
+        self.load.append(load)
+        self.asked.append(asked)
+        self.begin_ns.append(begin_ns)
+        self.n.append(n)
+        self.keys.append(keys)
+        self.end_ns.append(end_ns)
+
+    def __len__(self) -> int:
+        return len(self.load)
+
+
+Asked = tuple[str, str, str | None]
+"""A model as a batch asks for it: step, name, cohort."""
+_Row = tuple[int, int, int, int, int]
+"""A batch that has not ended: the columns of `BatchColumns` without `end_ns`."""
+
+
+@dataclass(slots=True)
+class ProcessState:
+    """What one process wrote of a run.
+
+    Attributes:
+      process: which.
+      first_ns, last_ns: times of its first and last event, nanoseconds since the epoch.
+      loads: in the order in which they began.
+      over: places of loads in `loads` of which nothing is left, in the order in which they ended.
+      open: place to load, of the others.
+      batches: that have ended.
+      asked: models that batches asked for.
+      key_counts: elements per key that batches had, keys as text.
+      errors: row in `batches` to type and text of the exception that ended the batch.
+      evictions, reloads, finished_loads, uses, elements: counts of what it wrote of.
+      rss, peak_rss, device_bytes: memory, in bytes.
+      strays: evictions, ends and releases of loads that another step of this process began.
+      facts: all other events, by type.
+    """
+
+    process: Process
+    first_ns: int
+    last_ns: int
+    loads: list[Load] = field(default_factory=list)
+    over: list[int] = field(default_factory=list)
+    open: dict[int, Load] = field(default_factory=dict)
+    batches: BatchColumns = field(default_factory=BatchColumns)
+    asked: list[Asked] = field(default_factory=list)
+    key_counts: list[Mapping[str, int]] = field(default_factory=lambda: [{}])
+    errors: dict[int, str] = field(default_factory=dict)
+    finished_loads: int = 0
+    reloads: int = 0
+    evictions: int = 0
+    uses: int = 0
+    elements: int = 0
+    rss: Curve = field(default_factory=Curve)
+    peak_rss: Curve = field(default_factory=Curve)
+    device_bytes: Curve = field(default_factory=Curve)
+    strays: list[OfModel] = field(default_factory=list)
+    facts: defaultdict[type[Event], list[Any]] = field(default_factory=lambda: defaultdict(list))
+    _places: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    _asked_places: dict[Asked, int] = field(default_factory=dict)
+    _key_places: dict[tuple[tuple[str, int], ...], int] = field(default_factory=dict)
+    _open_batches: dict[tuple[int, str, str], _Row] = field(default_factory=dict)
+    _outer_batches: dict[tuple[int, str, str], list[_Row]] = field(default_factory=dict)
+
+    def of(self, kind: type[Kind]) -> list[Kind]:
+        """Events of a kind that is kept as events, in the order in which they were written."""
+        return self.facts.get(kind, [])
+
+    def open_batches(self) -> list[_Row]:
+        """Batches whose end was not seen, by `begin_ns`."""
+        outer = [row for rows in self._outer_batches.values() for row in rows]
+        return sorted([*outer, *self._open_batches.values()], key=lambda row: row[2])
+
+    # Loads
+
+    def load_begins(self, event: LoadBegins) -> None:
+        load = Load(event.step, event.model, event.cohort, event.generation or 1, event.t_ns)
+        place = len(self.loads)
+        self._places[load.step, load.model, load.generation] = place
+        self.loads.append(load)
+        self.open[place] = load
+        self.sample(event)
+
+    def load_ends(self, event: LoadEnds) -> None:
+        if (place := self._place(event)) is not None:
+            load = self.loads[place]
+            self.finished_loads += load.end_ns is None
+            self.reloads += load.end_ns is None and load.generation > 1
+            load.end_ns, load.bytes = event.t_ns, event.bytes
+            load.free_observable = event.what != "free"
+        if event.what is not None:
+            self.keep(event)
+        self.sample(event)
+
+    def load_fails(self, event: LoadFails) -> None:
+        if (place := self._place(event)) is not None:
+            load = self.loads[place]
+            load.error, load.free_ns = event.error, event.t_ns
+            self._settle(place, load)
+        self.sample(event)
+
+    def evicts(self, event: Evicts) -> None:
+        if (place := self._place(event)) is not None:
+            load = self.loads[place]
+            self.evictions += load.evict_ns is None
+            load.evict_ns = event.t_ns
+            self._settle(place, load)
+        self.sample(event)
+
+    def frees(self, event: Frees) -> None:
+        if (place := self._place(event)) is not None:
+            load = self.loads[place]
+            load.free_ns = event.t_ns
+            self._settle(place, load)
+
+    def _place(self, event: OfModel) -> int | None:
+        place = self._places.get((event.step, event.model, event.generation or 1))
+        if place is None:
+            self.strays.append(event)
+        return place
+
+    def _settle(self, place: int, load: Load) -> None:
+        if load.over and self.open.pop(place, None) is not None:
+            self.over.append(place)
+
+    # Batches
+
+    def use_begins(self, event: UseBegins) -> None:
+        step, model, generation = event.step, event.model, event.generation
+        load = -1
+        if generation is not None:
+            generation = generation if generation > 0 else 1
+            load = self._places.get((step, model, generation), -1 - generation)
+        name = (step, model, event.cohort)
+        asked = self._asked_places.get(name)
+        if asked is None:
+            asked = self._asked_places[name] = len(self.asked)
+            self.asked.append(name)
+        keys = self._key_place(event.keys) if event.keys else 0
+        batch = (event.tid, step, model)
+        if batch in self._open_batches:
+            self._outer_batches.setdefault(batch, []).append(self._open_batches[batch])
+        self._open_batches[batch] = (load, asked, event.t_ns, event.n, keys)
+        self.uses += 1
+        self.elements += event.n
+
+    def use_ends(self, event: UseEnds) -> None:
+        batch = (event.tid, event.step, event.model)
+        row = self._open_batches.pop(batch, None)
+        if row is None:
+            return
+        if self._outer_batches and batch in self._outer_batches:
+            self._resume(batch)
+        if event.error is not None:
+            self.errors[len(self.batches)] = event.error
+        self.batches.add(*row, event.t_ns)
+
+    def _resume(self, batch: tuple[int, str, str]) -> None:
+        """The batch that the one which ended had begun in goes on."""
+        outer = self._outer_batches[batch]
+        self._open_batches[batch] = outer.pop()
+        if not outer:
+            del self._outer_batches[batch]
+
+    def _key_place(self, keys: Mapping[str, int]) -> int:
+        items = tuple(keys.items())
+        place = self._key_places.get(items)
+        if place is None:
+            place = self._key_places[items] = len(self.key_counts)
+            self.key_counts.append(keys)
+        return place
+
+    # Memory, and the rest
+
+    def sample(self, event: Memory | OfLoad) -> None:
+        if event.rss is not None:
+            self.rss.add(event.t_ns, event.rss)
+            if event.peak_rss is not None:
+                self.peak_rss.add(event.t_ns, event.peak_rss)
+        if event.device_bytes is not None:
+            self.device_bytes.add(event.t_ns, event.device_bytes)
+
+    def keep(self, event: Event) -> None:
+        self.facts[type(event)].append(event)
+
+
+WHAT_IT_DOES: dict[type[Event], Callable[[ProcessState, Any], None]] = {
+    LoadBegins: ProcessState.load_begins,
+    LoadEnds: ProcessState.load_ends,
+    LoadFails: ProcessState.load_fails,
+    UseBegins: ProcessState.use_begins,
+    UseEnds: ProcessState.use_ends,
+    Evicts: ProcessState.evicts,
+    Frees: ProcessState.frees,
+    Memory: ProcessState.sample,
+}
+"""What an event does to the state of its process; all other events are kept."""

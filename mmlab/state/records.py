@@ -1,0 +1,188 @@
+"""What is read of a run: loads, batches, counts, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mmlab.events import UNKNOWN, Process, Unknown
+from mmlab.state.intervals import Ints, over_time
+from mmlab.state.process import UNSEEN, Asked
+
+
+@dataclass(slots=True)
+class Use:
+    """One batch in one model.
+
+    Attributes:
+      begin_ns, end_ns: nanoseconds since the epoch; `end_ns` is None when the end was never seen.
+      n: elements.
+      keys: elements per key, for keyed handlers.
+      process: the process that asked, which need not be the one that holds the model.
+      error: type and text of the exception that ended it.
+    """
+
+    begin_ns: int
+    n: int
+    process: Process
+    keys: Mapping[str, int] = field(default_factory=dict)
+    end_ns: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batches:
+    """Batches of a run as columns, shape (n,) each, by the time at which they began.
+
+    Attributes:
+      begin_ns, end_ns: nanoseconds since the epoch; `UNSEEN` when the end was never seen.
+      n: elements.
+      residence: place of the load that answered in `State.residences`; -1 where none was seen.
+      process: place in `processes` of the process that asked.
+      asked: place in `models` of the model, as the step that asked calls it.
+      keys: place in `key_counts` of the elements per key.
+      errors: type and text of the exception that ended a batch; None for the others.
+      processes, models, key_counts: what the columns refer to.
+    """
+
+    begin_ns: Ints
+    end_ns: Ints
+    n: Ints
+    residence: Ints
+    process: Ints
+    asked: Ints
+    keys: Ints
+    errors: np.ndarray
+    processes: Sequence[Process]
+    models: Sequence[Asked]
+    key_counts: Sequence[Mapping[str, int]]
+
+    def __len__(self) -> int:
+        return len(self.begin_ns)
+
+    def take(self, rows: Ints | slice) -> Batches:
+        """Some of them."""
+        columns = (self.begin_ns, self.end_ns, self.n, self.residence, self.process, self.asked)
+        chosen = [column[rows] for column in (*columns, self.keys, self.errors)]
+        return Batches(*chosen, self.processes, self.models, self.key_counts)
+
+    def uses(self) -> Iterator[Use]:
+        """One object for each."""
+        for row in zip(
+            self.begin_ns.tolist(), self.n.tolist(), self.process.tolist(), self.keys.tolist(),
+            self.end_ns.tolist(), self.errors.tolist(), strict=True,
+        ):  # fmt: skip
+            begin_ns, n, process, keys, end_ns, error = row
+            end = None if end_ns == UNSEEN else end_ns
+            yield Use(begin_ns, n, self.processes[process], self.key_counts[keys], end, error)
+
+
+@dataclass(slots=True, eq=False)
+class Residence:
+    """One load of one model in one process, from the first byte to the last.
+
+    Attributes:
+      process: the process that holds the model.
+      generation: 1 for the first load of this model in this process, 2 for the first reload, …
+      load_begin_ns, load_end_ns, evict_ns, free_ns: nanoseconds since the epoch; None for what did
+        not happen or was not seen. Evicted is a decision; freed means that nothing refers to it.
+      last_ns: the last moment of the run in which the memory was, as far as is known, still held.
+      bytes: of the model's own tensors or arrays.
+      free_observable: whether the model can be weakly referenced, so that its release is seen.
+      error: why it could not be loaded.
+      rows: places of the batches that it answered in `State.batches`.
+    """
+
+    process: Process
+    step: str
+    model: str
+    generation: int
+    load_begin_ns: int
+    load_end_ns: int | None
+    evict_ns: int | None
+    free_ns: int | None
+    last_ns: int
+    bytes: int | Unknown
+    free_observable: bool
+    error: str | None
+    cohort: str | None
+    _all: Batches
+    rows: Ints
+
+    @property
+    def batches(self) -> Batches:
+        """The batches that it answered."""
+        return self._all.take(self.rows)
+
+    @property
+    def uses(self) -> list[Use]:
+        """The batches that it answered, an object each."""
+        return list(self.batches.uses())
+
+    @property
+    def loading(self) -> tuple[int, int]:
+        """When its load began, and when that ended: well, with an error, or with the run."""
+        if self.load_end_ns is not None:
+            return self.load_begin_ns, self.load_end_ns
+        return self.load_begin_ns, self.last_ns
+
+    def resident_at(self, t_ns: int) -> bool:
+        """Whether it was held: loaded, and not freed."""
+        return self.load_end_ns is not None and self.load_end_ns <= t_ns < self.last_ns
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What happened in a run, counted.
+
+    Attributes:
+      loads: models that finished loading; `reloads` of them had been loaded before in that process.
+      evictions: models that the model manager dropped.
+      refreshes: how often a model that had been loaded was given another path.
+      uses: batches in models; a batch that touches two models counts twice.
+      elements: elements in those batches.
+    """
+
+    loads: int
+    reloads: int
+    evictions: int
+    refreshes: int
+    uses: int
+    elements: int
+
+
+@dataclass(frozen=True)
+class RunMemory:
+    """Memory of the worker process whose resident set size was highest, in bytes.
+
+    Attributes:
+      rss: resident set size at the end, or now.
+      peak_rss: the highest during the run.
+      device_bytes: highest memory allocated on GPUs by any one process; None without a GPU.
+      processes: worker processes whose memory is known.
+    """
+
+    rss: int | None
+    peak_rss: int | None
+    device_bytes: int | None
+    processes: int
+
+
+def held_over_time(residences: Iterable[Residence], *, sizes: bool = False) -> tuple[Ints, Ints]:
+    """Models held over time, or their bytes; see `over_time`.
+
+    Args:
+      sizes: whether to sum bytes; models of unknown size are left out.
+    """
+    held = [r for r in residences if r.load_end_ns is not None]
+    if sizes:
+        held = [r for r in held if r.bytes is not UNKNOWN]
+    amounts = [r.bytes for r in held if isinstance(r.bytes, int)] if sizes else None
+    begins = [r.load_end_ns for r in held if r.load_end_ns is not None]
+    return over_time(begins, [r.last_ns for r in held], amounts)
+
+
+NONE = np.zeros(0, np.int64)
+NO_BATCHES = Batches(*[NONE] * 7, np.zeros(0, object), [], [], [])

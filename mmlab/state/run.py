@@ -1,0 +1,333 @@
+"""The state of a run: what each model did, and when, and what ruled it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from operator import attrgetter
+
+import numpy as np
+
+from mmlab.events import (
+    UNKNOWN,
+    Dropped,
+    Event,
+    Evicts,
+    Frees,
+    Limit,
+    Models,
+    OfModel,
+    Process,
+    Refreshes,
+    RunBegins,
+    RunEnds,
+    TracedModel,
+)
+from mmlab.state.batches import Holders, join_batches
+from mmlab.state.intervals import Ints
+from mmlab.state.process import WHAT_IT_DOES, Curve, Kind, Load, ProcessState
+from mmlab.state.records import NO_BATCHES, NONE, Batches, Counts, Residence, RunMemory
+
+NS = 1e-9
+
+
+class State:
+    """What is known of a run from its events.
+
+    `add` is the only code that knows what an event does. It keeps what each process wrote apart,
+    and looks at no other process: what needs several of them is worked out when it is asked for. So
+    the events of processes may come in any order that keeps each process's own.
+
+    Args:
+      events: to begin with.
+
+    Attributes:
+      run: identifies the run; None when there are no events.
+      processes: what each process wrote.
+
+    Raises:
+      ValueError: the events are of several runs.
+    """
+
+    def __init__(self, events: Iterable[Event] = ()):
+        self.run: str | None = None
+        self.processes: dict[Process, ProcessState] = {}
+        self.add(events)
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Take events, in any order that keeps each process's own.
+
+        Raises:
+          ValueError: they are of another run.
+        """
+        self._forget_what_was_read()
+        others: set[str] = set()
+        run, host, pid, state = self.run, None, None, None
+        for event in events:
+            if event.run != run:
+                run = run or event.run
+                others |= {event.run} - {run}
+            if state is None or event.pid != pid or event.host != host:
+                host, pid = event.host, event.pid
+                state = self._process(event)
+            t_ns = event.t_ns
+            if t_ns > state.last_ns:
+                state.last_ns = t_ns
+            elif t_ns < state.first_ns:
+                state.first_ns = t_ns
+            WHAT_IT_DOES.get(event.__class__, ProcessState.keep)(state, event)
+        self.run = run
+        if others:
+            raise ValueError(
+                f"these are events of {len(others) + 1} runs ({', '.join(sorted(others))} besides "
+                f"{run}): load one at a time"
+            )
+
+    def _process(self, event: Event) -> ProcessState:
+        process = event.process
+        if process not in self.processes:
+            self.processes[process] = ProcessState(process, event.t_ns, event.t_ns)
+        return self.processes[process]
+
+    def _forget_what_was_read(self) -> None:
+        kind = type(self)
+        for name in list(self.__dict__):
+            if isinstance(getattr(kind, name, None), cached_property):
+                del self.__dict__[name]
+
+    # What was said
+
+    def facts(self, kind: type[Kind]) -> list[Kind]:
+        """Events of a kind that is kept as events, by time; none of loads, batches and memory."""
+        found = [event for state in self._in_order for event in state.of(kind)]
+        found.sort(key=attrgetter("t_ns"))
+        return found
+
+    @cached_property
+    def models(self) -> list[TracedModel]:
+        """The models that the run could load, in the order in which the author wrote them."""
+        said: list[RunBegins | Models] = [*self.facts(RunBegins), *self.facts(Models)]
+        said.sort(key=attrgetter("t_ns"))
+        known = [model for event in said for model in event.info.models]
+        if not known:
+            seen = dict.fromkeys((r.step, r.model) for r in self.residences)
+            return [TracedModel(step, model) for step, model in seen]
+        return known
+
+    def limits(self, step: str) -> list[Limit]:
+        """How many models the model manager of `step` allowed, each time that changed."""
+        return [event for event in self.facts(Limit) if event.step == step]
+
+    @property
+    def sharing(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of steps that share models."""
+        runs = self.facts(RunBegins)
+        return runs[-1].info.sharing if runs else ()
+
+    @cached_property
+    def element_counts(self) -> dict[str, int]:
+        """Elements that crossed each PCollection, where the runner counts them."""
+        return dict(self._end.info.element_counts) if self._end else {}
+
+    @property
+    def state(self) -> str:
+        """`DONE`, `FAILED`, … as Beam names it; `UNKNOWN` when the end was not seen."""
+        return self._end.info.state if self._end else "UNKNOWN"
+
+    @property
+    def error(self) -> str | None:
+        """Type and text of the exception that ended the run."""
+        return self._end.error if self._end else None
+
+    @property
+    def dropped(self) -> int:
+        """Events that a process could not write."""
+        return sum(event.n for event in self.facts(Dropped))
+
+    @cached_property
+    def start_ns(self) -> int:
+        """When the run began: with its submission; else with the first load; else its events."""
+        runs = self.facts(RunBegins)
+        if runs:
+            return runs[0].t_ns
+        firsts = [state.loads[0].begin_ns for state in self._in_order if state.loads]
+        firsts += [limit.t_ns for limit in self.facts(Limit)[:1]]
+        return min(firsts or [state.first_ns for state in self._in_order], default=0)
+
+    @cached_property
+    def end_ns(self) -> int:
+        """When the run ended, or the last event until now."""
+        if self._end is not None:
+            return self._end.t_ns
+        return max((state.last_ns for state in self._in_order), default=0)
+
+    @cached_property
+    def _end(self) -> RunEnds | None:
+        return next(reversed(self.facts(RunEnds)), None)
+
+    @property
+    def processes_by_time(self) -> list[Process]:
+        """The processes, by their first events."""
+        return [state.process for state in self._in_order]
+
+    @cached_property
+    def _in_order(self) -> list[ProcessState]:
+        return sorted(self.processes.values(), key=lambda state: (state.first_ns, state.process))
+
+    # What models did
+
+    @property
+    def counts(self) -> Counts:
+        """What happened, counted."""
+        states = self.processes.values()
+        if any(state.last_ns > self.end_ns or state.strays for state in states):
+            held = [r for r in self.residences if r.load_end_ns is not None]
+            loads, reloads = len(held), sum(r.generation > 1 for r in held)
+            evictions = sum(r.evict_ns is not None for r in held)
+            uses, elements = len(self.batches), sum(self.batches.n.tolist())
+        else:
+            loads = sum(state.finished_loads for state in states)
+            reloads = sum(state.reloads for state in states)
+            evictions = sum(state.evictions for state in states)
+            uses = sum(state.uses for state in states)
+            elements = sum(state.elements for state in states)
+        refreshes = sum(event.t_ns <= self.end_ns for event in self.facts(Refreshes))
+        return Counts(loads, reloads, evictions, refreshes, uses, elements)
+
+    @property
+    def held_now(self) -> int:
+        """Models that are loaded and not freed, in all processes together."""
+        loads = (load for state in self.processes.values() for load in state.open.values())
+        return sum(load.end_ns is not None for load in loads)
+
+    @cached_property
+    def memory(self) -> RunMemory:
+        """Memory of the process whose resident set size was highest, up to the end of the run."""
+        peaks = {s.process: self._peak(s) for s in self._in_order if self._last(s.rss) is not None}
+        highest = max(peaks, key=peaks.__getitem__, default=None)
+        devices = [self.curve(state.device_bytes)[1] for state in self._in_order]
+        return RunMemory(
+            rss=None if highest is None else self._last(self.processes[highest].rss),
+            peak_rss=None if highest is None else peaks[highest],
+            device_bytes=max((int(each.max()) for each in devices if len(each)), default=None),
+            processes=len(peaks),
+        )
+
+    def _peak(self, state: ProcessState) -> int:
+        """The highest resident set size of one process during the run.
+
+        The system remembers the highest since the process began. Where that rose during the run, it
+        is exact; otherwise an earlier peak hides the run's own, and the highest sample stands in.
+        """
+        sampled = int(self.curve(state.rss)[1].max())
+        _, system = self.curve(state.peak_rss)
+        return max(sampled, int(system[-1])) if len(system) and system[-1] > system[0] else sampled
+
+    def _last(self, curve: Curve) -> int | None:
+        _, values = self.curve(curve)
+        return int(values[-1]) if len(values) else None
+
+    def curve(self, curve: Curve) -> tuple[Ints, Ints]:
+        """A quantity of a process up to the end of the run: nanoseconds and values, by time."""
+        t_ns, values = np.array(curve.t_ns), np.array(curve.values)
+        if len(t_ns) and (t_ns[-1] > self.end_ns or (np.diff(t_ns) < 0).any()):
+            during = np.flatnonzero(t_ns <= self.end_ns)
+            during = during[np.argsort(t_ns[during], kind="stable")]
+            return t_ns[during], values[during]
+        return t_ns, values
+
+    def some_loads(self, state: ProcessState, places: Iterable[int]) -> list[Residence]:
+        """Loads of a process as they stand, without their batches; places are those in its list."""
+        return [_residence(state.process, state.loads[place], self.end_ns) for place in places]
+
+    @cached_property
+    def holders(self) -> Holders:
+        """Which load held a model at a time."""
+        return Holders(self._loads[0], self._shared_model)
+
+    @cached_property
+    def residences(self) -> list[Residence]:
+        """Every load of a model: when it was loading, resident, in use, evicted and freed."""
+        residences, _ = self._loads
+        order = np.argsort(self.batches.residence, kind="stable")
+        edges = np.searchsorted(self.batches.residence[order], np.arange(len(residences) + 1))
+        edges = edges.tolist()
+        for residence, begin, end in zip(residences, edges[:-1], edges[1:], strict=True):
+            residence.rows = order[begin:end]
+            residence._all = self.batches
+        return residences
+
+    @cached_property
+    def batches(self) -> Batches:
+        """Every batch that began before the run ended, by time."""
+        _, places = self._loads
+        return join_batches(self._in_order, places, self.holders, self.end_ns)
+
+    @cached_property
+    def _loads(self) -> tuple[list[Residence], dict[Process, Ints]]:
+        """Every load by time; and, for each load of a process, its place among them, or -1."""
+        end_ns = self.end_ns
+        rows = [
+            (load.begin_ns, number, place)
+            for number, state in enumerate(self._in_order)
+            for place, load in enumerate(state.loads)
+            if load.begin_ns <= end_ns
+        ]
+        rows.sort()
+        places = {s.process: np.full(len(s.loads), -1, np.int64) for s in self._in_order}
+        residences: list[Residence] = []
+        for _, number, place in rows:
+            state = self._in_order[number]
+            places[state.process][place] = len(residences)
+            residences.append(_residence(state.process, state.loads[place], end_ns))
+        for state in self._in_order:
+            for event in state.strays:
+                self._apply_stray(event, [residences[i] for i in places[state.process] if i >= 0])
+        return residences, places
+
+    def _apply_stray(self, event: OfModel, candidates: Sequence[Residence]) -> None:
+        """What happened to a model that another step of the same process had loaded."""
+        model, generation = self._shared_model(event.step, event.model, event.cohort), _first(event)
+        for r in reversed(candidates):
+            same = (self._shared_model(r.step, r.model, r.cohort), r.generation)
+            if same == (model, generation) and r.load_begin_ns <= event.t_ns <= self.end_ns:
+                if isinstance(event, Evicts):
+                    r.evict_ns = event.t_ns
+                elif isinstance(event, Frees):
+                    r.free_ns = r.last_ns = event.t_ns
+                return
+
+    @cached_property
+    def _shared_with(self) -> dict[str, str]:
+        """Step to the first of the steps that share its models."""
+        groups = (steps for event in self.facts(RunBegins) for steps in event.info.sharing)
+        return {step: steps[0] for steps in groups for step in steps}
+
+    def _shared_model(self, step: str, model: str, cohort: str | None) -> tuple[str, str | None]:
+        """A model whichever step asks for it: a step and a name or, if steps share it, a cohort."""
+        first = self._shared_with.get(step)
+        return (step, model) if first is None else (first, cohort)
+
+
+def _first(event: OfModel) -> int:
+    return event.generation or 1
+
+
+def _residence(process: Process, load: Load, end_ns: int) -> Residence:
+    """A load as it stood when the run ended."""
+
+    def until_end(t_ns: int | None) -> int | None:
+        return None if t_ns is None or t_ns > end_ns else t_ns
+
+    ended, evicted, freed = map(until_end, (load.end_ns, load.evict_ns, load.free_ns))
+    if freed is not None:
+        last_ns = freed
+    elif evicted is not None and not load.free_observable:
+        last_ns = evicted
+    else:
+        last_ns = max(end_ns, ended or load.begin_ns)
+    return Residence(
+        process, load.step, load.model, load.generation, load.begin_ns, ended, evicted, freed,
+        last_ns, UNKNOWN if ended is None else load.bytes, load.free_observable,
+        None if freed is None else load.error, load.cohort, NO_BATCHES, NONE,
+    )  # fmt: skip
