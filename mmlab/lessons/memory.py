@@ -43,14 +43,15 @@ def show_memory(traces: Mapping[str, Trace]) -> Picture:
 def memory_shares(trace: Trace) -> tuple[int, int, int]:
     """Bytes of the peak: held before the first model, of models, and the rest.
 
-    The first is the process's resident set size when it begins to load, the second the most bytes
+    The first is the resident set size that its process had last before it began to load, the second the most bytes
     of models that it held at once, the third what the peak has beyond both: the second copy of a
     model that is being loaded, buffers, and what Beam needs while it runs.
     """
-    first = trace.of_kind("load_begin")[0]
+    first = trace.residences[0]
+    t_ns, rss = trace.curve(trace.processes[first.process].rss)
+    before = int(rss[max(np.searchsorted(t_ns, first.load_begin_ns, side="right") - 1, 0)])
     summary = trace.summary()
     models = summary.model_bytes or 0
-    before = first.rss or 0
     return before, models, max((summary.peak_rss_bytes or 0) - before - models, 0)
 
 

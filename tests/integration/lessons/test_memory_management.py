@@ -6,11 +6,12 @@ import re
 
 import pytest
 
-from mmlab import lessons
+from mmlab import WatchRunner, lessons
 from mmlab.lessons.exercises.memory_management import DAY
 from mmlab.lessons.memory import memory_shares, release_delays
 from mmlab.trace import Trace
 from tests.events import Event
+from tests.handlers import keyed, run_keyed
 from tests.integration.lessons import notebook
 
 PATH = notebook.FOLDER / "04_memory_management.ipynb"
@@ -102,6 +103,13 @@ def load(t, model, generation=1, rss=None, size=64):
 
 def at(t, kind, model="a", **more):
     return Event("r", t, "h", 1, 1, kind, step="s", model=model, generation=1, **more)
+
+
+def test_what_a_real_run_held_before_its_first_model_is_known():
+    runner = WatchRunner(live=False)
+    run_keyed(runner, keyed([["a"], ["b"]], 1), ["a", "b"])
+    before, _, _ = memory_shares(runner.trace)
+    assert before > 50_000_000  # Python, Beam and PyTorch
 
 
 def test_the_peak_is_split_into_three():
