@@ -54,6 +54,7 @@ versions: $(READY)
 lint: $(READY)
 	@$(BIN)/ruff check --quiet $(SOURCES) && $(BIN)/ruff format --quiet --check $(SOURCES) || \
 	  { echo "The code is not in the house style: run $(BIN)/ruff format mmlab tests"; exit 1; }
+	@$(BIN)/mypy --no-error-summary || { echo "The types do not agree: see above."; exit 1; }
 
 # Runs the notebooks and stores what they show.
 notebooks: $(READY)
@@ -128,4 +129,4 @@ fonts: $(READY)
 	$(BIN)/python mmlab/fonts/renew.py
 
 clean:
-	rm -rf $(VENV) .nox build dist .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) .nox build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache

@@ -161,7 +161,7 @@ class Other(Event, kw_only=True):
       event: its kind.
     """
 
-    event: str
+    event: str  # type: ignore[misc]  # of all others the class says it
 
 
 class _Known(Event, tag_field="event"):
@@ -482,7 +482,7 @@ def decode(line: str | bytes) -> Event:
     if len(line) > MOST_LINE_BYTES:
         raise ValueError(f"not an event: the line is longer than {MOST_LINE_BYTES:,} bytes")
     try:
-        event = _decoder.decode(line)
+        event: Event = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         event = _decode_oddity(line, problem)
     _check((event,))

@@ -11,7 +11,7 @@ from functools import cached_property
 from numbers import Real
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 from mmlab._arguments import file_to_write, path_argument, short
 from mmlab._files import replacing
@@ -143,7 +143,7 @@ class Trace(State):
         """
         path = _local(path)
         with replacing(path, "w", encoding="ascii") as file:
-            write_perfetto(self, file)
+            write_perfetto(self, cast(TextIO, file))
         return path
 
     # The run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -91,7 +92,7 @@ def _drawn(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
     rows[-1][1].set_xlabel("seconds since the pipeline was submitted")
     rows[-1][1].tick_params(labelbottom=True)
     height = figure.get_size_inches()[1]
-    left = {"x": 0.012, "va": "top", "color": theme.INK}
+    left: theme.Style = {"x": 0.012, "va": "top", "color": theme.INK}
     title = fitting(title, TEXT_INCHES, 14, bold=True)
     figure.text(y=1 - 0.12 / height, s=title, fontsize=14, fontweight="bold", **left)
     for i, line in enumerate(verdict_lines):
@@ -158,7 +159,7 @@ def _draw_limit(axes: Axes, state: State, unit: float) -> None:
 
 
 def _label(axes: Axes, run: Multiple) -> None:
-    def write(text: str, points: float, line: int, **style: object) -> None:
+    def write(text: str, points: float, line: int, **style: Any) -> None:
         axes.annotate(
             text, (0, 1), xycoords="axes fraction", xytext=(points, 4 + 13 * line),
             textcoords="offset points", va="bottom", annotation_clip=False, **style,

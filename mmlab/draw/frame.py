@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -187,7 +188,7 @@ def _frame_memory(axes: Axes, layout: Layout) -> None:
         _write_beside(axes, ceiling, text, 8.5, color=theme.ALERT)
 
 
-def _write_beside(axes: Axes, value: float, text: str, points: float, **style: str) -> None:
+def _write_beside(axes: Axes, value: float, text: str, points: float, **style: Any) -> None:
     axes.annotate(
         text, (1, value), xycoords=("axes fraction", "data"), xytext=(5, 0),
         textcoords="offset points", va="center", fontsize=points, **style,
@@ -307,7 +308,7 @@ def draw_legend(
       late: a model was evicted long before it was freed.
       ends: a dotted line stands where a run ends.
     """
-    line = {"linestyle": "none", "color": theme.INK}
+    line: theme.Style = {"linestyle": "none", "color": theme.INK}
     handles = [
         Patch(facecolor=theme.PAPER, edgecolor=theme.INK, hatch="//////", label="loading"),
         Patch(facecolor=theme.FILL, edgecolor=theme.INK, label="resident"),
@@ -319,7 +320,7 @@ def draw_legend(
         ),
     ]  # fmt: skip
     if late:
-        outline = {"facecolor": "none", "edgecolor": theme.INK, "linestyle": ":"}
+        outline: theme.Style = {"facecolor": "none", "edgecolor": theme.INK, "linestyle": ":"}
         handles.insert(4, Patch(**outline, label="evicted, not yet freed"))
     if refreshes:
         handles.append(Line2D([], [], marker="D", label="refreshed", **REFRESHED))

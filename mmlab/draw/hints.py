@@ -187,7 +187,7 @@ def _mark_cliff(axes: Axes, p: HintCurves) -> None:
 
 def _draw_memory(axes: Axes, p: HintCurves) -> None:
     few = p.models <= MARKED_HINTS
-    held = p.model_bytes
+    held = np.asarray(p.model_bytes)
     buffer = p.buffer_bytes
     top = held + (buffer or 0)
     unit, name = (1e9, "GB") if top.max() >= 2e9 else (1e6, "MB")

@@ -26,7 +26,7 @@ LABEL_POINTS = 9.5
 SMALL_POINTS = 8
 MOST_MARKS = 60
 """Evictions in one lane that are still drawn one by one with a mark."""
-REFRESHED = {
+REFRESHED: theme.Style = {
     "color": theme.PAPER,
     "markeredgecolor": theme.INK,
     "markersize": 5.5,
@@ -341,7 +341,7 @@ def _draw_marks(axes: Axes, y: int, evicted: np.ndarray, freed: np.ndarray) -> N
     few = len(evicted) <= MOST_MARKS
     above, below = y - BAR / 2 - 0.12, y + BAR / 2 + 0.04
     if few:
-        style = {"color": theme.INK, "markersize": 4.5, "clip_on": False}
+        style: theme.Style = {"color": theme.INK, "markersize": 4.5, "clip_on": False}
         axes.plot(evicted, [above] * len(evicted), "v", **style, zorder=4)
     else:
         axes.vlines(evicted, above - 0.08, above + 0.08, color=theme.INK, linewidth=0.5)

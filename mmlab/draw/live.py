@@ -161,7 +161,7 @@ class LivePicture:
         colours = theme.model_palette.colours(lane.model for lane in lanes if not lane.others)
         for lane, middle in zip(lanes, background.lane_rows, strict=True):
             if lane.numbers:
-                mine = {state: covers[state][list(lane.numbers)].any(axis=0) for state in STATES}
+                mine = {state: _any_of(covers[state], lane.numbers) for state in STATES}
                 colour = theme.OTHERS if lane.others else colours[lane.model]
                 paint_lane(canvas, middle, background.left, mine, colour)
 
@@ -220,6 +220,11 @@ class LivePicture:
             if word:
                 x += pen.write((x, y), word, HEADLINE_POINTS, "la")
             x += 5
+
+
+def _any_of(cover: Flags, lanes: Sequence[int]) -> Flags:
+    flags: Flags = np.logical_or.reduce(cover[list(lanes)], axis=0)
+    return flags
 
 
 def _grown(seconds: float, now: float) -> float:

@@ -66,17 +66,20 @@ def canvas_of(figure: Figure) -> Canvas:
     """A figure of matplotlib in numbers of colours, at `PIXELS_PER_INCH`."""
     figure.set_dpi(PIXELS_PER_INCH)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    image = Image.fromarray(pixels).convert("RGB")
     palette = Image.new("P", (1, 1))
     palette.putpalette(_flat_palette())
-    numbers = np.array(image.quantize(palette=palette, dither=Image.Dither.NONE))
-    return np.minimum(numbers, np.uint8(len(_colours()) - 1))
+    numbers: Canvas = np.array(image.quantize(palette=palette, dither=Image.Dither.NONE))
+    last: Canvas = np.minimum(numbers, np.uint8(len(_colours()) - 1))
+    return last
 
 
 def is_background(canvas: Canvas) -> Flags:
     """Where a canvas shows paper or lines of the grid: what lies over them is left alone."""
-    return (canvas == number(theme.PAPER)) | (canvas == number(theme.GRID))
+    paper: Flags = (canvas == number(theme.PAPER)) | (canvas == number(theme.GRID))
+    return paper
 
 
 def png(image: Image.Image) -> bytes:
@@ -99,7 +102,9 @@ def paint_lane(
       left: column of the canvas at which the time axis begins.
       covers: state to the columns that it covers, shape (columns,).
     """
-    states = sum(covers[state].astype(np.uint8) << bit for bit, state in enumerate(IN_BAR))
+    states = np.zeros(len(covers[IN_BAR[0]]), np.uint8)
+    for bit, state in enumerate(IN_BAR):
+        states |= covers[state].astype(np.uint8) << np.uint8(bit)
     columns = np.arange(left, left + len(states))
     strip = _bars(colour)[states, columns % PHASES].T
     top = middle - BAR // 2
@@ -134,7 +139,8 @@ def _bars(colour: str) -> Canvas:
             bar[inside & (((x + y) % PHASES < 2) | edge)] = full
         if used:
             bar[:] = deep
-    return bars.transpose(0, 2, 1)
+    turned: Canvas = bars.transpose(0, 2, 1)
+    return turned
 
 
 def _stamp(canvas: Canvas, top: int, left: int, where: Flags, stamp: Canvas) -> None:

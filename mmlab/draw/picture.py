@@ -58,7 +58,9 @@ class Picture:
         image.save(small, format="png", optimize=True)
         return small.getvalue()
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+    def _repr_mimebundle_(
+        self, include: Any = None, exclude: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         width, height = (round(i * PIXELS_PER_INCH) for i in self.figure.get_size_inches())
         data = {"image/png": self._png(), "text/plain": self._text}
         alt = self._text.partition("\n")[0]

@@ -154,4 +154,5 @@ class Highest:
         latest = np.maximum.accumulate(np.where(has, np.arange(len(has)), -1))
         before = np.where(latest >= 0, self._last[latest], np.nan)
         entering = np.concatenate([[np.nan], before[:-1]])
-        return np.fmax(np.where(has, self._highest, before), entering)
+        filled: Numbers = np.fmax(np.where(has, self._highest, before), entering)
+        return filled

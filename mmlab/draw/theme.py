@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, lru_cache
+from typing import Any
 from zlib import crc32
 
 import matplotlib
@@ -37,6 +38,10 @@ FILL = "#C5CBD5"
 ALERT = "#B42318"
 OTHERS = "#8C94A3"
 """The models that have no lane of their own."""
+
+
+Style = dict[str, Any]
+"""Arguments of matplotlib that several drawings share."""
 
 
 @cache

@@ -174,13 +174,10 @@ def _draw_residency(axes: Axes, state: State, x: Seconds) -> None:
     """The models held by each process; of a single one, those that are loading on top of them."""
     groups = _by_process(state)
     if len(groups) == 1:
-        for curve, style in (
-            (
-                held_or_loading,
-                {"facecolor": theme.PAPER, "edgecolor": theme.MUTED, "hatch": "//////"},
-            ),
-            (held_over_time, {"facecolor": theme.FILL, "edgecolor": theme.FILL}),
-        ):
+        hatched: theme.Style = {"facecolor": theme.PAPER, "edgecolor": theme.MUTED}
+        hatched["hatch"] = "//////"
+        filled: theme.Style = {"facecolor": theme.FILL, "edgecolor": theme.FILL}
+        for curve, style in ((held_or_loading, hatched), (held_over_time, filled)):
             seconds, counts = _steps(curve(groups[0]), x)
             axes.fill_between(seconds, counts, step="post", **style, linewidth=0.5)
         return

@@ -43,9 +43,9 @@ def show_memory(traces: Mapping[str, Trace]) -> Picture:
 def memory_shares(trace: Trace) -> tuple[int, int, int]:
     """Bytes of the peak: held before the first model, of models, and the rest.
 
-    The first is the resident set size that its process had last before it began to load, the second the most bytes
-    of models that it held at once, the third what the peak has beyond both: the second copy of a
-    model that is being loaded, buffers, and what Beam needs while it runs.
+    The first is the last sample of the process's resident set size before it begins to load, the
+    second the most bytes of models that it held at once, the third what the peak has beyond both:
+    the second copy of a model that is being loaded, buffers, and what Beam needs while it runs.
     """
     first = trace.residences[0]
     t_ns, rss = trace.curve(trace.processes[first.process].rss)

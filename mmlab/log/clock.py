@@ -41,16 +41,15 @@ class Clocks(dict[str, int]):
         """
         for event in events:
             if type(event) is ProcessBegins and event.wall_ns is not None:
-                self._anchor(event)
+                self._anchor(event, event.wall_ns - event.t_ns)
             event.t_ns += self[event.host]
             if not -_BEYOND <= event.t_ns < _BEYOND:
                 raise ValueError("not an event: a number has more than 64 bits")
             if type(event) is ProcessBegins:
                 event.wall_ns = event.t_ns
 
-    def _anchor(self, event: ProcessBegins) -> None:
+    def _anchor(self, event: ProcessBegins, own: int) -> None:
         """Take note of a process's clock; where it disagrees with the first, the event says so."""
-        own = event.wall_ns - event.t_ns
         if not -_BEYOND <= own < _BEYOND:
             raise ValueError("not an event: a number has more than 64 bits")
         self[event.host] = self._boots.setdefault((event.host, event.info.boot), own)

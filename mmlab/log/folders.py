@@ -164,7 +164,8 @@ class LocalFolder:
         """What stands in a log from `offset` on, or the beginning of that."""
         with open_regular(self._path / name) as file:
             file.seek(offset)
-            return file.read(-1 if most_bytes is None else most_bytes)
+            data: bytes = file.read(-1 if most_bytes is None else most_bytes)
+        return data
 
     def touch(self, name: str) -> None:
         (self._path / name).touch()
@@ -290,13 +291,14 @@ def match_remote(pattern: str) -> list[Any]:
     """What Beam's FileSystems know of the files that `pattern` matches."""
     with _os_errors(pattern) as files:
         (found,) = files.match([pattern])
-        return found.metadata_list
+        return list(found.metadata_list)
 
 
 def read_remote(uri: str, most_bytes: int | None = None) -> bytes:
     """A file behind Beam's FileSystems, or the beginning of one."""
     with _os_errors(uri) as files, files.open(uri, compression_type=_as_is()) as file:
-        return file.read(-1 if most_bytes is None else most_bytes)
+        data: bytes = file.read(-1 if most_bytes is None else most_bytes)
+        return data
 
 
 def write_remote(uri: str, data: bytes) -> None:
@@ -308,7 +310,7 @@ def write_remote(uri: str, data: bytes) -> None:
 def exists_remote(uri: str) -> bool:
     """Whether there is a file at `uri`."""
     with _os_errors(uri) as files:
-        return files.exists(uri)
+        return bool(files.exists(uri))
 
 
 def _as_is() -> str:

@@ -98,7 +98,7 @@ class OutOfMemory:
     def _holding(self) -> str:
         if self.held == 0:
             return "no other model was held" if self.loading else "no model was held yet"
-        size = f" ({megabytes(self.held_bytes)})" if self.held_bytes else ""
+        size = f" ({megabytes(self.held_bytes)})" if isinstance(self.held_bytes, int) else ""
         return (
             f"1 model{size} was held" if self.held == 1 else f"{self.held} models{size} were held"
         )
@@ -134,7 +134,7 @@ def out_of_memory(state: State) -> OutOfMemory | None:
     limits = state.facts(MemoryLimit)
     at_ns = _moment(culprit, state)
     held = _held(state, culprit, at_ns)
-    sizes = [residence.bytes for residence in held]
+    sizes = [r.bytes for r in held if isinstance(r.bytes, int)]
     cards = [m for m in state.models if culprit and m.step == culprit.step]
     ruled = state.limits(culprit.step) if culprit else []
     asked = re.search(r"allocate (\d+) bytes", f"{error} {state.error}")
@@ -145,12 +145,16 @@ def out_of_memory(state: State) -> OutOfMemory | None:
         at_ns=at_ns,
         asked_bytes=int(asked[1]) if asked else None,
         held=len(held),
-        held_bytes=UNKNOWN if UNKNOWN in sizes else sum(sizes),
+        held_bytes=sum(sizes) if len(sizes) == len(held) else UNKNOWN,
         memory_limit=limits[-1].bytes if limits else None,
         keyed=any(card.keys for card in cards),
-        hint=next((card.hint for card in cards), None),
-        limit=ruled[-1].limit if ruled else None,
+        hint=_known(cards[0].hint) if cards else None,
+        limit=_known(ruled[-1].limit) if ruled else None,
     )
+
+
+def _known(number: int | Unknown | None) -> int | None:
+    return number if isinstance(number, int) else None
 
 
 def _culprit(state: State) -> Residence | None:

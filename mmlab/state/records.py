@@ -64,9 +64,19 @@ class Batches:
 
     def take(self, rows: Ints | slice) -> Batches:
         """Some of them."""
-        columns = (self.begin_ns, self.end_ns, self.n, self.residence, self.process, self.asked)
-        chosen = [column[rows] for column in (*columns, self.keys, self.errors)]
-        return Batches(*chosen, self.processes, self.models, self.key_counts)
+        return Batches(
+            begin_ns=self.begin_ns[rows],
+            end_ns=self.end_ns[rows],
+            n=self.n[rows],
+            residence=self.residence[rows],
+            process=self.process[rows],
+            asked=self.asked[rows],
+            keys=self.keys[rows],
+            errors=self.errors[rows],
+            processes=self.processes,
+            models=self.models,
+            key_counts=self.key_counts,
+        )
 
     def uses(self) -> Iterator[Use]:
         """One object for each."""
@@ -185,4 +195,6 @@ def held_over_time(residences: Iterable[Residence], *, sizes: bool = False) -> t
 
 
 NONE = np.zeros(0, np.int64)
-NO_BATCHES = Batches(*[NONE] * 7, np.zeros(0, object), [], [], [])
+NO_BATCHES = Batches(
+    NONE, NONE, NONE, NONE, NONE, NONE, NONE, np.zeros(0, object), [], [], []
+)  # fmt: skip

@@ -16,7 +16,7 @@ from mmlab.events import UNKNOWN, Memory, Unknown
 try:
     import resource
 except ImportError:  # Windows
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 CHANGE_BYTES = 1_000_000
 """A sample that differs by less from the last one written is left out."""
@@ -58,7 +58,7 @@ def device_bytes() -> int | None:
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     if cuda is None or not cuda.is_initialized():
         return None
-    return sum(cuda.memory_allocated(device) for device in range(cuda.device_count()))
+    return sum(int(cuda.memory_allocated(device)) for device in range(cuda.device_count()))
 
 
 def model_bytes(model: Any) -> int | Unknown:
@@ -79,7 +79,7 @@ def _bytes_of_tensors(model: Any) -> int | Unknown:
     if _is_module(inner) and not _is_module(model):
         model = inner
     if _is_module(model):
-        storages = {}
+        storages: dict[int, int] = {}
         for tensor in (*model.parameters(), *model.buffers()):
             storage = tensor.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
