@@ -526,18 +526,26 @@ def decode_lines(lines: bytes) -> list[Event]:
     return events
 
 
+_OF_MODELS = frozenset(kind for kind in KINDS.values() if issubclass(kind, OfModel))
+
+
 def _check(events: Iterable[Event]) -> None:
     """See that events say where they come from, and let equal names be one text.
 
     The latter saves most of a trace's memory.
     """
+    run = host = _UNSTAMPED
     for event in events:
         if event.v > VERSION:
             raise NewerTraceError(event.v)
-        if event.run == _UNSTAMPED or event.host == _UNSTAMPED:
+        if event.run != run:
+            run = intern(event.run)
+        if event.host != host:
+            host = intern(event.host)
+        if run == _UNSTAMPED or host == _UNSTAMPED:
             raise ValueError("not an event: it has no run or no host")
-        event.run, event.host = intern(event.run), intern(event.host)
-        if isinstance(event, OfModel):
+        event.run, event.host = run, host
+        if event.__class__ in _OF_MODELS:
             event.step, event.model = intern(event.step), intern(event.model)
             if event.cohort is not None:
                 event.cohort = intern(event.cohort)

@@ -197,12 +197,12 @@ def _checked(events: Iterable[Event]) -> list[Event]:
     if isinstance(events, str | os.PathLike) or not isinstance(events, Iterable):
         raise TypeError(f"Trace takes events, not {short(events)}: read files with Trace.load")
     events = list(events)
-    for i, event in enumerate(events):
-        if not isinstance(event, Event):
-            raise TypeError(
-                f"Trace takes events, and events[{i}] is {short(event)}: read files with Trace.load"
-            )
-    return events
+    if all(issubclass(kind, Event) for kind in set(map(type, events))):
+        return events
+    place, other = next((i, e) for i, e in enumerate(events) if not isinstance(e, Event))
+    raise TypeError(
+        f"Trace takes events, and events[{place}] is {short(other)}: read files with Trace.load"
+    )
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from mmlab.draw.lanes import (
 from mmlab.draw.paint import Flags
 from mmlab.draw.pixels import Cover, Highest, Intervals, TimeAxis
 from mmlab.events import Process, Refreshes
-from mmlab.state import NS, Curve, ProcessState, Residence, State
+from mmlab.state import NS, Curve, Ints, ProcessState, Residence, State
 
 STATES = (*BARS, *MOMENTS, "used", "refreshed")
 
@@ -79,7 +79,7 @@ class _Read:
     Attributes:
       lanes: number of the lane of each load.
       over, batches: how many were read.
-      unanswered: batches that no load seen so far has answered: rows.
+      unanswered: rows of batches that no load seen so far has answered.
       counted: places of loads that are counted as held.
       held, both, bytes: models held, models held or loading, and bytes of those held.
       rss, device: memory.
@@ -88,7 +88,7 @@ class _Read:
     lanes: array[int] = field(default_factory=lambda: array("q"))
     over: int = 0
     batches: int = 0
-    unanswered: list[int] = field(default_factory=list)
+    unanswered: Ints = field(default_factory=lambda: np.zeros((0, 6), np.int64))
     counted: set[int] = field(default_factory=set)
     held: Level = field(default_factory=Level)
     both: Level = field(default_factory=Level)
@@ -279,17 +279,14 @@ class Reader:
     # Batches and memory
 
     def _read_batches(self, state: ProcessState, read: _Read) -> None:
-        since, read.batches = read.batches, len(state.batches)
-        rows = [*read.unanswered, *range(since, read.batches)]
-        if not rows:
+        new = state.batches.since(read.batches)
+        read.batches += len(new)
+        rows = np.concatenate([read.unanswered, new])
+        if not len(rows):
             return
-        batches = state.batches
-        answering, asked, begins, ends = (
-            np.array([*(column[row] for row in read.unanswered), *column[since:]], np.int64)
-            for column in (batches.load, batches.asked, batches.begin_ns, batches.end_ns)
-        )
+        answering, asked, begins, _, _, ends = rows.T
         lanes = self._lanes_of_batches(state, read, answering, asked.tolist(), begins)
-        read.unanswered = [row for row, lane in zip(rows, lanes, strict=True) if lane < 0]
+        read.unanswered = rows[lanes < 0]
         self._add_uses(self._covers["used"].known, lanes, begins, ends)
         for number, times in zip(*np.unique(lanes[lanes >= 0], return_counts=True), strict=True):
             self._work[number] += int(times)

@@ -39,14 +39,19 @@ class Clocks(dict[str, int]):
         Raises:
           ValueError: a time has more than 64 bits.
         """
+        host, offset = None, 0
         for event in events:
-            if type(event) is ProcessBegins and event.wall_ns is not None:
-                self._anchor(event, event.wall_ns - event.t_ns)
-            event.t_ns += self[event.host]
-            if not -_BEYOND <= event.t_ns < _BEYOND:
-                raise ValueError("not an event: a number has more than 64 bits")
             if type(event) is ProcessBegins:
-                event.wall_ns = event.t_ns
+                if event.wall_ns is not None:
+                    self._anchor(event, event.wall_ns - event.t_ns)
+                event.wall_ns, host = event.t_ns + self[event.host], None
+            if event.host != host:
+                host = event.host
+                offset = self[host]
+            t_ns = event.t_ns + offset
+            if not -_BEYOND <= t_ns < _BEYOND:
+                raise ValueError("not an event: a number has more than 64 bits")
+            event.t_ns = t_ns
 
     def _anchor(self, event: ProcessBegins, own: int) -> None:
         """Take note of a process's clock; where it disagrees with the first, the event says so."""

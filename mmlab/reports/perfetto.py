@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain, count
 from operator import itemgetter
 from typing import Any, TextIO
 
 from mmlab.events import UNKNOWN, Limit, Process, Refreshes, printable
-from mmlab.state import Residence, State, Use, held_over_time
+from mmlab.state import UNSEEN, Batches, Residence, State, held_over_time
 
 _MOST_PID = 2**31 - 1
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -44,9 +44,10 @@ def _slices_and_counters(state: State, zero_ns: int) -> Iterator[Line]:
     pids = _pids(state)
     ids: dict[Process, Iterator[int]] = defaultdict(lambda: count(1))
     several_steps = len({model.step for model in state.models}) > 1
+    words = _Words(state.batches)
     for r in state.residences:
         name = " · ".join((r.step, r.model) if several_steps else (r.model,))
-        lane = _Lane(_readable(name), pids[r.process], zero_ns, ids[r.process])
+        lane = _Lane(_readable(name), pids[r.process], zero_ns, ids[r.process], words)
         yield from lane.of(r)
     yield from _counters(state, pids, zero_ns)
     for event in state.facts(Refreshes):
@@ -84,7 +85,8 @@ def _pids(state: State) -> dict[Process, int]:
 class _Lane:
     """Turns a load of a model into events: slices that begin and end inside one another."""
 
-    def __init__(self, name: str, pid: int, zero_ns: int, ids: Iterator[int]):
+    def __init__(self, name: str, pid: int, zero_ns: int, ids: Iterator[int], words: _Words):
+        self._words = words
         self._name = _encode(name)
         self._fields = f',"cat":"model","pid":{pid},"tid":{pid},"id2":{{"local":"'
         self._zero_ns = zero_ns
@@ -93,7 +95,7 @@ class _Lane:
     def of(self, r: Residence) -> Iterator[Line]:
         begin, end = r.load_begin_ns, max(r.last_ns, r.load_begin_ns)
         loaded = _within(r.load_end_ns if r.load_end_ns is not None else end, begin, end)
-        rows = _rows(r.uses, loaded, end)
+        rows = _rows(r.batches, self._words, loaded, end)
         identity = self._new_id()
         yield self._event("b", self._name, begin, identity, _of_load(r))
         yield from self._slice('"loading"', begin, loaded, identity)
@@ -108,9 +110,9 @@ class _Lane:
             yield from self._uses(row, identity)
             yield self._event("e", self._name, row[-1][1], identity)
 
-    def _uses(self, row: list[tuple[int, int, Use]], identity: str) -> Iterator[Line]:
-        for begin, end, use in row:
-            yield from self._slice('"in use"', begin, end, identity, _of_use(use))
+    def _uses(self, row: list[_Slice], identity: str) -> Iterator[Line]:
+        for begin, end, args in row:
+            yield from self._slice('"in use"', begin, end, identity, args)
 
     def _slice(
         self, name: str, begin: int, end: int, identity: str, args: str = ""
@@ -127,28 +129,51 @@ class _Lane:
         return after, f'{{"ph":"{phase}","name":{name},"ts":{after / 1000:.3f}{identity}{args}}}'
 
 
-def _rows(uses: Iterable[Use], least: int, most: int) -> list[list[tuple[int, int, Use]]]:
-    """Uses in as few rows as there are batches at once, each row without overlaps."""
-    rows: list[list[tuple[int, int, Use]]] = []
-    for use in sorted(uses, key=lambda use: use.begin_ns):
-        begin = _within(use.begin_ns, least, most)
-        end = _within(use.end_ns if use.end_ns is not None else most, begin, most)
+_Slice = tuple[int, int, str]
+"""Begin and end in nanoseconds, and the arguments as JSON."""
+
+
+class _Words:
+    """What is said of batches; many say the same."""
+
+    def __init__(self, batches: Batches):
+        self._batches = batches
+        self._known: dict[tuple[int, int, int, str | None], str] = {}
+
+    def of(self, n: int, keys: int, process: int, error: str | None) -> str:
+        """The arguments of a batch, from its columns in `Batches`."""
+        words = self._known.get((n, keys, process, error))
+        if words is None:
+            counts = self._batches.key_counts[keys]
+            facts = {
+                "elements": n,
+                "keys": {_readable(key): n for key, n in counts.items()} or None,
+                "asked_by": str(self._batches.processes[process]),
+                "error": error,
+            }
+            words = self._known[n, keys, process, error] = _args(facts)
+        return words
+
+
+def _rows(batches: Batches, words: _Words, least: int, most: int) -> list[list[_Slice]]:
+    """Batches in as few rows as there are at once, each row without overlaps."""
+    rows: list[list[_Slice]] = []
+    columns = (batches.begin_ns, batches.end_ns, batches.n, batches.keys, batches.process)
+    for begin, end, n, keys, process, error in zip(
+        *(column.tolist() for column in (*columns, batches.errors)), strict=True
+    ):
+        begin = _within(begin, least, most)
+        end = _within(most if end == UNSEEN else end, begin, most)
         free = next((row for row in rows if row[-1][1] <= begin), None)
         if free is None:
             rows.append(free := [])
-        free.append((begin, end, use))
+        free.append((begin, end, words.of(n, keys, process, error)))
     return rows
 
 
 def _of_load(r: Residence) -> str:
     facts = {"step": r.step, "model": r.model, "generation": r.generation, "bytes": r.bytes}
     return _args({**facts, "error": r.error})
-
-
-def _of_use(use: Use) -> str:
-    keys = {_readable(key): n for key, n in use.keys.items()} or None
-    facts = {"elements": use.n, "keys": keys, "asked_by": str(use.process), "error": use.error}
-    return _args(facts)
 
 
 def _args(facts: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The one place where events become the state of a run."""
 
 from mmlab.events import TracedModel
-from mmlab.state.intervals import covered_ns, over_time
+from mmlab.state.intervals import Ints, covered_ns, over_time
 from mmlab.state.process import UNSEEN, Curve, ProcessState
 from mmlab.state.records import Batches, Counts, Residence, RunMemory, Use, held_over_time
 from mmlab.state.run import NS, State
@@ -12,6 +12,7 @@ __all__ = [
     "Batches",
     "Counts",
     "Curve",
+    "Ints",
     "ProcessState",
     "Residence",
     "RunMemory",

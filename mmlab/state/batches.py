@@ -9,7 +9,7 @@ import numpy as np
 
 from mmlab.events import Process
 from mmlab.state.intervals import Ints
-from mmlab.state.process import UNSEEN, Asked, ProcessState
+from mmlab.state.process import BATCH_COLUMNS, UNSEEN, Asked, ProcessState
 from mmlab.state.records import NO_BATCHES, Batches, Residence
 
 _Model = tuple[str, str | None]
@@ -117,13 +117,9 @@ class Holders:
 
 def _columns(state: ProcessState, end_ns: int) -> dict[str, np.ndarray]:
     """The batches of a process that began before the run ended, in the order of their ends."""
-    ended, open_rows = state.batches, state.open_batches()
-    columns: dict[str, np.ndarray] = {}
-    for place, name in enumerate(("load", "asked", "begin_ns", "n", "keys")):
-        rest = [row[place] for row in open_rows]
-        columns[name] = np.concatenate([np.array(getattr(ended, name)), np.array(rest, np.int64)])
-    unseen = np.full(len(open_rows), UNSEEN)
-    columns["end_ns"] = np.concatenate([np.array(ended.end_ns), unseen])
+    still = [(*row, UNSEEN) for row in state.open_batches()]
+    rows = np.concatenate([state.batches.since(0), np.array(still, np.int64).reshape(-1, 6)])
+    columns: dict[str, np.ndarray] = dict(zip(BATCH_COLUMNS, rows.T.copy(), strict=True))
     columns["errors"] = np.full(len(columns["n"]), None, object)
     for row, error in state.errors.items():
         columns["errors"][row] = error

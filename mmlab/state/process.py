@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
+
 from mmlab.events import (
     UNKNOWN,
     Event,
@@ -24,6 +26,7 @@ from mmlab.events import (
     UseBegins,
     UseEnds,
 )
+from mmlab.state.intervals import Ints
 
 UNSEEN = -(2**63)
 """Stands in a column of times for what did not happen, or was not seen."""
@@ -82,11 +85,14 @@ class Curve:
         return len(self.t_ns)
 
 
+BATCH_COLUMNS = ("load", "asked", "begin_ns", "n", "keys", "end_ns")
+
+
 @dataclass(slots=True)
-class BatchColumns:
+class BatchTable:
     """Batches of one process, a row each, in the order in which they ended.
 
-    Attributes:
+    The columns are `BATCH_COLUMNS`:
       load: place of the load that answered among the loads of the process; or, where that is to be
         worked out, -1 - generation, and -1 where another process holds the model.
       asked: place of the model among those that were asked.
@@ -95,29 +101,26 @@ class BatchColumns:
       keys: place of the elements per key among `ProcessState.key_counts`.
     """
 
-    load: array[int] = field(default_factory=_times)
-    asked: array[int] = field(default_factory=_times)
-    begin_ns: array[int] = field(default_factory=_times)
-    end_ns: array[int] = field(default_factory=_times)
-    n: array[int] = field(default_factory=_times)
-    keys: array[int] = field(default_factory=_times)
+    _numbers: array[int] = field(default_factory=_times)
 
-    def add(self, load: int, asked: int, begin_ns: int, n: int, keys: int, end_ns: int) -> None:
-        self.load.append(load)
-        self.asked.append(asked)
-        self.begin_ns.append(begin_ns)
-        self.n.append(n)
-        self.keys.append(keys)
-        self.end_ns.append(end_ns)
+    def add(self, row: tuple[int, int, int, int, int], end_ns: int) -> None:
+        """Add a batch: its columns in their order."""
+        self._numbers.extend(row)
+        self._numbers.append(end_ns)
+
+    def since(self, row: int) -> Ints:
+        """The rows from this one on, shape (n, 6)."""
+        width = len(BATCH_COLUMNS)
+        return np.array(self._numbers[row * width :], np.int64).reshape(-1, width)
 
     def __len__(self) -> int:
-        return len(self.load)
+        return len(self._numbers) // len(BATCH_COLUMNS)
 
 
 Asked = tuple[str, str, str | None]
 """A model as a batch asks for it: step, name, cohort."""
 _Row = tuple[int, int, int, int, int]
-"""A batch that has not ended: the columns of `BatchColumns` without `end_ns`."""
+"""A batch that has not ended: its columns without `end_ns`."""
 
 
 @dataclass(slots=True)
@@ -146,7 +149,7 @@ class ProcessState:
     loads: list[Load] = field(default_factory=list)
     over: list[int] = field(default_factory=list)
     open: dict[int, Load] = field(default_factory=dict)
-    batches: BatchColumns = field(default_factory=BatchColumns)
+    batches: BatchTable = field(default_factory=BatchTable)
     asked: list[Asked] = field(default_factory=list)
     key_counts: list[Mapping[str, int]] = field(default_factory=lambda: [{}])
     errors: dict[int, str] = field(default_factory=dict)
@@ -161,6 +164,9 @@ class ProcessState:
     strays: list[OfModel] = field(default_factory=list)
     facts: defaultdict[type[Event], list[Any]] = field(default_factory=lambda: defaultdict(list))
     _places: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    _sites: dict[tuple[str, str, str | None, int | None], tuple[int, int]] = field(
+        default_factory=dict
+    )
     _asked_places: dict[Asked, int] = field(default_factory=dict)
     _key_places: dict[tuple[tuple[str, int], ...], int] = field(default_factory=dict)
     _open_batches: dict[tuple[int, str, str], _Row] = field(default_factory=dict)
@@ -180,7 +186,10 @@ class ProcessState:
     def load_begins(self, event: LoadBegins) -> None:
         load = Load(event.step, event.model, event.cohort, event.generation or 1, event.t_ns)
         place = len(self.loads)
-        self._places[load.step, load.model, load.generation] = place
+        again = (load.step, load.model, load.generation)
+        if again in self._places:  # two loads of one generation: later batches are of the latter
+            self._sites.clear()
+        self._places[again] = place
         self.loads.append(load)
         self.open[place] = load
         self.sample(event)
@@ -230,23 +239,33 @@ class ProcessState:
     # Batches
 
     def use_begins(self, event: UseBegins) -> None:
-        step, model, generation = event.step, event.model, event.generation
-        load = -1
-        if generation is not None:
-            generation = generation if generation > 0 else 1
-            load = self._places.get((step, model, generation), -1 - generation)
-        name = (step, model, event.cohort)
-        asked = self._asked_places.get(name)
-        if asked is None:
-            asked = self._asked_places[name] = len(self.asked)
-            self.asked.append(name)
+        step, model, t_ns, n = event.step, event.model, event.t_ns, event.n
+        site = (step, model, event.cohort, event.generation)
+        load, asked = self._sites.get(site) or self._site(*site)
         keys = self._key_place(event.keys) if event.keys else 0
         batch = (event.tid, step, model)
         if batch in self._open_batches:
             self._outer_batches.setdefault(batch, []).append(self._open_batches[batch])
-        self._open_batches[batch] = (load, asked, event.t_ns, event.n, keys)
+        self._open_batches[batch] = (load, asked, t_ns, n, keys)
         self.uses += 1
-        self.elements += event.n
+        self.elements += n
+
+    def _site(
+        self, step: str, model: str, cohort: str | None, generation: int | None
+    ) -> tuple[int, int]:
+        """The load and the model that a batch asks for: the first two columns of its row."""
+        name = (step, model, cohort)
+        if name not in self._asked_places:
+            self._asked_places[name] = len(self.asked)
+            self.asked.append(name)
+        asked = self._asked_places[name]
+        if generation is None:
+            return -1, asked
+        place = self._places.get((step, model, max(generation, 1)))
+        if place is None:
+            return -1 - max(generation, 1), asked
+        self._sites[step, model, cohort, generation] = place, asked
+        return place, asked
 
     def use_ends(self, event: UseEnds) -> None:
         batch = (event.tid, event.step, event.model)
@@ -257,7 +276,7 @@ class ProcessState:
             self._resume(batch)
         if event.error is not None:
             self.errors[len(self.batches)] = event.error
-        self.batches.add(*row, event.t_ns)
+        self.batches.add(row, event.t_ns)
 
     def _resume(self, batch: tuple[int, str, str]) -> None:
         """The batch that the one which ended had begun in goes on."""
