@@ -23,6 +23,7 @@ from mmlab.draw.frame import (
     MEMORY_POINTS,
     TEXT_INCHES,
     TEXT_LEFT,
+    TITLE_INCHES,
     TITLE_POINTS,
     Frame,
     Layout,
@@ -40,12 +41,13 @@ from mmlab.draw.paint import (
     Pen,
     canvas_of,
     is_background,
+    number,
     paint_area,
     paint_counts,
     paint_lane,
     paint_outline,
 )
-from mmlab.draw.picture import PIXELS_PER_INCH
+from mmlab.draw.picture import PIXELS_PER_INCH, WIDTH_INCHES
 from mmlab.draw.pixels import TimeAxis
 from mmlab.draw.progress import STATES, LiveLane, Reader
 from mmlab.draw.timeline import memory_limit, memory_top, memory_words_inches
@@ -103,7 +105,9 @@ class LivePicture:
         return " · ".join(parts)
 
     def image(self) -> Image.Image:
-        """The frame, 950 pixels wide, in the colours of a palette."""
+        """The frame, 950 pixels wide, in the colours of a palette; words before the run begins."""
+        if not self.begun:
+            return self._words_alone()
         self._reader.read()
         lanes = self._reader.lanes()
         background = self._fitting_background(lanes)
@@ -113,6 +117,17 @@ class LivePicture:
         self._paint_model_bytes(canvas, background)
         pen = Pen(canvas)
         self._write(pen, background, lanes)
+        return pen.finished()
+
+    def _words_alone(self) -> Image.Image:
+        size = round(WIDTH_INCHES * PIXELS_PER_INCH)
+        pen = Pen(np.full((64, size), number(theme.PAPER), np.uint8))
+        left = TEXT_LEFT * PIXELS_PER_INCH
+        pen.write(
+            (left, TITLE_INCHES * PIXELS_PER_INCH), self._title, TITLE_POINTS, "la", bold=True
+        )
+        words = "nothing has happened yet"
+        pen.write((left, HEADLINE_INCHES * PIXELS_PER_INCH), words, HEADLINE_POINTS, "la")
         return pen.finished()
 
     # The frame
@@ -211,10 +226,7 @@ class LivePicture:
             pen.write(at, text, points, "rm", bold=bool(lane.numbers), muted=not lane.numbers)
 
     def _write_headline(self, pen: Pen) -> None:
-        if not self._state.processes:
-            parts = ["nothing has happened yet"]
-        else:
-            parts = [*headline_parts(self._state), f"running, {self._seconds:.1f} s"]
+        parts = [*headline_parts(self._state), f"running, {self._seconds:.1f} s"]
         x, y = TEXT_LEFT * PIXELS_PER_INCH, HEADLINE_INCHES * PIXELS_PER_INCH
         for word in "   ·   ".join(parts).split(" "):  # one by one: most stay for many frames
             if word:

@@ -271,8 +271,8 @@ class _LatestScreen:
     def move(self) -> None:
         self._screen = NotebookScreen("The explorer's timeline")
 
-    def wait(self) -> None:
-        self._screen.wait()
+    def wait(self, picture: LivePicture) -> None:
+        self._screen.wait(picture)
 
     def show(self, picture: LivePicture) -> None:
         self._screen.show(picture)

@@ -24,8 +24,8 @@ MOST_WORK = 0.05
 class Screen(Protocol):
     """Shows one picture, over and over in the same place."""
 
-    def wait(self) -> None:
-        """Say that a run is about to begin, unless something is shown already."""
+    def wait(self, picture: LivePicture) -> None:
+        """Show that a run is about to begin, unless something else is shown already."""
 
     def show(self, picture: LivePicture) -> None:
         """Show how a run stands."""
@@ -84,11 +84,9 @@ class NotebookScreen:
         self._text = text
         self._handle: Any = None
 
-    def wait(self) -> None:
+    def wait(self, picture: LivePicture) -> None:
         if self._handle is None:
-            from IPython.display import display
-
-            self._handle = display({"text/plain": "The run begins …"}, raw=True, display_id=True)
+            self.show(picture)
 
     def show(self, picture: LivePicture) -> None:
         image = picture.image()
@@ -115,7 +113,7 @@ class NotebookScreen:
 class TerminalScreen:
     """One line on standard error, written over and over."""
 
-    def wait(self) -> None:
+    def wait(self, picture: LivePicture) -> None:
         pass
 
     def show(self, picture: LivePicture) -> None:
@@ -152,8 +150,9 @@ class Frames:
         self._last: float | None = None
         self._news = True
         self.pause = FRAME_SECONDS
-        screen.wait()
         self.add(events)
+        if not self._picture.begun:
+            screen.wait(self._picture)
 
     def add(self, events: Iterable[Event]) -> None:
         """Take events, and draw them unless the last frame was a moment ago."""

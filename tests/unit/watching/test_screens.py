@@ -20,7 +20,7 @@ class Counting:
     def __init__(self, clock=None, cost=0.0):
         self.frames, self._clock, self._cost = 0, clock, cost
 
-    def wait(self):
+    def wait(self, picture):
         pass
 
     def show(self, picture):
