@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
 
 from mmlab.beam import internals
+from tests import without_torch as hidden
+
+collect_ignore = ["fixtures/without_torch"]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -19,3 +23,12 @@ def _quiet_beam():
 def _own_shared_models(tmp_path_factory):
     """Beam finds models that processes share by files in a folder: not those of other tests."""
     internals.keep_addresses_in(str(tmp_path_factory.mktemp("shared")))
+
+
+@pytest.fixture(scope="module")
+def without_torch():
+    """What this process starts has no PyTorch, and is there in half of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", hidden.path(os.environ.get("PYTHONPATH", "")))
+        patch.syspath_prepend(str(hidden.FOLDER))  # multiprocessing hands it on
+        yield

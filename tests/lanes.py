@@ -36,6 +36,7 @@ PARTS = {
     "predictions": "predictions beside an ordered dict for each hint",
     "random_pipelines": "random pipelines, watched and unwatched",
     "threads": "runs with several threads and a small hint",
+    "beams_own": "Beam's own tests of RunInference, watched and unwatched",
     "leaks": "hundreds of runs and reloads that leave nothing behind",
 }
 """What `make full` can run, by name."""

@@ -19,6 +19,9 @@ IDLE_SECONDS = 2.0
 _BACKGROUND = frozenset({"memory", "process", "close"})
 MOST_WORK = 0.05
 """Share of the time that drawing may take; slower frames come less often."""
+CREDIT_SECONDS = 0.5
+"""Drawing that may be done beyond that share: the first frames of a run take longest, and a short
+run has no others."""
 
 
 class Screen(Protocol):
@@ -139,17 +142,15 @@ class Frames:
       title: stands above the picture.
       screen: where it is shown.
       events: what has happened already.
-
-    Attributes:
-      pause: seconds until the next frame is due.
     """
 
     def __init__(self, title: str, screen: Screen, events: Iterable[Event] = ()):
         self._picture = LivePicture(title)
         self._screen = screen
-        self._last: float | None = None
+        self._last = self._began = time.monotonic()
+        self._drawn_seconds = 0.0
+        self._frames = 0
         self._news = True
-        self.pause = FRAME_SECONDS
         self.add(events)
         if not self._picture.begun:
             screen.wait(self._picture)
@@ -163,14 +164,19 @@ class Frames:
             self._draw()
 
     def _is_due(self) -> bool:
-        if self._last is None:
-            return True
         pause = self.pause if self._news else max(self.pause, IDLE_SECONDS)
-        return time.monotonic() - self._last >= pause
+        return self._frames == 0 or time.monotonic() - self._last >= pause
+
+    @property
+    def pause(self) -> float:
+        """Seconds from the last frame to the next one."""
+        earned = CREDIT_SECONDS + MOST_WORK * (self._last - self._began)
+        return max(FRAME_SECONDS, (self._drawn_seconds - earned) / MOST_WORK)
 
     def _draw(self) -> None:
         began = time.thread_time()
         self._screen.show(self._picture)
-        self.pause = max(FRAME_SECONDS, (time.thread_time() - began) / MOST_WORK)
+        self._drawn_seconds += time.thread_time() - began
+        self._frames += 1
         self._last = time.monotonic()
         self._news = False

@@ -15,10 +15,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 import mmlab
 from mmlab import WatchRunner
 from mmlab.prediction.routing import sprayed
+from tests import without_torch
 from tests.handlers import AnsweringModels, keyed, run_keyed
 from tests.lanes import size
 
-pytestmark = pytest.mark.runs
+pytestmark = [pytest.mark.runs, pytest.mark.usefixtures("without_torch")]
 
 
 def random_case(seed):
@@ -139,7 +140,7 @@ def test_two_processes_with_models_of_their_own_do_what_was_predicted(tmp_path):
             input=json.dumps(case),
             capture_output=True,
             text=True,
-            env={"PATH": "", "TMPDIR": str(folder), "PYTHONPATH": ":".join(sys.path)},
+            env={"PATH": "", "TMPDIR": str(folder), "PYTHONPATH": without_torch.path(*sys.path)},
         )
         assert done.returncode == 0, done.stderr
         counts.append(json.loads(done.stdout))

@@ -1,8 +1,8 @@
 """Beam's own tests of `RunInference`, run where they are installed, watched and unwatched.
 
-`python -m tests.integration.watching.beams_own FOLDER [NAME...]` runs all of them, or those of
-these names, both ways, and leaves files of JSON lines in the folder: which test had which outcome,
-and which events it left behind.
+`python -m tests.integration.watching.beams_own FOLDER WAYS [NAME...]` runs all of them, or those of
+these names, in these ways (`watched,unwatched`), and leaves files of JSON lines in the folder, in
+which stand the outcome of each test and the events that it left behind.
 
 The tests wait much and compute little, and importing them takes longest of all. So this module is
 imported once and forks: each process is pytest with `Plugin`, and runs a share of the tests.
@@ -106,8 +106,8 @@ def start(way: str, share: int, names: list[str], folder: Path) -> int:
         os._exit(status)
 
 
-def main(folder: str, *names: str) -> None:
-    shares = [(way, share) for share in range(SHARES) for way in WAYS]
+def main(folder: str, ways: str, *names: str) -> None:
+    shares = [(way, share) for share in range(SHARES) for way in ways.split(",")]
     for pid in [start(*share, list(names), Path(folder)) for share in shares]:
         os.waitpid(pid, 0)
     for way, share in shares:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from tests import without_torch
 from tests.waiting import HUNG_SECONDS
 
 ROOT = Path(__file__).parents[3]
@@ -27,7 +27,7 @@ def started(module, *arguments, folder, before=()):
                 *map(str, arguments),
             ],
             cwd=ROOT,
-            env={**os.environ, "TMPDIR": str(folder)},
+            env=without_torch.environment(TMPDIR=str(folder)),
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

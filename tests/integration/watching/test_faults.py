@@ -22,6 +22,7 @@ import mmlab
 from mmlab import Trace, WatchRunner
 from mmlab.events import Memory
 from mmlab.log.writer import LogWriter
+from tests import without_torch
 from tests.handlers import Model, NamedModels, keyed, run_keyed
 from tests.integration.watching.faulty import watchers
 from tests.integration.watching.programs import ROOT, outcome_of, started
@@ -221,7 +222,10 @@ def test_a_worker_without_a_log_folder_works_on_unwatched(tmp_path):
         "print(list(handler.run_inference([1], handler.load_model())))"
     )
     command = [sys.executable, "-c", script]
-    ran = subprocess.run(command, cwd=ROOT, input=travelled, capture_output=True, check=True)
+    environment = without_torch.environment()
+    ran = subprocess.run(
+        command, cwd=ROOT, input=travelled, capture_output=True, check=True, env=environment
+    )
     model = NamedModels().load_model()
     assert ran.stdout.decode().strip() == str(NamedModels().run_inference([1], model))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from apache_beam.runners.portability.portable_runner import PortableRunner
 import mmlab
 from mmlab import Trace, WatchRunner
 from mmlab.watching import WatchWarning
-from tests import remote
+from tests import remote, without_torch
 from tests.handlers import keyed
 from tests.remote import NamedModelsAfar
 
@@ -61,7 +60,7 @@ def answers_of_a_worker(job: beam_runner_api_pb2.Pipeline, tmp_path) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env={**os.environ, "TMPDIR": str(own)},
+        env=without_torch.environment(TMPDIR=str(own)),
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -19,7 +19,7 @@ from mmlab.watching import screens
 from tests.handlers import NamedModels, keyed, run_keyed
 from tests.waiting import HUNG_SECONDS
 
-pytestmark = pytest.mark.runs
+pytestmark = [pytest.mark.runs, pytest.mark.usefixtures("without_torch")]
 
 PATIENCE = {"timeout": HUNG_SECONDS, "startup_timeout": HUNG_SECONDS}
 CELL = """

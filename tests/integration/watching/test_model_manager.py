@@ -17,7 +17,7 @@ from tests import remote
 from tests.handlers import Answers
 from tests.integration.watching.programs import outcome_of, started
 
-pytestmark = pytest.mark.runs
+pytestmark = [pytest.mark.runs, pytest.mark.usefixtures("without_torch")]
 
 NOTE = (
     "Score: Beam's ModelManager keeps each load of a model in a process of its own: a batch is "

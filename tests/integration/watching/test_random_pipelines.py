@@ -15,6 +15,7 @@ from apache_beam.metrics.monitoring_infos import extract_counter_value
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from mmlab.beam import internals
+from tests import without_torch
 from tests.integration.watching import random_pipelines
 from tests.integration.watching.random_pipelines import (
     FAULTS,
@@ -34,7 +35,8 @@ NUMBER = size("random_pipelines", suite=40, full=500)
 def findings():
     """Seed to what came of its pipeline."""
     command = [sys.executable, "-m", random_pipelines.__name__, "--seeds", f"0:{NUMBER}", "--json"]
-    said = subprocess.run(command, capture_output=True, text=True)
+    environment = without_torch.environment()
+    said = subprocess.run(command, capture_output=True, text=True, env=environment)
     found = [json.loads(line) for line in said.stdout.splitlines() if line.startswith("{")]
     assert len(found) == NUMBER, said.stderr[-3000:]
     return {finding["seed"]: finding for finding in found}

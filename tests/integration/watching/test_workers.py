@@ -23,7 +23,7 @@ from tests.integration.watching.faulty import watchers
 from tests.remote import AnsweringModelsAfar
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.runs
+pytestmark = [pytest.mark.runs, pytest.mark.usefixtures("without_torch")]
 
 COHORTS = [["K0"], ["K1"], ["K2"]]
 PAIRS = [(f"K{i % 3}", i) for i in range(60)]

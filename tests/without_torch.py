@@ -1,0 +1,21 @@
+"""Processes of tests that need no PyTorch: to import it takes more than half of their time.
+
+Beam imports PyTorch wherever it is installed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "fixtures/without_torch"
+
+
+def path(*folders: str | os.PathLike[str]) -> str:
+    """A value of PYTHONPATH with which there is no PyTorch, before these folders."""
+    return os.pathsep.join(map(str, (FOLDER, *filter(None, folders))))
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of this process for one without PyTorch."""
+    return {**os.environ, "PYTHONPATH": path(os.environ.get("PYTHONPATH", "")), **more}
