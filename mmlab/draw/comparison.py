@@ -14,7 +14,6 @@ from matplotlib.ticker import MaxNLocator
 from mmlab import fonts
 from mmlab._text import named, plural
 from mmlab.draw import theme
-from mmlab.draw.frame import TEXT_INCHES, draw_legend, dress, in_lines
 from mmlab.draw.lanes import (
     Lane,
     Seconds,
@@ -27,6 +26,7 @@ from mmlab.draw.lanes import (
     left_inches,
     shortened,
 )
+from mmlab.draw.layout import TEXT_INCHES, draw_legend, dress, in_lines
 from mmlab.draw.picture import WIDTH_INCHES
 from mmlab.draw.timeline import draw_memory_curves, highest_rss, limit_in_words, memory_limit
 from mmlab.reports.shortage import out_of_memory

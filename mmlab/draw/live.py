@@ -17,7 +17,8 @@ from PIL import Image
 
 from mmlab._text import plural
 from mmlab.draw import theme
-from mmlab.draw.frame import (
+from mmlab.draw.lanes import LABEL_POINTS, SMALL_POINTS, fitting, left_inches
+from mmlab.draw.layout import (
     HEADLINE_INCHES,
     HEADLINE_POINTS,
     MEMORY_POINTS,
@@ -34,7 +35,6 @@ from mmlab.draw.frame import (
     memory_words,
     unit_of,
 )
-from mmlab.draw.lanes import LABEL_POINTS, SMALL_POINTS, fitting, left_inches
 from mmlab.draw.paint import (
     Canvas,
     Flags,

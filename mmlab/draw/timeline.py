@@ -12,7 +12,18 @@ from matplotlib.figure import Figure
 from mmlab._arguments import short
 from mmlab._text import plural
 from mmlab.draw import theme
-from mmlab.draw.frame import (
+from mmlab.draw.lanes import (
+    Lane,
+    Seconds,
+    busiest,
+    draw_end,
+    draw_lanes,
+    fitting,
+    lanes_of,
+    leaves_late,
+    left_inches,
+)
+from mmlab.draw.layout import (
     HEADLINE_INCHES,
     HEADLINE_POINTS,
     MEMORY_POINTS,
@@ -29,17 +40,6 @@ from mmlab.draw.frame import (
     title_of,
     unit_of,
     write_header,
-)
-from mmlab.draw.lanes import (
-    Lane,
-    Seconds,
-    busiest,
-    draw_end,
-    draw_lanes,
-    fitting,
-    lanes_of,
-    leaves_late,
-    left_inches,
 )
 from mmlab.draw.picture import WIDTH_INCHES, Picture
 from mmlab.events import MemoryLimit, Process, Refreshes, printable
