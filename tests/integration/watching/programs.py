@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,13 @@ from tests.waiting import HUNG_SECONDS
 ROOT = Path(__file__).parents[3]
 
 
-def started(module, *arguments, folder, before=()):
-    """Start a program of this folder with its temporary files in `folder`."""
+def started(module, *arguments, folder, before=(), torch=False):
+    """Start a program of this folder with its temporary files in `folder`.
+
+    Args:
+      torch: whether it needs PyTorch, as Beam's ModelManager does.
+    """
+    environment = os.environ if torch else without_torch.environment()
     folder.mkdir(exist_ok=True)
     said = folder.with_name(f"{folder.name}.err")
     with said.open("w") as errors:
@@ -27,7 +33,7 @@ def started(module, *arguments, folder, before=()):
                 *map(str, arguments),
             ],
             cwd=ROOT,
-            env=without_torch.environment(TMPDIR=str(folder)),
+            env={**environment, "TMPDIR": str(folder)},
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -11,7 +11,6 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from tests import without_torch
 from tests.lanes import size
 
 ROOT = Path(__file__).parents[3]
@@ -32,9 +31,8 @@ def run(folder, names=(), ways=BOTH):
     """Beam's tests: for each way, test to outcome and the events that were seen."""
     folder.mkdir()
     command = [sys.executable, "-m", "tests.integration.watching.beams_own", str(folder)]
-    environment = without_torch.environment()
     command += [",".join(ways), *names]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     ways = {way: {} for way in ways}
     for path in folder.glob("*.jsonl"):
         for line in map(json.loads, path.read_text().splitlines()):

@@ -17,7 +17,7 @@ from tests import remote
 from tests.handlers import Answers
 from tests.integration.watching.programs import outcome_of, started
 
-pytestmark = [pytest.mark.runs, pytest.mark.usefixtures("without_torch")]
+pytestmark = pytest.mark.runs
 
 NOTE = (
     "Score: Beam's ModelManager keeps each load of a model in a process of its own: a batch is "
@@ -65,7 +65,7 @@ def evicting(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evicting")
     logs = {"near": str(folder / "near"), "far": remote.uri(folder / "far")}
     runs = {
-        name: started("room_for_one", log, folder=folder / f"tmp {name}")
+        name: started("room_for_one", log, folder=folder / f"tmp {name}", torch=True)
         for name, log in logs.items()
     }
     return SimpleNamespace(logs=logs, **{name: outcome_of(run) for name, run in runs.items()})
