@@ -24,6 +24,7 @@ from mmlab.events import Unknown
 from mmlab.reports.summary import hint_of, limit_of
 from mmlab.state import NS, Counts, State
 
+MB, GB = 1e6, 1e9
 TEXT_INCHES = WIDTH_INCHES - 0.25
 LANE_INCHES = 0.36
 RIGHT_INCHES = 1.09
@@ -60,6 +61,7 @@ class Layout:
       most_models: up to where the axis of models must go, beside limits.
       limits: one for each step that has a hint.
       memory: up to where the axis of memory goes, bytes.
+      unit: bytes per unit of that axis: see `unit_of`.
       memory_limit: see `memory_limit` in `mmlab.draw.timeline`.
       refreshes: whether the legend has a mark of a refresh.
       late: whether the legend has models that were evicted long before they were freed.
@@ -72,23 +74,19 @@ class Layout:
     most_models: int
     limits: tuple[LimitLine, ...]
     memory: float
+    unit: float
     memory_limit: tuple[int, int] | None = None
     refreshes: bool = False
     late: bool = False
 
-    @property
-    def unit(self) -> tuple[float, str]:
-        """Bytes per unit of the axis of memory, and its name."""
-        return unit_of(self.memory)
 
+def unit_of(most_bytes: float) -> float:
+    """The unit, in bytes, in which memory is written of which there is so much at most.
 
-def unit_of(most_bytes: float) -> tuple[float, str]:
-    """The unit in which an axis up to so many bytes is written: its bytes, and its name.
-
-    >>> unit_of(3e9), unit_of(5e8)
-    ((1000000000.0, 'GB'), (1000000.0, 'MB'))
+    >>> unit_of(3e9) == GB, unit_of(5e8) == MB
+    (True, True)
     """
-    return (1e9, "GB") if most_bytes >= 2.2e9 else (1e6, "MB")
+    return GB if most_bytes >= 2e9 else MB
 
 
 @dataclass(frozen=True)
@@ -174,10 +172,10 @@ def limit_lines(state: State) -> tuple[LimitLine, ...]:
 
 
 def _frame_memory(axes: Axes, layout: Layout) -> None:
-    unit, name = layout.unit
+    unit = layout.unit
     axes.set_ylim(0, layout.memory / unit or 1)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    axes.set_ylabel(f"memory\n{name}")
+    axes.set_ylabel(f"memory\n{'GB' if unit == GB else 'MB'}")
     axes.set_xlabel("seconds since the pipeline was submitted")
     axes.set_xlim(0, layout.seconds)
     if layout.memory_limit is not None:
@@ -264,7 +262,7 @@ def memory_words(
         """Models may be far smaller than the process that holds them."""
         if value < 1e6:
             return f"{value / 1e3:,.0f} kB"
-        return f"{value / unit:,.2f} GB" if unit == 1e9 else f"{value / unit:,.0f} MB"
+        return f"{value / unit:,.2f} GB" if unit == GB else f"{value / unit:,.0f} MB"
 
     return [
         *([f"RSS (line): peak {word(peak)}"] if peak else []),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from PIL import Image
 
 from mmlab._text import plural
@@ -26,7 +27,6 @@ from mmlab.draw.layout import (
     TEXT_LEFT,
     TITLE_INCHES,
     TITLE_POINTS,
-    Frame,
     Layout,
     draw_frame,
     headline_parts,
@@ -145,7 +145,9 @@ class LivePicture:
         highest = max(self._reader.highest_rss, limit[1] if limit else 0)
         left = left_inches(lane.label for lane in lanes)
         seconds = _grown(old.seconds if old else FIRST_SPAN, self._seconds)
-        memory = memory_top(highest, len(self._memory_words(left)), limited=limit is not None)
+        unit = unit_of(highest)
+        words = self._memory_words(left, unit)
+        memory = memory_top(highest, len(words), limited=limit is not None)
         return Layout(
             title=self._title,
             lanes=len(lanes),
@@ -154,16 +156,17 @@ class LivePicture:
             most_models=self._reader.most_models,
             limits=limit_lines(state),
             memory=_roof(memory),
+            unit=unit,
             memory_limit=limit,
             refreshes=bool(state.facts(Refreshes)),
             late=self._reader.leaves_late(seconds),
         )
 
-    def _memory_words(self, left: float) -> list[str]:
+    def _memory_words(self, left: float, unit: float) -> list[str]:
         memory = self._state.memory
         words = memory_words(
             peak=memory.peak_rss, now=memory.rss, when="now", device=memory.device_bytes,
-            models=self._reader.most_model_bytes, unit=unit_of(memory.peak_rss or 0)[0],
+            models=self._reader.most_model_bytes, unit=unit,
         )  # fmt: skip
         return in_lines(words, " · ", memory_words_inches(left), MEMORY_POINTS)
 
@@ -209,7 +212,7 @@ class LivePicture:
                 pen.line(points, width=2, dashed=dashed)
         for lane, middle in zip(lanes, background.lane_rows, strict=True):
             self._write_label(pen, background.left - 5, middle, lane)
-        lines = self._memory_words(background.layout.left_inches)
+        lines = self._memory_words(background.layout.left_inches, background.layout.unit)
         for i, text in enumerate(lines):
             at = (background.left + 6, place.top + 6 + 15 * i)
             width = 7 * len(text)
@@ -325,20 +328,15 @@ class _Background:
             axis=TimeAxis(right - left, layout.seconds),
             left=left,
             lane_rows=tuple(len(canvas) - round(row) for row in rows),
-            models=_place(frame, "models", canvas),
-            memory=_place(frame, "memory", canvas),
+            models=_place(frame.models, canvas, unit=1),
+            memory=_place(frame.memory, canvas, unit=layout.unit),
         )
 
 
-def _place(frame: Frame, name: str, canvas: Canvas) -> _Place:
-    axes = getattr(frame, name)
+def _place(axes: Axes, canvas: Canvas, unit: float) -> _Place:
+    """Where axes lie, whose vertical axis is in units of so much."""
     box = axes.get_window_extent()
     rows = slice(len(canvas) - round(box.y1), len(canvas) - round(box.y0))
     columns = slice(round(box.x0), round(box.x1))
-    top = axes.get_ylim()[1] * (_unit(frame) if name == "memory" else 1)
+    top = axes.get_ylim()[1] * unit
     return _Place(rows, columns, box.height / top, is_background(canvas[rows, columns]))
-
-
-def _unit(frame: Frame) -> float:
-    """Bytes per unit of a frame's axis of memory."""
-    return 1e9 if frame.memory.get_ylabel().endswith("GB") else 1e6

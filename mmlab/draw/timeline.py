@@ -96,11 +96,11 @@ def _drawn(state: State, title: str | None, models: Sequence[str] | None) -> Fig
     x = Seconds(state.start_ns, max(state.end_ns, state.start_ns + 1))
     draw_lanes(frame.lanes, lanes, x)
     _draw_residency(frame.models, state, x)
-    draw_memory_curves(frame.memory, state, x, layout.unit[0])
+    draw_memory_curves(frame.memory, state, x, layout.unit)
     _write_memory(frame.memory, words)
     if unfit is not None:
         draw_end(frame.lanes, lanes, unfit, x)
-        _draw_asked(frame.memory, state, unfit, x, layout.unit[0])
+        _draw_asked(frame.memory, state, unfit, x, layout.unit)
         for axes in (frame.lanes, frame.models, frame.memory):
             axes.axvline(x(unfit.at_ns), color=theme.ALERT, linewidth=1.2, zorder=2)
     _write_headlines(frame.figure, state, unfit)
@@ -111,7 +111,7 @@ def _layout(state: State, title: str, lanes: Sequence[Lane]) -> tuple[Layout, li
     """The layout of a whole run, and the lines of words that its axis of memory has room for."""
     limit = memory_limit(state)
     highest = max(highest_rss(state), limit[1] if limit else 0)
-    s, unit = summarize(state), unit_of(highest)[0]
+    s, unit = summarize(state), unit_of(highest)
     left = left_inches(lane.label for lane in lanes)
     parts = memory_words(
         peak=s.peak_rss_bytes, now=s.rss_bytes, when="at the end", device=s.device_bytes,
@@ -127,6 +127,7 @@ def _layout(state: State, title: str, lanes: Sequence[Lane]) -> tuple[Layout, li
         most_models=_most_models(state),
         limits=limit_lines(state),
         memory=memory_top(highest, len(words), limited=limit is not None),
+        unit=unit,
         memory_limit=limit,
         refreshes=bool(state.facts(Refreshes)),
         late=leaves_late(state, Seconds(0, round(seconds / NS))),

@@ -61,6 +61,10 @@ class Log:
     idle_seconds: float = math.inf
 
 
+MOST_USES = 65_536
+"""Pairs of step and model whose events are kept encoded."""
+
+
 class Site(NamedTuple):
     """The model of a step, as the events name it.
 
@@ -96,8 +100,12 @@ class _Mark(NamedTuple):
 
 
 class _Use(NamedTuple):
-    """The members of a use's two events that stay the same, encoded: on the path of every batch."""
+    """The members of a use's two events that stay the same, encoded: on the path of every batch.
 
+    It holds its site, so that no other takes the place in memory by which it is found.
+    """
+
+    site: Site
     begin: str
     end: str
 
@@ -139,7 +147,7 @@ class Recorder:
         self._loads: dict[Site, Iterator[int]] = {}
         self._generations: dict[Site, int] = {}
         self._generation_of_object: dict[int, int] = {}
-        self._uses: dict[tuple[Site, int | None], _Use] = {}
+        self._uses: dict[tuple[int, int], _Use] = {}
         self._paths: dict[Site, str] = {}
         self._sampler: MemorySampler | None = None
         self._lock = threading.Lock()
@@ -203,6 +211,7 @@ class Recorder:
 
     def load_ends(self, site: Site, generation: int, model: Any) -> None:
         self._generation_of_object[id(model)] = generation
+        self._uses.clear()  # the last model in its place may have been released unseen
         try:
             release = weakref.finalize(model, self._released, site, generation, id(model))
         except TypeError:  # held until the mark is written, which is as soon as Beam lets us
@@ -217,6 +226,7 @@ class Recorder:
     def _released(self, site: Site, generation: int, identity: int) -> None:
         # Runs in whichever thread drops the last reference, even inside the garbage collector.
         self._generation_of_object.pop(identity, None)
+        self._uses.clear()  # the next model may lie in its place
         self._mark(_about(Frees, site, generation))
 
     def _mark(self, event: OfModel, model: Callable[[], Any] | None = None) -> None:
@@ -258,8 +268,7 @@ class Recorder:
         """
         if self.marks:
             self.write_marks()
-        generation = self._generation_of_object.get(id(model))
-        use = self._uses.get((site, generation)) or self._new_use(site, generation)
+        use = self._uses.get((id(site), id(model))) or self._new_use(site, model)
         self._append(f'{use.begin},"n":{n}{keys_member(keys)}}}')
         return use.end
 
@@ -278,12 +287,16 @@ class Recorder:
         if is_new:
             self.emit(_about(Refreshes, site, generation, path=path))
 
-    def _new_use(self, site: Site, generation: int | None) -> _Use:
+    def _new_use(self, site: Site, model: Any) -> _Use:
+        generation = self._generation_of_object.get(id(model))
         begin, end = (
             members_of(_about(kind, site, generation))[:-1] for kind in (UseBegins, UseEnds)
         )
-        self._uses[site, generation] = _Use(begin, end)
-        return self._uses[site, generation]
+        use = _Use(site, begin, end)
+        if len(self._uses) >= MOST_USES:  # proxies may be new objects for each batch
+            self._uses.clear()
+        self._uses[id(site), id(model)] = use
+        return use
 
 
 _Kind = TypeVar("_Kind", bound=OfModel)
