@@ -20,14 +20,14 @@ def generations(folder, kind, sites=("s",)):
     """Of batches of models that are loaded, used and dropped one after another."""
     log = Log(str(folder), "r")
     recorder = recorder_for(log)
+    sites = [Site(step, "m") for step in sites]  # a step names its model by one object
     addresses = set()
     for _ in range(50):
         model = kind()
         addresses.add(id(model))
-        site = Site(sites[0], "m")
-        recorder.load_ends(site, recorder.load_begins(site), model)
-        for step in sites:
-            recorder.use_ends(recorder.use_begins(Site(step, "m"), model, 1, {}))
+        recorder.load_ends(sites[0], recorder.load_begins(sites[0]), model)
+        for site in sites:
+            recorder.use_ends(recorder.use_begins(site, model, 1, {}))
         del model
     close_recorder(log)
     assert len(addresses) < 50  # or the test shows nothing
