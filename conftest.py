@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 
 import pytest
 from jupyter_client.connect import LocalPortCache
 
 pytest_plugins = ["tests.lanes"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So a shell starts what it runs in the background, and tests would wait for their interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NO_SKIPS = "MMLAB_NO_SKIPS"
 """Set where all that the tests may want is installed: what is skipped there would go unnoticed."""

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any
 
 import psutil
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
 from mmlab._arguments import seconds_argument, short
@@ -31,7 +31,7 @@ from mmlab.events import EndInfo, Event, MemoryLimit, RunEnds
 from mmlab.fresh.child import JOB, LOG, OUTPUT, PAYLOAD, REPORT, SCRATCH, Job, Report
 from mmlab.fresh.launch import Started, start_process
 from mmlab.fresh.limits import check_limits_work_here, parse_bytes, room_bytes
-from mmlab.fresh.outcome import LEAST_LIMIT, RunOutcome, too_small
+from mmlab.fresh.outcome import LEAST_LIMIT, THREAD_BYTES, RunOutcome, too_small
 from mmlab.fresh.payload import pickled
 from mmlab.log.folders import SUFFIX
 from mmlab.log.reader import LogReader
@@ -48,6 +48,7 @@ FULL_BYTES = 1_000_000
 """Less holds nothing: the allocator asks the system for as much at a time."""
 OUTPUT_BYTES = 200_000
 """Of what a run prints, the end that is kept."""
+CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, getattr(signal, "SIGBUS", signal.SIGABRT)})
 LAST_WORDS = 20_000
 """Of it, the characters in which a killed process may have said why."""
 
@@ -157,6 +158,7 @@ class FreshRun:
                 raise ValueError(too_small(self._memory_limit))
         _check_build(build, args)
         options = _checked_options(options)
+        self._least_limit = _least_limit(options)
         seconds_argument("sample_seconds", sample_seconds)
         self._began_ns = time.time_ns()
         self._interrupted = False
@@ -297,11 +299,11 @@ class FreshRun:
             waited = "out of memory: the run waited for what its limit had no room for"
             report = Report("run" if self._loaded else "limit", "Stalled", waited)
         elif report is None:
-            report = _report_of_the_killed(
-                code,
-                bool(self._events),
-                _reason(output[-LAST_WORDS:]) if self._memory_limit else None,
-            )
+            reason = _reason(output[-LAST_WORDS:]) if self._memory_limit else None
+            phase = "run" if self._events else "build"
+            if self._starved(code):
+                phase = "limit"
+            report = _report_of_the_killed(code, phase, reason)
         first = min((event.t_ns for event in self._events), default=None)
         trace = self._trace(report, ended_ns)
         return RunOutcome(
@@ -318,6 +320,13 @@ class FreshRun:
             interrupted=self._interrupted,
             memory_limit=self._memory_limit,
         )
+
+    def _starved(self, code: int | None) -> bool:
+        """Whether it crashed before the first model, under a limit that Beam itself cannot keep:
+        not every library survives that it is refused memory."""
+        crashed = code is not None and -code in CRASHES
+        too_little = self._memory_limit is not None and self._memory_limit < self._least_limit
+        return crashed and too_little and not self._loaded
 
     def _trace(self, report: Report, ended_ns: int) -> Trace:
         """The trace, with what only the parent knows: the limit, and the end of the killed."""
@@ -404,8 +413,17 @@ def _read_report(folder: Path) -> Report | None:
         return None
 
 
-def _report_of_the_killed(code: int | None, had_events: bool, reason: str | None) -> Report:
-    phase = "run" if had_events else "limit"
+def _least_limit(options: PipelineOptions | list[str] | None) -> int:
+    """What Beam itself needs with as many threads as the options ask for, in bytes."""
+    given = options if isinstance(options, PipelineOptions) else PipelineOptions(options or [])
+    direct = given.view_as(DirectOptions)
+    threads = 1
+    if direct.direct_running_mode == "multi_threading":
+        threads = direct.direct_num_workers or os.cpu_count() or 1
+    return LEAST_LIMIT + (threads - 1) * THREAD_BYTES
+
+
+def _report_of_the_killed(code: int | None, phase: str, reason: str | None) -> Report:
     if code is None or code >= 0:
         return Report(phase, "Ended", "the process ended without saying how")
     because = f": {reason}" if reason else ""

@@ -530,6 +530,20 @@ def test_an_error_that_is_a_workers_traceback_is_said_in_its_last_line():
 
 
 @linux
+@pytest.mark.parametrize(("limit", "starved"), [("81MB", True), ("300MB", False)])
+def test_a_crash_before_the_first_model_is_of_the_limit_only_where_that_is_too_small(
+    nothing_left, limit, starved
+):
+    def build(pipeline):
+        os.kill(os.getpid(), signal.SIGSEGV)
+        pipelines.small_models(pipeline, 1)
+
+    threads = ["--direct_running_mode=multi_threading", "--direct_num_workers=4"]
+    outcome = run_fresh(build, memory_limit=limit, options=threads)
+    assert ("too small even to start" in outcome.problem) is starved
+
+
+@linux
 def test_a_limit_that_is_too_small_for_many_threads_says_what_they_need(nothing_left, monkeypatch):
     monkeypatch.setattr(process, "STALLED_SECONDS", 2.0)
     threads = ["--direct_running_mode=multi_threading", "--direct_num_workers=4"]
