@@ -162,12 +162,12 @@ def limit_lines(state: State) -> tuple[LimitLine, ...]:
     hints = {model.step: model.hint for model in state.models if model.hint is not None}
     lines = []
     for step, hint in hints.items():
-        changes = tuple(
-            ((event.t_ns - state.start_ns) * NS, event.limit)
-            for event in state.limits(step)
-            if isinstance(event.limit, int) and event.limit
-        )
-        lines.append(LimitLine(hint if isinstance(hint, int) else None, changes))
+        changes: list[tuple[float, int]] = []
+        for event in state.limits(step):
+            limit = event.limit if isinstance(event.limit, int) else 0
+            if limit > 0 and (not changes or changes[-1][1] != limit):
+                changes.append(((event.t_ns - state.start_ns) * NS, limit))
+        lines.append(LimitLine(hint if isinstance(hint, int) else None, tuple(changes)))
     return tuple(lines)
 
 

@@ -9,7 +9,7 @@ Python's lock meanwhile. Only what is new is read from the state.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ from mmlab.draw.layout import (
     unit_of,
 )
 from mmlab.draw.paint import (
+    BAR,
     Canvas,
     Flags,
     Pen,
@@ -54,6 +55,8 @@ from mmlab.draw.timeline import memory_limit, memory_top, memory_words_inches
 from mmlab.events import Event, Refreshes, RunBegins
 from mmlab.state import NS, State
 
+ABOVE, BELOW, BESIDE = BAR // 2 + 7, BAR // 2 + 6, 8
+"""Pixels from the middle of a lane, and from its begin, as far as it is painted."""
 FIRST_SPAN = 2.0
 """Seconds that the time axis spans at first; it grows by half whenever the run outgrows it."""
 
@@ -181,7 +184,21 @@ class LivePicture:
             if lane.numbers:
                 mine = {state: _any_of(covers[state], lane.numbers) for state in STATES}
                 colour = theme.OTHERS if lane.others else colours[lane.model]
-                paint_lane(canvas, middle, background.left, mine, colour)
+                self._paint_lane(canvas, background, middle, mine, colour)
+
+    def _paint_lane(
+        self, canvas: Canvas, background: _Background, middle: int, covers: dict[str, Flags],
+        colour: str,
+    ) -> None:  # fmt: skip
+        """Paint a lane, or what it was in the last frame: in most lanes nothing is new."""
+        looks = (colour, b"".join(flags.tobytes() for flags in covers.values()))
+        strip = canvas[middle - ABOVE : middle + BELOW, background.left - BESIDE :]
+        before = background.painted.get(middle)
+        if before is not None and before[0] == looks:
+            strip[:] = before[1]
+            return
+        paint_lane(canvas, middle, background.left, covers, colour)
+        background.painted[middle] = looks, strip.copy()
 
     def _paint_models(self, canvas: Canvas, background: _Background) -> None:
         """The models held by each process; of a single one, those that are loading on top."""
@@ -238,7 +255,8 @@ class LivePicture:
 
 
 def _any_of(cover: Flags, lanes: Sequence[int]) -> Flags:
-    flags: Flags = np.logical_or.reduce(cover[list(lanes)], axis=0)
+    one = len(lanes) == 1
+    flags: Flags = cover[lanes[0]] if one else np.logical_or.reduce(cover[list(lanes)], axis=0)
     return flags
 
 
@@ -310,6 +328,8 @@ class _Background:
     lane_rows: tuple[int, ...]
     models: _Place
     memory: _Place
+    painted: dict[int, tuple[object, Canvas]] = field(default_factory=dict)
+    """Row of a lane to what it looked like last."""
 
     @property
     def right(self) -> int:

@@ -105,8 +105,8 @@ def paint_lane(
     states = np.zeros(len(covers[IN_BAR[0]]), np.uint8)
     for bit, state in enumerate(IN_BAR):
         states |= covers[state].astype(np.uint8) << np.uint8(bit)
-    columns = np.arange(left, left + len(states))
-    strip = _bars(colour)[states, columns % PHASES].T
+    phases = np.arange(left, left + len(states)) % PHASES
+    strip = _bars(colour).take(states * np.int64(PHASES) + phases, axis=1)
     top = middle - BAR // 2
     place = canvas[top - 2 : top + BAR + 2, left : left + len(states)]
     np.copyto(place, strip, where=strip != _CLEAR)
@@ -118,9 +118,9 @@ def paint_lane(
 
 @cache
 def _bars(colour: str) -> Canvas:
-    """How a column of a lane looks: shape (states, phases, pixels from top to bottom).
+    """How columns of a lane look: shape (pixels from top to bottom, states and phases).
 
-    A set of states is a number whose bits stand for `IN_BAR`.
+    A set of states is a number whose bits stand for `IN_BAR`; each comes in all phases.
     """
     pale, full, deep = (number(paint) for paint in _paints(colour))
     y, x = np.mgrid[0 : BAR + 4, 0:PHASES]
@@ -139,13 +139,16 @@ def _bars(colour: str) -> Canvas:
             bar[inside & (((x + y) % PHASES < 2) | edge)] = full
         if used:
             bar[:] = deep
-    turned: Canvas = bars.transpose(0, 2, 1)
-    return turned
+    return np.ascontiguousarray(bars.transpose(1, 0, 2).reshape(BAR + 4, -1))
 
 
 def _stamp(canvas: Canvas, top: int, left: int, where: Flags, stamp: Canvas) -> None:
     """Put a stamp into each sixth column that has something near it."""
-    middles = left + np.unique(np.flatnonzero(where) // 6 * 6 + 3)
+    if not where.any():
+        return
+    cells = np.zeros(-(-len(where) // 6) * 6, np.bool_)
+    cells[: len(where)] = where
+    middles = left + 3 + 6 * np.flatnonzero(cells.reshape(-1, 6).any(axis=1))
     y, x = np.nonzero(stamp != _CLEAR)
     canvas[top + y, middles[:, None] + x - stamp.shape[1] // 2] = stamp[y, x]
 
@@ -192,17 +195,27 @@ def paint_counts(
       held, both: pixels above the foot, shape (columns,).
     """
     height, width = area.shape
-    above = np.arange(height, 0, -1)[:, None]
-    hatched = np.arange(height)[:, None] + np.arange(width) % PHASES
-    loading = (above > held) & (above <= both) & free
-    area[loading & ((hatched % PHASES < 2) | (above == both))] = number(theme.MUTED)
+    held, both = (
+        held.astype(np.int16),
+        both.astype(np.int16),
+    )  # a quarter of the bytes to go through
+    above = np.arange(height, 0, -1, dtype=np.int16)[:, None]
+    if (both > held).any():
+        loading = (above > held) & (above <= both) & free
+        area[loading & (_hatching(height, width) | (above == both))] = number(theme.MUTED)
     area[(above <= held) & free] = number(theme.FILL)
+
+
+@cache
+def _hatching(height: int, width: int) -> Flags:
+    hatched: Flags = (np.arange(height)[:, None] + np.arange(width)) % PHASES < 2
+    return hatched
 
 
 def paint_area(area: Canvas, free: Flags, heights: npt.NDArray[np.int64]) -> None:
     """Fill what lies below a curve: see `paint_counts`."""
-    above = np.arange(area.shape[0], 0, -1)[:, None]
-    area[(above <= heights) & free] = number(theme.FILL)
+    above = np.arange(area.shape[0], 0, -1, dtype=np.int16)[:, None]
+    area[(above <= heights.astype(np.int16)) & free] = number(theme.FILL)
 
 
 def paint_outline(area: Canvas, free: Flags, heights: npt.NDArray[np.int64]) -> None:

@@ -65,6 +65,7 @@ class Cover:
     def __init__(self) -> None:
         self.known = Intervals()
         self._changes = np.zeros((0, 0), np.int32)
+        self._covered: npt.NDArray[np.bool_] | None = None
         self._axis: TimeAxis | None = None
         self._done = 0
 
@@ -77,14 +78,17 @@ class Cover:
         """
         if axis != self._axis or len(self._changes) != lanes:
             self._changes = np.zeros((lanes, axis.columns + 1), np.int32)
-            self._axis, self._done = axis, 0
-        _change(self._changes, self.known, self._done, axis)
-        self._done = len(self.known)
-        changes = self._changes
+            self._axis, self._done, self._covered = axis, 0, None
+        if self._done < len(self.known):
+            _change(self._changes, self.known, self._done, axis)
+            self._done, self._covered = len(self.known), None
         if len(still):
-            changes = changes.copy()
+            changes = self._changes.copy()
             _change(changes, still, 0, axis)
-        return np.cumsum(changes[:, :-1], axis=1) > 0
+            return np.cumsum(changes[:, :-1], axis=1) > 0
+        if self._covered is None:
+            self._covered = np.cumsum(self._changes[:, :-1], axis=1) > 0
+        return self._covered
 
 
 def _change(

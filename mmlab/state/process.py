@@ -72,12 +72,23 @@ def _times() -> array[int]:
 
 @dataclass(slots=True)
 class Curve:
-    """A quantity of a process over time: nanoseconds since the epoch, and values."""
+    """A quantity of a process over time: nanoseconds since the epoch, and values.
+
+    Attributes:
+      in_order: whether the times ascend.
+      highest: of the values; 0 where there is none.
+    """
 
     t_ns: array[int] = field(default_factory=_times)
     values: array[int] = field(default_factory=_times)
+    in_order: bool = True
+    highest: int = 0
 
     def add(self, t_ns: int, value: int) -> None:
+        if self.t_ns and t_ns < self.t_ns[-1]:
+            self.in_order = False
+        if value > self.highest:
+            self.highest = value
         self.t_ns.append(t_ns)
         self.values.append(value)
 

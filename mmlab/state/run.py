@@ -203,13 +203,14 @@ class State:
     @cached_property
     def memory(self) -> RunMemory:
         """Memory of the process whose resident set size was highest, up to the end of the run."""
-        peaks = {s.process: self._peak(s) for s in self._in_order if self._last(s.rss) is not None}
+        peaks = {s.process: self._peak(s) for s in self._in_order if self._ends(s.rss) is not None}
         highest = max(peaks, key=peaks.__getitem__, default=None)
-        devices = [self.curve(state.device_bytes)[1] for state in self._in_order]
+        last = None if highest is None else self._ends(self.processes[highest].rss)
+        devices = [s.device_bytes for s in self._in_order if self._ends(s.device_bytes) is not None]
         return RunMemory(
-            rss=None if highest is None else self._last(self.processes[highest].rss),
+            rss=None if last is None else last[1],
             peak_rss=None if highest is None else peaks[highest],
-            device_bytes=max((int(each.max()) for each in devices if len(each)), default=None),
+            device_bytes=max(map(self._highest, devices), default=None),
             processes=len(peaks),
         )
 
@@ -219,22 +220,29 @@ class State:
         The system remembers the highest since the process began. Where that rose during the run, it
         is exact; otherwise an earlier peak hides the run's own, and the highest sample stands in.
         """
-        sampled = int(self.curve(state.rss)[1].max())
-        _, system = self.curve(state.peak_rss)
-        return max(sampled, int(system[-1])) if len(system) and system[-1] > system[0] else sampled
+        sampled, system = self._highest(state.rss), self._ends(state.peak_rss)
+        return max(sampled, system[1]) if system is not None and system[1] > system[0] else sampled
 
-    def _last(self, curve: Curve) -> int | None:
-        _, values = self.curve(curve)
-        return int(values[-1]) if len(values) else None
+    def _is_whole(self, curve: Curve) -> bool:
+        """Whether all of a curve is of the run, by time: so it is until the run ends."""
+        return curve.in_order and (not curve.t_ns or curve.t_ns[-1] <= self.end_ns)
+
+    def _ends(self, curve: Curve) -> tuple[int, int] | None:
+        """The first and the last value up to the end of the run."""
+        values = curve.values if self._is_whole(curve) else self.curve(curve)[1]
+        return (int(values[0]), int(values[-1])) if len(values) else None
+
+    def _highest(self, curve: Curve) -> int:
+        return curve.highest if self._is_whole(curve) else int(self.curve(curve)[1].max())
 
     def curve(self, curve: Curve) -> tuple[Ints, Ints]:
         """A quantity of a process up to the end of the run: nanoseconds and values, by time."""
         t_ns, values = np.array(curve.t_ns), np.array(curve.values)
-        if len(t_ns) and (t_ns[-1] > self.end_ns or (np.diff(t_ns) < 0).any()):
-            during = np.flatnonzero(t_ns <= self.end_ns)
-            during = during[np.argsort(t_ns[during], kind="stable")]
-            return t_ns[during], values[during]
-        return t_ns, values
+        if self._is_whole(curve):
+            return t_ns, values
+        during = np.flatnonzero(t_ns <= self.end_ns)
+        during = during[np.argsort(t_ns[during], kind="stable")]
+        return t_ns[during], values[during]
 
     def some_loads(self, state: ProcessState, places: Iterable[int]) -> list[Residence]:
         """Loads of a process as they stand, without their batches; places are those in its list."""

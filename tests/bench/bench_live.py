@@ -21,9 +21,9 @@ from mmlab import WatchRunner  # noqa: E402
 from mmlab.draw.live import LivePicture  # noqa: E402
 from mmlab.draw.paint import png  # noqa: E402
 from mmlab.draw.timeline import draw_timeline  # noqa: E402
-from mmlab.events import Event  # noqa: E402
 from mmlab.trace import Trace  # noqa: E402
 from mmlab.watching import runner  # noqa: E402
+from tests.events import Event  # noqa: E402
 from tests.handlers import NamedModels, keyed  # noqa: E402
 
 MODELS = 8
