@@ -20,7 +20,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, wraps
+from functools import wraps
 from time import monotonic_ns
 from typing import Any, NamedTuple, TypeVar
 
@@ -62,7 +62,7 @@ class Log:
 
 
 MOST_USES = 65_536
-"""Pairs of step and model whose events are kept encoded."""
+"""Batches of one key whose events are kept encoded: of a step, a model, a key and a size."""
 
 
 class Site(NamedTuple):
@@ -100,7 +100,7 @@ class _Mark(NamedTuple):
 
 
 class _Use(NamedTuple):
-    """The members of a use's two events that stay the same, encoded: on the path of every batch.
+    """The members of a use's two events, encoded: they are on the path of every batch.
 
     It holds its site, so that no other takes the place in memory by which it is found.
     """
@@ -147,7 +147,7 @@ class Recorder:
         self._loads: dict[Site, Iterator[int]] = {}
         self._generations: dict[Site, int] = {}
         self._generation_of_object: dict[int, int] = {}
-        self._uses: dict[tuple[int, int], _Use] = {}
+        self._uses: dict[tuple[Any, ...], _Use] = {}
         self._paths: dict[Site, str] = {}
         self._sampler: MemorySampler | None = None
         self._lock = threading.Lock()
@@ -268,8 +268,9 @@ class Recorder:
         """
         if self.marks:
             self.write_marks()
-        use = self._uses.get((id(site), id(model))) or self._new_use(site, model)
-        self._append(f'{use.begin},"n":{n}{keys_member(keys)}}}')
+        place = (id(site), id(model), n, *keys.items())
+        use = self._uses.get(place) or self._new_use(place, site, model, n, keys)
+        self._append(use.begin)
         return use.end
 
     def use_ends(self, use: str, error: BaseException | None = None) -> None:
@@ -287,15 +288,18 @@ class Recorder:
         if is_new:
             self.emit(_about(Refreshes, site, generation, path=path))
 
-    def _new_use(self, site: Site, model: Any) -> _Use:
+    def _new_use(
+        self, place: tuple[Any, ...], site: Site, model: Any, n: int, keys: dict[str, int]
+    ) -> _Use:
         generation = self._generation_of_object.get(id(model))
-        begin, end = (
-            members_of(_about(kind, site, generation))[:-1] for kind in (UseBegins, UseEnds)
-        )
+        begin = members_of(_about(UseBegins, site, generation, n=n, keys=keys))
+        end = members_of(_about(UseEnds, site, generation))[:-1]
         use = _Use(site, begin, end)
+        if len(keys) > 1:  # hardly two batches are alike
+            return use
         if len(self._uses) >= MOST_USES:  # proxies may be new objects for each batch
             self._uses.clear()
-        self._uses[id(site), id(model)] = use
+        self._uses[place] = use
         return use
 
 
@@ -319,34 +323,9 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:500]
 
 
-def keys_member(keys: dict[str, int]) -> str:
-    """The `keys` member of `UseBegins`, as text.
-
-    >>> keys_member({"KEY_1": 2, "KEY_2": 1})
-    ',"keys":{"KEY_1":2,"KEY_2":1}'
-    >>> keys_member({})
-    ''
-    """
-    if len(keys) == 1:  # the usual batch, on the path of all of them
-        return _one_key(*keys.items())
-    if not keys:
-        return ""
-    return ',"keys":{' + ",".join(f"{_encoded(key)}:{n}" for key, n in keys.items()) + "}"
-
-
 def error_member(error: BaseException) -> str:
     """The `error` member of `UseEnds`, as text."""
     return f',"error":{encode(describe(error))}'
-
-
-@lru_cache(maxsize=65_536)
-def _one_key(item: tuple[str, int]) -> str:
-    return f',"keys":{{{encode(item[0])}:{item[1]}}}'
-
-
-@lru_cache(maxsize=65_536)
-def _encoded(key: str) -> str:
-    return encode(key)
 
 
 def _let_go(*_: Any) -> None:
