@@ -105,6 +105,7 @@ def at(t, kind, model="a", **more):
     return Event("r", t, "h", 1, 1, kind, step="s", model=model, generation=1, **more)
 
 
+@pytest.mark.runs
 def test_what_a_real_run_held_before_its_first_model_is_known():
     runner = WatchRunner(live=False)
     run_keyed(runner, keyed([["a"], ["b"]], 1), ["a", "b"])

@@ -74,6 +74,7 @@ def test_its_counts_are_those_of_the_trace():
     assert "3 loads · 2 evictions · 1 resident" in picture.line()
 
 
+@pytest.mark.runs
 def test_the_live_and_the_final_picture_have_one_layout():
     """The size, the axes and the legend: only up to where the axes go may differ."""
     events = story()

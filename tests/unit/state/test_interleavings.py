@@ -161,6 +161,7 @@ def asdict_of(residence):
     return {**facts, "uses": [asdict(use) for use in residence.uses]}
 
 
+@pytest.mark.runs
 @settings(max_examples=300, deadline=None)
 @given(runs(anything), st.integers(1, 7))
 def test_any_interleaving_gives_the_same_state(run, piece):
@@ -174,6 +175,7 @@ def test_any_interleaving_gives_the_same_state(run, piece):
     assert readings(in_pieces) == readings(at_once) == readings(State(second))
 
 
+@pytest.mark.runs
 @settings(max_examples=300, deadline=None)
 @given(runs(plausible), st.integers(1, 7))
 def test_the_live_picture_and_the_summary_say_the_same(run, piece):
