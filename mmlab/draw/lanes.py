@@ -380,4 +380,4 @@ def draw_end(axes: Axes, lanes: Sequence[Lane], unfit: OutOfMemory, x: Seconds) 
 
 def left_inches(labels: Iterable[str]) -> float:
     """Room for the labels of lanes."""
-    return max([0.75, *(0.2 + label_inches(label) for label in labels)])
+    return max([0.8, *(0.2 + label_inches(label) for label in labels)])

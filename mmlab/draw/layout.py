@@ -28,7 +28,7 @@ MB, GB = 1e6, 1e9
 TEXT_INCHES = WIDTH_INCHES - 0.25
 LANE_INCHES = 0.36
 RIGHT_INCHES = 1.09
-"""Beside the axes, for what the lines of limits are called."""
+"""Right of the axes, for the labels of limits."""
 HEAD_INCHES = 0.94
 TITLE_POINTS, HEADLINE_POINTS, MEMORY_POINTS = 14, 10.5, 9
 TEXT_LEFT = 0.012 * WIDTH_INCHES
@@ -51,7 +51,7 @@ class LimitLine:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a frame depends on: frames of equal layouts are equal.
+    """All that a frame depends on: equal layouts give equal frames.
 
     Attributes:
       title: first line of the header.
@@ -81,7 +81,7 @@ class Layout:
 
 
 def unit_of(most_bytes: float) -> float:
-    """The unit, in bytes, in which memory is written of which there is so much at most.
+    """The unit of an axis of memory, in bytes: MB, or GB where the highest value is 2 GB or more.
 
     >>> unit_of(3e9) == GB, unit_of(5e8) == MB
     (True, True)
@@ -216,9 +216,9 @@ def write_header(
 def title_of(state: State, title: str | None) -> str:
     """The first line of the header: the steps, unless there is a title."""
     if title is not None:
-        return fitting(title, TEXT_INCHES, 14, bold=True)
+        return fitting(title, TEXT_INCHES, TITLE_POINTS, bold=True)
     steps = list(dict.fromkeys(model.step for model in state.models))
-    return fitting(", ".join(steps), TEXT_INCHES, 14, bold=True) or "No RunInference step"
+    return fitting(", ".join(steps), TEXT_INCHES, TITLE_POINTS, bold=True) or "No RunInference step"
 
 
 def headline_parts(state: State) -> list[str]:
@@ -239,9 +239,15 @@ def count_words(counts: Counts) -> list[str]:
 
 
 def limits_text(hint: int | Unknown | None, limit: int | None) -> str:
-    """The hint, and the limit where it is another."""
+    """The hint, and the limit where it is another.
+
+    >>> from mmlab.events import UNKNOWN
+    >>> limits_text(2, 4), limits_text(None, None), limits_text(UNKNOWN, None)
+    ('hint 2 → limit 4', 'no hint', 'hint unknown')
+    """
     if not isinstance(hint, int):
-        return "no hint" if limit is None else f"limit {limit}"
+        without = "no hint" if hint is None else "hint unknown"
+        return without if limit is None else f"limit {limit}"
     return f"hint {hint}" if limit in (None, hint) else f"hint {hint} → limit {limit}"
 
 

@@ -354,7 +354,11 @@ class _Background:
 
 
 def _place(axes: Axes, canvas: Canvas, unit: float) -> _Place:
-    """Where axes lie, whose vertical axis is in units of so much."""
+    """The place of axes on the canvas.
+
+    Args:
+      unit: of the vertical axis, in bytes or models.
+    """
     box = axes.get_window_extent()
     rows = slice(len(canvas) - round(box.y1), len(canvas) - round(box.y0))
     columns = slice(round(box.x0), round(box.x1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -42,7 +41,7 @@ from mmlab.draw.layout import (
     write_header,
 )
 from mmlab.draw.picture import WIDTH_INCHES, Picture
-from mmlab.events import MemoryLimit, Process, Refreshes, printable
+from mmlab.events import MemoryLimit, Refreshes, printable
 from mmlab.reports.shortage import OutOfMemory, megabytes, out_of_memory
 from mmlab.reports.summary import count_per_model, summarize
 from mmlab.state import NS, Residence, State, held_over_time, over_time
@@ -137,7 +136,7 @@ def _layout(state: State, title: str, lanes: Sequence[Lane]) -> tuple[Layout, li
 
 def memory_top(highest: float, lines: int, *, limited: bool) -> float:
     """Up to where an axis of memory goes, so that lines of words find room above the curves."""
-    return highest * ((1.36 if limited else 1.22) + 0.2 * (max(lines, 1) - 1))
+    return highest * ((1.36 if limited else 1.3) + 0.2 * (max(lines, 1) - 1))
 
 
 def memory_words_inches(left_inches: float) -> float:
@@ -146,13 +145,6 @@ def memory_words_inches(left_inches: float) -> float:
 
 
 # Models resident
-
-
-def _by_process(state: State) -> list[list[Residence]]:
-    groups: dict[Process, list[Residence]] = defaultdict(list)
-    for residence in state.residences:
-        groups[residence.process].append(residence)
-    return list(groups.values())
 
 
 def held_or_loading(residences: Iterable[Residence]) -> tuple[np.ndarray, np.ndarray]:
@@ -166,14 +158,14 @@ def held_or_loading(residences: Iterable[Residence]) -> tuple[np.ndarray, np.nda
 
 
 def _most_models(state: State) -> int:
-    groups = _by_process(state)
+    groups = list(state.residences_by_process.values())
     curve = held_or_loading if len(groups) == 1 else held_over_time
     return max((int(curve(group)[1].max(initial=0)) for group in groups), default=0)
 
 
 def _draw_residency(axes: Axes, state: State, x: Seconds) -> None:
     """The models held by each process; of a single one, those that are loading on top of them."""
-    groups = _by_process(state)
+    groups = list(state.residences_by_process.values())
     if len(groups) == 1:
         hatched: theme.Style = {"facecolor": theme.PAPER, "edgecolor": theme.MUTED}
         hatched["hatch"] = "//////"

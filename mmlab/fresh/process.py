@@ -49,6 +49,7 @@ FULL_BYTES = 1_000_000
 OUTPUT_BYTES = 200_000
 """Of what a run prints, the end that is kept."""
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, getattr(signal, "SIGBUS", signal.SIGABRT)})
+"""How a process ends that a library let down, rather than one that somebody ended."""
 LAST_WORDS = 20_000
 """Of it, the characters in which a killed process may have said why."""
 
@@ -322,8 +323,10 @@ class FreshRun:
         )
 
     def _starved(self, code: int | None) -> bool:
-        """Whether it crashed before the first model, under a limit that Beam itself cannot keep:
-        not every library survives that it is refused memory."""
+        """Whether it crashed before the first model, under a limit below what Beam itself needs.
+
+        Not every library survives a refused allocation.
+        """
         crashed = code is not None and -code in CRASHES
         too_little = self._memory_limit is not None and self._memory_limit < self._least_limit
         return crashed and too_little and not self._loaded

@@ -199,10 +199,7 @@ def _counters(state: State, pids: dict[Process, int], zero_ns: int) -> Iterator[
         if isinstance(event.limit, int):
             name = "limit" if event.step is None else f"limit of {event.step}:"
             yield counter(event.process, _readable(name), "models", event.t_ns, event.limit)
-    groups: dict[Process, list[Residence]] = defaultdict(list)
-    for residence in state.residences:
-        groups[residence.process].append(residence)
-    for process, group in groups.items():
+    for process, group in state.residences_by_process.items():
         for t_ns, models in zip(*(each.tolist() for each in held_over_time(group)), strict=True):
             yield counter(process, "models", "resident", t_ns, models)
 

@@ -98,7 +98,8 @@ class OutOfMemory:
     def _holding(self) -> str:
         if self.held == 0:
             return "no other model was held" if self.loading else "no model was held yet"
-        size = f" ({megabytes(self.held_bytes)})" if isinstance(self.held_bytes, int) else ""
+        held_bytes = _known(self.held_bytes)
+        size = f" ({megabytes(held_bytes)})" if held_bytes else ""
         return (
             f"1 model{size} was held" if self.held == 1 else f"{self.held} models{size} were held"
         )

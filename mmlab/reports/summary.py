@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mmlab._text import or_none
-from mmlab.events import UNKNOWN, Limit, Process, Refreshes, Unknown
+from mmlab.events import UNKNOWN, Limit, Refreshes, Unknown
 from mmlab.state import NS, Residence, State, covered_ns, held_over_time
 
 
@@ -104,7 +104,9 @@ def summarize(state: State) -> Summary:
         evictions=counts.evictions,
         uses=counts.uses,
         elements=counts.elements,
-        most_resident=max((_most(group) for group in _by_process(state)), default=0),
+        most_resident=max(
+            (_most(group) for group in state.residences_by_process.values()), default=0
+        ),
         hint=hint_of(state),
         limit=limit_of(state),
         load_seconds=sum(end - begin for begin, end in loading) * NS,
@@ -178,13 +180,6 @@ def _uses_per_model(
     return uses, elements, keys
 
 
-def _by_process(state: State) -> list[list[Residence]]:
-    groups: dict[Process, list[Residence]] = defaultdict(list)
-    for residence in state.residences:
-        groups[residence.process].append(residence)
-    return list(groups.values())
-
-
 def _most(residences: Iterable[Residence], *, sizes: bool = False) -> int:
     """Most models that were held at once, or most of their bytes."""
     _, held = held_over_time(residences, sizes=sizes)
@@ -195,7 +190,7 @@ def _most_model_bytes(state: State) -> int | Unknown:
     held = [r for r in state.residences if r.load_end_ns is not None]
     if not held or any(r.bytes is UNKNOWN for r in held):
         return UNKNOWN
-    return max(_most(group, sizes=True) for group in _by_process(state))
+    return max(_most(group, sizes=True) for group in state.residences_by_process.values())
 
 
 def _wording(s: Summary) -> list[tuple[str, str]]:

@@ -265,6 +265,14 @@ class State:
             residence._all = self.batches
         return residences
 
+    @property
+    def residences_by_process(self) -> dict[Process, list[Residence]]:
+        """`residences` of each process that loaded a model, by the first of them."""
+        groups: dict[Process, list[Residence]] = {}
+        for residence in self.residences:
+            groups.setdefault(residence.process, []).append(residence)
+        return groups
+
     @cached_property
     def batches(self) -> Batches:
         """Every batch that began before the run ended, by time."""
