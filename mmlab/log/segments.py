@@ -12,7 +12,7 @@ from collections import deque
 
 from mmlab.events import Close, Dropped, Event, Frees
 from mmlab.log.folders import ENDED, SUFFIX, RemoteFolder
-from mmlab.log.writer import file_stem, line_head, members_of, process_event
+from mmlab.log.writer import file_stem, line_head, members_of, of_thread, process_event
 
 CHECK_SECONDS = 0.25
 FIRST_SECONDS = 2.0
@@ -80,10 +80,13 @@ class SegmentWriter:
         """Add one event to the buffer: see `LogWriter.emit`."""
         if self._thread is None and type(event) is Frees:  # in a forked child: a parent's model
             return
-        self.append(members_of(event), t_ns, tid)
+        self._append(members_of(event), t_ns, tid)
 
-    def append(self, members: str, t_ns: int | None = None, tid: int | None = None) -> None:
+    def append(self, members: bytes) -> None:
         """Add one event whose members are encoded already: see `LogWriter.append`."""
+        self._append(members)
+
+    def _append(self, members: bytes, t_ns: int | None = None, tid: int | None = None) -> None:
         if self._closed:
             return
         if self._thread is None:  # this is a forked child
@@ -114,9 +117,9 @@ class SegmentWriter:
         self._closed = True
         _writers.discard(self)
 
-    def _line(self, members: str, t_ns: int | None = None, tid: int | None = None) -> str:
-        tid, t_ns = tid or threading.get_native_id(), t_ns or time.monotonic_ns()
-        return f'{self._head}{tid},"t_ns":{t_ns}{members}\n'
+    def _line(self, members: bytes, t_ns: int | None = None, tid: int | None = None) -> bytes:
+        head = of_thread(self._head, tid or threading.get_native_id())
+        return b"%b%d%b" % (head, t_ns or time.monotonic_ns(), members)
 
     def _follow(self) -> None:
         self._flush()
@@ -139,24 +142,24 @@ class SegmentWriter:
         self._closed = True
         self._flush(self._line(members_of(Close())))
 
-    def _flush(self, *last: str) -> None:
+    def _flush(self, *last: bytes) -> None:
         """Write the buffer; what cannot be written now waits for the next time."""
         self._wrote = time.monotonic()
         with contextlib.suppress(OSError):
             self._write_segment(*last)
 
-    def _write_segment(self, *last: str) -> None:
+    def _write_segment(self, *last: bytes) -> None:
         lost = self._lost
         told = [self._line(members_of(Dropped(n=lost)))] if lost else []
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        text = "".join((*lines, *told, *last))
+        text = b"".join((*lines, *told, *last))
         if not text:
             return
         name = segment_name(self._stem, self._number)
         self._number += 1  # where nothing can be written over, a number is good for one attempt
         self._writing = len(lines)
         try:
-            self._folder.write(name, text.encode())
+            self._folder.write(name, text)
             self._lost -= lost
         except OSError:
             self._folder.remove(name)

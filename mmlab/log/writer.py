@@ -49,7 +49,9 @@ class LogWriter:
         if shared := shared_bits(self._folder) & 0o066:
             (self._folder / name).chmod(0o600 | shared)  # who reads them need not be who writes
         self._lost = 0
-        self._head = self._line_start = line_head(self._run)
+        self._cut_off = False
+        self._head = line_head(self._run)
+        self._here = _Thread(self._head)
         self.emit(process_event())
 
     def emit(self, event: Event, t_ns: int | None = None, tid: int | None = None) -> bool:
@@ -60,18 +62,20 @@ class LogWriter:
           t_ns: nanoseconds of the machine's monotonic clock; None is now.
           tid: native id of the thread in which it happened; None is this one.
         """
-        return self.append(members_of(event), t_ns, tid, counted=type(event) is not Dropped)
+        head = of_thread(self._head, tid) if tid else self._here.head
+        return self.append(members_of(event), head, t_ns, counted=type(event) is not Dropped)
 
     def append(
         self,
-        members: str,
+        members: bytes,
+        head: bytes | None = None,
         t_ns: int | None = None,
-        tid: int | None = None,
         counted: bool = True,
     ) -> bool:
         """Write one event whose members are encoded already: see `emit` and `members_of`.
 
         Args:
+          head: what stands before the time; None is that of this thread.
           counted: whether it is one of the events that are lost if it cannot be written.
         """
         if self._lost and counted:
@@ -79,18 +83,16 @@ class LogWriter:
         file = self._file
         if file is None:
             return False
-        line = (
-            f'{self._line_start}{tid or _here.native_id},"t_ns":{t_ns or monotonic_ns()}{members}\n'
-        ).encode()
+        line = b"%b%d%b" % (head or self._here.head, t_ns or monotonic_ns(), members)
+        if self._cut_off:
+            line = b"\n" + line
         try:
             whole = os.write(file.fd, line) == len(line)
         except OSError:
             self._lost += counted
             return False
-        if whole:
-            self._line_start = self._head
-        else:  # a line that was cut off ends where the next one begins
-            self._line_start = "\n" + self._head
+        self._cut_off = not whole  # such a line ends where the next one begins
+        if not whole:
             self._lost += counted
         return whole
 
@@ -124,13 +126,10 @@ class LogWriter:
 
 
 class _Thread(threading.local):
-    """What is known of this thread: to ask the system for its id costs a fifth of an event."""
+    """How lines of this thread begin: to ask the system for its id costs a fifth of an event."""
 
-    def __init__(self) -> None:
-        self.native_id = threading.get_native_id()
-
-
-_here = _Thread()
+    def __init__(self, head: bytes) -> None:
+        self.head = of_thread(head, threading.get_native_id())
 
 
 class _OpenFile:
@@ -156,8 +155,6 @@ def _close_all() -> None:
 
 def _reopen_after_fork() -> None:
     # The child must neither sign with its parent's process and thread nor share its file.
-    global _here
-    _here = _Thread()
     for writer in list(_writers):
         if writer._file is not None:
             writer._file = None  # what the parent lost is the parent's to tell
@@ -170,13 +167,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reopen_after_fork)
 
 
-def members_of(event: Event) -> str:
-    """What a line says beyond the stamp of its process, up to its end.
+def members_of(event: Event) -> bytes:
+    """What a line says after its time, up to its end.
 
     >>> members_of(Dropped(n=2))
-    ',"event":"dropped","n":2}'
+    b',"event":"dropped","n":2}\\n'
     """
-    return "," + encode(event)[1:]
+    return f",{encode(event)[1:]}\n".encode()
 
 
 def file_stem() -> str:
@@ -184,10 +181,20 @@ def file_stem() -> str:
     return f"{_safe(socket.gethostname())}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def line_head(run: str) -> str:
+def line_head(run: str) -> bytes:
     """How each line of this process begins, up to the id of its thread."""
     head = encode({"v": VERSION, "run": run, "host": socket.gethostname(), "pid": os.getpid()})
-    return head[:-1] + ',"tid":'
+    return f'{head[:-1]},"tid":'.encode()
+
+
+def of_thread(head: bytes, tid: int) -> bytes:
+    """How each line of a thread begins, up to its time.
+
+    Args:
+      head: how the lines of its process begin.
+      tid: native id of the thread.
+    """
+    return b'%b%d,"t_ns":' % (head, tid)
 
 
 def process_event(*, segments: bool = False) -> ProcessBegins:

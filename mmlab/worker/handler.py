@@ -11,7 +11,7 @@ import copy
 import inspect
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
@@ -254,14 +254,14 @@ class _Inference(_Watched):
 
     def __call__(self, batch: Sequence[Any], model: Any, *args: Any, **kwargs: Any) -> Any:
         recorder = self._recorder or self.recorder
-        plan = _batch.plan
-        visit = plan.get(self._site.cohort) if plan else None
+        site, plan = self._site, _batch.plan
+        visit = plan.get(site.cohort) if plan else None
         if visit is None:
             visit = _Visit(_length(batch))
         if visit.use is None:
             held = internals.held_model(model)
             visit.recorder = recorder
-            visit.use = recorder.use_begins(self._site, held, visit.n, visit.keys)
+            visit.use = recorder.use_begins(site, held, visit.n, visit.keys)
         try:
             results = (self._original or self.original)(batch, model, *args, **kwargs)
         except BaseException as error:
@@ -269,7 +269,9 @@ class _Inference(_Watched):
             raise
         if type(results) is not list and isinstance(results, Iterator):
             return _until_exhausted(results, visit)
-        visit.call_returned()
+        visit.calls -= 1
+        if visit.calls <= 0:
+            visit.end()
         return results
 
 
@@ -339,7 +341,9 @@ def _until_exhausted(results: Iterator[Any], visit: _Visit) -> Iterator[Any]:
     except BaseException as error:
         visit.end(error)
         raise
-    visit.call_returned()
+    visit.calls -= 1
+    if visit.calls <= 0:
+        visit.end()
 
 
 class _Visit:
@@ -348,23 +352,19 @@ class _Visit:
     Attributes:
       keys: how many elements each has, as events name keys; empty where there are no keys.
       n: elements.
+      calls: how many of the handler are still to return.
       use: what the recorder calls the use that goes on; None while none does.
       recorder: of that use.
     """
 
-    __slots__ = ("_returned", "keys", "n", "recorder", "use")
+    __slots__ = ("calls", "keys", "n", "recorder", "use")
 
     def __init__(self, n: int = 0):
         self.keys: dict[str, int] = {}
         self.n = n
-        self.use: str | None = None
+        self.calls = 0
+        self.use: bytes | None = None
         self.recorder: Recorder | None = None
-        self._returned = 0
-
-    def call_returned(self) -> None:
-        self._returned += 1
-        if self._returned >= len(self.keys):
-            self.end()
 
     def end(self, error: BaseException | None = None) -> None:
         use, self.use = self.use, None
@@ -428,7 +428,11 @@ class _KeyedInference(_Watched):
     def __init__(self, handler: KeyedModelHandler, log: Log, sites: dict[Any, Site]):
         super().__init__(handler, log)
         self._sites = sites
+        self._cohorts: Mapping[Any, Any] = {}
         self._texts: dict[Any, str] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_cohorts": {}, "_texts": None}
 
     def __call__(self, batch: Sequence[Any], model: Any, *args: Any, **kwargs: Any) -> Any:
         _batch.plan = plan = self._plan(batch)
@@ -442,10 +446,10 @@ class _KeyedInference(_Watched):
             _batch.plan = None
 
     def _plan(self, batch: Sequence[Any]) -> dict[str, _Visit]:
-        cohorts = internals.cohort_of_key(self._handler)
-        texts = self._texts
-        if texts is None:
-            texts = self._texts = key_texts(cohorts)
+        if self._texts is None:
+            self._cohorts = internals.cohort_of_key(self._handler)
+            self._texts = key_texts(self._cohorts)
+        cohorts, texts = self._cohorts, self._texts
         plan: dict[str, _Visit] = {}
         try:
             for key, _ in batch:
@@ -457,7 +461,11 @@ class _KeyedInference(_Watched):
                 if visit is None:
                     visit = plan[cohort] = _Visit()
                 visit.n += 1
-                visit.keys[name] = visit.keys.get(name, 0) + 1
+                if name in visit.keys:
+                    visit.keys[name] += 1
+                else:
+                    visit.keys[name] = 1
+                    visit.calls += 1
         except Exception:
             return {}  # not (key, example) pairs: Beam says so itself, a moment later
         return plan

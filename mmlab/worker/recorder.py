@@ -106,8 +106,8 @@ class _Use(NamedTuple):
     """
 
     site: Site
-    begin: str
-    end: str
+    begin: bytes
+    end: bytes
 
 
 def _never_raises(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -257,7 +257,7 @@ class Recorder:
 
     # Events
 
-    def use_begins(self, site: Site, model: Any, n: int, keys: dict[str, int]) -> str:
+    def use_begins(self, site: Site, model: Any, n: int, keys: dict[str, int]) -> bytes:
         """A batch enters a model. Returns what `use_ends` calls this use.
 
         Args:
@@ -268,15 +268,18 @@ class Recorder:
         """
         if self.marks:
             self.write_marks()
-        place = (id(site), id(model), n, *keys.items())
-        use = self._uses.get(place) or self._new_use(place, site, model, n, keys)
+        place = (id(site), id(model), n, *keys)
+        try:
+            use = self._uses[place]
+        except KeyError:
+            use = self._new_use(place, site, model, n, keys)
         self._append(use.begin)
         return use.end
 
-    def use_ends(self, use: str, error: BaseException | None = None) -> None:
+    def use_ends(self, use: bytes, error: BaseException | None = None) -> None:
         if self.marks:
             self.write_marks()
-        self._append(f"{use}{error_member(error)}}}" if error else f"{use}}}")
+        self._append(with_error(use, error) if error else use)
 
     @_never_raises
     def refreshes(self, site: Site, path: str) -> None:
@@ -293,7 +296,7 @@ class Recorder:
     ) -> _Use:
         generation = self._generation_of_object.get(id(model))
         begin = members_of(_about(UseBegins, site, generation, n=n, keys=keys))
-        end = members_of(_about(UseEnds, site, generation))[:-1]
+        end = members_of(_about(UseEnds, site, generation))
         use = _Use(site, begin, end)
         if len(keys) > 1:  # hardly two batches are alike
             return use
@@ -323,9 +326,9 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:500]
 
 
-def error_member(error: BaseException) -> str:
-    """The `error` member of `UseEnds`, as text."""
-    return f',"error":{encode(describe(error))}'
+def with_error(members: bytes, error: BaseException) -> bytes:
+    """The encoded members of a `UseEnds`, and the error with which it ended."""
+    return b'%b,"error":%b}\n' % (members.removesuffix(b"}\n"), encode(describe(error)).encode())
 
 
 def _let_go(*_: Any) -> None:
