@@ -46,9 +46,16 @@ def memory_shares(trace: Trace) -> tuple[int, int, int]:
     The first is the last sample of the process's resident set size before it begins to load, the
     second the most bytes of models that it held at once, the third what the peak has beyond both:
     the second copy of a model that is being loaded, buffers, and what Beam needs while it runs.
+
+    Raises:
+      ValueError: the run loaded no model, or no memory was sampled in the process that did.
     """
+    if not trace.residences:
+        raise ValueError("the run loaded no model, so its memory cannot be split: run it again")
     first = trace.residences[0]
     t_ns, rss = trace.curve(trace.processes[first.process].rss)
+    if not len(rss):
+        raise ValueError(f"the memory of {first.process} was not sampled: run it again")
     before = int(rss[max(np.searchsorted(t_ns, first.load_begin_ns, side="right") - 1, 0)])
     summary = trace.summary()
     models = summary.model_bytes or 0
