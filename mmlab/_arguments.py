@@ -34,7 +34,16 @@ def path_argument(name: str, value: Any, kind: str) -> Path:
         raise TypeError(f"{name} is {short(value)}: give {kind}, as text or a Path")
     if not str(value):
         raise ValueError(f"{name} is empty: give {kind}")
-    return Path(value)
+    return expanded(value)
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with the home folder in the place of `~`, as shells read it.
+
+    >>> expanded("~/runs") == Path.home() / "runs", str(expanded("a~b"))
+    (True, 'a~b')
+    """
+    return Path(os.path.expanduser(path))
 
 
 def file_to_write(value: Any) -> Path:

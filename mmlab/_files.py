@@ -3,11 +3,51 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+
+def absolute(path: Path) -> Path:
+    """A path from the root.
+
+    Raises:
+      FileNotFoundError: it is relative, and the working directory was deleted.
+    """
+    try:
+        return path.absolute()
+    except FileNotFoundError as problem:
+        raise FileNotFoundError(
+            problem.errno,
+            "the working directory was deleted: change to another one with os.chdir, or give an "
+            "absolute path",
+            str(path),
+        ) from problem
+
+
+def temporary_folder(prefix: str) -> Path:
+    """A new folder among the system's temporary files.
+
+    Raises:
+      OSError: none can be made there; the sentence says what to do.
+    """
+    try:
+        return Path(tempfile.mkdtemp(prefix=prefix))
+    except OSError as problem:
+        raise without_temporary_files(problem) from problem
+
+
+def without_temporary_files(problem: OSError) -> OSError:
+    """What to raise where no temporary file can be made or written."""
+    return OSError(
+        problem.errno,
+        f"temporary files cannot be written ({problem.strerror or problem}): free some space "
+        "there, or set TMPDIR to another folder before Python starts",
+        problem.filename or tempfile.tempdir,
+    )
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -32,7 +72,7 @@ def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]
     Raises:
       OSError: it cannot be written.
     """
-    path = path.resolve()
+    path = absolute(path).resolve()
     if path.exists() and not path.is_file():  # a pipe or a device is written, not replaced
         with path.open(mode, **options) as file:
             yield file

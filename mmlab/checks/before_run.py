@@ -92,6 +92,15 @@ def worth_a_warning(
             yield problem
 
 
+WEIGHTS_ONLY = (
+    "PyTorch says this of a file that holds more than tensors. Do not set weights_only=False: it "
+    "lets the file run any code that it holds, and is safe only for a file that you made yourself. "
+    "Write the weights with torch.save(model.state_dict(), path), and give them as "
+    "state_dict_path= with model_class=."
+)
+"""What PyTorch's advice to set `weights_only=False` means."""
+
+
 def explain(events: Iterable[Any]) -> list[str]:
     """Sentences that say what a failed run ran into, from its events."""
     sentences = {}
@@ -103,6 +112,8 @@ def explain(events: Iterable[Any]) -> list[str]:
             )
         elif event.event == "load_fail":
             sentence = f"{event.step}: model {event.model} could not be loaded: {event.error}"
+            if "weights_only" in (event.error or ""):
+                sentence += f" {WEIGHTS_ONLY}"
         elif event.event == "conflict":
             sentence = conflict_note(event.step, event.error)
         else:

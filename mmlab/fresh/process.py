@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ import psutil
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
+from mmlab._files import absolute, temporary_folder
 from mmlab._arguments import seconds_argument, short
 from mmlab.events import EndInfo, Event, MemoryLimit, RunEnds
 from mmlab.fresh.child import JOB, LOG, OUTPUT, PAYLOAD, REPORT, SCRATCH, Job, Report
@@ -172,7 +172,7 @@ class FreshRun:
         self._busy = (time.monotonic(), 0.0)
         self._process: Started | None = None
         self.pid: int | None = None
-        self.folder = Path(tempfile.mkdtemp(prefix="mmlab-run-"))
+        self.folder = temporary_folder("mmlab-run-")
         try:
             self._start(pickled(build, args, options), sample_seconds)
         except BaseException as problem:
@@ -183,8 +183,8 @@ class FreshRun:
             self._outcome = self._collect(None)
 
     def _start(self, payload: bytes, sample_seconds: float) -> None:
-        path = [str(Path(entry).absolute()) for entry in sys.path]
-        job = Job(str(Path.cwd()), path, dict(os.environ), self._memory_limit, sample_seconds)
+        path = [str(absolute(Path(entry))) for entry in sys.path]
+        job = Job(str(absolute(Path())), path, dict(os.environ), self._memory_limit, sample_seconds)
         (self.folder / SCRATCH).mkdir()
         (self.folder / LOG).mkdir()
         (self.folder / PAYLOAD).write_bytes(payload)

@@ -15,7 +15,7 @@ from threading import Thread
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from mmlab._arguments import short
+from mmlab._arguments import expanded, short
 
 SUFFIX = ".jsonl"
 ENDED = "ended"
@@ -41,7 +41,7 @@ def location(path: str | os.PathLike[str]) -> Location:
     text = os.fspath(path)
     _check_encodable(text)
     if not isinstance(text, str) or not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
-        return Path(text)
+        return expanded(text)
     if text.lower().startswith("file://"):
         return Path(unquote(urlsplit(text).path))
     if re.search(r"[*?\[]", text):

@@ -18,7 +18,7 @@ import pyarrow.csv
 import pyarrow.dataset
 from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, ModelHandler
 
-from mmlab._arguments import short
+from mmlab._arguments import expanded, short
 from mmlab.beam import internals
 from mmlab.beam.cards import key_text, model_cards
 from mmlab.prediction.sizes import listed
@@ -275,7 +275,7 @@ def read_keys(keys: Any, column: str | None) -> Source:
             raise ValueError(
                 f"{keys} is not on this machine: copy the file here first, or give its column"
             )
-        return _file(Path(keys), column)
+        return _file(expanded(keys), column)
     if isinstance(keys, pd.DataFrame | pa.Table | pa.RecordBatch):
         names = list(keys.columns) if isinstance(keys, pd.DataFrame) else keys.schema.names
         keys = keys[_column(column, [str(name) for name in names], "the table")]

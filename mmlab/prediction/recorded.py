@@ -13,6 +13,9 @@ from mmlab.prediction.sizes import listed
 from mmlab.state import TracedModel
 from mmlab.trace import Trace
 
+MOST_ELEMENTS = 500_000_000
+"""They are replayed one by one, 8 bytes each."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -79,7 +82,8 @@ def read_trace(trace: Trace, step: str | None) -> Recorded:
       ValueError: no such step, several, one without keys, or nothing that it did.
     """
     cards = _cards(trace, step)
-    number = {card.model: i for i, card in enumerate(cards)}
+    names = dict.fromkeys(card.model for card in cards)  # two logs may name a model twice
+    number = {name: i for i, name in enumerate(names)}
     held = [r for r in trace.residences if r.step == cards[0].step and r.model in number]
     uses = sorted(
         ((use.begin_ns, r.process, number[r.model], use) for r in held for use in r.uses),
@@ -94,9 +98,11 @@ def read_trace(trace: Trace, step: str | None) -> Recorded:
         visits.setdefault(process, []).append(model)
         answered[process] += use.n
         elements.update(use.keys)
+    of_key = {key: number[card.model] for card in cards for key in card.keys}
+    _check_elements(elements, of_key, cards[0].step)
     most = max(use.n for *_, use in uses)
     return Recorded(
-        models=Models(tuple(number), {key: i for i, card in enumerate(cards) for key in card.keys}),
+        models=Models(tuple(number), of_key),
         visits=tuple(np.array(each, np.int32) for each in visits.values()),
         elements_of_process=tuple(answered[process] for process in visits),
         elements=dict(elements),
@@ -104,6 +110,27 @@ def read_trace(trace: Trace, step: str | None) -> Recorded:
         batch_size=most,
         measured=_measured(trace, cards),
     )
+
+
+def _check_elements(elements: Counter[str], of_key: Mapping[str, int], step: str) -> None:
+    """Refuse what no run of these models can have counted.
+
+    Raises:
+      ValueError: no elements with keys, a key that no model serves, or too many elements.
+    """
+    if not elements:
+        raise ValueError(f"the trace has no element of {step} with a key: predict from the keys")
+    for key in elements:
+        if key not in of_key:
+            raise ValueError(
+                f"the trace has elements of key {short(key)}, which no model of {step} serves: "
+                "predict from the keys and the handler"
+            )
+    if elements.total() > MOST_ELEMENTS:
+        raise ValueError(
+            f"the trace counts {elements.total():,} elements, and predict takes up to "
+            f"{MOST_ELEMENTS:,}: predict from a shorter run"
+        )
 
 
 def _cards(trace: Trace, step: str | None) -> list[TracedModel]:

@@ -122,6 +122,8 @@ class WatchRunner(PipelineRunner):
         run.begin([card for _, cards in found.steps for card in cards], _sharing(steps))
         for label, reason in found.hidden.items():
             run.cannot_watch(label, f"not watched: {reason}")
+        if not found.steps and not found.hidden:
+            run.cannot_watch(None, "steps")
         run.show(self._live, [*(step.label for step in steps), *found.hidden])
         with run.ending_on_error(), _handlers_swapped(steps, run.log) as restore:
             result = self._runner.run_pipeline(pipeline, options)
@@ -257,7 +259,7 @@ class _Run:
         except Exception:
             return {}
 
-    def cannot_watch(self, step: str, why: str) -> None:
+    def cannot_watch(self, step: str | None, why: str) -> None:
         """Say so, and watch what is left: the memory of this process."""
         _say_unwatched(self.log, step, why.rstrip("."))
         if internals.runs_here(self.runner):
@@ -391,9 +393,10 @@ def _sharing(steps: list[InferenceStep]) -> list[list[str]]:
     return [labels for labels in groups.values() if len(labels) > 1]
 
 
-def _say_unwatched(log: Log, step: str, what: str) -> None:
+def _say_unwatched(log: Log, step: str | None, what: str) -> None:
     recorder_for(log).emit(Unobserved(step=step, what=what))
-    warnings.warn(f"{step}: {UNOBSERVED.get(what, what)}", WatchWarning, stacklevel=3)
+    said = UNOBSERVED.get(what, what)
+    warnings.warn(f"{step}: {said}" if step else said, WatchWarning, stacklevel=3)
 
 
 def _warn_of_template(options: PipelineOptions) -> None:

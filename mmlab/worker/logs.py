@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path, PurePosixPath
 
+from mmlab._files import absolute, temporary_folder
 from mmlab.log.folders import Location, RemoteFolder, is_remote, location, make_folder
 from mmlab.worker.recorder import Log
 
@@ -25,7 +26,7 @@ def new_log(folder: str | os.PathLike[str] | None, sample_seconds: float) -> Log
     """
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     if folder is None:
-        return Log(tempfile.mkdtemp(prefix="mmlab-"), run, sample_seconds)
+        return Log(str(temporary_folder("mmlab-")), run, sample_seconds)
     where = _absolute(folder)
     if isinstance(where, Path):
         path = str(where / run)
@@ -50,7 +51,7 @@ def shared_log(folder: str | os.PathLike[str], sample_seconds: float) -> Log:
 
 def _absolute(folder: str | os.PathLike[str]) -> Location:
     where = location(folder)
-    return where.expanduser().absolute() if isinstance(where, Path) else where
+    return absolute(where) if isinstance(where, Path) else where
 
 
 def _make(path: str, logs: Path | None = None) -> None:
