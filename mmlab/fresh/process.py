@@ -25,8 +25,8 @@ import psutil
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
-from mmlab._files import absolute, temporary_folder
 from mmlab._arguments import seconds_argument, short
+from mmlab._files import absolute, temporary_folder
 from mmlab.events import EndInfo, Event, MemoryLimit, RunEnds
 from mmlab.fresh.child import JOB, LOG, OUTPUT, PAYLOAD, REPORT, SCRATCH, Job, Report
 from mmlab.fresh.launch import Started, start_process

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from mmlab._arguments import short
 from mmlab.events import Process
 from mmlab.prediction.keys import Models
 from mmlab.prediction.sizes import listed

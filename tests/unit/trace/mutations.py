@@ -20,7 +20,18 @@ Logs = dict[str, Log]
 """Name of a file to its lines."""
 
 NUMBERS = (0, 1, -1, 2, 7, 2**31, 2**53, 2**62, 2**63 - 1, -(2**63), 1_000_000_000)
-TEXTS = ("", " ", "x" * 5_000, "unknown", "\x1b[2J", "$\\frac{", "<b>&\"'", "a\nb", "한글 🦖", "a/b[c]: d")
+TEXTS = (
+    "",
+    " ",
+    "x" * 5_000,
+    "unknown",
+    "\x1b[2J",
+    "$\\frac{",
+    "<b>&\"'",
+    "a\nb",
+    "한글 🦖",
+    "a/b[c]: d",
+)
 OTHERS = (None, True, 1.5, 1e308, float("nan"), float("inf"), 2**63, 10**30, "\ud800", [], [[]], {})
 MEMBERS = sorted({name for kind in KINDS.values() for name in kind.__struct_fields__})
 
@@ -114,7 +125,9 @@ def _drop_lines(chance: random.Random, log: Log) -> None:
 
 def _repeat_lines(chance: random.Random, log: Log) -> None:
     begin = chance.randint(0, len(log))
-    log[begin:begin] = [dict(line) if isinstance(line, dict) else line for line in log[begin:begin + 3]]
+    log[begin:begin] = [
+        dict(line) if isinstance(line, dict) else line for line in log[begin : begin + 3]
+    ]
 
 
 def _shuffle_lines(chance: random.Random, log: Log) -> None:
@@ -128,7 +141,9 @@ def _break_line(chance: random.Random, log: Log) -> None:
     place = chance.randrange(len(log) or 1)
     text = as_text(log[place : place + 1]).rstrip("\n")
     cut = chance.randint(0, len(text))
-    log[place : place + 1] = [chance.choice((text[:cut], text[cut:], "", "{}", "null", text + text))]
+    log[place : place + 1] = [
+        chance.choice((text[:cut], text[cut:], "", "{}", "null", text + text))
+    ]
 
 
 MUTATIONS: tuple[Callable[[random.Random, Log], None], ...] = (
