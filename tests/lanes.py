@@ -33,7 +33,6 @@ from hypothesis import HealthCheck, settings
 
 PARTS = {
     "traces": "recorded logs in which something was changed, through every call",
-    "exercises": "answers that do something else than the exercise asks for",
     "lru": "traces of real runs beside an LRU over cohorts",
     "predictions": "predictions beside an ordered dict for each hint",
     "random_pipelines": "random pipelines, watched and unwatched",
