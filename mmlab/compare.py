@@ -21,7 +21,7 @@ from mmlab.events import UNKNOWN, Event, Unknown
 from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.fresh.process import run_fresh
 from mmlab.prediction.result import MOST_RELOADS
-from mmlab.reports.summary import Summary
+from mmlab.reports.summary import DIFFERS, Differs, Summary
 from mmlab.trace import Trace
 from mmlab.watching.follow import live_view, quietly
 from mmlab.watching.screens import Screen, TerminalScreen, screen_for
@@ -320,13 +320,17 @@ def _mega(n: int | None | Unknown) -> int | None:
     return round(n / 1e6) if isinstance(n, int) else None
 
 
-def _cell(values: Iterable[int | None]) -> int | str:
+def _cell(values: Iterable[int | Unknown | Differs | None]) -> int | str:
     """The value, or the median and the range of several that differ.
 
-    >>> _cell([24, 24]), _cell([24, 31, 26]), _cell([None])
-    (24, '26 (24–31)', '–')
+    >>> _cell([24, 24]), _cell([24, 31, 26]), _cell([None]), _cell([UNKNOWN]), _cell([2, DIFFERS])
+    (24, '26 (24–31)', '–', 'unknown', 'differs')
     """
-    known = [value for value in values if value is not None]
+    given = list(values)
+    for other in (DIFFERS, UNKNOWN):
+        if other in given:
+            return str(other)
+    known = [value for value in given if value is not None]
     if not known:
         return "–"
     middle = round(statistics.median(known))

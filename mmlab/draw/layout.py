@@ -18,10 +18,10 @@ from matplotlib.ticker import MaxNLocator
 
 from mmlab._text import plural
 from mmlab.draw import theme
-from mmlab.draw.lanes import LABEL_POINTS, REFRESHED, fitting
+from mmlab.draw.lanes import LABEL_POINTS, REFRESHED, fitting, shortened
 from mmlab.draw.picture import WIDTH_INCHES
 from mmlab.events import Unknown
-from mmlab.reports.summary import hint_of, limit_of
+from mmlab.reports.summary import StepLimit, step_limits
 from mmlab.state import NS, Counts, State
 
 MB, GB = 1e6, 1e9
@@ -41,11 +41,11 @@ class LimitLine:
     """The hint of a step, and the limit that its model manager really kept.
 
     Attributes:
-      hint: None where Beam hides it.
+      hint: `UNKNOWN` where Beam hides it.
       changes: seconds, and the limit from then on.
     """
 
-    hint: int | None
+    hint: int | Unknown
     changes: tuple[tuple[float, int], ...] = ()
 
 
@@ -147,7 +147,7 @@ def _draw_limits(axes: Axes, layout: Layout) -> int:
             values = [*(limit for _, limit in line.changes), line.changes[-1][1]]
             axes.step(seconds, values, where="post", color=theme.ALERT, linewidth=1.8, zorder=3)
         limit = line.changes[-1][1] if line.changes else None
-        if line.hint is not None and limit != line.hint:
+        if isinstance(line.hint, int) and limit != line.hint:
             axes.axhline(line.hint, color=theme.MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
             marks[line.hint] = f"hint {line.hint}"
         if limit is not None:
@@ -167,7 +167,7 @@ def limit_lines(state: State) -> tuple[LimitLine, ...]:
             limit = event.limit if isinstance(event.limit, int) else 0
             if limit > 0 and (not changes or changes[-1][1] != limit):
                 changes.append(((event.t_ns - state.start_ns) * NS, limit))
-        lines.append(LimitLine(hint if isinstance(hint, int) else None, tuple(changes)))
+        lines.append(LimitLine(hint, tuple(changes)))
     return tuple(lines)
 
 
@@ -223,7 +223,7 @@ def title_of(state: State, title: str | None) -> str:
 
 def headline_parts(state: State) -> list[str]:
     """Counts of a run, as the header words them."""
-    return [limits_text(hint_of(state), limit_of(state)), *count_words(state.counts)]
+    return [limits_text(step_limits(state)), *count_words(state.counts)]
 
 
 def count_words(counts: Counts) -> list[str]:
@@ -238,17 +238,44 @@ def count_words(counts: Counts) -> list[str]:
     ]
 
 
-def limits_text(hint: int | Unknown | None, limit: int | None) -> str:
-    """The hint, and the limit where it is another.
+def limits_text(steps: Sequence[StepLimit]) -> str:
+    """The hint, and the limit where it is another; of each step where they differ.
 
     >>> from mmlab.events import UNKNOWN
-    >>> limits_text(2, 4), limits_text(None, None), limits_text(UNKNOWN, None)
-    ('hint 2 → limit 4', 'no hint', 'hint unknown')
+    >>> limits_text([StepLimit("A", 2, 4)]), limits_text([]), limits_text([StepLimit("A", 2, 2)])
+    ('hint 2 → limit 4', 'no hint', 'hint 2')
+    >>> limits_text([StepLimit("A", UNKNOWN, None)]), limits_text([StepLimit("A", 2, UNKNOWN)])
+    ('hint unknown', 'hint 2, limit unknown')
+    >>> limits_text([StepLimit("A", 1, 1), StepLimit("B", None, None)])
+    'hint 1 (A), no hint (B)'
     """
-    if not isinstance(hint, int):
-        without = "no hint" if hint is None else "hint unknown"
-        return without if limit is None else f"limit {limit}"
-    return f"hint {hint}" if limit in (None, hint) else f"hint {hint} → limit {limit}"
+    words: dict[str, list[str]] = {}
+    for each in steps:
+        words.setdefault(_limit_words(each), []).append(shortened(each.step))
+    if len(words) < 2:
+        return next(iter(words), "no hint")
+    return ", ".join(f"{limit} ({head_of(of)})" for limit, of in words.items())
+
+
+def _limit_words(of: StepLimit) -> str:
+    if isinstance(of.limit, Unknown):
+        return f"{_limit_words(StepLimit(of.step, of.hint, None))}, limit unknown"
+    if not isinstance(of.hint, int):
+        without = "no hint" if of.hint is None else "hint unknown"
+        return without if of.limit is None else f"limit {of.limit}"
+    if of.limit in (None, of.hint):
+        return f"hint {of.hint}"
+    return f"hint {of.hint} → limit {of.limit}"
+
+
+def head_of(names: Sequence[str], most: int = 2) -> str:
+    """The first names of many.
+
+    >>> head_of(["A", "B"]), head_of(["A", "B", "C", "D"])
+    ('A, B', 'A, B and 2 more')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def memory_words(

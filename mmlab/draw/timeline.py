@@ -291,7 +291,7 @@ def _outline(state: State, title: str | None) -> str:
     s = summarize(state)
     width = max((len(count.model) for count in count_per_model(state)), default=0)
     lines = [
-        f"Timeline of {title_of(state, title)}: {limits_text(s.hint, s.limit)}, "
+        f"Timeline of {title_of(state, title)}: {limits_text(s.limits)}, "
         f"{plural(s.loads, 'load')}, "
         f"{plural(s.evictions, 'eviction')}, at most {s.most_resident} resident"
     ]

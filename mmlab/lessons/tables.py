@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,9 +59,11 @@ def _megabytes(size: int | Unknown) -> int | None:
     return round(size / 1e6) if isinstance(size, int) else None
 
 
-def or_dash(value: int | None) -> int | str:
-    """A number as a table shows it: a dash where there is none."""
-    return "–" if value is None else value
+def or_dash(value: Any) -> int | str:
+    """A number as a table shows it: a dash where there is none, a word where it is not known."""
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, enum.Enum) else value
 
 
 def per_model(trace: Trace) -> pd.DataFrame:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmlab._arguments import short
-from mmlab.events import Process
+from mmlab.events import Process, Unknown
 from mmlab.prediction.keys import Models
 from mmlab.prediction.sizes import listed
+from mmlab.reports.summary import step_limits
 from mmlab.state import TracedModel
 from mmlab.trace import Trace
 
@@ -30,8 +31,8 @@ class Measured:
       buffer_bytes: what the process needed at its peak beside the models it held at most: the
         interpreter and its libraries, activations, the surplus while a model loads, and what was
         not given back. Peak RSS less most bytes of models. None where either is not known.
-      hint: `max_models_per_worker_hint` of the run.
-      limit: models that the manager really allowed.
+      hint: `max_models_per_worker_hint` of the step; None without one.
+      limit: models that its manager really allowed; None without a limit.
       limit_grew: whether a copy joined after models had been loaded: until then, less was allowed.
       whole: whether the run ended and no event is missing.
     """
@@ -39,15 +40,20 @@ class Measured:
     sizes: dict[str, int]
     load_seconds: dict[str, float]
     buffer_bytes: int | None
-    hint: int | None
-    limit: int | None
+    hint: int | Unknown | None
+    limit: int | Unknown | None
     limit_grew: bool
     whole: bool
 
     @property
     def copies(self) -> int:
-        """Copies of the handler that shared a manager: each added its hint to the limit."""
-        return max(self.limit // self.hint, 1) if self.hint and self.limit else 1
+        """Copies of the handler that shared a manager: each added its hint to the limit.
+
+        1 where there is no limit, or hint or limit are not known.
+        """
+        if isinstance(self.hint, int) and isinstance(self.limit, int) and self.hint > 0:
+            return max(self.limit // self.hint, 1)
+        return 1
 
 
 @dataclass(frozen=True)
@@ -170,15 +176,16 @@ def _measured(trace: Trace, cards: list[TracedModel]) -> Measured:
     buffer = None
     if summary.peak_rss_bytes is not None and isinstance(summary.model_bytes, int):
         buffer = max(summary.peak_rss_bytes - summary.model_bytes, 0)
-    rises = [event for event in trace.limits(cards[0].step) if event.limit is not None]
-    limits, changes = [event.limit for event in rises], [event.t_ns for event in rises]
+    of_step = {each.step: each for each in step_limits(trace)}
+    limit = of_step[cards[0].step].limit
+    changes = [e.t_ns for e in trace.limits(cards[0].step) if isinstance(e.limit, int)]
     begins = [r.load_begin_ns for r in trace.residences if r.step == cards[0].step]
     return Measured(
         sizes=sizes,
         load_seconds=seconds,
         buffer_bytes=buffer,
         hint=cards[0].hint,
-        limit=max(limits, default=None),
+        limit=limit,
         limit_grew=bool(begins and changes and changes[-1] > begins[0]),
         whole=trace.state == "DONE" and not trace.incomplete,
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mmlab._text import plural
+from mmlab.events import UNKNOWN
 from mmlab.prediction.recorded import Measured
 from mmlab.prediction.words import fleet_words
 
@@ -242,6 +243,11 @@ class PredictedLoads:
                 f"Copies of the handler joined while models were in use, until the limit was "
                 f"{self.measured.limit}. The prediction allows hint × {self.copies} from the "
                 "start, so a run loads more often."
+            )
+        if self.measured is not None and UNKNOWN in (self.measured.hint, self.measured.limit):
+            notes.append(
+                "The trace does not say how many models were allowed, because this version of Beam "
+                f"hides it: the prediction allows hint × {self.copies}. Say copies= if it was more."
             )
         if self.measured is not None and not self.measured.whole:
             notes.append("The trace is of a run that did not end, or lacks events.")

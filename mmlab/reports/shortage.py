@@ -38,9 +38,10 @@ class OutOfMemory:
       held_bytes: their own bytes.
       memory_limit: bytes that the run was allowed to take; None without a limit.
       keyed: whether the step maps keys to several models, so that a hint can help.
-      hint: `max_models_per_worker_hint` of the step; None without one.
+      hint: `max_models_per_worker_hint` of the step; None without one, `UNKNOWN` where Beam hides
+        it.
       limit: how many models its manager allowed, which is the hint times the workers that share
-        them; None without one.
+        them; None without one, `UNKNOWN` where Beam hides it.
     """
 
     step: str | None
@@ -52,8 +53,8 @@ class OutOfMemory:
     held_bytes: int | Unknown
     memory_limit: int | None
     keyed: bool
-    hint: int | None = None
-    limit: int | None = None
+    hint: int | Unknown | None = None
+    limit: int | Unknown | None = None
 
     @property
     def what(self) -> str:
@@ -85,9 +86,9 @@ class OutOfMemory:
         if not self.keyed or self.held == 0:
             return 0
         fits = self.held if self.loading else self.held - 1
-        if self.hint is None:
+        if not isinstance(self.hint, int):
             return fits
-        workers = max((self.limit or 0) // self.hint, 1)
+        workers = max((_known(self.limit) or 0) // self.hint, 1)
         return min(fits // workers, self.hint - 1)
 
     @property
@@ -149,8 +150,8 @@ def out_of_memory(state: State) -> OutOfMemory | None:
         held_bytes=sum(sizes) if len(sizes) == len(held) else UNKNOWN,
         memory_limit=limits[-1].bytes if limits else None,
         keyed=any(card.keys for card in cards),
-        hint=_known(cards[0].hint) if cards else None,
-        limit=_known(ruled[-1].limit) if ruled else None,
+        hint=cards[0].hint if cards else None,
+        limit=ruled[-1].limit if ruled else None,
     )
 
 

@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
+import enum
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from mmlab._text import or_none
-from mmlab.events import UNKNOWN, Limit, Refreshes, Unknown
+from mmlab.events import UNKNOWN, Limit, Refreshes, Unknown, Unobserved, printable
 from mmlab.state import NS, Residence, State, covered_ns, held_over_time
+
+
+class Differs(enum.Enum):
+    """The type of `DIFFERS`."""
+
+    DIFFERS = "differs"
+
+    def __repr__(self) -> str:
+        return self.value
+
+    __str__ = __repr__
+
+
+DIFFERS: Literal[Differs.DIFFERS] = Differs.DIFFERS
+"""The hint or limit of a run whose steps do not have the same: see `Summary.limits`.
+
+Not None: a hint or limit that is None is none, in every step.
+"""
+
+
+@dataclass(frozen=True)
+class StepLimit:
+    """The hint and the limit of one step.
+
+    Attributes:
+      step: its label.
+      hint: `max_models_per_worker_hint` as given; None without one.
+      limit: how many models its model manager really allowed; None without a limit, or before the
+        model manager was there.
+    """
+
+    step: str
+    hint: int | Unknown | None
+    limit: int | Unknown | None
 
 
 @dataclass(frozen=True)
@@ -46,8 +82,9 @@ class Summary:
       uses: batches in models; a batch that touches two models counts twice.
       elements: elements in those batches.
       most_resident: most models that one process held at once, evicted but unfreed ones included.
-      hint: `max_models_per_worker_hint` as given; None without one, or where steps differ.
-      limit: how many models the model manager really allowed; None without a limit.
+      hint: `max_models_per_worker_hint` as given; None without one, `DIFFERS` where steps differ.
+      limit: how many models the model manager really allowed; None without a limit, `DIFFERS`
+        where steps differ.
       load_seconds: summed over loads.
       loading_share: share of the wall time in which at least one model was loading, 0 to 1.
       wall_seconds: from submission to the end.
@@ -56,6 +93,7 @@ class Summary:
       peak_rss_bytes: its highest resident set size during the run.
       device_bytes: highest memory allocated on GPUs by one process; None without a GPU.
       refreshes: how often a model that had been loaded was given another path.
+      limits: hint and limit of each step that can have them; steps with one model cannot.
     """
 
     loads: int
@@ -64,8 +102,8 @@ class Summary:
     uses: int
     elements: int
     most_resident: int
-    hint: int | Unknown | None
-    limit: int | None
+    hint: int | Unknown | Differs | None
+    limit: int | Unknown | Differs | None
     load_seconds: float
     loading_share: float
     wall_seconds: float
@@ -74,10 +112,11 @@ class Summary:
     peak_rss_bytes: int | None
     device_bytes: int | None
     refreshes: int = 0
+    limits: tuple[StepLimit, ...] = ()
 
     _COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident")
 
-    def counts(self) -> dict[str, int | None]:
+    def counts(self) -> dict[str, int | Unknown | Differs | None]:
         """The integers alone: the same on every machine when batches have a fixed size."""
         return {name: getattr(self, name) for name in (*self._COUNTS, "hint", "limit")}
 
@@ -95,7 +134,7 @@ class Summary:
 
 def summarize(state: State) -> Summary:
     """The run in a few numbers: integers that can be compared, and figures."""
-    counts, memory = state.counts, state.memory
+    counts, memory, limits = state.counts, state.memory, step_limits(state)
     loading = [r.loading for r in state.residences]
     wall_ns = state.end_ns - state.start_ns
     return Summary(
@@ -107,8 +146,8 @@ def summarize(state: State) -> Summary:
         most_resident=max(
             (_most(group) for group in state.residences_by_process.values()), default=0
         ),
-        hint=hint_of(state),
-        limit=limit_of(state),
+        hint=one_of(each.hint for each in limits),
+        limit=one_of(each.limit for each in limits),
         load_seconds=sum(end - begin for begin, end in loading) * NS,
         loading_share=covered_ns(loading) / wall_ns if wall_ns else 0.0,
         wall_seconds=wall_ns * NS,
@@ -117,19 +156,45 @@ def summarize(state: State) -> Summary:
         peak_rss_bytes=memory.peak_rss,
         device_bytes=memory.device_bytes,
         refreshes=counts.refreshes,
+        limits=limits,
     )
 
 
-def hint_of(state: State) -> int | Unknown | None:
-    """`max_models_per_worker_hint` as given; None without one, or where steps differ."""
-    hints = {model.hint for model in state.models}
-    return hints.pop() if len(hints) == 1 else None
+def step_limits(state: State) -> tuple[StepLimit, ...]:
+    """The hint and the limit of each step that can have them, in the order of the models.
+
+    Steps with one model have no model manager, and so neither a hint nor a limit.
+    """
+    hints: dict[str, int | Unknown | None] = {}
+    for model in state.models:
+        if model.hint is not None or model.keys or model.cohort is not None:
+            hints.setdefault(model.step, model.hint)
+    return tuple(StepLimit(step, hint, _limit_of(state, step)) for step, hint in hints.items())
 
 
-def limit_of(state: State) -> int | None:
-    """How many models the model manager really allowed; None without a limit."""
-    limits = (event.limit for event in state.facts(Limit))
-    return max((limit for limit in limits if isinstance(limit, int)), default=None)
+def _limit_of(state: State, step: str) -> int | Unknown | None:
+    """How many models the manager of a step allowed at most; steps may share one."""
+    together = next((steps for steps in state.sharing if step in steps), (step,))
+    limits = [e.limit for e in state.facts(Limit) if e.step is None or e.step in together]
+    if known := [limit for limit in limits if isinstance(limit, int)]:
+        return max(known)
+    hidden = any(e.step == step and e.what == "limit" for e in state.facts(Unobserved))
+    return UNKNOWN if hidden or UNKNOWN in limits else None
+
+
+_Of = int | Unknown | None
+
+
+def one_of(values: Iterable[_Of]) -> _Of | Differs:
+    """What all steps have; None where there is no step.
+
+    >>> one_of([2, 2]), one_of([None, None]), one_of([1, None]), one_of([])
+    (2, None, differs, None)
+    """
+    different = set(values)
+    if len(different) > 1:
+        return DIFFERS
+    return different.pop() if different else None
 
 
 def count_per_model(state: State) -> list[ModelCounts]:
@@ -206,7 +271,16 @@ def _wording(s: Summary) -> list[tuple[str, str]]:
         *([("refreshes", f"{s.refreshes}")] if s.refreshes else []),
         ("uses", f"{s.uses} batches, {s.elements} elements"),
         ("most resident", f"{s.most_resident} models"),
-        ("hint → limit", f"{or_none(s.hint)} → {or_none(s.limit)}"),
+        ("hint → limit", _limits_wording(s)),
         ("wall", f"{s.wall_seconds:.2f} s, {s.loading_share:.0%} of it loading"),
         *((name, f"{value / 1e6:,.0f} MB") for name, value in megabytes if isinstance(value, int)),
     ]
+
+
+def _limits_wording(s: Summary) -> str:
+    if DIFFERS not in (s.hint, s.limit):
+        return f"{or_none(s.hint)} → {or_none(s.limit)}"
+    return ", ".join(
+        f"{or_none(each.hint)} → {or_none(each.limit)} ({printable(each.step)})"
+        for each in s.limits
+    )

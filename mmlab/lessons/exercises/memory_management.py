@@ -9,6 +9,7 @@ import apache_beam as beam
 import torch
 from apache_beam.ml.inference.base import RunInference
 
+from mmlab._text import or_none
 from mmlab.lessons.digits import MAPPING, distorted, pictures
 from mmlab.lessons.exercises.exercise import Exercise, WrongError
 from mmlab.lessons.exercises.running import Ran, run
@@ -100,10 +101,10 @@ def _judge_load_once(build: Any) -> str:
     )
 
 
-def _check_limit(limit: int | None) -> None:
+def _check_limit(limit: Any) -> None:
     if limit != 1:
         raise WrongError(
-            f"The effective limit was {limit or 'none'}: there is room for one model only. Leave "
+            f"The effective limit was {or_none(limit)}: there is room for one model only. Leave "
             "the hint at 1, and change the order."
         )
 

@@ -111,7 +111,7 @@ def main():
         forget("mmlab", "tests", "apache_beam.ml", "apache_beam.utils.multi_process_shared")
         sys.meta_path.insert(0, Renaming(names))
         try:
-            print(json.dumps(run()), flush=True)
+            print(json.dumps(run(), default=str), flush=True)
         except BaseException as error:
             print(json.dumps({"state": f"{type(error).__name__}: {error}"}), flush=True)
         os._exit(0)

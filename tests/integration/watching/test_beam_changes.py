@@ -42,11 +42,11 @@ CASES = {
         ["Score: evictions are not shown: this version of Beam hides them."],
     ),
     ("_max_models",): (
-        {**WHOLE, "limit": None},
+        {**WHOLE, "limit": "unknown"},
         ["Score: the effective limit is not shown: this version of Beam hides it."],
     ),
     ("increment_max_models",): (
-        {**WHOLE, "limit": None},
+        {**WHOLE, "limit": "unknown"},
         ["Score: the effective limit is not shown: this version of Beam hides it."],
     ),
     ("_max_models_per_worker_hint",): (
