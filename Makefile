@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 ENGLISH := notebooks/[0-9]*.ipynb
 NBVAL := --nbval --nbval-sanitize-with tests/e2e/notebooks/nbval.cfg --nbval-kernel-startup-timeout 600
 
-.PHONY: lab quick test full versions bench bare lint notebooks wheel colab constraints engine \
+.PHONY: lab quick test full versions bench bare lint models notebooks wheel colab constraints engine \
   fonts clean help
 
 help:
@@ -36,10 +36,11 @@ TIMED = @began=$$(date +%s); trap 'echo "make $@ took $$(($$(date +%s) - began))
 quick: $(READY)
 	$(TIMED) $(PYTEST) --quick $(TEST_ARGS)
 
-# The longest files first: three workers share them.
-test: $(READY) lint
-	$(TIMED) $(BIN)/python -m mmlab.lessons && \
-	  $(PYTEST) $(NBVAL) $(ENGLISH) tests/integration tests mmlab $(TEST_ARGS)
+# Types are checked while the lessons' models are trained, each on one core. Then the longest files
+# come first: three workers share them.
+test: $(READY)
+	@$(MAKE) --no-print-directory -j 2 lint models
+	$(TIMED) $(PYTEST) $(NBVAL) $(ENGLISH) tests/integration tests mmlab $(TEST_ARGS)
 
 full: $(READY)
 	@$(BIN)/python -m tests.lanes $(PART)
@@ -50,6 +51,9 @@ full: $(READY)
 versions: $(READY)
 	@$(call install,--editable '.[versions]')
 	$(TIMED) $(BIN)/nox $(NOX_ARGS)
+
+models: $(READY)
+	@$(BIN)/python -m mmlab.lessons
 
 lint: $(READY)
 	@$(BIN)/ruff check --quiet $(SOURCES) && $(BIN)/ruff format --quiet --check $(SOURCES) || \
