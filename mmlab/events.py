@@ -420,7 +420,7 @@ UNOBSERVED = {
     "model manager": "Beam's ModelManager keeps each load of a model in a process of its own: a "
     "batch is shown at the latest of several loads, and what it evicts is shown as freed",
     "handler": "not watched: its model handler cannot be copied together with what records",
-    "steps": "the pipeline has no RunInference, so there is no model to watch",
+    "steps": "The pipeline has no RunInference, so there is no model to watch",
     "watched": "not in this trace: its handler is watched on its own, with mmlab.watch",
 }
 """What `what` of an event can say, in words."""

@@ -51,11 +51,15 @@ def memory_shares(trace: Trace) -> tuple[int, int, int]:
       ValueError: the run loaded no model, or no memory was sampled in the process that did.
     """
     if not trace.residences:
-        raise ValueError("the run loaded no model, so its memory cannot be split: run it again")
+        raise ValueError(
+            "the run loaded no model, so there is no memory of models to show: give a run that did"
+        )
     first = trace.residences[0]
     t_ns, rss = trace.curve(trace.processes[first.process].rss)
     if not len(rss):
-        raise ValueError(f"the memory of {first.process} was not sampled: run it again")
+        raise ValueError(
+            f"the memory of {first.process} was not sampled: give the trace of another run"
+        )
     before = int(rss[max(np.searchsorted(t_ns, first.load_begin_ns, side="right") - 1, 0)])
     summary = trace.summary()
     models = summary.model_bytes or 0

@@ -80,13 +80,10 @@ class SegmentWriter:
         """Add one event to the buffer: see `LogWriter.emit`."""
         if self._thread is None and type(event) is Frees:  # in a forked child: a parent's model
             return
-        self._append(members_of(event), t_ns, tid)
+        self.append(members_of(event), t_ns, tid)
 
-    def append(self, members: bytes) -> None:
+    def append(self, members: bytes, t_ns: int | None = None, tid: int | None = None) -> None:
         """Add one event whose members are encoded already: see `LogWriter.append`."""
-        self._append(members)
-
-    def _append(self, members: bytes, t_ns: int | None = None, tid: int | None = None) -> None:
         if self._closed:
             return
         if self._thread is None:  # this is a forked child

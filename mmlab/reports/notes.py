@@ -30,8 +30,7 @@ def unseen(state: State) -> Iterator[str]:
     said.sort(key=attrgetter("t_ns"))
     for step, model, what in dict.fromkeys((e.step, e.model, e.what) for e in said):
         subject = f"{step}: model {model}: " if model else f"{step}: " if step else ""
-        sentence = f"{subject}{UNOBSERVED.get(what or '', what)}."
-        yield printable(sentence[:1].upper() + sentence[1:] if not subject else sentence)
+        yield printable(f"{subject}{UNOBSERVED.get(what or '', what)}.")
     for step, key in dict.fromkeys((e.step, e.error) for e in state.facts(UnknownKey)):
         yield printable(f"{step}: key {key} is in the data, but no KeyModelMapping names it.")
     for step, error in dict.fromkeys((e.step, e.error) for e in state.facts(Conflicts)):

@@ -182,10 +182,11 @@ def _limit_of(state: State, step: str) -> int | Unknown | None:
     return UNKNOWN if hidden or UNKNOWN in limits else None
 
 
-_Of = int | Unknown | None
+_Value = int | Unknown | None
+"""A hint or a limit."""
 
 
-def one_of(values: Iterable[_Of]) -> _Of | Differs:
+def one_of(values: Iterable[_Value]) -> _Value | Differs:
     """What all steps have; None where there is no step.
 
     >>> one_of([2, 2]), one_of([None, None]), one_of([1, None]), one_of([])

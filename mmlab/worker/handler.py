@@ -269,9 +269,7 @@ class _Inference(_Watched):
             raise
         if type(results) is not list and isinstance(results, Iterator):
             return _until_exhausted(results, visit)
-        visit.calls -= 1
-        if visit.calls <= 0:
-            visit.end()
+        visit.call_returned()
         return results
 
 
@@ -341,9 +339,7 @@ def _until_exhausted(results: Iterator[Any], visit: _Visit) -> Iterator[Any]:
     except BaseException as error:
         visit.end(error)
         raise
-    visit.calls -= 1
-    if visit.calls <= 0:
-        visit.end()
+    visit.call_returned()
 
 
 class _Visit:
@@ -365,6 +361,11 @@ class _Visit:
         self.calls = 0
         self.use: bytes | None = None
         self.recorder: Recorder | None = None
+
+    def call_returned(self) -> None:
+        self.calls -= 1
+        if self.calls <= 0:
+            self.end()
 
     def end(self, error: BaseException | None = None) -> None:
         use, self.use = self.use, None

@@ -268,11 +268,8 @@ class Recorder:
         """
         if self.marks:
             self.write_marks()
-        place = (id(site), id(model), n, *keys)
-        try:
-            use = self._uses[place]
-        except KeyError:
-            use = self._new_use(place, site, model, n, keys)
+        place = (id(site), id(model), n, *keys)  # one key has all n
+        use = self._uses.get(place) or self._new_use(place, site, model, n, keys)
         self._append(use.begin)
         return use.end
 

@@ -134,3 +134,14 @@ def test_a_sampling_time_that_is_not_positive_is_refused(seconds):
 def test_a_trace_before_the_run_is_a_sentence():
     with pytest.raises(RuntimeError, match="has not run a pipeline"):
         _ = WatchRunner().trace
+
+
+@pytest.mark.runs
+def test_a_pipeline_without_a_model_is_told():
+    runner = WatchRunner()
+    with (
+        pytest.warns(mmlab.WatchWarning, match="^The pipeline has no RunInference"),
+        beam.Pipeline(runner) as pipeline,
+    ):
+        _ = pipeline | beam.Create(["a"])
+    assert any("no RunInference" in note for note in runner.trace.notes)
