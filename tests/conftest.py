@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 
 import pytest
 
@@ -29,6 +28,5 @@ def _own_shared_models(tmp_path_factory):
 def without_torch():
     """What this process starts has no PyTorch, and is there in half of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", hidden.path(os.environ.get("PYTHONPATH", "")))
-        patch.syspath_prepend(str(hidden.FOLDER))  # multiprocessing hands it on
+        hidden.hide(patch)
         yield

@@ -8,7 +8,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 FOLDER = Path(__file__).parent / "fixtures/without_torch"
+
+
+def hide(patch: pytest.MonkeyPatch) -> None:
+    """What this process starts has no PyTorch, until the patch is undone."""
+    patch.setenv("PYTHONPATH", path(os.environ.get("PYTHONPATH", "")))
+    patch.syspath_prepend(str(FOLDER))  # multiprocessing hands it on, and so do fresh runs
 
 
 def path(*folders: str | os.PathLike[str]) -> str:

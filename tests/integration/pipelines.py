@@ -9,7 +9,6 @@ import subprocess
 import time
 
 import apache_beam as beam
-import torch
 from apache_beam.ml.inference.base import RunInference
 
 from mmlab import GroupByModel
@@ -24,18 +23,14 @@ COHORTS = [["a", "b"], ["c"], ["d", "e"], ["f"]]
 """Four models; two of them answer two keys."""
 
 
-class Weights(torch.nn.Module):
-    def __init__(self, megabytes: int):
-        super().__init__()
-        self.weights = torch.nn.Parameter(torch.ones(megabytes, 250_000))
-
-
 class TorchModels(NamedModels):
     """Models of 20 MB that take nothing from disk."""
 
     megabytes = MEGABYTES
 
     def load_model(self):
+        from tests.integration.weights import Weights  # other runs have no PyTorch
+
         return Weights(self.megabytes)
 
     def run_inference(self, batch, model, inference_args=None):

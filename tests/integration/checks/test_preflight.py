@@ -435,6 +435,7 @@ def test_models_that_do_not_fit_this_machine(five_models):
     ],
 )
 @pytest.mark.runs
+@pytest.mark.usefixtures("without_torch")
 def test_copies_add_their_hints(five_models, hint, mode, workers, says):
     options = PipelineOptions(direct_running_mode=mode, direct_num_workers=workers)
     pipeline = beam.Pipeline(WatchRunner(), options=options)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,6 +24,7 @@ from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.fresh.process import FreshRun, run_fresh
 from mmlab.log.reader import LogReader
 from mmlab.trace import Trace
+from tests import without_torch
 from tests.handlers import NamedModels
 from tests.integration import pipelines
 from tests.lanes import size
@@ -36,9 +36,16 @@ posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits need Linux")
 
 
+def start_by(start, monkeypatch):
+    """Have runs forked, or spawned: without PyTorch, which a process needs seconds to import."""
+    monkeypatch.setenv(launch.VARIABLE, start)
+    if start == "spawn":
+        without_torch.hide(monkeypatch)
+
+
 @pytest.mark.parametrize("start", [pytest.param("fork", marks=posix), "spawn"])
 def test_a_run_comes_back_as_a_trace(nothing_left, monkeypatch, start):
-    monkeypatch.setenv(launch.VARIABLE, start)
+    start_by(start, monkeypatch)
     outcome = run_fresh(pipelines.small_models, 2)
     assert outcome.succeeded, outcome.problem
     assert outcome.raise_if_failed() is outcome
@@ -46,24 +53,6 @@ def test_a_run_comes_back_as_a_trace(nothing_left, monkeypatch, start):
     assert outcome.trace.summary().counts()["loads"] == 8
     assert outcome.trace.events[0].pid != os.getpid()
     assert 0 < outcome.first_event_seconds < outcome.seconds
-
-
-@posix
-def test_a_notebook_with_more_than_a_thousand_open_files_can_still_run():
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < 4096:
-        pytest.skip("this machine allows too few open files")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
-    launch.stop_server()
-    with contextlib.ExitStack() as stack:
-        for _ in range(1100):
-            stack.enter_context(open(os.devnull))  # noqa: PTH123
-        assert run_fresh(pipelines.small_models, 2).succeeded
-        launch.stop_server()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    run_fresh(pipelines.small_models, 2)
 
 
 def test_a_function_of_a_notebook_with_what_it_closes_over(nothing_left):
@@ -181,7 +170,7 @@ def nap(monkeypatch):
 def test_what_a_run_started_in_sessions_of_its_own_ends_with_it(
     nothing_left, monkeypatch, nap, start, end
 ):
-    monkeypatch.setenv(launch.VARIABLE, start)
+    start_by(start, monkeypatch)
     with FreshRun(pipelines.runaway, getattr(pipelines, end)) as run:
         seen = []
 
@@ -234,30 +223,6 @@ def test_an_interrupt_after_the_end_is_known_too(nothing_left):
     outcome = run_fresh(pipelines.small_models, 2, on_events=interrupt)
     assert outcome.interrupted
     assert outcome.trace.summary().elements == 12
-
-
-@posix
-def test_an_interrupt_while_the_fork_server_starts_is_an_interrupted_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    launch.stop_server()
-    wait_until_ready = launch._Server._wait_until_ready
-
-    def interrupted(server):
-        _interrupt()
-        wait_until_ready(server)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(launch._Server, "_wait_until_ready", interrupted)
-        outcome = run_fresh(pipelines.small_models, 2)
-    assert (outcome.interrupted, outcome.problem) == (True, "The run was interrupted.")
-    assert list(outcome.trace.events) == []
-    assert "interrupted" in repr(outcome)
-    assert list(tmp_path.iterdir()) == []
-    assert run_fresh(pipelines.small_models, 2).succeeded
-
-
-def _interrupt():
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
 def test_an_interrupt_inside_the_reader_of_the_log_loses_no_event(nothing_left, monkeypatch):
@@ -366,35 +331,6 @@ def test_runs_side_by_side(nothing_left):
     for thread in threads:
         thread.join()
     assert {hint: o.trace.summary().hint for hint, o in outcomes.items()} == {1: 1, 2: 2, 3: 3}
-
-
-@posix
-def test_a_fork_server_that_was_killed_is_replaced(tmp_path, monkeypatch):
-    run_fresh(pipelines.small_models, 1)
-    os.kill(launch._server()._process.pid, signal.SIGKILL)
-    launch._server()._process.wait()
-    assert run_fresh(pipelines.small_models, 1).succeeded
-
-
-PARENT = """
-from mmlab.fresh.process import FreshRun
-from tests.integration import pipelines
-from tests.lanes import size
-from tests.waiting import wait_for
-run = FreshRun(pipelines.sleepy, 2)
-run.wait(lambda events: print(run.pid, run.folder, flush=True))
-"""
-
-
-@posix
-def test_when_the_notebook_is_killed_its_runs_and_files_go_too(tmp_path):
-    environ = {**os.environ, "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-c", PARENT]
-    root = Path(__file__).parents[3]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ, cwd=root) as parent:
-        pid, folder = parent.stdout.readline().split()
-        parent.kill()
-    wait_for(lambda: not (psutil.pid_exists(int(pid)) or Path(os.fsdecode(folder)).exists()))
 
 
 # Out of memory
@@ -613,14 +549,6 @@ def test_options_that_cannot_be_pickled_are_named_and_not_build(nothing_left):
     options = PipelineOptions(job_name=threading.Lock())
     with pytest.raises(TypeError, match="options cannot be sent to a fresh process"):
         run_fresh(pipelines.small_models, 1, options=options)
-
-
-@posix
-def test_nothing_is_warmed_up_where_no_fork_server_is_wanted(monkeypatch):
-    launch.stop_server()
-    monkeypatch.setenv(launch.VARIABLE, "spawn")
-    launch.warm_up()
-    assert launch._the_server is None
 
 
 def test_a_build_without_run_inference(nothing_left):

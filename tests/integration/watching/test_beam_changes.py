@@ -20,6 +20,7 @@ from apache_beam.ml.inference.base import RunInference
 import mmlab
 from mmlab.beam import internals
 from mmlab.beam.internals import BeamChangedError
+from tests import without_torch
 from tests.handlers import NamedModels, keyed
 from tests.integration.watching.changed_beam import CHANGED
 from tests.waiting import HUNG_SECONDS
@@ -78,7 +79,7 @@ def runs():
     if not hasattr(os, "fork"):
         pytest.skip("needs fork, to change Beam without starting Python for every name")
     script = Path(__file__).with_name("changed_beam.py")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {**os.environ, "PYTHONPATH": without_torch.path(*sys.path)}
     done = subprocess.run(
         [sys.executable, script, json.dumps(list(CASES))],
         capture_output=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import sys
 import threading
@@ -11,7 +10,6 @@ import threading
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 from mmlab import WatchRunner
@@ -31,24 +29,34 @@ pipeline = run_keyed(runner, keyed([["a"], ["b"]], 1, handler={handler}), ["a", 
 """
 
 
-def executed(**words):
-    words = {"options": "", "handler": "Drawn", "times": 4, **words}
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL.format(**words))])
-    client = NotebookClient(notebook, kernel_name="python3", **PATIENCE)
-    frames = []
+RUNS = {
+    "drawn": {"options": "", "handler": "Drawn", "times": 4},
+    "failing": {"options": "", "handler": "Failing", "times": 4},
+    "not live": {"options": "live=False", "handler": "NamedModels", "times": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def executed():
+    """For each of `RUNS`, cells of one notebook: its outputs, and the frames that were sent."""
+    cells = [nbformat.v4.new_code_cell(CELL.format(**words)) for words in RUNS.values()]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    client = NotebookClient(notebook, kernel_name="python3", allow_errors=True, **PATIENCE)
+    frames = [[] for _ in cells]
 
     original = client.process_message
 
     def process(message, cell, index):
         data = message["content"].get("data", {})
         if "display_data" in message["msg_type"] and "image/png" in data:
-            frames.append(data)
+            frames[index].append(data)
         return original(message, cell, index)
 
     client.process_message = process
-    with contextlib.suppress(CellExecutionError):
-        client.execute()
-    return notebook.cells[0].outputs, frames
+    client.execute()
+    return dict(
+        zip(RUNS, ((c.outputs, f) for c, f in zip(cells, frames, strict=True)), strict=True)
+    )
 
 
 def pictures(outputs):
@@ -60,8 +68,8 @@ def width(output):
     return Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).width
 
 
-def test_a_notebook_keeps_one_picture_the_last_in_full_quality():
-    outputs, frames = executed()
+def test_a_notebook_keeps_one_picture_the_last_in_full_quality(executed):
+    outputs, frames = executed["drawn"]
     (picture,) = pictures(outputs)
     assert width(picture) == 1900
     assert picture.metadata["image/png"]["width"] == 950
@@ -70,14 +78,14 @@ def test_a_notebook_keeps_one_picture_the_last_in_full_quality():
     assert len({frame["text/plain"] for frame in frames}) == 1
 
 
-def test_a_run_that_fails_leaves_its_last_picture():
-    outputs, _ = executed(handler="Failing")
+def test_a_run_that_fails_leaves_its_last_picture(executed):
+    outputs, _ = executed["failing"]
     assert width(pictures(outputs)[0]) == 1900
     assert [out.ename for out in outputs if out.output_type == "error"] == ["ValueError"]
 
 
-def test_live_false_shows_nothing():
-    outputs, _ = executed(options="live=False", handler="NamedModels", times=1)
+def test_live_false_shows_nothing(executed):
+    outputs, _ = executed["not live"]
     assert pictures(outputs) == []
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mmlab
+from tests import without_torch
 
 pytestmark = [
     pytest.mark.runs,
@@ -70,7 +71,7 @@ def _run(places, *options: str, before: list[str]) -> str:
         "PATH": os.environ["PATH"],
         "HOME": str(home),
         "TMPDIR": str(temporary),
-        "PYTHONPATH": str(code),
+        "PYTHONPATH": without_torch.path(code),
     }
     use = _USE.format(package=str(code))
     done = subprocess.run(
