@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from mmlab._text import plural
+from mmlab._text import columns, plural
 from mmlab.draw import theme
 from mmlab.draw.lanes import LABEL_POINTS, REFRESHED, fitting, shortened
 from mmlab.draw.picture import WIDTH_INCHES
@@ -25,6 +25,8 @@ from mmlab.reports.summary import StepLimit, step_limits
 from mmlab.state import NS, Counts, State
 
 MB, GB = 1e6, 1e9
+MOST_LIMITS = 40
+"""Columns that the hints and limits of steps may take of the header."""
 TEXT_INCHES = WIDTH_INCHES - 0.25
 LANE_INCHES = 0.36
 RIGHT_INCHES = 1.09
@@ -223,7 +225,10 @@ def title_of(state: State, title: str | None) -> str:
 
 def headline_parts(state: State) -> list[str]:
     """Counts of a run, as the header words them."""
-    return [limits_text(step_limits(state)), *count_words(state.counts)]
+    limits = limits_text(step_limits(state))
+    if columns(limits) > MOST_LIMITS:
+        limits = "hint or limit differs between steps"
+    return [limits, *count_words(state.counts)]
 
 
 def count_words(counts: Counts) -> list[str]:
