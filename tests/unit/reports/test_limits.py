@@ -36,7 +36,7 @@ def test_steps_with_long_names_leave_room_in_the_header():
     steps = [(f"A step with a long name, the {number}.", number, True) for number in (1, 2, 3)]
     timeline = run(*steps).timeline()
     assert "hint or limit differs between steps   ·" in texts(timeline.figure)
-    assert "hint 3 (A step with a l…e, the 3.)" in repr(timeline)
+    assert "hint 3 (A step with a l…, the 3.)" in repr(timeline)
 
 
 def test_a_step_with_one_model_has_no_say():
