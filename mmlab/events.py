@@ -257,11 +257,29 @@ class LoadEnds(OfLoad, tag="load_end", kw_only=True):
     Attributes:
       bytes: of the model's own tensors or arrays.
       what: "free" where its release cannot be observed.
+      object: tells the loaded objects of a process apart: loads with the same number gave one
+        object, which is in memory once.
     """
 
     event: ClassVar[str] = "load_end"
     bytes: Int64 | Unknown = UNKNOWN
     what: str | None = None
+    object: Int64 | None = None
+
+
+class InMemory(OfModel, tag="in_memory", kw_only=True):
+    """A model was in memory before this run came to use it: another run had loaded it.
+
+    Attributes:
+      age_ns: how long it had been there, nanoseconds.
+      bytes, what, object: see `LoadEnds`.
+    """
+
+    event: ClassVar[str] = "in_memory"
+    age_ns: Count = 0
+    bytes: Int64 | Unknown = UNKNOWN
+    what: str | None = None
+    object: Int64 | None = None
 
 
 class LoadFails(OfLoad, tag="load_fail", kw_only=True):
@@ -405,7 +423,7 @@ KINDS: dict[str, type[Event]] = {
     kind.event: kind
     for kind in (
         ProcessBegins, RunBegins, Models, RunEnds, Close,
-        LoadBegins, LoadEnds, LoadFails, UseBegins, UseEnds, Evicts, Frees,
+        LoadBegins, LoadEnds, InMemory, LoadFails, UseBegins, UseEnds, Evicts, Frees,
         Limit, Refreshes, Memory, MemoryLimit, Conflicts, UnknownKey, Unobserved, Dropped,
     )
 }  # fmt: skip
@@ -419,6 +437,10 @@ UNOBSERVED = {
     "refresh": "refreshes are not shown: this version of Beam hides them",
     "model manager": "Beam's ModelManager keeps each load of a model in a process of its own: a "
     "batch is shown at the latest of several loads, and what it evicts is shown as freed",
+    "earlier run": "an earlier run that was not watched left its models and their manager in memory: "
+    "their loads and evictions, and the limit, cannot be seen",
+    "other run": "another watched run went on at the same time and used the same model manager: its "
+    "loads and evictions are shown here too",
     "handler": "not watched: its model handler cannot be copied together with what records",
     "steps": "The pipeline has no RunInference, so there is no model to watch",
     "watched": "not in this trace: its handler is watched on its own, with mmlab.watch",

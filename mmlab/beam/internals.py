@@ -12,9 +12,9 @@ import inspect
 import re
 import traceback
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import apache_beam as beam
 from apache_beam.internal import pickler
@@ -453,31 +453,72 @@ def _notify(callback: Callable[..., None], *arguments: Any) -> None:
         callback(*arguments)
 
 
-def observe_manager(
-    manager: Any,
-    *,
-    pending: Sized,
-    on_evict: Callable[[Any], None],
-    on_load_returned: Callable[[], None],
-    on_conflict: Callable[[BaseException], None],
-    on_limit: Callable[[Any], None],
-    on_refresh: Callable[[Any, ModelHandler, str], None],
-) -> list[str]:
-    """Report what a model manager decides: evictions, refreshes, its effective limit.
+class ManagerObserver(Protocol):
+    """Is told what a model manager decides.
 
     Beam's `load` is not locked: another thread may be in it at the same time, and what is done in
     between makes it more likely that one disturbs the other. So `on_evict`, which is called inside
     it, must not do more than note what it is given; `on_load_returned` can do the rest.
+    """
+
+    def pending(self) -> bool:
+        """Whether `on_load_returned` has something to do."""
+
+    def on_evict(self, cohort: Any) -> None:
+        """The manager drops the model of a cohort, inside Beam's `load`."""
+
+    def on_load_returned(self) -> None:
+        """Beam's `load` has returned or raised."""
+
+    def on_conflict(self, error: BaseException) -> None:
+        """Beam's `load` raised a KeyError because another thread was in the way."""
+
+    def on_limit(self, limit: Any) -> None:
+        """The number of models that the manager will hold has changed."""
+
+    def on_refresh(self, cohort: Any, handler: ModelHandler, path: str) -> None:
+        """The next load of a cohort takes its weights from another path."""
+
+    def on_joined(self, manager: Any, *about: Any) -> None:
+        """Another run reports itself: see `report_to`."""
+
+
+def report_to(manager: Any, *about: Any) -> bool:
+    """Let a manager that another run may have made report to this one as well.
+
+    Args:
+      manager: it, or the reference by which a batch reaches it.
+      about: what its observer is told; picklable, for it may live in another process.
+
+    Returns:
+      Whether it is observed at all.
+    """
+    join = getattr(manager, "report_to", None)
+    if join is None:
+        return False
+    join(*about)
+    return True
+
+
+def models_held(manager: Any) -> list[tuple[Any, Any]]:
+    """Cohorts and models that a manager holds in this process, least recently used first."""
+    tags, proxies = getattr(manager, "_tag_map", None), getattr(manager, "_proxy_map", None)
+    if not isinstance(tags, dict) or not isinstance(proxies, dict):
+        return []
+    held = ((cohort, proxies.get(tag)) for cohort, tag in list(tags.items()))
+    return [(cohort, held_model(entry[1])) for cohort, entry in held if entry is not None]
+
+
+def models_allowed(manager: Any) -> Any:
+    """How many models a manager will hold; None where any number, or where Beam hides that."""
+    return getattr(manager, "_max_models", None)
+
+
+def observe_manager(manager: Any, observer: ManagerObserver) -> list[str]:
+    """Report what a model manager decides: evictions, refreshes, its effective limit.
 
     Args:
       manager: what `KeyedModelHandler.load_model` returned, in the process that holds the models.
-      pending: what `on_load_returned` has to do; it is not called while this is empty.
-      on_evict: called with the cohort at the moment the manager drops it, inside Beam's `load`.
-      on_load_returned: called when Beam's `load` has returned or raised.
-      on_conflict: called with the KeyError of Beam's `load` where another thread was in the way.
-      on_limit: called with the number of models the manager will hold, whenever it changes.
-      on_refresh: called with a cohort, its model handler and the new path of its weights, which the
-        next load takes.
 
     Returns:
       What cannot be observed with this version of Beam: any of "evictions", "limit", "refresh".
@@ -485,7 +526,7 @@ def observe_manager(
     blind = []
     if isinstance(getattr(manager, "_tag_map", None), OrderedDict):
         order = _ObservedOrder(manager._tag_map)
-        order.on_evict = on_evict
+        order.on_evict = observer.on_evict
         manager._tag_map = order
     else:
         blind.append("evictions")
@@ -493,9 +534,7 @@ def observe_manager(
         "limit": hasattr(manager, "_max_models") and hasattr(manager, "increment_max_models"),
         "refresh": hasattr(manager, "_mh_map") and hasattr(manager, "update_model_handler"),
     }
-    manager._pending, manager._on_load_returned = pending, on_load_returned
-    manager._on_conflict = on_conflict
-    manager._on_limit, manager._on_refresh = on_limit, on_refresh
+    manager._observer = observer
     manager.__class__ = _reporting(type(manager), **seen)
     return blind + [what for what, is_seen in seen.items() if not is_seen]
 
@@ -507,23 +546,26 @@ def _reporting(manager_type: type, *, limit: bool, refresh: bool) -> type:
                 return super().load(*args, **kwargs)
             except KeyError as error:
                 if limit and _is_conflict(error, self._max_models):
-                    _notify(self._on_conflict, error)
+                    _notify(self._observer.on_conflict, error)
                 raise
             finally:
-                if self._pending:
-                    _notify(self._on_load_returned)
+                if self._observer.pending():
+                    _notify(self._observer.on_load_returned)
+
+        def report_to(self, *about: Any) -> None:
+            _notify(self._observer.on_joined, self, *about)
 
         if limit:
 
             def increment_max_models(self, increment: int) -> None:
                 super().increment_max_models(increment)
-                _notify(self._on_limit, self._max_models)
+                _notify(self._observer.on_limit, self._max_models)
 
         if refresh:
 
             def update_model_handler(self, key: Any, model_path: str, previous_key: Any) -> None:
                 super().update_model_handler(key, model_path, previous_key)
-                _notify(self._on_refresh, key, self._mh_map.get(key), model_path)
+                _notify(self._observer.on_refresh, key, self._mh_map.get(key), model_path)
 
     Reporting.__name__ = manager_type.__name__
     Reporting.__qualname__ = manager_type.__qualname__

@@ -21,7 +21,8 @@ from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard, count_or_none, key_text, key_texts, model_cards
 from mmlab.events import Conflicts, Limit, Models, RunInfo, UnknownKey, Unobserved
 from mmlab.worker.logs import shared_log
-from mmlab.worker.recorder import Log, Recorder, Site, describe, recorder_for
+from mmlab.worker.models import Followers, Listener, Load, Site, load_of, part_of
+from mmlab.worker.recorder import Log, Recorder, describe, recorder_for
 
 
 def watch(
@@ -217,17 +218,39 @@ class _Load(_Watched):
     def __init__(self, handler: ModelHandler, log: Log, site: Site):
         super().__init__(handler, log)
         self._site = site
+        self._followed: tuple[Followers, Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_followed": None}
+
+    def follow(self, followers: Followers, cohort: Any) -> None:
+        """Tell these runs of the model, which is one of their model manager's.
+
+        Args:
+          cohort: as the manager calls it.
+        """
+        self._followed = followers, cohort
+
+    @property
+    def cohort(self) -> Any:
+        """What the model manager calls the model; None where there is none in this process."""
+        return None if self._followed is None else self._followed[1]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        recorder, site = self.recorder, self._site
-        generation = recorder.load_begins(site)
+        load = Load(self._listeners())
         try:
             model = self.original(*args, **kwargs)
         except BaseException as error:
-            recorder.load_fails(site, generation, error)
+            load.fails(error)
             raise
-        recorder.load_ends(site, generation, model)
+        load.ends(model, self._listeners())
         return model
+
+    def _listeners(self) -> list[tuple[Listener, Site]]:
+        if self._followed is None:
+            return [(self.recorder, self._site)]
+        followers, cohort = self._followed
+        return followers.of(cohort)
 
 
 class _LoadAlone(_Load):
@@ -253,23 +276,30 @@ class _Inference(_Watched):
         self._site = site
 
     def __call__(self, batch: Sequence[Any], model: Any, *args: Any, **kwargs: Any) -> Any:
+        original = self._original or self.original
+        outer = _batch.inside
+        if outer is self:  # the handler calls itself, with a part of the batch
+            return original(batch, model, *args, **kwargs)
         recorder = self._recorder or self.recorder
-        site, plan = self._site, _batch.plan
+        site, plan, n = self._site, _batch.plan, _length(batch)
         visit = plan.get(site.cohort) if plan else None
-        if visit is None:
-            visit = _Visit(_length(batch))
+        if visit is None or visit.left <= 0:
+            visit = _Visit(n)
         if visit.use is None:
             held = internals.held_model(model)
             visit.recorder = recorder
             visit.use = recorder.use_begins(site, held, visit.n, visit.keys)
+        _batch.inside = self
         try:
-            results = (self._original or self.original)(batch, model, *args, **kwargs)
+            results = original(batch, model, *args, **kwargs)
         except BaseException as error:
             visit.end(error)
             raise
+        finally:
+            _batch.inside = outer
         if type(results) is not list and isinstance(results, Iterator):
-            return _until_exhausted(results, visit)
-        visit.call_returned()
+            return _until_exhausted(results, visit, n, self)
+        visit.answered(n)
         return results
 
 
@@ -326,20 +356,33 @@ def _move(leaf: ModelHandler, name: str) -> Site | None:
     if not isinstance(load, _Load):
         return None
     if load._site.cohort != name:
-        load._site = inference._site = load._site._replace(
-            model=f"{load._site.model} {name}", cohort=name
-        )
+        load._site = inference._site = part_of(load._site, name)
     return load._site
 
 
-def _until_exhausted(results: Iterator[Any], visit: _Visit) -> Iterator[Any]:
-    """`results`, which a lazy handler computes while they are read; the use ends with the last."""
+def _until_exhausted(
+    results: Iterator[Any], visit: _Visit, n: int, inference: _Inference
+) -> Iterator[Any]:
+    """`results`, which a lazy handler computes while they are read; the use ends with the last.
+
+    Args:
+      n: elements that they answer.
+      inference: what the handler is inside of while it computes one.
+    """
     try:
-        yield from results
+        while True:
+            outer, _batch.inside = _batch.inside, inference
+            try:
+                result = next(results)
+            except StopIteration:
+                break
+            finally:
+                _batch.inside = outer
+            yield result
     except BaseException as error:
         visit.end(error)
         raise
-    visit.call_returned()
+    visit.answered(n)
 
 
 class _Visit:
@@ -347,24 +390,22 @@ class _Visit:
 
     Attributes:
       keys: how many elements each has, as events name keys; empty where there are no keys.
-      n: elements.
-      calls: how many of the handler are still to return.
+      n: elements; `left` of them are still to be answered.
       use: what the recorder calls the use that goes on; None while none does.
       recorder: of that use.
     """
 
-    __slots__ = ("calls", "keys", "n", "recorder", "use")
+    __slots__ = ("keys", "left", "n", "recorder", "use")
 
     def __init__(self, n: int = 0):
         self.keys: dict[str, int] = {}
-        self.n = n
-        self.calls = 0
+        self.n = self.left = n
         self.use: bytes | None = None
         self.recorder: Recorder | None = None
 
-    def call_returned(self) -> None:
-        self.calls -= 1
-        if self.calls <= 0:
+    def answered(self, n: int) -> None:
+        self.left -= n
+        if self.left <= 0:
             self.end()
 
     def end(self, error: BaseException | None = None) -> None:
@@ -374,9 +415,17 @@ class _Visit:
 
 
 class _Batch(threading.local):
-    """What the batch that this thread is working on asks of each cohort."""
+    """The batch that this thread is working on.
+
+    Attributes:
+      plan: what it asks of each cohort.
+      owner: the `run_inference` of the keyed handler that it is in.
+      inside: the `run_inference` of a handler with one model that it is in.
+    """
 
     plan: dict[str, _Visit] | None = None
+    owner: _KeyedInference | None = None
+    inside: _Inference | None = None
 
 
 _batch = _Batch()
@@ -393,32 +442,99 @@ class _LoadManager(_Watched):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         manager = self.original(*args, **kwargs)
-        recorder = self.recorder
-        recorder.start_sampling()
-        step = next((site.step for site in self._sites.values()), None)
-        blind = internals.observe_manager(
-            manager,
-            pending=recorder.marks,
-            on_evict=lambda cohort: self._evicted(recorder, cohort),
-            on_load_returned=recorder.load_returned,
-            on_conflict=lambda error: recorder.emit(Conflicts(step=step, error=describe(error))),
-            on_limit=lambda limit: recorder.emit(Limit(step=step, limit=count_or_none(limit))),
-            on_refresh=lambda *change: self._refreshed(recorder, *change),
-        )
-        for what in blind:
-            recorder.emit(Unobserved(step=step, what=what))
+        observer = _ManagerObserver(self._handler)
+        observer.blind = internals.observe_manager(manager, observer)
+        observer.on_joined(manager, self._log, self._sites)
         return manager
 
-    def _evicted(self, recorder: Recorder, cohort: Any) -> None:
-        site = self._sites.get(cohort)
-        if site is not None:
-            recorder.evicts(site)
 
-    def _refreshed(self, recorder: Recorder, cohort: Any, leaf: ModelHandler, path: str) -> None:
-        site = _move(leaf, _key_texts_of(self._handler).get(cohort, key_text(cohort)))
-        if site is not None:
-            self._sites[cohort] = site
-            recorder.refreshes(site, path)
+class _ManagerObserver:
+    """Tells the runs that a model manager serves what it decides, in the process that holds it.
+
+    Args:
+      handler: of the run that made the manager; its copies of the models' handlers load for all.
+
+    Attributes:
+      blind: what cannot be observed: see `internals.observe_manager`.
+    """
+
+    def __init__(self, handler: KeyedModelHandler):
+        self._handler = handler
+        self._followers = Followers()
+        self._lock = threading.Lock()
+        self.blind: list[str] = []
+        for cohort, leaf in internals.cohort_handlers(handler).items():
+            self._follow(cohort, leaf)
+
+    def _follow(self, cohort: Any, leaf: ModelHandler) -> None:
+        load = vars(leaf).get("load_model")
+        if isinstance(load, _Load):
+            load.follow(self._followers, cohort)
+
+    def on_joined(self, manager: Any, log: Log, sites: dict[Any, Site]) -> None:
+        recorder, followers = recorder_for(log), self._followers
+        with self._lock:
+            if recorder in followers.runs:
+                followers.add(recorder, sites)
+                return
+            is_first = not followers.runs
+            followers.add(recorder, sites)
+            followers.drop_ended()
+        recorder.start_sampling()
+        step = next((site.step for site in sites.values()), None)
+        for what in self.blind:
+            recorder.emit(Unobserved(step=step, what=what))
+        if not is_first:
+            self._tell_of_earlier(manager, recorder, step)
+
+    def _tell_of_earlier(self, manager: Any, recorder: Recorder, step: str | None) -> None:
+        """Tell a run that has joined what there is from earlier ones."""
+        followers = self._followers
+        if len(followers.runs) > 1:
+            for run, of in followers.steps():
+                run.emit(Unobserved(step=of, what="other run"))
+        if "limit" not in self.blind:
+            limit = count_or_none(internals.models_allowed(manager))
+            recorder.emit(Limit(step=step, limit=limit))
+        names = followers.names(recorder)
+        held = {cohort: load_of(model) for cohort, model in internals.models_held(manager)}
+        for cohort, load in held.items():
+            if load is not None and cohort in names:
+                load.is_told(recorder, names[cohort])
+        for cohort in followers.evicted.intersection(names).difference(held):
+            recorder.evicted_before(names[cohort])
+        recorder.write_marks()
+
+    def pending(self) -> bool:
+        return any(run.marks for run in self._followers.runs)
+
+    def on_evict(self, cohort: Any) -> None:
+        self._followers.evicted.add(cohort)
+        for run, site in self._followers.of(cohort):
+            run.evicts(site)
+
+    def on_load_returned(self) -> None:
+        for run in self._followers.runs:
+            run.load_returned()
+
+    def on_conflict(self, error: BaseException) -> None:
+        for run, step in self._followers.steps():
+            run.emit(Conflicts(step=step, error=describe(error)))
+
+    def on_limit(self, limit: Any) -> None:
+        for run, step in self._followers.steps():
+            run.emit(Limit(step=step, limit=count_or_none(limit)))
+
+    def on_refresh(self, cohort: Any, handler: ModelHandler, path: str) -> None:
+        load = vars(handler).get("load_model")
+        if not isinstance(load, _Load):
+            return
+        name = _key_texts_of(self._handler).get(cohort, key_text(cohort))
+        self._followers.split(cohort, load.cohort, name)
+        _move(handler, name)
+        load.follow(self._followers, cohort)
+        for run, site in self._followers.of(cohort):
+            run.refreshes(site, path)
 
 
 class _KeyedInference(_Watched):
@@ -431,20 +547,40 @@ class _KeyedInference(_Watched):
         self._sites = sites
         self._cohorts: Mapping[Any, Any] = {}
         self._texts: dict[Any, str] | None = None
+        self._joined = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_cohorts": {}, "_texts": None}
+        return {**super().__getstate__(), "_cohorts": {}, "_texts": None, "_joined": False}
 
     def __call__(self, batch: Sequence[Any], model: Any, *args: Any, **kwargs: Any) -> Any:
+        original = self._original or self.original
+        if _batch.owner is self:  # the handler calls itself, with a part of the batch
+            return original(batch, model, *args, **kwargs)
+        if not self._joined:
+            self._join(model)
         _batch.plan = plan = self._plan(batch)
+        _batch.owner = self
         try:
-            return (self._original or self.original)(batch, model, *args, **kwargs)
+            return original(batch, model, *args, **kwargs)
         except BaseException as error:
             for visit in plan.values():
                 visit.end(error)
             raise
         finally:
-            _batch.plan = None
+            _batch.plan = _batch.owner = None
+            for visit in plan.values():
+                visit.end()
+
+    def _join(self, manager: Any) -> None:
+        """Be told of what an earlier run left in memory, and of all that becomes of it."""
+        self._joined = True
+        step = next((site.step for site in self._sites.values()), None)
+        try:
+            if not internals.report_to(manager, self._log, self._sites):
+                self.recorder.emit(Unobserved(step=step, what="earlier run"))
+        except Exception as problem:  # it lives in another process, which may be gone
+            what = f"models in memory before this run are not shown: {describe(problem)}"
+            self.recorder.emit(Unobserved(step=step, what=what))
 
     def _plan(self, batch: Sequence[Any]) -> dict[str, _Visit]:
         if self._texts is None:
@@ -466,9 +602,10 @@ class _KeyedInference(_Watched):
                     visit.keys[name] += 1
                 else:
                     visit.keys[name] = 1
-                    visit.calls += 1
         except Exception:
             return {}  # not (key, example) pairs: Beam says so itself, a moment later
+        for visit in plan.values():
+            visit.left = visit.n
         return plan
 
     def _report_unknown(self, key: Any) -> None:

@@ -16,7 +16,6 @@ import math
 import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,10 +24,12 @@ from time import monotonic_ns
 from typing import Any, NamedTuple, TypeVar
 
 from mmlab.events import (
+    UNKNOWN,
     Dropped,
     Event,
     Evicts,
     Frees,
+    InMemory,
     LoadBegins,
     LoadEnds,
     LoadFails,
@@ -42,6 +43,7 @@ from mmlab.log.folders import ENDED, folder_at, is_remote
 from mmlab.log.segments import SegmentWriter
 from mmlab.log.writer import LogWriter, members_of
 from mmlab.worker.memory import MemorySampler, model_bytes, sample
+from mmlab.worker.models import LoadedObject, Site, load_of
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,6 @@ MOST_USES = 65_536
 """Batches of one key whose events are kept encoded: of a step, a model, a key and a size."""
 
 
-class Site(NamedTuple):
-    """The model of a step, as the events name it.
-
-    A tuple, because it is hashed for every batch.
-    """
-
-    step: str
-    model: str
-    cohort: str | None = None
-
-
 class _Mark(NamedTuple):
     """What happened to a load of a model, and when.
 
@@ -83,19 +74,19 @@ class _Mark(NamedTuple):
       t_ns: nanoseconds of the machine's monotonic clock.
       tid: native id of the thread in which it happened.
       event: what happened.
-      model: for the end of a load, returns the loaded model, or None if it is freed by then.
+      loaded: the model, where it is new to the run.
     """
 
     t_ns: int
     tid: int
     event: OfModel
-    model: Callable[[], Any] | None = None
+    loaded: LoadedObject | None = None
 
     def complete(self) -> OfModel:
         """The event, with what is only looked at when it is written."""
-        model = None if self.model is None else self.model()
-        if isinstance(self.event, LoadEnds) and model is not None:
-            self.event.bytes = model_bytes(model)
+        if self.loaded is not None and isinstance(self.event, LoadEnds | InMemory):
+            size = self.loaded.measured(model_bytes)
+            self.event.bytes = UNKNOWN if size is None else size
         return self.event
 
 
@@ -146,7 +137,7 @@ class Recorder:
         self.marks: deque[_Mark] = deque()
         self._loads: dict[Site, Iterator[int]] = {}
         self._generations: dict[Site, int] = {}
-        self._generation_of_object: dict[int, int] = {}
+        self._generation_of_object: dict[tuple[Site, int], int] = {}
         self._uses: dict[tuple[Any, ...], _Use] = {}
         self._paths: dict[Site, str] = {}
         self._sampler: MemorySampler | None = None
@@ -174,12 +165,17 @@ class Recorder:
         """Write what was marked since the last tick. Returns whether sampling is over."""
         self.write_marks()
         idle = time.monotonic() - self._last_load > self._log.idle_seconds
-        return idle or self._writer is None or self._writer.run_ended()
+        return idle or self.ended
 
     @property
     def lost(self) -> int:
         """Events that could not be written, and that the log does not tell of yet."""
         return self._writer.lost if self._writer is not None else 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended, or nothing of it can be written."""
+        return self._writer is None or self._writer.run_ended()
 
     @_never_raises
     def stop_sampling(self) -> None:
@@ -200,37 +196,56 @@ class Recorder:
 
     def load_begins(self, site: Site) -> int:
         """Returns the generation of the load that begins."""
+        generation = self._new_generation(site)
+        self._mark(_about(LoadBegins, site, generation))
+        return generation
+
+    def _new_generation(self, site: Site) -> int:
         generation = next(self._loads.setdefault(site, itertools.count(1)))
         self._generations[site] = generation
         self._last_load = time.monotonic()
-        self._mark(_about(LoadBegins, site, generation))
         return generation
 
     def load_fails(self, site: Site, generation: int, error: BaseException) -> None:
         self._mark(_about(LoadFails, site, generation, error=describe(error)))
 
-    def load_ends(self, site: Site, generation: int, model: Any) -> None:
-        self._generation_of_object[id(model)] = generation
-        self._uses.clear()  # the last model in its place may have been released unseen
-        try:
-            release = weakref.finalize(model, self._released, site, generation, id(model))
-        except TypeError:  # held until the mark is written, which is as soon as Beam lets us
-            self._mark(_about(LoadEnds, site, generation, what="free"), lambda: model)
-        else:
-            release.atexit = False  # a process that ends gives nothing back to the others
-            self._mark(_about(LoadEnds, site, generation), weakref.ref(model))
+    def load_ends(self, site: Site, generation: int, loaded: LoadedObject) -> None:
+        self._holds(site, generation, loaded)
+        what = None if loaded.observable else "free"
+        self._mark(_about(LoadEnds, site, generation, what=what, object=loaded.number), loaded)
+
+    def in_memory(self, site: Site, loaded: LoadedObject) -> int:
+        """A model that this run is to use was loaded without it. Returns its generation."""
+        generation = self._new_generation(site)
+        self._holds(site, generation, loaded)
+        about = {
+            "age_ns": monotonic_ns() - loaded.end_ns,
+            "what": None if loaded.observable else "free",
+            "object": loaded.number,
+        }
+        self._mark(_about(InMemory, site, generation, **about), loaded)
+        return generation
+
+    def evicted_before(self, site: Site) -> None:
+        """A model was evicted before this run: its next load is not the first of this process."""
+        if site not in self._loads:
+            self._new_generation(site)
 
     def evicts(self, site: Site) -> None:
         self._mark(_about(Evicts, site, self._generations.get(site, 0)))
 
-    def _released(self, site: Site, generation: int, identity: int) -> None:
+    def released(self, site: Site, generation: int, identity: int) -> None:
         # Runs in whichever thread drops the last reference, even inside the garbage collector.
-        self._generation_of_object.pop(identity, None)
+        self._generation_of_object.pop((site, identity), None)
         self._uses.clear()  # the next model may lie in its place
         self._mark(_about(Frees, site, generation))
 
-    def _mark(self, event: OfModel, model: Callable[[], Any] | None = None) -> None:
-        self.marks.append(_Mark(monotonic_ns(), threading.get_native_id(), event, model))
+    def _holds(self, site: Site, generation: int, loaded: LoadedObject) -> None:
+        self._generation_of_object[site, loaded.identity] = generation
+        self._uses.clear()  # the last model in its place may have been released unseen
+
+    def _mark(self, event: OfModel, loaded: LoadedObject | None = None) -> None:
+        self.marks.append(_Mark(monotonic_ns(), threading.get_native_id(), event, loaded))
 
     @_never_raises
     def write_marks(self) -> None:
@@ -291,7 +306,7 @@ class Recorder:
     def _new_use(
         self, place: tuple[Any, ...], site: Site, model: Any, n: int, keys: dict[str, int]
     ) -> _Use:
-        generation = self._generation_of_object.get(id(model))
+        generation = self._generation_of(site, model)
         begin = members_of(_about(UseBegins, site, generation, n=n, keys=keys))
         end = members_of(_about(UseEnds, site, generation))
         use = _Use(site, begin, end)
@@ -301,6 +316,19 @@ class Recorder:
             self._uses.clear()
         self._uses[place] = use
         return use
+
+    def _generation_of(self, site: Site, model: Any) -> int | None:
+        """Which load a model that answers a batch comes from; None where it was not seen.
+
+        Another step of this run may have loaded it, or another run, which is told now.
+        """
+        generation = self._generation_of_object.get((site, id(model)))
+        if generation is not None or (load := load_of(model)) is None:
+            return generation
+        with self._lock:  # threads share the model
+            load.is_told(self, site)
+        self.write_marks()
+        return load.generation_in(self)
 
 
 _Kind = TypeVar("_Kind", bound=OfModel)

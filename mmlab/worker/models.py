@@ -1,0 +1,227 @@
+"""The models of this process, and the runs that are told what becomes of them.
+
+Beam keeps models, and the handlers that loaded them, beyond the run that asked for them first: a
+later run of the same pipeline, or one with the same `model_identifier`, finds them in memory. So
+what happens to a model is told to every run that uses it, not only to the one whose handler loads.
+
+All of this may be called inside Beam's unlocked `load` or in a finalizer: no lock, no system call.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic_ns
+from typing import Any, NamedTuple, Protocol
+
+from mmlab.events import Event
+
+
+class Site(NamedTuple):
+    """The model of a step, as the events name it.
+
+    A tuple, because it is hashed for every batch.
+    """
+
+    step: str
+    model: str
+    cohort: str | None = None
+
+
+class LoadedObject:
+    """What a load returned.
+
+    Attributes:
+      identity: its `id`.
+      number: tells it from all other objects that this process loaded.
+      observable: whether its release can be seen.
+      end_ns: when it was there, in nanoseconds of the machine's monotonic clock.
+    """
+
+    def __init__(self, model: Any, number: int):
+        self.identity = id(model)
+        self.number = number
+        self.end_ns = monotonic_ns()
+        self._size: Any = None
+        self._get: Callable[[], Any]
+        try:
+            self._get, self.observable = weakref.ref(model), True
+        except TypeError:  # held until it is measured, which is as soon as Beam lets us
+            self._get, self.observable = (lambda: model), False
+
+    def measured(self, measure: Callable[[Any], Any]) -> Any:
+        """What `measure` makes of the object, the first time; None if it was freed before that."""
+        model = self._get()
+        if self._size is None and model is not None:
+            self._size = measure(model)
+        if not self.observable:
+            self._get = _nothing
+        return self._size
+
+    def is_still(self, model: Any) -> bool:
+        """Whether this is certainly the object itself, and not one that took its place."""
+        return self.observable and self._get() is model
+
+
+def _nothing() -> None:
+    """What is left of an object that cannot be referred to weakly."""
+
+
+class Listener(Protocol):
+    """A run that is told of models; generations are numbers of its own."""
+
+    marks: deque[Any]
+
+    @property
+    def ended(self) -> bool: ...
+
+    def load_returned(self) -> None: ...
+
+    def emit(self, event: Event) -> None: ...
+
+    def load_begins(self, site: Site) -> int: ...
+
+    def load_fails(self, site: Site, generation: int, error: BaseException) -> None: ...
+
+    def load_ends(self, site: Site, generation: int, loaded: LoadedObject) -> None: ...
+
+    def in_memory(self, site: Site, loaded: LoadedObject) -> int: ...
+
+    def evicts(self, site: Site) -> None: ...
+
+    def released(self, site: Site, generation: int, identity: int) -> None: ...
+
+    def refreshes(self, site: Site, path: str) -> None: ...
+
+
+class Load:
+    """One load of one model.
+
+    Args:
+      listeners: the runs that are told, and what each calls the model.
+    """
+
+    def __init__(self, listeners: Iterable[tuple[Listener, Site]]):
+        self._told = {(run, site): run.load_begins(site) for run, site in listeners}
+        self.loaded: LoadedObject | None = None
+
+    def fails(self, error: BaseException) -> None:
+        """The model could not be loaded."""
+        for (run, site), generation in self._told.items():
+            run.load_fails(site, generation, error)
+
+    def ends(self, model: Any, listeners: Iterable[tuple[Listener, Site]]) -> None:
+        """The model is there.
+
+        Args:
+          listeners: the runs that are told now; some may not have been there when it began.
+        """
+        before = load_of(model)
+        # A cache around the loading may give one object to several models.
+        known = before.loaded if before is not None else None
+        same = known is not None and known.is_still(model)
+        self.loaded = loaded = LoadedObject(model, known.number if same else next(_numbers))
+        _loads[loaded.identity] = self
+        if loaded.observable:
+            release = weakref.finalize(model, self._released, loaded.identity)
+            release.atexit = False  # a process that ends gives nothing back to the others
+        for (run, site), generation in list(self._told.items()):
+            run.load_ends(site, generation, loaded)
+        for run, site in listeners:
+            self.is_told(run, site)
+
+    def _released(self, identity: int) -> None:
+        # Runs in whichever thread drops the last reference, even inside the garbage collector.
+        _loads.pop(identity, None)
+        for (run, site), generation in list(self._told.items()):
+            run.released(site, generation, identity)
+
+    def generation_in(self, run: Listener) -> int | None:
+        """What a run calls this load; None where it was not told of it."""
+        told = list(self._told.items())
+        return next((generation for (other, _), generation in told if other is run), None)
+
+    def is_told(self, run: Listener, site: Site) -> None:
+        """Tell a run that the model is in memory, unless it has been told."""
+        if self.loaded is None or self.generation_in(run) is not None:
+            return
+        self._told[run, site] = run.in_memory(site, self.loaded)
+
+
+_loads: dict[int, Load] = {}
+"""The latest load of each loaded object, by its id."""
+_numbers = itertools.count(1)
+
+
+def load_of(model: Any) -> Load | None:
+    """The latest load that returned an object; None where it was not seen."""
+    return _loads.get(id(model))
+
+
+class Followers:
+    """The runs that a model manager serves, and what each calls the models.
+
+    Attributes:
+      evicted: cohorts whose models the manager has dropped.
+    """
+
+    def __init__(self) -> None:
+        self._runs: tuple[tuple[Listener, dict[Any, Site]], ...] = ()
+        self.evicted: set[Any] = set()
+
+    @property
+    def runs(self) -> list[Listener]:
+        return [run for run, _ in self._runs]
+
+    def add(self, run: Listener, sites: Mapping[Any, Site]) -> None:
+        """Take a run; of one that is there already, the models that it had no names for."""
+        for known, names in self._runs:
+            if known is run:
+                names.update({cohort: sites[cohort] for cohort in sites if cohort not in names})
+                return
+        self._runs = (*self._runs, (run, {**self._others(sites), **sites}))
+
+    def _others(self, sites: Mapping[Any, Site]) -> dict[Any, Site]:
+        """Names for models that a run does not know, and an earlier one may have in memory."""
+        step = next((site.step for site in sites.values()), "")
+        return {
+            cohort: site._replace(step=step)
+            for _, names in self._runs
+            for cohort, site in names.items()
+        }
+
+    def drop_ended(self) -> None:
+        """Leave out runs that have ended."""
+        self._runs = tuple((run, sites) for run, sites in self._runs if not run.ended)
+
+    def of(self, cohort: Any) -> list[tuple[Listener, Site]]:
+        """Each run, and what it calls the model of a cohort."""
+        return [(run, sites[cohort]) for run, sites in self._runs if cohort in sites]
+
+    def names(self, run: Listener) -> dict[Any, Site]:
+        """What a run calls the models, by cohort."""
+        return next((dict(sites) for known, sites in self._runs if known is run), {})
+
+    def steps(self) -> list[tuple[Listener, str | None]]:
+        """Each run, and the step that its events are of."""
+        return [
+            (run, next((site.step for site in sites.values()), None)) for run, sites in self._runs
+        ]
+
+    def split(self, cohort: Any, previous: Any, name: str) -> None:
+        """A part of the keys of a cohort has a model of its own from now on."""
+        for _, sites in self._runs:
+            if cohort not in sites and previous in sites:
+                sites[cohort] = part_of(sites[previous], name)
+
+
+def part_of(site: Site, name: str) -> Site:
+    """The model of a part of a cohort's keys, which a refresh has told from the rest.
+
+    Args:
+      site: the model of the cohort.
+      name: the first key of the part.
+    """
+    return Site(site.step, f"{site.model} {name}", name)
