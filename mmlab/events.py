@@ -437,10 +437,10 @@ UNOBSERVED = {
     "refresh": "refreshes are not shown: this version of Beam hides them",
     "model manager": "Beam's ModelManager keeps each load of a model in a process of its own: a "
     "batch is shown at the latest of several loads, and what it evicts is shown as freed",
-    "earlier run": "an earlier run that was not watched left its models and their manager in memory: "
-    "their loads and evictions, and the limit, cannot be seen",
-    "other run": "another watched run went on at the same time and used the same model manager: its "
-    "loads and evictions are shown here too",
+    "earlier run": "models of an earlier run, which was not watched, were still in memory and "
+    "answered: their loads and evictions, and the limit, cannot be seen",
+    "other run": "another watched run, which had not ended, used the same model manager: its loads "
+    "and evictions are shown here too",
     "handler": "not watched: its model handler cannot be copied together with what records",
     "steps": "The pipeline has no RunInference, so there is no model to watch",
     "watched": "not in this trace: its handler is watched on its own, with mmlab.watch",

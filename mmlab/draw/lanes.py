@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from mmlab.draw import theme
 from mmlab.draw.picture import DPI, WIDTH_INCHES
 from mmlab.events import Process, Refreshes, TracedModel
 from mmlab.reports.shortage import OutOfMemory
-from mmlab.state import NS, UNSEEN, Residence, State
+from mmlab.state import NS, UNSEEN, Batches, Residence, State
 
 MOST_LANES = 40
 BAR = 0.62
@@ -26,6 +27,13 @@ LABEL_POINTS = 9.5
 SMALL_POINTS = 8
 MOST_MARKS = 60
 """Evictions in one lane that are still drawn one by one with a mark."""
+ALREADY: theme.Style = {
+    "color": theme.PAPER,
+    "markeredgecolor": theme.INK,
+    "markersize": 6.5,
+    "linestyle": "none",
+    "clip_on": False,
+}
 REFRESHED: theme.Style = {
     "color": theme.PAPER,
     "markeredgecolor": theme.INK,
@@ -47,21 +55,22 @@ class Lane:
     label: str
     colour: str
     residences: Sequence[Residence]
+    batches: Sequence[Batches] = ()
+    """Those that the step asked of it, whichever step of the process had loaded it."""
     refreshes: Sequence[int] = ()
     """When, in nanoseconds, it was given another path."""
 
     @property
     def work(self) -> int:
         """How busy it is: loads and batches."""
-        return len(self.residences) + sum(len(r.rows) for r in self.residences)
+        return len(self.residences) + sum(map(len, self.batches))
 
     def used(self, end_ns: int) -> np.ndarray:
         """When its batches began and ended, by `end_ns` at the latest: shape (n, 2)."""
-        batches = [r.batches for r in self.residences if len(r.rows)]
-        if not batches:
+        if not self.batches:
             return np.zeros((0, 2), np.int64)
-        ends = np.concatenate([each.end_ns for each in batches])
-        begins = np.concatenate([each.begin_ns for each in batches])
+        ends = np.concatenate([each.end_ns for each in self.batches])
+        begins = np.concatenate([each.begin_ns for each in self.batches])
         return np.column_stack((begins, np.where(ends == UNSEEN, end_ns, ends)))
 
 
@@ -79,7 +88,7 @@ class Bars:
 
 
 BARS = ("loading", "resident", "leaving")
-MOMENTS = ("evicted", "freed", "failed")
+MOMENTS = ("already", "evicted", "freed", "failed")
 
 
 def bars_of(residences: Iterable[Residence]) -> dict[str, Bars]:
@@ -90,7 +99,7 @@ def bars_of(residences: Iterable[Residence]) -> dict[str, Bars]:
     rows: dict[str, list[tuple[int, int, int]]] = {name: [] for name in (*BARS, *MOMENTS)}
     for place, r in enumerate(residences):
         begin, loaded = r.loading
-        rows["loading"].append((place, begin, loaded))
+        rows["already" if r.already else "loading"].append((place, begin, loaded))
         if r.error is not None:
             rows["failed"].append((place, loaded, loaded))
         elif r.free_ns is not None:
@@ -125,11 +134,12 @@ def busiest(lanes: Sequence[Lane], models: Sequence[str] | None = None) -> list[
 
 def _together(lanes: Sequence[Lane]) -> Lane:
     residences = [r for lane in lanes for r in lane.residences]
-    loads = sum(r.load_end_ns is not None for r in residences)
+    loads = sum(r.loaded for r in residences)
     evictions = sum(r.evict_ns is not None for r in residences)
+    batches = [each for lane in lanes for each in lane.batches]
     refreshes = [t_ns for lane in lanes for t_ns in lane.refreshes]
     label = others_label(len(lanes), loads, evictions)
-    return Lane("", "", label, theme.OTHERS, residences, refreshes)
+    return Lane("", "", label, theme.OTHERS, residences, batches, refreshes)
 
 
 def others_label(lanes: int, loads: int, evictions: int) -> str:
@@ -139,18 +149,60 @@ def others_label(lanes: int, loads: int, evictions: int) -> str:
 
 def lanes_of(state: State) -> list[Lane]:
     """One lane per process and model, in the order of the mapping; idle models have one too."""
-    groups: dict[LaneKey, list[Residence]] = {}
+    loads: dict[LaneKey, list[Residence]] = defaultdict(list)
     for r in state.residences:
-        groups.setdefault((r.process, r.step, r.model), []).append(r)
-    keys = lane_keys(state.models, groups)
+        loads[r.process, r.step, r.model].append(r)
+    batches = _batches_by_lane(state)
+    first_ns = {key: of[0].load_begin_ns for key, of in loads.items()}
+    for key, parts in batches.items():
+        begins = [int(part.begin_ns[0]) for part in parts]
+        first_ns[key] = min([first_ns.get(key, begins[0]), *begins])
+    keys = lane_keys(state.models, sorted(first_ns, key=first_ns.__getitem__))
     refreshes: dict[LaneKey, list[int]] = defaultdict(list)
     for event in state.facts(Refreshes):
         refreshes[event.process, event.step, event.model].append(event.t_ns)
+    versions = versions_of(state, {key: of[-1].load_begin_ns for key, of in loads.items()})
     colours = theme.model_palette.colours(model for _, _, model in keys)
     return [
-        Lane(key[1], key[2], label, colours[key[2]], groups.get(key, []), refreshes[key])
-        for key, label in zip(keys, lane_labels(keys, keys), strict=True)
-    ]
+        Lane(
+            key[1], key[2], label, colours[key[2]], loads.get(key, ()), batches.get(key, ()),
+            refreshes[key],
+        )
+        for key, label in zip(keys, lane_labels(keys, keys, versions), strict=True)
+    ]  # fmt: skip
+
+
+def _batches_by_lane(state: State) -> dict[LaneKey, list[Batches]]:
+    """The batches that are drawn in each lane.
+
+    A lane is of the process that holds the model, or, where no load was seen, of the one that asks.
+    """
+    batches = state.batches
+    number = {process: i for i, process in enumerate(batches.processes)}
+    holders = np.array([number[r.process] for r in state.residences] or [0], np.int64)
+    holder = np.where(batches.residence >= 0, holders[batches.residence], batches.process)
+    lanes: dict[LaneKey, list[Batches]] = defaultdict(list)
+    together = holder * max(len(batches.models), 1) + batches.asked
+    for code in np.unique(together).tolist():
+        process, asked = divmod(code, max(len(batches.models), 1))
+        step, model, _ = batches.models[asked]
+        rows = np.flatnonzero(together == code)
+        lanes[batches.processes[process], step, model].append(batches.take(rows))
+    return lanes
+
+
+def versions_of(state: State, last_load_ns: Mapping[LaneKey, int]) -> dict[LaneKey, str]:
+    """Where the models that a refresh has replaced come from, as far as they have been loaded.
+
+    Args:
+      last_load_ns: when the last load of each lane began.
+    """
+    return {
+        (event.process, event.step, event.model): event.path
+        for event in state.facts(Refreshes)
+        if event.path is not None
+        and event.t_ns <= last_load_ns.get((event.process, event.step, event.model), 0)
+    }
 
 
 def lane_keys(models: Iterable[TracedModel], loaded: Iterable[LaneKey]) -> list[LaneKey]:
@@ -158,7 +210,7 @@ def lane_keys(models: Iterable[TracedModel], loaded: Iterable[LaneKey]) -> list[
 
     Args:
       models: that the run can load, in order.
-      loaded: that processes have loaded, by the time of the first load.
+      loaded: that processes have loaded or asked for, by the time at which they first did.
     """
     loaded = list(loaded)
     processes = list(dict.fromkeys(process for process, _, _ in loaded)) or [None]
@@ -171,20 +223,25 @@ def lane_keys(models: Iterable[TracedModel], loaded: Iterable[LaneKey]) -> list[
     return sorted(loaded, key=lambda key: (by_process[key[0]], order.get(key[1:], last)))
 
 
-def lane_labels(keys: Sequence[LaneKey], among: Sequence[LaneKey]) -> list[str]:
+def lane_labels(
+    keys: Sequence[LaneKey], among: Sequence[LaneKey], versions: Mapping[LaneKey, str]
+) -> list[str]:
     """What some lanes are called: the model, and its step and process where there are several.
 
     Args:
       among: all lanes.
+      versions: see `versions_of`; their files are named.
     """
     processes = list(dict.fromkeys(process for process, _, _ in among if process is not None))
     several_steps = len({step for _, step, _ in among}) > 1
     name = process_names(processes)
     labels = []
-    for process, step, model in keys:
+    for key in keys:
+        process, step, model = key
         parts = [name[process]] if process is not None and len(processes) > 1 else []
         parts += [shortened(named(step))] if several_steps and step != model else []
-        labels.append(" · ".join([*parts, shortened(named(model))]))
+        of = f" ({shortened(PurePath(versions[key]).name, 16)})" if key in versions else ""
+        labels.append(" · ".join([*parts, shortened(named(model))]) + of)
     return labels
 
 
@@ -297,8 +354,8 @@ def draw_lanes(axes: Axes, lanes: Sequence[Lane], x: Seconds) -> None:
     for tick, lane in zip(axes.get_yticklabels(), lanes, strict=True):
         tick.set_fontsize(SMALL_POINTS if "\n" in lane.label else LABEL_POINTS)
     for tick, lane in zip(axes.get_yticklabels(), lanes, strict=True):
-        tick.set_fontweight("bold" if lane.residences else "normal")
-        tick.set_color(theme.INK if lane.residences else theme.MUTED)
+        tick.set_fontweight("bold" if lane.work else "normal")
+        tick.set_color(theme.INK if lane.work else theme.MUTED)
     axes.set_ylim(max(len(lanes), 1) - 0.45, -0.75)
     if not lanes:
         note = "no RunInference step was watched"
@@ -322,6 +379,8 @@ def _draw_lane(axes: Axes, y: int, lane: Lane, x: Seconds) -> None:
     _draw_marks(axes, y, x.moments(bars["evicted"].ns), x.moments(bars["freed"].ns))
     refreshed = [x(t_ns) for t_ns in lane.refreshes]
     axes.plot(refreshed, [y] * len(refreshed), "D", **REFRESHED, zorder=5)
+    already = x.moments(bars["already"].ns)
+    axes.plot(already, [y] * len(already), ">", **ALREADY, zorder=5)
     failed = x.moments(bars["failed"].ns)
     axes.plot(failed, [y] * len(failed), "X", color=theme.INK, markersize=8, zorder=5)
 

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mmlab._text import columns, plural
 from mmlab.draw import theme
-from mmlab.draw.lanes import LABEL_POINTS, REFRESHED, fitting, shortened
+from mmlab.draw.lanes import ALREADY, LABEL_POINTS, REFRESHED, fitting, shortened
 from mmlab.draw.picture import WIDTH_INCHES
 from mmlab.events import Unknown
 from mmlab.reports.summary import StepLimit, step_limits
@@ -65,6 +65,7 @@ class Layout:
       memory: up to where the axis of memory goes, bytes.
       unit: bytes per unit of that axis: see `unit_of`.
       memory_limit: see `memory_limit` in `mmlab.draw.timeline`.
+      already: whether the legend has a mark of models that were in memory before the run.
       refreshes: whether the legend has a mark of a refresh.
       late: whether the legend has models that were evicted long before they were freed.
     """
@@ -78,6 +79,7 @@ class Layout:
     memory: float
     unit: float
     memory_limit: tuple[int, int] | None = None
+    already: bool = False
     refreshes: bool = False
     late: bool = False
 
@@ -130,7 +132,7 @@ def draw_frame(layout: Layout) -> Frame:
     _frame_models(frame.models, layout)
     _frame_memory(frame.memory, layout)
     write_header(figure, TITLE_INCHES, layout.title, TITLE_POINTS, bold=True)
-    draw_legend(figure, refreshes=layout.refreshes, late=layout.late)
+    draw_legend(figure, already=layout.already, refreshes=layout.refreshes, late=layout.late)
     return frame
 
 
@@ -232,10 +234,11 @@ def headline_parts(state: State) -> list[str]:
 
 
 def count_words(counts: Counts) -> list[str]:
-    """Loads, evictions, refreshes and batches in words."""
+    """Models already in memory, loads, evictions, refreshes and batches in words."""
     reloads = f" ({plural(counts.reloads, 'reload')})" if counts.reloads else ""
     refreshes = plural(counts.refreshes, "refresh", "refreshes")
     return [
+        *([f"{counts.already:,} already in memory"] if counts.already else []),
         f"{plural(counts.loads, 'load')}{reloads}",
         plural(counts.evictions, "eviction"),
         *([refreshes] if counts.refreshes else []),
@@ -335,11 +338,13 @@ def dress(ax: Axes) -> None:
 
 
 def draw_legend(
-    figure: Figure, *, refreshes: bool = False, late: bool = False, ends: bool = False
-) -> None:
+    figure: Figure, *, already: bool = False, refreshes: bool = False, late: bool = False,
+    ends: bool = False,
+) -> None:  # fmt: skip
     """Say below the figure what bars and marks mean; some of them only where they occur.
 
     Args:
+      already: a model was in memory before the run.
       refreshes: there is a mark of a refresh.
       late: a model was evicted long before it was freed.
       ends: a dotted line stands where a run ends.
@@ -358,6 +363,8 @@ def draw_legend(
     if late:
         outline: theme.Style = {"facecolor": "none", "edgecolor": theme.INK, "linestyle": ":"}
         handles.insert(4, Patch(**outline, label="evicted, not yet freed"))
+    if already:
+        handles.insert(0, Line2D([], [], marker=">", label="already in memory", **ALREADY))
     if refreshes:
         handles.append(Line2D([], [], marker="D", label="refreshed", **REFRESHED))
     if ends:

@@ -161,6 +161,7 @@ class LivePicture:
             memory=_roof(memory),
             unit=unit,
             memory_limit=limit,
+            already=state.counts.already > 0,
             refreshes=bool(state.facts(Refreshes)),
             late=self._reader.leaves_late(seconds),
         )

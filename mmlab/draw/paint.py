@@ -112,6 +112,7 @@ def paint_lane(
     np.copyto(place, strip, where=strip != _CLEAR)
     _stamp(canvas, top - 7, left, covers["evicted"], _triangle())
     _stamp(canvas, top + BAR - 1, left, covers["freed"], _circle())
+    _stamp(canvas, middle - 4, left, covers["already"], _arrowhead())
     _stamp(canvas, middle - 4, left, covers["refreshed"], _diamond())
     _stamp(canvas, middle - 4, left, covers["failed"], _cross())
 
@@ -157,6 +158,14 @@ def _stamp(canvas: Canvas, top: int, left: int, where: Flags, stamp: Canvas) -> 
 def _triangle() -> Canvas:
     y, x = np.mgrid[0:6, -4:5]
     return np.where(abs(x) <= 4 - y * 2 / 3, number(theme.INK), _CLEAR).astype(np.uint8)
+
+
+@cache
+def _arrowhead() -> Canvas:
+    y, x = np.mgrid[-4:5, -3:6]
+    over = 2 * abs(y) + x  # the slanted edges, where the tip is 5 to the right
+    inside = np.where((x == -3) | (over >= 4), number(theme.INK), number(theme.PAPER))
+    return np.where(over <= 5, inside, _CLEAR).astype(np.uint8)
 
 
 @cache

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from mmlab.draw.lanes import (
     BARS,
@@ -19,11 +20,12 @@ from mmlab.draw.lanes import (
     lane_keys,
     lane_labels,
     others_label,
+    versions_of,
 )
 from mmlab.draw.paint import Flags
 from mmlab.draw.pixels import Cover, Highest, Intervals, TimeAxis
 from mmlab.events import Process, Refreshes
-from mmlab.state import NS, Curve, Ints, ProcessState, Residence, State
+from mmlab.state import NS, UNSEEN, Curve, Ints, Load, ProcessState, Residence, State, held_as
 
 STATES = (*BARS, *MOMENTS, "used", "refreshed")
 
@@ -72,6 +74,27 @@ class Level:
         self.curve.add([seconds for seconds, _ in changes], values)
 
 
+class _Counted:
+    """Which loads count: of several that gave one object, the first, for as long as it is held."""
+
+    def __init__(self) -> None:
+        self._holder: dict[tuple[object, ...], int] = {}
+        self._places: set[int] = set()
+
+    def takes(self, place: int, thing: tuple[object, ...] | None) -> bool:
+        """Whether a load counts, which gave this: see `held_as`."""
+        if thing is not None and self._holder.setdefault(thing, place) != place:
+            return False
+        self._places.add(place)
+        return True
+
+    def lets_go(self, place: int) -> bool:
+        """Whether a load that is over did count."""
+        counts = place in self._places
+        self._places.discard(place)
+        return counts
+
+
 @dataclass
 class _Read:
     """How far the state of a process was read.
@@ -80,7 +103,9 @@ class _Read:
       lanes: number of the lane of each load.
       over, batches: how many were read.
       unanswered: rows of batches that no load seen so far has answered.
-      counted: places of loads that are counted as held.
+      open: rows of batches that have not ended.
+      ended: places of loads that have ended well.
+      counted, counted_bytes: what each load that is held counts as; some count with another.
       held, both, bytes: models held, models held or loading, and bytes of those held.
       rss, device: memory.
     """
@@ -89,7 +114,10 @@ class _Read:
     over: int = 0
     batches: int = 0
     unanswered: Ints = field(default_factory=lambda: np.zeros((0, 6), np.int64))
-    counted: set[int] = field(default_factory=set)
+    open: Ints = field(default_factory=lambda: np.zeros((0, 6), np.int64))
+    ended: set[int] = field(default_factory=set)
+    counted: _Counted = field(default_factory=lambda: _Counted())
+    counted_bytes: _Counted = field(default_factory=lambda: _Counted())
     held: Level = field(default_factory=Level)
     both: Level = field(default_factory=Level)
     bytes: Level = field(default_factory=Level)
@@ -114,6 +142,8 @@ class Reader:
         self._reads: dict[Process, _Read] = {}
         self._numbers: dict[LaneKey, int] = {}
         self._first_ns: dict[LaneKey, int] = {}
+        self._last_load_ns: dict[LaneKey, int] = {}
+        self._guessed: dict[LaneKey, tuple[int, int]] = {}
         self._work, self._loads, self._evictions = array("q"), array("q"), array("q")
         self._covers = {state: Cover() for state in STATES}
         self._longest_leaving = 0.0
@@ -125,6 +155,7 @@ class Reader:
         if self._state.start_ns != self._start_ns:
             self._begin_anew()
         byte_changes: list[_Change] = []
+        self._guessed = {}
         for process, state in self._state.processes.items():
             read = self._reads.setdefault(process, _Read())
             byte_changes += self._read_loads(state, read)
@@ -170,15 +201,20 @@ class Reader:
 
     def lanes(self) -> list[LiveLane]:
         """The lanes that are drawn: at most `MOST_LANES`, and one for all others together."""
-        loaded = sorted(self._first_ns, key=self._first_ns.__getitem__)
+        guessed = {key: first_ns for key, (first_ns, _) in self._guessed.items()}
+        first_ns = {**guessed, **self._first_ns}
+        for key in guessed.keys() & self._first_ns.keys():
+            first_ns[key] = min(guessed[key], self._first_ns[key])
+        loaded = sorted(first_ns, key=first_ns.__getitem__)
         keys = lane_keys(self._state.models, loaded)
+        versions = versions_of(self._state, self._last_load_ns)
         shown = keys
         if len(keys) > MOST_LANES:
             chosen = set(sorted(keys, key=lambda key: -self._work_of(key))[:MOST_LANES])
             shown = [key for key in keys if key in chosen]
         lanes = [
-            LiveLane(key[2], label, self._numbers_of([key]))
-            for key, label in zip(shown, lane_labels(shown, keys), strict=True)
+            LiveLane(key[2], label, self._numbers_of([key] if key in first_ns else []))
+            for key, label in zip(shown, lane_labels(shown, keys, versions), strict=True)
         ]
         if len(shown) < len(keys):
             drawn = set(shown)
@@ -195,16 +231,18 @@ class Reader:
         return tuple(self._numbers[key] for key in keys if key in self._numbers)
 
     def _work_of(self, key: LaneKey) -> int:
-        number = self._numbers.get(key)
-        return 0 if number is None else self._work[number]
+        number, (_, guessed) = self._numbers.get(key), self._guessed.get(key, (0, 0))
+        return guessed if number is None else self._work[number] + guessed
 
-    def _number(self, key: LaneKey, begin_ns: int) -> int:
+    def _number(self, key: LaneKey) -> int:
         if key not in self._numbers:
             self._numbers[key] = len(self._numbers)
-            self._first_ns[key] = begin_ns
             for counts in (self._work, self._loads, self._evictions):
                 counts.append(0)
         return self._numbers[key]
+
+    def _seen(self, key: LaneKey, t_ns: int) -> None:
+        self._first_ns[key] = min(t_ns, self._first_ns.get(key, t_ns))
 
     def covers(self, axis: TimeAxis) -> dict[str, Flags]:
         """State to the pixels of lanes that it covers, shape (lanes, columns)."""
@@ -225,12 +263,10 @@ class Reader:
         """Loads and batches that have not ended, up to now."""
         loads = self._state.some_loads(state, state.open)
         self._add_bars(still, loads, [read.lanes[place] for place in state.open])
-        rows = state.open_batches()
-        answering = np.array([row[0] for row in rows], np.int64)
-        asked = [row[1] for row in rows]
-        begins = np.array([row[2] for row in rows], np.int64)
-        lanes = self._lanes_of_batches(state, read, answering, asked, begins)
-        self._add_uses(still["used"], lanes, begins, np.full(len(rows), self._state.end_ns))
+        for rows in (read.unanswered, read.open):
+            lanes, _ = self._lanes_of_batches(state, rows)
+            ends = np.where(rows[:, 5] == UNSEEN, self._state.end_ns, rows[:, 5])
+            self._add_uses(still["used"], lanes, rows[:, 2], ends)
 
     # Loads
 
@@ -238,33 +274,44 @@ class Reader:
         """Take new loads and what has become of others. Returns changes of models' bytes."""
         both, held, size = [], [], []
         for load in state.loads[len(read.lanes) :]:
-            number = self._number((state.process, load.step, load.model), load.begin_ns)
+            key, begin_ns = (state.process, load.step, load.model), self._begin_ns(load)
+            number = self._number(key)
+            self._seen(key, begin_ns)
+            self._last_load_ns[key] = max(begin_ns, self._last_load_ns.get(key, begin_ns))
             read.lanes.append(number)
             self._work[number] += 1
-            both.append((self._seconds(load.begin_ns), 1))
+            both.append((self._seconds(begin_ns), 1))
         over = state.over[read.over :]
         read.over = len(state.over)
         for place in (*state.open, *over):
             load = state.loads[place]
-            if load.end_ns is not None and place not in read.counted:
-                read.counted.add(place)
-                self._loads[read.lanes[place]] += 1
-                held.append((self._seconds(load.end_ns), 1))
-                size.append((self._seconds(load.end_ns), _bytes(load.bytes)))
+            if load.end_ns is not None and place not in read.ended:
+                read.ended.add(place)
+                self._loads[read.lanes[place]] += not load.already
+                since = self._seconds(self._begin_ns(load) if load.already else load.end_ns)
+                if read.counted.takes(place, held_as(load.object, (load.step, load.model))):
+                    held.append((since, 1))
+                if read.counted_bytes.takes(place, held_as(load.object, None)):
+                    size.append((since, _bytes(load.bytes)))
         ended = self._state.some_loads(state, over)
         for place, residence in zip(over, ended, strict=True):
             last = self._seconds(residence.last_ns)
             both.append((last, -1))
-            if place in read.counted:
-                read.counted.discard(place)
-                held.append((last, -1))
-                size.append((last, -_bytes(residence.bytes)))
+            if place in read.ended:
+                read.ended.discard(place)
                 self._evictions[read.lanes[place]] += residence.evict_ns is not None
+            if read.counted.lets_go(place):
+                held.append((last, -1))
+            if read.counted_bytes.lets_go(place):
+                size.append((last, -_bytes(residence.bytes)))
         known = {state: cover.known for state, cover in self._covers.items()}
         self._add_bars(known, ended, [read.lanes[place] for place in over])
         for level, changes in ((read.both, both), (read.held, held), (read.bytes, size)):
             level.change(changes)
         return size
+
+    def _begin_ns(self, load: Load) -> int:
+        return max(load.begin_ns, self._start_ns) if load.already else load.begin_ns
 
     def _add_bars(
         self, to: dict[str, Intervals], loads: Sequence[Residence], lanes: Sequence[int]
@@ -281,45 +328,54 @@ class Reader:
     def _read_batches(self, state: ProcessState, read: _Read) -> None:
         new = state.batches.since(read.batches)
         read.batches += len(new)
+        still = [(*row, UNSEEN) for row in state.open_batches()]
+        read.open = np.array(still, np.int64).reshape(-1, 6)
         rows = np.concatenate([read.unanswered, new])
-        if not len(rows):
-            return
-        answering, asked, begins, _, _, ends = rows.T
-        lanes = self._lanes_of_batches(state, read, answering, asked.tolist(), begins)
-        read.unanswered = rows[lanes < 0]
-        self._add_uses(self._covers["used"].known, lanes, begins, ends)
-        for number, times in zip(*np.unique(lanes[lanes >= 0], return_counts=True), strict=True):
-            self._work[number] += int(times)
+        lanes, is_known = self._lanes_of_batches(state, rows)
+        read.unanswered = rows[~is_known]
+        self._add_uses(self._covers["used"].known, lanes[is_known], *rows[is_known][:, [2, 5]].T)
+        numbers, times = np.unique(lanes[is_known], return_counts=True)
+        for number, n in zip(numbers.tolist(), times.tolist(), strict=True):
+            self._work[number] += n
+        _, is_known = self._lanes_of_batches(state, read.open)
+        self._guess_lanes(state, np.concatenate([read.unanswered, read.open[~is_known]]))
+
+    def _guess_lanes(self, state: ProcessState, rows: Ints) -> None:
+        """Batches that have no load yet, or never will, are in the lane of the process that asks;
+        those that have not ended are counted with them."""
+        for asked in np.unique(rows[:, 1]).tolist():
+            of_model = rows[rows[:, 1] == asked]
+            key = (state.process, *state.asked[asked][:2])
+            self._guessed[key] = int(of_model[:, 2].min()), len(of_model)
 
     def _lanes_of_batches(
-        self,
-        state: ProcessState,
-        read: _Read,
-        answering: np.ndarray,
-        asked: Sequence[int],
-        begins: np.ndarray,
-    ) -> np.ndarray:
-        """Number of the lane of the load that answered each batch; -1 where none was seen."""
-        lanes = np.full(len(answering), -1, np.int64)
-        known = answering >= 0
-        if known.any():
-            lanes[known] = np.frombuffer(read.lanes, np.int64)[answering[known]]
-        for row in np.flatnonzero(~known).tolist():
-            generation = None if answering[row] == -1 else -1 - int(answering[row])
-            model = state.asked[asked[row]]
+        self, state: ProcessState, rows: Ints
+    ) -> tuple[Ints, npt.NDArray[np.bool_]]:
+        """Number of the lane of each batch, and whether the load that answered it was seen."""
+        lanes, is_known = np.zeros(len(rows), np.int64), rows[:, 0] >= 0
+        kinds = np.column_stack((np.minimum(rows[:, 0], 0), rows[:, 1]))
+        for load, asked in np.unique(kinds, axis=0).tolist():
+            same = np.flatnonzero((kinds[:, 0] == load) & (kinds[:, 1] == asked))
+            model = state.asked[asked]
+            key = (state.process, *model[:2])
+            lanes[same] = self._number(key)
+            if load == 0:
+                self._seen(key, int(rows[same, 2].min()))
+                continue
+            generation = None if load == -1 else -1 - int(load)
             holders = self._state.holders
-            [place] = holders.at(state.process, model, generation, begins[row : row + 1])
-            if place >= 0:
-                r = holders.residences[place]
-                lanes[row] = self._numbers.get((r.process, r.step, r.model), -1)
-        return lanes
+            places = holders.at(state.process, model, generation, rows[same, 2])
+            for place in np.unique(places[places >= 0]).tolist():
+                key, there = (holders.residences[place].process, *model[:2]), same[places == place]
+                lanes[there], is_known[there] = self._number(key), True
+                self._seen(key, int(rows[there, 2].min()))
+        return lanes, is_known
 
     def _add_uses(
         self, to: Intervals, lanes: np.ndarray, begins: np.ndarray, ends: np.ndarray
     ) -> None:
-        seen = lanes >= 0
-        times = ((column[seen] - self._start_ns) * NS for column in (begins, ends))
-        to.add(lanes[seen], *times)
+        times = ((column - self._start_ns) * NS for column in (begins, ends))
+        to.add(lanes, *times)
 
     def _read_curve(self, curve: Curve, into: Highest) -> None:
         since = len(into)

@@ -55,8 +55,9 @@ def draw_timeline(
     Above, one lane per process and model: loading (hatched), resident (pale), in use (full), the
     decision to evict (a triangle), and from there to the moment its memory was freed (a dotted
     outline that ends in a circle); a diamond marks a refresh, when a model is to come from another
-    path from then on. In the middle, the number of models resident, those that are loading hatched
-    on top of them, against the hint and the effective limit. Below, the resident set size
+    path from then on, and an arrowhead a model that was in memory before the run. In the middle,
+    the number of models resident, those that are loading hatched on top of them, against the hint
+    and the effective limit. Below, the resident set size
     and the models' own bytes. Seconds count from the submission of the pipeline. A run that was out
     of memory ends with a mark at the model that did not fit and at what the allocator was asked
     for, and says what was held and what to change.
@@ -128,6 +129,7 @@ def _layout(state: State, title: str, lanes: Sequence[Lane]) -> tuple[Layout, li
         memory=memory_top(highest, len(words), limited=limit is not None),
         unit=unit,
         memory_limit=limit,
+        already=s.already > 0,
         refreshes=bool(state.facts(Refreshes)),
         late=leaves_late(state, Seconds(0, round(seconds / NS))),
     )
@@ -292,12 +294,15 @@ def _outline(state: State, title: str | None) -> str:
     width = max((len(count.model) for count in count_per_model(state)), default=0)
     lines = [
         f"Timeline of {title_of(state, title)}: {limits_text(s.limits)}, "
-        f"{plural(s.loads, 'load')}, "
+        + (f"{plural(s.already, 'model')} already in memory, " if s.already else "")
+        + f"{plural(s.loads, 'load')}, "
         f"{plural(s.evictions, 'eviction')}, at most {s.most_resident} resident"
     ]
     for count in count_per_model(state):
         lines.append(
-            f"  {printable(count.model):<{width}}  {plural(count.loads, 'load')}, "
+            f"  {printable(count.model):<{width}}  "
+            + ("already in memory, " if count.already else "")
+            + f"{plural(count.loads, 'load')}, "
             f"{plural(count.evictions, 'eviction')}, "
             + (f"{plural(count.refreshes, 'refresh', 'refreshes')}, " if count.refreshes else "")
             + f"{plural(count.uses, 'batch', 'batches')}, {plural(count.elements, 'element')}"

@@ -179,7 +179,7 @@ def _measured(trace: Trace, cards: list[TracedModel]) -> Measured:
     of_step = {each.step: each for each in step_limits(trace)}
     limit = of_step[cards[0].step].limit
     changes = [e.t_ns for e in trace.limits(cards[0].step) if isinstance(e.limit, int)]
-    begins = [r.load_begin_ns for r in trace.residences if r.step == cards[0].step]
+    begins = [r.load_begin_ns for r in trace.residences if r.step == cards[0].step and r.loaded]
     return Measured(
         sizes=sizes,
         load_seconds=seconds,

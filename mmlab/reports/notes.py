@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from operator import attrgetter
 
@@ -11,6 +12,7 @@ from mmlab.events import (
     UNOBSERVED,
     Close,
     Conflicts,
+    InMemory,
     LoadEnds,
     Process,
     ProcessBegins,
@@ -26,7 +28,11 @@ from mmlab.state import NS, State
 
 def unseen(state: State) -> Iterator[str]:
     """What is never seen in this version of Beam, of these models, in these steps."""
-    said: list[Unobserved | LoadEnds] = [*state.facts(Unobserved), *state.facts(LoadEnds)]
+    said: list[Unobserved | LoadEnds | InMemory] = [
+        *state.facts(Unobserved),
+        *state.facts(LoadEnds),
+        *state.facts(InMemory),
+    ]
     said.sort(key=attrgetter("t_ns"))
     for step, model, what in dict.fromkeys((e.step, e.model, e.what) for e in said):
         subject = f"{step}: model {model}: " if model else f"{step}: " if step else ""
@@ -35,14 +41,27 @@ def unseen(state: State) -> Iterator[str]:
         yield printable(f"{step}: key {key} is in the data, but no KeyModelMapping names it.")
     for step, error in dict.fromkeys((e.step, e.error) for e in state.facts(Conflicts)):
         yield printable(conflict_note(step, error))
+    for (step, model), uses in _unanswered(state).items():
+        yield printable(
+            f"{step}: model {model}: the load of the model that answered "
+            f"{plural(uses, 'batch', 'batches')} was not seen."
+        )
     for steps in state.sharing:
         yield printable(
             f"{', '.join(steps)}: these steps share their models (model_identifier); a load, an "
-            "eviction and the limit are shown at the step that loaded first."
+            "eviction and the limit are shown at the step that loaded first, and each batch at the "
+            "step that asked."
         )
     for event in state.facts(ProcessBegins):
         if event.info.clock_off_ns:
             yield printable(_clock_note(event.process, event.info))
+
+
+def _unanswered(state: State) -> Counter[tuple[str, str]]:
+    """Batches of each model that no load of this trace answered, by step and name."""
+    batches = state.batches
+    asked = [batches.models[place][:2] for place in batches.asked[batches.residence < 0].tolist()]
+    return Counter(asked)
 
 
 def conflict_note(step: str | None, error: str | None) -> str:

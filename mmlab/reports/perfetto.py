@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, count
 from operator import itemgetter
 from typing import Any, TextIO
 
+import numpy as np
+
 from mmlab.events import UNKNOWN, Limit, Process, Refreshes, printable
-from mmlab.state import UNSEEN, Batches, Residence, State, held_over_time
+from mmlab.state import UNSEEN, Batches, Ints, Residence, State, held_over_time
 
 _MOST_PID = 2**31 - 1
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -49,9 +51,23 @@ def _slices_and_counters(state: State, zero_ns: int) -> Iterator[Line]:
         name = " · ".join((r.step, r.model) if several_steps else (r.model,))
         lane = _Lane(_readable(name), pids[r.process], zero_ns, ids[r.process], words)
         yield from lane.of(r)
+    for process, (step, model), rows in _unanswered(state):
+        name = " · ".join((step, model) if several_steps else (model,))
+        lane = _Lane(_readable(name), pids[process], zero_ns, ids[process], words)
+        yield from lane.of_unseen_load(state.batches.take(rows), state.end_ns)
     yield from _counters(state, pids, zero_ns)
     for event in state.facts(Refreshes):
         yield _refresh(event, pids[event.process], zero_ns)
+
+
+def _unanswered(state: State) -> Iterator[tuple[Process, tuple[str, str], Ints]]:
+    """Batches that no load of the trace answered: process and model that were asked, and rows."""
+    batches = state.batches
+    unseen = batches.residence < 0
+    for place, (step, model, _) in enumerate(batches.models):
+        rows = np.flatnonzero(unseen & (batches.asked == place))
+        if len(rows):
+            yield batches.processes[batches.process[rows[0]]], (step, model), rows
 
 
 def _refresh(event: Refreshes, pid: int, zero_ns: int) -> Line:
@@ -98,13 +114,24 @@ class _Lane:
         rows = _rows(r.batches, self._words, loaded, end)
         identity = self._new_id()
         yield self._event("b", self._name, begin, identity, _of_load(r))
-        yield from self._slice('"loading"', begin, loaded, identity)
+        if r.already:
+            yield self._event("n", '"already in memory"', begin, identity)
+        else:
+            yield from self._slice('"loading"', begin, loaded, identity)
         yield from self._uses(rows[0] if rows else [], identity)
         for name, t_ns in (('"evicted"', r.evict_ns), ('"freed"', r.free_ns)):
             if t_ns is not None:
                 yield self._event("n", name, _within(t_ns, begin, end), identity)
         yield self._event("e", self._name, end, identity)
-        for row in rows[1:]:  # batches that overlap: each row is one more line of the lane
+        yield from self._more_lines(rows[1:])
+
+    def of_unseen_load(self, batches: Batches, end_ns: int) -> Iterator[Line]:
+        """Batches alone, because nothing is known of the load that answered them."""
+        yield from self._more_lines(_rows(batches, self._words, int(batches.begin_ns[0]), end_ns))
+
+    def _more_lines(self, rows: Iterable[list[_Slice]]) -> Iterator[Line]:
+        """Batches that overlap others: each row is one more line of the lane."""
+        for row in rows:
             identity = self._new_id()
             yield self._event("b", self._name, row[0][0], identity)
             yield from self._uses(row, identity)
@@ -173,7 +200,7 @@ def _rows(batches: Batches, words: _Words, least: int, most: int) -> list[list[_
 
 def _of_load(r: Residence) -> str:
     facts = {"step": r.step, "model": r.model, "generation": r.generation, "bytes": r.bytes}
-    return _args({**facts, "error": r.error})
+    return _args({**facts, "version": r.version, "error": r.error})
 
 
 def _args(facts: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from mmlab._text import or_none
+from mmlab._text import or_none, plural
 from mmlab.events import UNKNOWN, Limit, Refreshes, Unknown, Unobserved, printable
 from mmlab.state import NS, Residence, State, covered_ns, held_over_time
 
@@ -58,6 +58,7 @@ class ModelCounts:
       load_seconds: summed over loads.
       keys: elements per key.
       refreshes: how often it was given another path, once it had been loaded.
+      already: processes in which it was in memory before the run.
     """
 
     step: str
@@ -70,6 +71,7 @@ class ModelCounts:
     load_seconds: float
     keys: dict[str, int] = field(default_factory=dict)
     refreshes: int = 0
+    already: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class Summary:
     """A run in a few numbers.
 
     Attributes:
-      loads: models that finished loading; `reloads` of them had been loaded before in that process.
+      loads: models that finished loading; `reloads` of them had been loaded before in that process,
+        and evicted.
       evictions: models that the model manager dropped.
       uses: batches in models; a batch that touches two models counts twice.
       elements: elements in those batches.
@@ -94,6 +97,7 @@ class Summary:
       device_bytes: highest memory allocated on GPUs by one process; None without a GPU.
       refreshes: how often a model that had been loaded was given another path.
       limits: hint and limit of each step that can have them; steps with one model cannot.
+      already: models that were in memory before the run: another run had loaded them.
     """
 
     loads: int
@@ -113,6 +117,7 @@ class Summary:
     device_bytes: int | None
     refreshes: int = 0
     limits: tuple[StepLimit, ...] = ()
+    already: int = 0
 
     _COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident")
 
@@ -157,6 +162,7 @@ def summarize(state: State) -> Summary:
         device_bytes=memory.device_bytes,
         refreshes=counts.refreshes,
         limits=limits,
+        already=counts.already,
     )
 
 
@@ -205,20 +211,23 @@ def count_per_model(state: State) -> list[ModelCounts]:
     }
     for residence in state.residences:
         groups.setdefault((residence.step, residence.model), []).append(residence)
+    for step, name, _ in state.batches.models:  # one whose load was not seen
+        groups.setdefault((step, name), [])
     uses, elements, keys = _uses_per_model(state)
     refreshes = Counter((event.step, event.model) for event in state.facts(Refreshes))
     return [
         ModelCounts(
             step=step,
             model=model,
-            loads=sum(r.load_end_ns is not None for r in group),
-            reloads=sum(r.load_end_ns is not None and r.generation > 1 for r in group),
+            loads=sum(r.loaded for r in group),
+            reloads=sum(r.loaded and r.again for r in group),
             evictions=sum(r.load_end_ns is not None and r.evict_ns is not None for r in group),
             uses=uses[step, model],
             elements=elements[step, model],
             load_seconds=sum(end - begin for begin, end in (r.loading for r in group)) * NS,
             keys=dict(keys[step, model]),
             refreshes=refreshes[step, model],
+            already=sum(r.already for r in group),
         )
         for (step, model), group in groups.items()
     ]
@@ -267,6 +276,7 @@ def _wording(s: Summary) -> list[tuple[str, str]]:
         ("GPU memory", s.device_bytes),
     ]
     return [
+        *([("already in memory", plural(s.already, "model"))] if s.already else []),
         ("loads", f"{s.loads} ({s.reloads} again)"),
         ("evictions", f"{s.evictions}"),
         *([("refreshes", f"{s.refreshes}")] if s.refreshes else []),

@@ -2,8 +2,8 @@
 
 from mmlab.events import TracedModel
 from mmlab.state.intervals import Ints, covered_ns, over_time
-from mmlab.state.process import UNSEEN, Curve, ProcessState
-from mmlab.state.records import Batches, Counts, Residence, RunMemory, Use, held_over_time
+from mmlab.state.process import UNSEEN, Curve, Load, ProcessState
+from mmlab.state.records import Batches, Counts, Residence, RunMemory, Use, held_as, held_over_time
 from mmlab.state.run import NS, State
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Counts",
     "Curve",
     "Ints",
+    "Load",
     "ProcessState",
     "Residence",
     "RunMemory",
@@ -20,6 +21,7 @@ __all__ = [
     "TracedModel",
     "Use",
     "covered_ns",
+    "held_as",
     "held_over_time",
     "over_time",
 ]

@@ -15,6 +15,7 @@ from mmlab.events import (
     Event,
     Evicts,
     Frees,
+    InMemory,
     LoadBegins,
     LoadEnds,
     LoadFails,
@@ -45,6 +46,9 @@ class Load:
       bytes: of the model's own tensors or arrays.
       free_observable: whether the model can be weakly referenced, so that its release is seen.
       error: why it could not be loaded.
+      object: tells the loaded objects of the process apart; None where that is not known.
+      already: whether it was in memory before the run; then it began and ended before the run.
+      again: whether the process had loaded the model before, and evicted it.
     """
 
     step: str
@@ -58,6 +62,9 @@ class Load:
     bytes: int | Unknown = UNKNOWN
     free_observable: bool = True
     error: str | None = None
+    object: int | None = None
+    already: bool = False
+    again: bool = False
 
     @property
     def over(self) -> bool:
@@ -148,7 +155,7 @@ class ProcessState:
       asked: models that batches asked for.
       key_counts: elements per key that batches had, keys as text.
       errors: row in `batches` to type and text of the exception that ended the batch.
-      evictions, reloads, finished_loads, uses, elements: counts of what it wrote of.
+      evictions, reloads, finished_loads, already, uses, elements: counts of what it wrote of.
       rss, peak_rss, device_bytes: memory, in bytes.
       strays: evictions, ends and releases of loads that another step of this process began.
       facts: all other events, by type.
@@ -166,6 +173,7 @@ class ProcessState:
     errors: dict[int, str] = field(default_factory=dict)
     finished_loads: int = 0
     reloads: int = 0
+    already: int = 0
     evictions: int = 0
     uses: int = 0
     elements: int = 0
@@ -196,6 +204,16 @@ class ProcessState:
 
     def load_begins(self, event: LoadBegins) -> None:
         load = Load(event.step, event.model, event.cohort, event.generation or 1, event.t_ns)
+        load.again = self._was_evicted(load)
+        self._add(load)
+        self.sample(event)
+
+    def _was_evicted(self, load: Load) -> bool:
+        """Whether the load before this one was evicted; so it was if this run did not see it."""
+        place = self._places.get((load.step, load.model, load.generation - 1))
+        return load.generation > 1 and (place is None or self.loads[place].evict_ns is not None)
+
+    def _add(self, load: Load) -> None:
         place = len(self.loads)
         again = (load.step, load.model, load.generation)
         if again in self._places:  # two loads of one generation: later batches are of the latter
@@ -203,18 +221,31 @@ class ProcessState:
         self._places[again] = place
         self.loads.append(load)
         self.open[place] = load
-        self.sample(event)
 
     def load_ends(self, event: LoadEnds) -> None:
         if (place := self._place(event)) is not None:
             load = self.loads[place]
             self.finished_loads += load.end_ns is None
-            self.reloads += load.end_ns is None and load.generation > 1
-            load.end_ns, load.bytes = event.t_ns, event.bytes
-            load.free_observable = event.what != "free"
+            self.reloads += load.end_ns is None and load.again
+            load.end_ns = event.t_ns
+            self._is_there(load, event)
         if event.what is not None:
             self.keep(event)
         self.sample(event)
+
+    def _is_there(self, load: Load, event: LoadEnds | InMemory) -> None:
+        load.bytes, load.object = event.bytes, event.object
+        load.free_observable = event.what != "free"
+
+    def in_memory(self, event: InMemory) -> None:
+        since_ns = event.t_ns - event.age_ns
+        load = Load(event.step, event.model, event.cohort, event.generation or 1, since_ns)
+        load.end_ns, load.already = since_ns, True
+        self._is_there(load, event)
+        self._add(load)
+        self.already += 1
+        if event.what is not None:
+            self.keep(event)
 
     def load_fails(self, event: LoadFails) -> None:
         if (place := self._place(event)) is not None:
@@ -326,6 +357,7 @@ WHAT_IT_DOES: dict[type[Event], Callable[[ProcessState, Any], None]] = {
     UseEnds: ProcessState.use_ends,
     Evicts: ProcessState.evicts,
     Frees: ProcessState.frees,
+    InMemory: ProcessState.in_memory,
     Memory: ProcessState.sample,
 }
 """What an event does to the state of its process; all other events are kept."""

@@ -95,13 +95,20 @@ class Residence:
 
     Attributes:
       process: the process that holds the model.
-      generation: 1 for the first load of this model in this process, 2 for the first reload, …
+      generation: 1 for the first load of this model in this process, 2 for the second, …
       load_begin_ns, load_end_ns, evict_ns, free_ns: nanoseconds since the epoch; None for what did
         not happen or was not seen. Evicted is a decision; freed means that nothing refers to it.
       last_ns: the last moment of the run in which the memory was, as far as is known, still held.
       bytes: of the model's own tensors or arrays.
       free_observable: whether the model can be weakly referenced, so that its release is seen.
       error: why it could not be loaded.
+      object: tells the objects that a process loaded apart: a cache around the loading may give one
+        object to several loads; None where that is not known.
+      already: whether the model was in memory before the run: then nothing was loaded, and
+        `load_begin_ns` and `load_end_ns` are when the run began, or another run had loaded it.
+      again: whether the process had loaded the model before, and evicted it: a reload. The second
+        copy of a model is none, and neither is a refresh.
+      version: where a refresh said that it comes from; None where it was not refreshed.
       rows: places of the batches that it answered in `State.batches`.
     """
 
@@ -118,8 +125,17 @@ class Residence:
     free_observable: bool
     error: str | None
     cohort: str | None
+    object: int | None
+    already: bool
+    again: bool
+    version: str | None
     _all: Batches
     rows: Ints
+
+    @property
+    def loaded(self) -> bool:
+        """Whether this run loaded it."""
+        return self.load_end_ns is not None and not self.already
 
     @property
     def batches(self) -> Batches:
@@ -148,7 +164,9 @@ class Counts:
     """What happened in a run, counted.
 
     Attributes:
-      loads: models that finished loading; `reloads` of them had been loaded before in that process.
+      loads: models that finished loading; `reloads` of them had been loaded before in that process,
+        and evicted.
+      already: models that were in memory before the run.
       evictions: models that the model manager dropped.
       refreshes: how often a model that had been loaded was given another path.
       uses: batches in models; a batch that touches two models counts twice.
@@ -157,6 +175,7 @@ class Counts:
 
     loads: int
     reloads: int
+    already: int
     evictions: int
     refreshes: int
     uses: int
@@ -183,15 +202,41 @@ class RunMemory:
 def held_over_time(residences: Iterable[Residence], *, sizes: bool = False) -> tuple[Ints, Ints]:
     """Models held over time, or their bytes; see `over_time`.
 
+    Several loads may have given the same object: it counts once, and once for each of its models
+    where models are counted.
+
     Args:
       sizes: whether to sum bytes; models of unknown size are left out.
     """
-    held = [r for r in residences if r.load_end_ns is not None]
+    held = _first_of_each([r for r in residences if r.load_end_ns is not None], sizes)
     if sizes:
         held = [r for r in held if r.bytes is not UNKNOWN]
     amounts = [r.bytes for r in held if isinstance(r.bytes, int)] if sizes else None
     begins = [r.load_end_ns for r in held if r.load_end_ns is not None]
     return over_time(begins, [r.last_ns for r in held], amounts)
+
+
+def _first_of_each(residences: list[Residence], sizes: bool) -> list[Residence]:
+    """The first load of each object: it was held as long as all others together."""
+    seen: set[tuple[object, ...]] = set()
+    kept = []
+    for r in residences:
+        thing = held_as(r.object, None if sizes else (r.step, r.model))
+        if thing is None or (r.process, *thing) not in seen:
+            kept.append(r)
+        if thing is not None:
+            seen.add((r.process, *thing))
+    return kept
+
+
+def held_as(number: int | None, model: tuple[str, str] | None) -> tuple[object, ...] | None:
+    """What counts once of all loads of a process; None for a load that counts by itself.
+
+    Args:
+      number: of the loaded object.
+      model: step and name, where models are counted and not bytes.
+    """
+    return None if number is None else (number, model)
 
 
 NONE = np.zeros(0, np.int64)

@@ -26,7 +26,15 @@ from mmlab.events import (
 from mmlab.state.batches import Holders, join_batches
 from mmlab.state.intervals import Ints
 from mmlab.state.process import WHAT_IT_DOES, Curve, Kind, Load, ProcessState
-from mmlab.state.records import NO_BATCHES, NONE, Batches, Counts, Residence, RunMemory
+from mmlab.state.records import (
+    NO_BATCHES,
+    NONE,
+    Batches,
+    Counts,
+    Residence,
+    RunMemory,
+    held_as,
+)
 
 NS = 1e-9
 
@@ -150,7 +158,11 @@ class State:
         runs = self.facts(RunBegins)
         if runs:
             return runs[0].t_ns
-        firsts = [state.loads[0].begin_ns for state in self._in_order if state.loads]
+        firsts = [
+            next((load.begin_ns for load in state.loads if not load.already), state.first_ns)
+            for state in self._in_order
+            if state.loads
+        ]
         firsts += [limit.t_ns for limit in self.facts(Limit)[:1]]
         return min(firsts or [state.first_ns for state in self._in_order], default=0)
 
@@ -182,23 +194,24 @@ class State:
         states = self.processes.values()
         if any(state.last_ns > self.end_ns or state.strays for state in states):
             held = [r for r in self.residences if r.load_end_ns is not None]
-            loads, reloads = len(held), sum(r.generation > 1 for r in held)
+            loads, reloads = sum(r.loaded for r in held), sum(r.loaded and r.again for r in held)
+            already = sum(r.already for r in held)
             evictions = sum(r.evict_ns is not None for r in held)
             uses, elements = len(self.batches), sum(self.batches.n.tolist())
         else:
             loads = sum(state.finished_loads for state in states)
             reloads = sum(state.reloads for state in states)
+            already = sum(state.already for state in states)
             evictions = sum(state.evictions for state in states)
             uses = sum(state.uses for state in states)
             elements = sum(state.elements for state in states)
         refreshes = sum(event.t_ns <= self.end_ns for event in self.facts(Refreshes))
-        return Counts(loads, reloads, evictions, refreshes, uses, elements)
+        return Counts(loads, reloads, already, evictions, refreshes, uses, elements)
 
     @property
     def held_now(self) -> int:
         """Models that are loaded and not freed, in all processes together."""
-        loads = (load for state in self.processes.values() for load in state.open.values())
-        return sum(load.end_ns is not None for load in loads)
+        return sum(_models_held(state.open.values()) for state in self.processes.values())
 
     @cached_property
     def memory(self) -> RunMemory:
@@ -246,7 +259,8 @@ class State:
 
     def some_loads(self, state: ProcessState, places: Iterable[int]) -> list[Residence]:
         """Loads of a process as they stand, without their batches; places are those in its list."""
-        return [_residence(state.process, state.loads[place], self.end_ns) for place in places]
+        loads = (state.loads[place] for place in places)
+        return [_residence(state.process, load, self.start_ns, self.end_ns) for load in loads]
 
     @cached_property
     def holders(self) -> Holders:
@@ -283,8 +297,9 @@ class State:
     def _loads(self) -> tuple[list[Residence], dict[Process, Ints]]:
         """Every load by time; and, for each load of a process, its place among them, or -1."""
         end_ns = self.end_ns
+        start_ns = self.start_ns
         rows = [
-            (load.begin_ns, number, place)
+            (max(load.begin_ns, start_ns) if load.already else load.begin_ns, number, place)
             for number, state in enumerate(self._in_order)
             for place, load in enumerate(state.loads)
             if load.begin_ns <= end_ns
@@ -295,11 +310,22 @@ class State:
         for _, number, place in rows:
             state = self._in_order[number]
             places[state.process][place] = len(residences)
-            residences.append(_residence(state.process, state.loads[place], end_ns))
+            residences.append(_residence(state.process, state.loads[place], start_ns, end_ns))
         for state in self._in_order:
             for event in state.strays:
                 self._apply_stray(event, [residences[i] for i in places[state.process] if i >= 0])
+        self._name_versions(residences)
         return residences, places
+
+    def _name_versions(self, residences: Iterable[Residence]) -> None:
+        """Say of each load which refresh came before it."""
+        refreshes: dict[tuple[Process, str, str], list[Refreshes]] = {}
+        for event in self.facts(Refreshes):
+            refreshes.setdefault((event.process, event.step, event.model), []).append(event)
+        for r in residences if refreshes else ():
+            for event in refreshes.get((r.process, r.step, r.model), ()):
+                if event.t_ns <= r.load_begin_ns:
+                    r.version = event.path
 
     def _apply_stray(self, event: OfModel, candidates: Sequence[Residence]) -> None:
         """What happened to a model that another step of the same process had loaded."""
@@ -309,9 +335,17 @@ class State:
             if same == (model, generation) and r.load_begin_ns <= event.t_ns <= self.end_ns:
                 if isinstance(event, Evicts):
                     r.evict_ns = event.t_ns
+                    self._is_loaded_again(r, candidates)
                 elif isinstance(event, Frees):
                     r.free_ns = r.last_ns = event.t_ns
                 return
+
+    def _is_loaded_again(self, evicted: Residence, candidates: Iterable[Residence]) -> None:
+        for r in candidates:
+            if (r.step, r.model, r.generation) == (
+                evicted.step, evicted.model, evicted.generation + 1,
+            ) and not r.already:  # fmt: skip
+                r.again = True
 
     @cached_property
     def _shared_with(self) -> dict[str, str]:
@@ -329,21 +363,30 @@ def _first(event: OfModel) -> int:
     return event.generation or 1
 
 
-def _residence(process: Process, load: Load, end_ns: int) -> Residence:
+def _models_held(loads: Iterable[Load]) -> int:
+    held = [load for load in loads if load.end_ns is not None]
+    things = [held_as(load.object, (load.step, load.model)) for load in held]
+    return len(set(things) - {None}) + things.count(None)
+
+
+def _residence(process: Process, load: Load, start_ns: int, end_ns: int) -> Residence:
     """A load as it stood when the run ended."""
 
     def until_end(t_ns: int | None) -> int | None:
         return None if t_ns is None or t_ns > end_ns else t_ns
 
+    begin_ns = max(load.begin_ns, start_ns) if load.already else load.begin_ns
     ended, evicted, freed = map(until_end, (load.end_ns, load.evict_ns, load.free_ns))
+    ended = begin_ns if load.already else ended
     if freed is not None:
         last_ns = freed
     elif evicted is not None and not load.free_observable:
         last_ns = evicted
     else:
-        last_ns = max(end_ns, ended or load.begin_ns)
+        last_ns = max(end_ns, ended or begin_ns)
     return Residence(
-        process, load.step, load.model, load.generation, load.begin_ns, ended, evicted, freed,
+        process, load.step, load.model, load.generation, begin_ns, ended, evicted, freed,
         last_ns, UNKNOWN if ended is None else load.bytes, load.free_observable,
-        None if freed is None else load.error, load.cohort, NO_BATCHES, NONE,
+        None if freed is None else load.error, load.cohort, load.object, load.already, load.again,
+        None, NO_BATCHES, NONE,
     )  # fmt: skip
