@@ -34,6 +34,7 @@ from hypothesis import HealthCheck, settings
 PARTS = {
     "traces": "recorded logs in which something was changed, through every call",
     "lru": "traces of real runs beside an LRU over cohorts",
+    "reruns": "second and third runs beside an LRU that remembers the runs before",
     "predictions": "predictions beside an ordered dict for each hint",
     "random_pipelines": "random pipelines, watched and unwatched",
     "threads": "runs with several threads and a small hint",

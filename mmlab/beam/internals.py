@@ -14,6 +14,7 @@ import traceback
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import apache_beam as beam
@@ -624,15 +625,43 @@ def before_process_ends(callback: Callable[[], None]) -> None:
     entry_type.unsafe_hard_delete = unsafe_hard_delete
 
 
+def is_proxy(reference: Any) -> bool:
+    """Whether `run_inference` was given a reference to a model, and not the model itself."""
+    return type(reference).__name__ == "_AutoProxyWrapper"
+
+
 def held_model(reference: Any) -> Any | None:
     """The model behind a reference that `run_inference` was given.
 
     Models of a keyed handler are reached through a proxy; this returns the model itself, or None
-    where another process holds it.
+    where another process holds it, or where this one reaches it as another would: see
+    `served_model`.
     """
-    if type(reference).__name__ != "_AutoProxyWrapper":
+    if not is_proxy(reference):
         return reference
     try:
         return vars(reference._proxyObject)["_SingletonProxy_entry"].obj
     except (AttributeError, KeyError, TypeError):
         return None
+
+
+def served_model(reference: Any, is_known: Callable[[Any], bool]) -> Any | None:
+    """The model behind a reference, where this process serves it to others and to itself.
+
+    Args:
+      reference: that `run_inference` was given.
+      is_known: whether a model may be it; others are not looked at, for that reads a file.
+    """
+    try:
+        address = "{}:{}".format(*reference._proxyObject._token.address)
+        entries = multi_process_shared._process_level_singleton_manager.entries
+        folder = MultiProcessShared.__init__.__kwdefaults__["path"]
+        for tag, entry in list(entries.items()):
+            model = getattr(entry, "obj", None)
+            if model is not None and is_known(model):
+                with contextlib.suppress(OSError):
+                    if Path(folder, f"{tag}.address").read_text() == address:
+                        return model
+    except (AttributeError, KeyError, TypeError, ValueError):
+        pass
+    return None

@@ -139,6 +139,7 @@ class Reader:
 
     def _begin_anew(self) -> None:
         self._start_ns = self._state.start_ns
+        self._had_already = self._already()
         self._reads: dict[Process, _Read] = {}
         self._numbers: dict[LaneKey, int] = {}
         self._first_ns: dict[LaneKey, int] = {}
@@ -152,7 +153,7 @@ class Reader:
 
     def read(self) -> None:
         """Read what is new."""
-        if self._state.start_ns != self._start_ns:
+        if (self._state.start_ns, self._already()) != (self._start_ns, self._had_already):
             self._begin_anew()
         byte_changes: list[_Change] = []
         self._guessed = {}
@@ -164,6 +165,10 @@ class Reader:
             self._read_curve(state.device_bytes, read.device)
             self.highest_rss = max(self.highest_rss, round(read.rss.highest))
         self.model_bytes.change(byte_changes)
+
+    def _already(self) -> int:
+        """Models that were in memory before: when one becomes known, the past is another."""
+        return sum(state.already for state in self._state.processes.values())
 
     @property
     def most_models(self) -> int:

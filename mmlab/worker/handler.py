@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
 
@@ -274,6 +275,10 @@ class _Inference(_Watched):
     def __init__(self, handler: ModelHandler, log: Log, site: Site):
         super().__init__(handler, log)
         self._site = site
+        self._identities: WeakKeyDictionary[Any, int] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_identities": None}
 
     def __call__(self, batch: Sequence[Any], model: Any, *args: Any, **kwargs: Any) -> Any:
         original = self._original or self.original
@@ -287,8 +292,9 @@ class _Inference(_Watched):
             visit = _Visit(n)
         if visit.use is None:
             held = internals.held_model(model)
+            identity = self._identity_of(model) if held is None else id(held)
             visit.recorder = recorder
-            visit.use = recorder.use_begins(site, held, visit.n, visit.keys)
+            visit.use = recorder.use_begins(site, identity, visit.n, visit.keys)
         _batch.inside = self
         try:
             results = original(batch, model, *args, **kwargs)
@@ -301,6 +307,16 @@ class _Inference(_Watched):
             return _until_exhausted(results, visit, n, self)
         visit.answered(n)
         return results
+
+    def _identity_of(self, proxy: Any) -> int:
+        """The `id` of the model behind a proxy if this process loaded it; else 0."""
+        if self._identities is None:
+            self._identities = WeakKeyDictionary()
+        identity = self._identities.get(proxy)
+        if identity is None:
+            model = internals.served_model(proxy, lambda model: load_of(id(model)) is not None)
+            identity = self._identities[proxy] = 0 if model is None else id(model)
+        return identity
 
 
 def _length(batch: Any) -> int:
@@ -497,7 +513,7 @@ class _ManagerObserver:
             limit = count_or_none(internals.models_allowed(manager))
             recorder.emit(Limit(step=step, limit=limit))
         names = followers.names(recorder)
-        held = {cohort: load_of(model) for cohort, model in internals.models_held(manager)}
+        held = {cohort: load_of(id(model)) for cohort, model in internals.models_held(manager)}
         for cohort, load in held.items():
             if load is not None and cohort in names:
                 load.is_told(recorder, names[cohort])

@@ -118,7 +118,7 @@ class Load:
         Args:
           listeners: the runs that are told now; some may not have been there when it began.
         """
-        before = load_of(model)
+        before = load_of(id(model))
         # A cache around the loading may give one object to several models.
         known = before.loaded if before is not None else None
         same = known is not None and known.is_still(model)
@@ -155,9 +155,9 @@ _loads: dict[int, Load] = {}
 _numbers = itertools.count(1)
 
 
-def load_of(model: Any) -> Load | None:
-    """The latest load that returned an object; None where it was not seen."""
-    return _loads.get(id(model))
+def load_of(identity: int) -> Load | None:
+    """The latest load that returned the object of this `id`; None where it was not seen."""
+    return _loads.get(identity)
 
 
 class Followers:

@@ -272,19 +272,19 @@ class Recorder:
 
     # Events
 
-    def use_begins(self, site: Site, model: Any, n: int, keys: dict[str, int]) -> bytes:
+    def use_begins(self, site: Site, identity: int, n: int, keys: dict[str, int]) -> bytes:
         """A batch enters a model. Returns what `use_ends` calls this use.
 
         Args:
           site: the model's.
-          model: the model itself, if this process holds it.
+          identity: `id` of the model itself; 0 where another process holds it.
           n: elements of the batch.
           keys: how many of them each key has; empty where there are no keys.
         """
         if self.marks:
             self.write_marks()
-        place = (id(site), id(model), n, *keys)  # one key has all n
-        use = self._uses.get(place) or self._new_use(place, site, model, n, keys)
+        place = (id(site), identity, n, *keys)  # one key has all n
+        use = self._uses.get(place) or self._new_use(place, site, identity, n, keys)
         self._append(use.begin)
         return use.end
 
@@ -304,9 +304,9 @@ class Recorder:
             self.emit(_about(Refreshes, site, generation, path=path))
 
     def _new_use(
-        self, place: tuple[Any, ...], site: Site, model: Any, n: int, keys: dict[str, int]
+        self, place: tuple[Any, ...], site: Site, identity: int, n: int, keys: dict[str, int]
     ) -> _Use:
-        generation = self._generation_of(site, model)
+        generation = self._generation_of(site, identity)
         begin = members_of(_about(UseBegins, site, generation, n=n, keys=keys))
         end = members_of(_about(UseEnds, site, generation))
         use = _Use(site, begin, end)
@@ -317,13 +317,13 @@ class Recorder:
         self._uses[place] = use
         return use
 
-    def _generation_of(self, site: Site, model: Any) -> int | None:
+    def _generation_of(self, site: Site, identity: int) -> int | None:
         """Which load a model that answers a batch comes from; None where it was not seen.
 
         Another step of this run may have loaded it, or another run, which is told now.
         """
-        generation = self._generation_of_object.get((site, id(model)))
-        if generation is not None or (load := load_of(model)) is None:
+        generation = self._generation_of_object.get((site, identity))
+        if generation is not None or (load := load_of(identity)) is None:
             return generation
         with self._lock:  # threads share the model
             load.is_told(self, site)

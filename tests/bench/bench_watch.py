@@ -254,7 +254,7 @@ def events() -> None:
         for _ in range(ROUNDS):
             began = time.perf_counter()
             for _ in range(EVENTS):
-                recorder.use_begins(site, None, 1, {"KEY_1": 1})
+                recorder.use_begins(site, 0, 1, {"KEY_1": 1})
             ours.append((time.perf_counter() - began) / EVENTS * 1e6)
             began = time.perf_counter()
             for _ in range(EVENTS):

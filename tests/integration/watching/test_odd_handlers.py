@@ -23,7 +23,8 @@ from mmlab import Trace, WatchRunner
 from mmlab.events import UNKNOWN
 from mmlab.watching.runner import WatchWarning
 from mmlab.worker import memory
-from mmlab.worker.recorder import Log, Site, close_recorder, recorder_for
+from mmlab.worker.models import Load, Site
+from mmlab.worker.recorder import Log, close_recorder, recorder_for
 from tests.handlers import Model, NamedModels, keyed, run_keyed
 
 pytestmark = pytest.mark.runs
@@ -219,7 +220,8 @@ def test_keys_without_words_are_watched():
 
 NO_DESCRIPTORS = """
 import os, resource, sys
-from mmlab.worker.recorder import Log, Site, recorder_for
+from mmlab.worker.models import Load, Site
+from mmlab.worker.recorder import Log, recorder_for
 recorder, site = recorder_for(Log(sys.argv[1], "r")), Site("Score", "a")
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 kept = []
@@ -228,8 +230,7 @@ try:
         kept.append(os.open(os.devnull, os.O_RDONLY))
 except OSError:
     pass
-generation = recorder.load_begins(site)
-recorder.load_ends(site, generation, object())
+Load([(recorder, site)]).ends(object(), ())
 recorder.evicts(site)
 recorder.close()
 print("went on")
@@ -250,8 +251,7 @@ def test_without_a_thread_left_the_run_goes_on(tmp_path, monkeypatch):
     recorder = recorder_for(log)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     recorder.start_sampling()
-    assert recorder.load_begins(site) == 1
-    recorder.load_ends(site, 1, object())
+    Load([(recorder, site)]).ends(object(), ())
     close_recorder(log)
     trace = Trace.load(tmp_path)
     assert trace.summary().loads == 1

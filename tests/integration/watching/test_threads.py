@@ -47,7 +47,7 @@ class _Guard:
         self.entered: Counter[str] = Counter()
         self.done_inside: list[str] = []
         self._enter(base._ModelHandlerManager, "load")
-        self._enter(Recorder, "_released")
+        self._enter(Recorder, "released")
         self._forbid(memory, "_memory")
         self._forbid(memory, "peak_rss_bytes")
         self._forbid(memory.MemorySampler, "__init__")
@@ -82,7 +82,7 @@ def test_nothing_is_read_or_written_while_beam_loads_a_model(monkeypatch):
     guard = _Guard(monkeypatch)
     runner = WatchRunner(live=False)
     run_keyed(runner, keyed(KEYS, 1), TURNS)
-    assert guard.entered == {"load": len(TURNS), "_released": 11}
+    assert guard.entered == {"load": len(TURNS), "released": 11}
     assert guard.done_inside == []
     counts = runner.trace.summary().counts()
     assert (counts["loads"], counts["evictions"]) == (12, 11)

@@ -20,13 +20,26 @@ from tests.events import Event
 MODELS = "abc"
 STEPS = ("first", "second")
 KINDS = (
-    "load_begin", "load_end", "load_fail", "use_begin", "use_end", "evict", "free", "limit",
+    "load_begin", "load_end", "in_memory", "load_fail", "use_begin", "use_end", "evict", "free", "limit",
     "refresh", "memory", "unobserved", "unknown_key", "conflict", "dropped", "close", "process",
 )  # fmt: skip
 FIELDS = {
     "load_begin": st.fixed_dictionaries({"rss": st.integers(1, 9)}),
     "load_end": st.fixed_dictionaries(
-        {}, optional={"bytes": st.integers(1, 9), "what": st.just("free")}
+        {},
+        optional={
+            "bytes": st.integers(1, 9),
+            "what": st.just("free"),
+            "object": st.integers(1, 2),
+        },
+    ),
+    "in_memory": st.fixed_dictionaries(
+        {"age_ns": st.integers(0, 9)},
+        optional={
+            "bytes": st.integers(1, 9),
+            "what": st.just("free"),
+            "object": st.integers(1, 2),
+        },
     ),
     "load_fail": st.just({"error": "OSError: no"}),
     "use_begin": st.fixed_dictionaries(
@@ -45,7 +58,7 @@ FIELDS = {
     "conflict": st.just({"error": "KeyError: 'x'"}),
     "dropped": st.just({"n": 2}),
 }
-OF_A_MODEL = ("load", "use", "evict", "free", "refresh")
+OF_A_MODEL = ("load", "in_memory", "use", "evict", "free", "refresh")
 
 
 def event(pid, t_ns, tid, kind, step=None, model=None, generation=None, **fields):
@@ -90,7 +103,13 @@ def plausible(draw, pid):
     def write(kind, step, model, tid=1):
         fields = draw(FIELDS.get(kind, st.just({})))
         generation = generations[step, model] or None
+        if kind in ("load_end", "in_memory"):
+            fields = {**fields, **an_object()}
         events.append(event(pid, t_ns, tid, kind, step, model, generation, **fields))
+
+    def an_object():
+        """What a load gives: an object of its own, most of the time."""
+        return {"object": len(events)} if draw(st.booleans()) else {}
 
     for step, model, tid in draw(
         st.lists(
@@ -105,6 +124,10 @@ def plausible(draw, pid):
         elif now is None and draw(st.booleans()):
             write("use_begin", step, model, tid)  # another process holds it
             open_uses[tid] = (step, model)
+        elif now is None and not generations[step, model] and draw(st.booleans()):
+            generations[step, model] = 1
+            write("in_memory", step, model)
+            state[step, model] = "held"
         elif now is None:
             generations[step, model] += 1
             write("load_begin", step, model)
@@ -156,7 +179,8 @@ def readings(state):
 
 def asdict_of(residence):
     names = ("process", "step", "model", "generation", "load_begin_ns", "load_end_ns", "evict_ns",
-             "free_ns", "last_ns", "bytes", "free_observable", "error")  # fmt: skip
+             "free_ns", "last_ns", "bytes", "free_observable", "error", "object", "already",
+             "again", "version")  # fmt: skip
     facts = {name: getattr(residence, name) for name in names}
     return {**facts, "uses": [asdict(use) for use in residence.uses]}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mmlab.trace import Trace
-from mmlab.worker.recorder import Log, Site, close_recorder, recorder_for
+from mmlab.worker.models import Load, Site
+from mmlab.worker.recorder import Log, close_recorder, recorder_for
 
 
 class Model:
@@ -25,9 +26,9 @@ def generations(folder, kind, sites=("s",)):
     for _ in range(50):
         model = kind()
         addresses.add(id(model))
-        recorder.load_ends(sites[0], recorder.load_begins(sites[0]), model)
+        Load([(recorder, sites[0])]).ends(model, ())
         for site in sites:
-            recorder.use_ends(recorder.use_begins(site, model, 1, {}))
+            recorder.use_ends(recorder.use_begins(site, id(model), 1, {}))
         del model
     close_recorder(log)
     assert len(addresses) < 50  # or the test shows nothing
@@ -52,6 +53,6 @@ def test_a_model_of_another_process_has_no_generation(tmp_path):
     log = Log(str(tmp_path), "r")
     recorder = recorder_for(log)
     for _ in range(3):
-        recorder.use_ends(recorder.use_begins(Site("s", "m"), object(), 1, {}))
+        recorder.use_ends(recorder.use_begins(Site("s", "m"), 0, 1, {}))
     close_recorder(log)
     assert {use.generation for use in Trace.load(tmp_path).of_kind("use_begin")} == {None}
