@@ -233,6 +233,13 @@ def headline_parts(state: State) -> list[str]:
     return [limits, *count_words(state.counts)]
 
 
+def headline(parts: Sequence[str]) -> str:
+    """Parts of the header's second line, as far apart as there is room for."""
+    lines = [between.join(parts) for between in ("   ·   ", "  ·  ", " · ")]
+    fits = (line for line in lines if theme.text_inches(line, HEADLINE_POINTS) <= TEXT_INCHES)
+    return next(fits, lines[-1])
+
+
 def count_words(counts: Counts) -> list[str]:
     """Models already in memory, loads, evictions, refreshes and batches in words."""
     reloads = f" ({plural(counts.reloads, 'reload')})" if counts.reloads else ""

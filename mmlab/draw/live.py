@@ -29,6 +29,7 @@ from mmlab.draw.layout import (
     TITLE_POINTS,
     Layout,
     draw_frame,
+    headline,
     headline_parts,
     in_lines,
     limit_lines,
@@ -249,7 +250,7 @@ class LivePicture:
     def _write_headline(self, pen: Pen) -> None:
         parts = [*headline_parts(self._state), f"running, {self._seconds:.1f} s"]
         x, y = TEXT_LEFT * PIXELS_PER_INCH, HEADLINE_INCHES * PIXELS_PER_INCH
-        for word in "   ·   ".join(parts).split(" "):  # one by one: most stay for many frames
+        for word in headline(parts).split(" "):  # one by one: most stay for many frames
             if word:
                 x += pen.write((x, y), word, HEADLINE_POINTS, "la")
             x += 5

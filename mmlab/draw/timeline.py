@@ -30,6 +30,7 @@ from mmlab.draw.layout import (
     TEXT_INCHES,
     Layout,
     draw_frame,
+    headline,
     headline_parts,
     in_lines,
     limit_lines,
@@ -279,7 +280,7 @@ def _draw_model_bytes(axes: Axes, state: State, x: Seconds, unit: float) -> None
 def _write_headlines(figure: Figure, state: State, unfit: OutOfMemory | None) -> None:
     s = summarize(state)
     parts = [*headline_parts(state), f"{s.wall_seconds:.1f} s, {s.loading_share:.0%} of it loading"]
-    write_header(figure, HEADLINE_INCHES, "   ·   ".join(parts), HEADLINE_POINTS)
+    write_header(figure, HEADLINE_INCHES, headline(parts), HEADLINE_POINTS)
     lines = [unfit.what, unfit.advice] if unfit is not None else []
     if unfit is None and state.error:
         lines = state.error.splitlines()[:1]

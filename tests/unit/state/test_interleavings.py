@@ -141,7 +141,9 @@ def plausible(draw, pid):
             open_uses[tid] = (step, model)
         elif now == "held":
             write("evict", step, model)
-            state[step, model] = "leaving"
+            last = [e for e in events if getattr(e, "what", None) and e.step == step]
+            unseen = any((e.model, e.generation) == (model, generations[step, model]) for e in last)
+            state[step, model] = None if unseen else "leaving"
         else:
             write("free", step, model)
             state[step, model] = None
