@@ -315,7 +315,8 @@ def test_uses_of_a_shared_model_are_shown_where_it_was_loaded(handler, kinds):
     assert len(uses) == trace.summary().uses == len(trace.of_kind("use_begin"))
     assert trace.notes == [
         "Model A, Model B: these steps share their models (model_identifier); a load, an eviction "
-        "and the limit are shown at the step that loaded first."
+        "and the limit are shown at the step that loaded first, and each batch at the step that "
+        "asked."
     ]
 
 

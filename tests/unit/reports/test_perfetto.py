@@ -134,6 +134,20 @@ def test_batches_that_overlap_take_a_line_each(tmp_path):
     ]
 
 
+def test_a_model_in_memory_has_a_mark_and_a_batch_without_a_load_a_lane(tmp_path):
+    events = [
+        event("run", 0, model=None, step=None),
+        event("in_memory", 2, model="a", generation=1, age_ns=5 * SECOND),
+        *use("a", 3, 4),
+        *use("b", 5, 6, generation=None),
+        event("end", 9, model=None, step=None),
+    ]
+    assert lanes(exported(events, tmp_path)) == {
+        (1, "a"): [("a", 0, 9), ("already in memory", 0, 0), ("in use", 3, 4)],
+        (1, "b"): [("b", 5, 6), ("in use", 5, 6)],
+    }
+
+
 def test_the_same_process_id_on_two_machines_is_two_processes(tmp_path):
     events = exported(
         [*load("a", 1, 2, host="x", pid=7), *load("a", 1, 3, host="y", pid=7)], tmp_path
