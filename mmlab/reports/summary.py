@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from mmlab._text import or_none
-from mmlab.events import UNKNOWN, Limit, Refreshes, Unknown
+from mmlab.events import SIZED_BY, UNKNOWN, Limit, Refreshes, Unknown
 from mmlab.state import NS, Residence, State, covered_ns, held_over_time
 
 
@@ -22,6 +23,8 @@ class ModelCounts:
       load_seconds: summed over loads.
       keys: elements per key.
       refreshes: how often it was given another path, once it had been loaded.
+      bytes: of the model, the most of any load.
+      sized_by: how they were found, one of `mmlab.events.SIZED_BY`; None where they are unknown.
     """
 
     step: str
@@ -34,6 +37,8 @@ class ModelCounts:
     load_seconds: float
     keys: dict[str, int] = field(default_factory=dict)
     refreshes: int = 0
+    bytes: int | Unknown = UNKNOWN
+    sized_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Summary:
       peak_rss_bytes: its highest resident set size during the run.
       device_bytes: highest memory allocated on GPUs by one process; None without a GPU.
       refreshes: how often a model that had been loaded was given another path.
+      sized_by: how the bytes of its models were found, of `mmlab.events.SIZED_BY`.
     """
 
     loads: int
@@ -74,6 +80,7 @@ class Summary:
     peak_rss_bytes: int | None
     device_bytes: int | None
     refreshes: int = 0
+    sized_by: tuple[str, ...] = ()
 
     _COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident")
 
@@ -117,7 +124,24 @@ def summarize(state: State) -> Summary:
         peak_rss_bytes=memory.peak_rss,
         device_bytes=memory.device_bytes,
         refreshes=counts.refreshes,
+        sized_by=sized_by(state.residences),
     )
+
+
+def sized_by(residences: Iterable[Residence]) -> tuple[str, ...]:
+    """How the bytes of models were found, in the order of `mmlab.events.SIZED_BY`."""
+    found = {r.sized_by for r in residences if isinstance(r.bytes, int)}
+    return tuple(how for how in SIZED_BY if how in found)
+
+
+def size_words(how: Iterable[str]) -> str:
+    """What bytes of models are a sum of; nothing where it is what they should be.
+
+    >>> size_words(("tensors",)), size_words(("tensors", "file"))
+    ('', ' (by their own tensors or arrays, or the files of their weights)')
+    """
+    words = [SIZED_BY[one] for one in how if one in SIZED_BY]
+    return f" (by {', or '.join(words)})" if words != [SIZED_BY["tensors"]] and words else ""
 
 
 def hint_of(state: State) -> int | Unknown | None:
@@ -153,9 +177,16 @@ def count_per_model(state: State) -> list[ModelCounts]:
             load_seconds=sum(end - begin for begin, end in (r.loading for r in group)) * NS,
             keys=dict(keys[step, model]),
             refreshes=refreshes[step, model],
+            **_size(group),
         )
         for (step, model), group in groups.items()
     ]
+
+
+def _size(residences: Iterable[Residence]) -> dict[str, Any]:
+    """The bytes of a model, and how they were found."""
+    known = [(r.bytes, r.sized_by) for r in residences if isinstance(r.bytes, int)]
+    return dict(zip(("bytes", "sized_by"), max(known), strict=True)) if known else {}
 
 
 _PerModel = Counter[tuple[str, str]]
@@ -195,7 +226,6 @@ def _most_model_bytes(state: State) -> int | Unknown:
 
 def _wording(s: Summary) -> list[tuple[str, str]]:
     megabytes = [
-        ("model bytes held", s.model_bytes),
         ("RSS at the end", s.rss_bytes),
         ("peak RSS", s.peak_rss_bytes),
         ("GPU memory", s.device_bytes),
@@ -208,5 +238,12 @@ def _wording(s: Summary) -> list[tuple[str, str]]:
         ("most resident", f"{s.most_resident} models"),
         ("hint → limit", f"{or_none(s.hint)} → {or_none(s.limit)}"),
         ("wall", f"{s.wall_seconds:.2f} s, {s.loading_share:.0%} of it loading"),
+        *([("model bytes held", _model_bytes_words(s))] if s.loads else []),
         *((name, f"{value / 1e6:,.0f} MB") for name, value in megabytes if isinstance(value, int)),
     ]
+
+
+def _model_bytes_words(s: Summary) -> str:
+    if not isinstance(s.model_bytes, int):
+        return "unknown"
+    return f"{s.model_bytes / 1e6:,.0f} MB{size_words(s.sized_by)}"

@@ -99,10 +99,11 @@ class Residence:
       load_begin_ns, load_end_ns, evict_ns, free_ns: nanoseconds since the epoch; None for what did
         not happen or was not seen. Evicted is a decision; freed means that nothing refers to it.
       last_ns: the last moment of the run in which the memory was, as far as is known, still held.
-      bytes: of the model's own tensors or arrays.
+      bytes: of the model.
       free_observable: whether the model can be weakly referenced, so that its release is seen.
       error: why it could not be loaded.
       rows: places of the batches that it answered in `State.batches`.
+      sized_by: how its bytes were found, one of `mmlab.events.SIZED_BY`.
     """
 
     process: Process
@@ -120,6 +121,7 @@ class Residence:
     cohort: str | None
     _all: Batches
     rows: Ints
+    sized_by: str = "tensors"
 
     @property
     def batches(self) -> Batches:

@@ -346,4 +346,5 @@ def _residence(process: Process, load: Load, end_ns: int) -> Residence:
         process, load.step, load.model, load.generation, load.begin_ns, ended, evicted, freed,
         last_ns, UNKNOWN if ended is None else load.bytes, load.free_observable,
         None if freed is None else load.error, load.cohort, NO_BATCHES, NONE,
+        load.sized_by,
     )  # fmt: skip

@@ -12,6 +12,7 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
@@ -21,6 +22,7 @@ from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard, count_or_none, key_text, key_texts, model_cards
 from mmlab.events import Conflicts, Limit, Models, RunInfo, UnknownKey, Unobserved
 from mmlab.worker.logs import shared_log
+from mmlab.worker.memory import rss_bytes
 from mmlab.worker.recorder import Log, Recorder, Site, describe, recorder_for
 
 
@@ -217,17 +219,29 @@ class _Load(_Watched):
     def __init__(self, handler: ModelHandler, log: Log, site: Site):
         super().__init__(handler, log)
         self._site = site
+        # Two system calls, beside the locks, files and threads with which Beam surrounds each load:
+        # before and after what the author's code does, not between two of Beam's own steps.
+        from_file = internals.weights_reader(handler) and internals.weights_file(handler)
+        self._asks_rss = not from_file
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         recorder, site = self.recorder, self._site
         generation = recorder.load_begins(site)
+        before = rss_bytes() if self._asks_rss else None
         try:
             model = self.original(*args, **kwargs)
         except BaseException as error:
             recorder.load_fails(site, generation, error)
             raise
-        recorder.load_ends(site, generation, model)
+        after = rss_bytes() if before is not None else None
+        growth = None if before is None or after is None else after - before
+        recorder.load_ends(site, generation, model, self._weights_file, growth)
         return model
+
+    def _weights_file(self) -> Path | None:
+        """The file that Beam's own code read; an author's may make of it what it likes."""
+        known = internals.weights_reader(self._handler) is not None
+        return internals.weights_file(self._handler) if known else None
 
 
 class _LoadAlone(_Load):

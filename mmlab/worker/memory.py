@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from mmlab.events import UNKNOWN, Memory, Unknown
+from mmlab.events import Memory
 
 try:
     import resource
@@ -59,37 +59,6 @@ def device_bytes() -> int | None:
     if cuda is None or not cuda.is_initialized():
         return None
     return sum(int(cuda.memory_allocated(device)) for device in range(cuda.device_count()))
-
-
-def model_bytes(model: Any) -> int | Unknown:
-    """Bytes of a model's own tensors or arrays, storage that is shared counted once.
-
-    Returns UNKNOWN for models that are neither torch modules, pipelines around one, nor arrays, and
-    for those whose tensors have no storage (sparse, not yet initialised): their size cannot be told
-    from outside.
-    """
-    try:
-        return _bytes_of_tensors(model)
-    except Exception:  # whatever an author's model makes of being looked at
-        return UNKNOWN
-
-
-def _bytes_of_tensors(model: Any) -> int | Unknown:
-    inner = getattr(model, "model", None)
-    if _is_module(inner) and not _is_module(model):
-        model = inner
-    if _is_module(model):
-        storages: dict[int, int] = {}
-        for tensor in (*model.parameters(), *model.buffers()):
-            storage = tensor.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-        return sum(storages.values())
-    size = getattr(model, "nbytes", None)
-    return size if isinstance(size, int) else UNKNOWN
-
-
-def _is_module(model: Any) -> bool:
-    return hasattr(model, "parameters") and hasattr(model, "buffers")
 
 
 def sample() -> Memory:

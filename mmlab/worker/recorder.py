@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from time import monotonic_ns
 from typing import Any, NamedTuple, TypeVar
 
@@ -41,7 +42,8 @@ from mmlab.events import (
 from mmlab.log.folders import ENDED, folder_at, is_remote
 from mmlab.log.segments import SegmentWriter
 from mmlab.log.writer import LogWriter, members_of
-from mmlab.worker.memory import MemorySampler, model_bytes, sample
+from mmlab.worker.memory import MemorySampler, sample
+from mmlab.worker.sizes import complete
 
 
 @dataclass(frozen=True)
@@ -84,18 +86,20 @@ class _Mark(NamedTuple):
       tid: native id of the thread in which it happened.
       event: what happened.
       model: for the end of a load, returns the loaded model, or None if it is freed by then.
+      weights: for the end of a load, returns the file of its weights, if it came from one.
     """
 
     t_ns: int
     tid: int
     event: OfModel
     model: Callable[[], Any] | None = None
+    weights: Callable[[], Path | None] = lambda: None
 
     def complete(self) -> OfModel:
         """The event, with what is only looked at when it is written."""
         model = None if self.model is None else self.model()
         if isinstance(self.event, LoadEnds) and model is not None:
-            self.event.bytes = model_bytes(model)
+            complete(self.event, model, self.weights)
         return self.event
 
 
@@ -209,16 +213,25 @@ class Recorder:
     def load_fails(self, site: Site, generation: int, error: BaseException) -> None:
         self._mark(_about(LoadFails, site, generation, error=describe(error)))
 
-    def load_ends(self, site: Site, generation: int, model: Any) -> None:
+    def load_ends(
+        self,
+        site: Site,
+        generation: int,
+        model: Any,
+        weights: Callable[[], Path | None] = lambda: None,
+        rss_growth: int | None = None,
+    ) -> None:
         self._generation_of_object[id(model)] = generation
         self._uses.clear()  # the last model in its place may have been released unseen
         try:
             release = weakref.finalize(model, self._released, site, generation, id(model))
         except TypeError:  # held until the mark is written, which is as soon as Beam lets us
-            self._mark(_about(LoadEnds, site, generation, what="free"), lambda: model)
+            ends = _about(LoadEnds, site, generation, what="free", rss_growth=rss_growth)
+            self._mark(ends, lambda: model, weights)
         else:
             release.atexit = False  # a process that ends gives nothing back to the others
-            self._mark(_about(LoadEnds, site, generation), weakref.ref(model))
+            ends = _about(LoadEnds, site, generation, rss_growth=rss_growth)
+            self._mark(ends, weakref.ref(model), weights)
 
     def evicts(self, site: Site) -> None:
         self._mark(_about(Evicts, site, self._generations.get(site, 0)))
@@ -229,8 +242,8 @@ class Recorder:
         self._uses.clear()  # the next model may lie in its place
         self._mark(_about(Frees, site, generation))
 
-    def _mark(self, event: OfModel, model: Callable[[], Any] | None = None) -> None:
-        self.marks.append(_Mark(monotonic_ns(), threading.get_native_id(), event, model))
+    def _mark(self, event: OfModel, *of_load: Callable[[], Any]) -> None:
+        self.marks.append(_Mark(monotonic_ns(), threading.get_native_id(), event, *of_load))
 
     @_never_raises
     def write_marks(self) -> None:

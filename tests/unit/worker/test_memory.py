@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from mmlab.events import UNKNOWN, Memory
-from mmlab.worker.memory import CHANGE_BYTES, MemorySampler, device_bytes, model_bytes, rss_bytes
+from mmlab.worker.memory import CHANGE_BYTES, MemorySampler, device_bytes, rss_bytes
+from mmlab.worker.sizes import model_bytes
 from tests.waiting import wait_for
 
 
