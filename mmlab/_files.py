@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: a full disk leaves the old file as it was."""
+"""Files that appear whole or not at all (a full disk leaves the old file), and their sizes."""
 
 from __future__ import annotations
 
@@ -48,6 +48,21 @@ def without_temporary_files(problem: OSError) -> OSError:
         "there, or set TMPDIR to another folder before Python starts",
         problem.filename or tempfile.tempdir,
     )
+
+
+def size_bytes(path: Path, most_files: int = 1_000) -> int | None:
+    """Bytes of a file, or of the files of a folder; None when they cannot be told cheaply."""
+    try:
+        if path.is_file():
+            return path.stat().st_size
+        total = 0
+        for count, inside in enumerate(path.rglob("*")):
+            if count >= most_files:
+                return None
+            total += inside.stat().st_size if inside.is_file() else 0
+        return total or None
+    except OSError:
+        return None
 
 
 def write_whole(path: Path, content: bytes) -> None:

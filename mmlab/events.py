@@ -255,7 +255,10 @@ class LoadEnds(OfLoad, tag="load_end", kw_only=True):
     """The model is there.
 
     Attributes:
-      bytes: of the model's own tensors or arrays.
+      bytes: of the model.
+      sized_by: how they were found, one of `SIZED_BY`.
+      rss_growth: by how many bytes the resident set size grew during the load, where `bytes` may
+        not be found otherwise. What else the process did meanwhile is in it.
       what: "free" where its release cannot be observed.
       object: tells the loaded objects of a process apart: loads with the same number gave one
         object, which is in memory once.
@@ -263,6 +266,8 @@ class LoadEnds(OfLoad, tag="load_end", kw_only=True):
 
     event: ClassVar[str] = "load_end"
     bytes: Int64 | Unknown = UNKNOWN
+    sized_by: str = "tensors"
+    rss_growth: Int64 | None = None
     what: str | None = None
     object: Int64 | None = None
 
@@ -272,12 +277,13 @@ class InMemory(OfModel, tag="in_memory", kw_only=True):
 
     Attributes:
       age_ns: how long it had been there, nanoseconds.
-      bytes, what, object: see `LoadEnds`.
+      bytes, sized_by, what, object: see `LoadEnds`.
     """
 
     event: ClassVar[str] = "in_memory"
     age_ns: Count = 0
     bytes: Int64 | Unknown = UNKNOWN
+    sized_by: str = "tensors"
     what: str | None = None
     object: Int64 | None = None
 
@@ -428,6 +434,13 @@ KINDS: dict[str, type[Event]] = {
     )
 }  # fmt: skip
 """Every kind of event, by its name in a log."""
+
+SIZED_BY = {
+    "tensors": "their own tensors or arrays",
+    "file": "the files of their weights",
+    "rss": "growth of RSS while they loaded",
+}
+"""How the bytes of models were found, in words."""
 
 UNOBSERVED = {
     "evictions": "evictions are not shown: this version of Beam hides them",

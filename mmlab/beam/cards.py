@@ -5,14 +5,17 @@ Diagrams, timelines and traces take the name of a model from here, so it is the 
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 from apache_beam.ml.inference.base import ModelHandler
 
 from mmlab.beam import internals
@@ -103,15 +106,27 @@ def weights_name(weights: str | None) -> str | None:
 
 
 def key_text(key: Any) -> str:
-    """A key as pictures and traces write it.
+    """A key as pictures and traces write it; no text has an address of this machine's memory.
 
     >>> key_text("KEY_1"), key_text(7), key_text(("eu", 1))
     ('KEY_1', '7', "('eu', 1)")
+    >>> import numpy as np
+    >>> key_text(np.int64(11)), key_text((np.str_("eu"), 1)), key_text(object())
+    ('11', "('eu', 1)", '<object>')
     """
     try:
-        return key if isinstance(key, str) else repr(key)
+        return key if isinstance(key, str) else _repr(key)
     except Exception:
-        return f"<{type(key).__name__} {id(key):x}>"
+        return f"<{type(key).__name__}>"
+
+
+def _repr(key: Any) -> str:
+    if type(key) is tuple:
+        parts = ", ".join(map(_repr, key))
+        return f"({parts},)" if len(key) == 1 else f"({parts})"
+    if isinstance(key, np.generic):
+        key = key.item()
+    return re.sub(r"( object)? at 0x[0-9a-fA-F]+", "", repr(key))
 
 
 def key_texts(keys: Iterable[Any]) -> dict[Any, str]:
@@ -124,9 +139,17 @@ def key_texts(keys: Iterable[Any]) -> dict[Any, str]:
     """
     keys = list(keys)
     times = Counter(map(key_text, keys))
-    return {
+    texts = {
         key: repr(key) if isinstance(key, str) and times[key] > 1 else key_text(key) for key in keys
     }
+    times = Counter(texts.values())
+    taken = set(times)
+    for key, text in texts.items():  # objects that nothing but their addresses tells apart
+        if times[text] > 1:
+            numbers = (f"{text} {n}" for n in itertools.count(1))
+            texts[key] = next(each for each in numbers if each not in taken)
+            taken.add(texts[key])
+    return texts
 
 
 def count_or_none(value: Any) -> int | None:

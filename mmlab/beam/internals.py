@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import re
 import traceback
 from collections import Counter, OrderedDict
@@ -118,34 +119,70 @@ def hides_hint(handler: ModelHandler) -> bool:
 _HINT = "_max_models_per_worker_hint"
 
 
+_BEAMS_HANDLERS = "apache_beam.ml.inference."
 _WEIGHTS = (
     "_state_dict_path",
     "_torch_script_model_path",
     "_model_uri",
     "_model_path",
+    "_model_state",
     "_model",
     "_model_name",
 )
+_PUBLIC_WEIGHTS = ("engine_path", "onnx_path", "model_name", "endpoint_name")
+"""Where Beam's handlers keep them that have no private name for them."""
+_FROM_FILES = frozenset(["state dict", "TorchScript", "onnx", "sklearn", "tensorrt", "xgboost"])
+"""Readers that open what they are given as a file; others may ask a hub for a name."""
+_ENDINGS = {
+    ".pt", ".pth", ".onnx", ".pkl", ".pickle", ".joblib", ".h5", ".keras", ".bst", ".ubj",
+    ".safetensors", ".engine", ".plan",
+}  # fmt: skip
+"""Of files with weights; a name without a folder and with another ending may be that of a model on
+a hub."""
 
 
 def weights_location(handler: ModelHandler) -> str | None:
-    """The file, folder, URI or hub name that Beam's own handlers load, where they have one."""
-    for name in _WEIGHTS:
+    """The file, folder, URI or hub name that Beam's own handlers load, where they have one.
+
+    For a model that is only asked from here, the name of the model or of the endpoint.
+    """
+    is_beams = any(kind.__module__.startswith(_BEAMS_HANDLERS) for kind in _kinds(handler))
+    for name in (*_WEIGHTS, *(_PUBLIC_WEIGHTS if is_beams else ())):
         value = _kept(handler, name)
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
         if isinstance(value, str) and value:
             return value
     return None
+
+
+def _kinds(handler: ModelHandler) -> Iterator[type]:
+    """Its classes, but for those that all handlers have."""
+    return (kind for kind in type(handler).__mro__ if kind.__module__ != base.__name__)
+
+
+def weights_file(handler: ModelHandler) -> Path | None:
+    """The file or folder that `handler` loads, where its weights are certainly one here.
+
+    A hub name and a URI are not; nor is a bare name, unless Beam's own code opens it as a file.
+    """
+    weights = weights_location(handler)
+    if weights is None or "://" in weights:
+        return None
+    path = Path(weights)
+    is_file = weights_reader(handler) in _FROM_FILES or path.suffix in _ENDINGS
+    return path if is_file or path.is_absolute() else None
 
 
 def weights_reader(handler: ModelHandler) -> str | None:
     """What surely reads the weights, where it is Beam's own code; None for the author's own.
 
     "state dict" or "TorchScript" for PyTorch; else the framework as Beam's modules name it, such as
-    "onnx" or "sklearn".
+    "onnx" or "sklearn". None also for a model that is only asked from here.
     """
     # An author's load_model may be a property or another object that is in no module.
     module = getattr(inspect.getattr_static(type(handler), "load_model"), "__module__", None) or ""
-    if not module.startswith("apache_beam.ml.inference."):
+    if not module.startswith(_BEAMS_HANDLERS) or module == base.__name__:
         return None
     if _kept(handler, "_torch_script_model_path"):
         return "TorchScript"
@@ -477,8 +514,11 @@ class ManagerObserver(Protocol):
     def on_limit(self, limit: Any) -> None:
         """The number of models that the manager will hold has changed."""
 
-    def on_refresh(self, cohort: Any, handler: ModelHandler, path: str) -> None:
-        """The next load of a cohort takes its weights from another path."""
+    def on_refresh(self, cohort: Any, previous: Any, handler: ModelHandler, path: str) -> None:
+        """The next load of a cohort takes its weights from another path.
+
+        `previous` is the cohort that its keys belonged to until now, which may be the same.
+        """
 
     def on_joined(self, manager: Any, *about: Any) -> None:
         """Another run reports itself: see `report_to`."""
@@ -566,7 +606,8 @@ def _reporting(manager_type: type, *, limit: bool, refresh: bool) -> type:
 
             def update_model_handler(self, key: Any, model_path: str, previous_key: Any) -> None:
                 super().update_model_handler(key, model_path, previous_key)
-                _notify(self._observer.on_refresh, key, self._mh_map.get(key), model_path)
+                leaf = self._mh_map.get(key)
+                _notify(self._observer.on_refresh, key, previous_key, leaf, model_path)
 
     Reporting.__name__ = manager_type.__name__
     Reporting.__qualname__ = manager_type.__qualname__

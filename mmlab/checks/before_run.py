@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -22,7 +23,7 @@ from mmlab.checks import (
     step_problems,
     thread_problem,
 )
-from mmlab.checks.weights import is_missing, local_file
+from mmlab.checks.weights import is_missing
 from mmlab.reports.notes import conflict_note
 
 
@@ -45,7 +46,7 @@ def check_step(step: InferenceStep, cards: Sequence[ModelCard], *, files_are_her
     if files_are_here and not step.loads_at_run_time:
         for card, leaf in zip(cards, leaves_of(step.handler), strict=True):
             if internals.weights_reader(leaf) is not None:
-                _check_weights(card)
+                _check_weights(card, internals.weights_file(leaf))
 
 
 def check_hint(hint: Any, step: str) -> None:
@@ -59,8 +60,7 @@ def check_hint(hint: Any, step: str) -> None:
         raise ValueError(str(problem))
 
 
-def _check_weights(card: ModelCard) -> None:
-    path = local_file(card.weights)
+def _check_weights(card: ModelCard, path: Path | None) -> None:
     if path is not None and is_missing(path):
         raise FileNotFoundError(
             f"{missing_weights(card, path)} If a step of this very pipeline writes it, use "

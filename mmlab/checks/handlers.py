@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, ModelHandler
@@ -11,7 +12,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, Mo
 from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard, count_or_none, key_text, model_cards
 from mmlab.checks.problem import Problem
-from mmlab.checks.weights import is_missing, local_file, what_is_wrong
+from mmlab.checks.weights import is_missing, what_is_wrong
 
 
 def step_problems(
@@ -31,7 +32,8 @@ def step_problems(
         yield from _of_mapping(keyed, step)
     if files_are_here:
         for card, leaf in zip(cards, leaves, strict=True):
-            yield from weights_problems(card, internals.weights_reader(leaf))
+            path, loads = internals.weights_file(leaf), internals.weights_reader(leaf)
+            yield from weights_problems(card, path, loads)
     if keyed is not None:
         yield from _ignored_batching(keyed, cards, leaves)
 
@@ -103,9 +105,14 @@ def large_hint(hint: Any, models: int, step: str) -> Problem | None:
     )
 
 
-def weights_problems(card: ModelCard, loads: str | None = None) -> Iterator[Problem]:
-    """Weights of this machine that are missing, or are no weights."""
-    path = local_file(card.weights)
+def weights_problems(card: ModelCard, path: Path | None, loads: str | None) -> Iterator[Problem]:
+    """Weights of this machine that are missing, or are no weights.
+
+    Args:
+      card: the model.
+      path: of its weights; None where they are in no file of this machine.
+      loads: see `internals.weights_reader`.
+    """
     if path is None:
         return
     if is_missing(path):

@@ -11,10 +11,12 @@ import psutil
 from apache_beam.ml.inference.base import ModelHandler
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
+from mmlab._files import size_bytes
+from mmlab._text import plural
 from mmlab.beam import internals
 from mmlab.beam.cards import count_or_none, model_cards
+from mmlab.checks.handlers import leaves_of
 from mmlab.checks.problem import Problem
-from mmlab.checks.weights import local_file, size_bytes
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,11 @@ class Held:
       step: its label.
       models: how many copies of models.
       bytes: their weights, as their files tell.
-      sizes: bytes of each model, largest first.
+      sizes: bytes of each model whose file tells them, largest first.
       hint: `max_models_per_worker_hint`, or None.
       copies: copies of the handler that add their hint to the same limit; of the model, for a
         step with one.
+      unknown: models whose size is not known.
     """
 
     step: str
@@ -37,6 +40,7 @@ class Held:
     sizes: tuple[int, ...]
     hint: int | None
     copies: int
+    unknown: int = 0
 
 
 def held_by(handler: ModelHandler, step: str, options: PipelineOptions | None = None) -> Held:
@@ -46,23 +50,26 @@ def held_by(handler: ModelHandler, step: str, options: PipelineOptions | None = 
     other models are there once per process, or as often as `model_copies` says.
     """
     mode, workers = _workers(options)
-    cards = [card for card in model_cards(handler, step) if card.device in (None, "cpu")]
-    paths = [local_file(card.weights) for card in cards]
-    sizes = sorted((_size(path) for path in paths), reverse=True)
+    of_model = zip(model_cards(handler, step), leaves_of(handler), strict=True)
+    here = [(card, leaf) for card, leaf in of_model if card.device in (None, "cpu")]
+    cards, leaves = [card for card, _ in here], [leaf for _, leaf in here]
+    sizes = sorted(filter(None, map(_size, leaves)), reverse=True)
+    unknown = len(cards) - len(sizes)
     if internals.keyed_handler(handler) is not None:
         copies = 1 if mode == "in_memory" else workers
         hint = count_or_none(cards[0].hint) if cards else None
         most = len(cards) if hint is None else min(hint * copies, len(cards))
-        return Held(step, most, sum(sizes[:most]), tuple(sizes), hint, copies)
+        return Held(step, most, sum(sizes[:most]), tuple(sizes), hint, copies, unknown)
     if internals.shares_across_processes(handler):
         copies = handler.model_copies()
     else:
         copies = workers if mode == "multi_processing" else 1
-    return Held(step, copies * len(cards), copies * sum(sizes), tuple(sizes), None, copies)
+    return Held(step, copies * len(cards), copies * sum(sizes), tuple(sizes), None, copies, unknown)
 
 
-def _size(path: Path | None) -> int:
-    return (size_bytes(path) or 0) if path is not None else 0
+def _size(leaf: ModelHandler) -> int | None:
+    path = internals.weights_file(leaf)
+    return None if path is None else size_bytes(path)
 
 
 def thread_problem(
@@ -129,6 +136,12 @@ def _limit(held: Held) -> str:
 
 
 def _fix(held: Sequence[Held], room: int) -> str:
+    unknown = sum(one.unknown for one in held)
+    if unknown:
+        return (
+            f"Take smaller models, a lower hint, fewer workers or a larger machine; how much less "
+            f"is not known: {plural(unknown, 'model')} more of unknown size."
+        )
     if len(held) == 1 and len(held[0].sizes) > 1:
         fits = sum(1 for n in range(1, len(held[0].sizes) + 1) if sum(held[0].sizes[:n]) <= room)
         hint = fits // held[0].copies

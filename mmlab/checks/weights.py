@@ -6,22 +6,10 @@ import zipfile
 from pathlib import Path
 
 HEAD = 512
-ENDINGS = {".pt", ".pth", ".onnx", ".pkl", ".pickle", ".joblib", ".h5", ".keras", ".bst"}
-"""Of files with weights; a name without a folder and with another ending may be that of a model on
-a hub."""
-
 ZIP = b"PK\x03\x04"
 PICKLE = b"\x80"
 TAR = b"ustar"
 """At byte 257: what torch.save wrote before 2017."""
-
-
-def local_file(weights: str | None) -> Path | None:
-    """`weights` as a path, where it certainly is one; hub names and URIs are not."""
-    if weights is None or "://" in weights:
-        return None
-    path = Path(weights)
-    return path if path.is_absolute() or path.suffix in ENDINGS else None
 
 
 def is_missing(path: Path) -> bool:
@@ -54,7 +42,7 @@ def what_is_wrong(path: Path, loads: str | None = None) -> tuple[str, str] | Non
 
 
 def _folder(path: Path, loads: str | None) -> tuple[str, str] | None:
-    if loads not in ("state dict", "TorchScript", "onnx", "sklearn"):
+    if loads not in ("state dict", "TorchScript", "onnx", "sklearn", "tensorrt", "xgboost"):
         return None
     return f"{path} is a folder, not a file of weights.", "Give the path of the file inside it."
 
@@ -127,18 +115,3 @@ def _archive(path: Path, names: list[str], loads: str | None) -> tuple[str, str]
 
 def _is_text(head: bytes) -> bool:
     return all(32 <= byte < 127 or byte in b"\t\n\r" for byte in head)
-
-
-def size_bytes(path: Path, most_files: int = 1_000) -> int | None:
-    """Bytes of a file, or of the files of a folder; None when they cannot be told cheaply."""
-    try:
-        if path.is_file():
-            return path.stat().st_size
-        total = 0
-        for count, inside in enumerate(path.rglob("*")):
-            if count >= most_files:
-                return None
-            total += inside.stat().st_size if inside.is_file() else 0
-        return total or None
-    except OSError:
-        return None

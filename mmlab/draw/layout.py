@@ -5,7 +5,7 @@ The picture of a run that goes on and the one that stays have the same frame.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from mmlab.draw import theme
 from mmlab.draw.lanes import ALREADY, LABEL_POINTS, REFRESHED, fitting, shortened
 from mmlab.draw.picture import WIDTH_INCHES
 from mmlab.events import Unknown
-from mmlab.reports.summary import StepLimit, step_limits
+from mmlab.reports.summary import StepLimit, size_words, step_limits
 from mmlab.state import NS, Counts, State
 
 MB, GB = 1e6, 1e9
@@ -294,7 +294,15 @@ def head_of(names: Sequence[str], most: int = 2) -> str:
 
 
 def memory_words(
-    *, peak: int | None, now: int | None, when: str, device: int | None, models: int, unit: float
+    *,
+    peak: int | None,
+    now: int | None,
+    when: str,
+    device: int | None,
+    models: int,
+    unit: float,
+    how: Iterable[str] = ("tensors",),
+    unknown: int = 0,
 ) -> list[str]:
     """What the curves of memory are, and how high; all but `unit` and `when` in bytes.
 
@@ -304,6 +312,8 @@ def memory_words(
       device: most memory on GPUs.
       models: most bytes of models.
       unit: of the axis.
+      how: the bytes of models were found: see `size_words`.
+      unknown: loads of models whose bytes are not known.
     """
 
     def word(value: int) -> str:
@@ -316,8 +326,20 @@ def memory_words(
         *([f"RSS (line): peak {word(peak)}"] if peak else []),
         *([f"{word(now)} {when}"] if now else []),
         *([f"GPU (dashed): at most {word(device)}"] if device else []),
-        *([f"models' own bytes (grey): at most {word(models)}"] if models else []),
+        *([f"{_what_models_are(how, unknown)}: at most {word(models)}"] if models else []),
     ]
+
+
+def _what_models_are(how: Iterable[str], unknown: int) -> str:
+    """
+    >>> _what_models_are(("tensors",), 0), _what_models_are(("file",), 1)
+    ("models' own bytes (grey)", 'bytes of models (grey, by the files of their weights; \
+1 load of unknown size left out)')
+    """
+    by = size_words(how).strip(" ()")
+    left_out = f"{plural(unknown, 'load')} of unknown size left out" if unknown else ""
+    more = "; ".join(part for part in (by, left_out) if part)
+    return f"bytes of models (grey, {more})" if more else "models' own bytes (grey)"
 
 
 def in_lines(parts: Sequence[str], between: str, inches: float, points: float) -> list[str]:

@@ -169,9 +169,11 @@ class LivePicture:
 
     def _memory_words(self, left: float, unit: float) -> list[str]:
         memory = self._state.memory
+        held = [load for of in self._state.processes.values() for load in of.open.values()]
         words = memory_words(
             peak=memory.peak_rss, now=memory.rss, when="now", device=memory.device_bytes,
             models=self._reader.most_model_bytes, unit=unit,
+            how=sorted({load.sized_by for load in held if isinstance(load.bytes, int)}),
         )  # fmt: skip
         return in_lines(words, " · ", memory_words_inches(left), MEMORY_POINTS)
 

@@ -42,7 +42,7 @@ from mmlab.draw.layout import (
     write_header,
 )
 from mmlab.draw.picture import WIDTH_INCHES, Picture
-from mmlab.events import MemoryLimit, Refreshes, printable
+from mmlab.events import UNKNOWN, MemoryLimit, Refreshes, printable
 from mmlab.reports.shortage import OutOfMemory, megabytes, out_of_memory
 from mmlab.reports.summary import count_per_model, summarize
 from mmlab.state import NS, Residence, State, held_over_time, over_time
@@ -116,7 +116,8 @@ def _layout(state: State, title: str, lanes: Sequence[Lane]) -> tuple[Layout, li
     left = left_inches(lane.label for lane in lanes)
     parts = memory_words(
         peak=s.peak_rss_bytes, now=s.rss_bytes, when="at the end", device=s.device_bytes,
-        models=s.model_bytes if isinstance(s.model_bytes, int) else 0, unit=unit,
+        models=_most_known_bytes(state), unit=unit, how=s.sized_by,
+        unknown=sum(r.load_end_ns is not None and r.bytes is UNKNOWN for r in state.residences),
     )  # fmt: skip
     words = in_lines(parts, " · ", memory_words_inches(left), MEMORY_POINTS)
     seconds = max(state.end_ns - state.start_ns, 1) * NS
@@ -251,6 +252,12 @@ def highest_rss(state: State) -> int:
     """The highest resident set size that was sampled during the run, in bytes."""
     curves = (state.curve(of.rss)[1] for of in state.processes.values())
     return max((int(values.max(initial=0)) for values in curves), default=0)
+
+
+def _most_known_bytes(state: State) -> int:
+    """The most bytes of models that one process held, as far as they are known."""
+    held = (held_over_time(g, sizes=True)[1] for g in state.residences_by_process.values())
+    return max((int(each.max(initial=0)) for each in held), default=0)
 
 
 def memory_limit(state: State) -> tuple[int, int] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmlab._text import in_bytes, plural
+from mmlab.events import SIZED_BY
 from mmlab.prediction.result import MOST_RELOADS, PredictedLoads
 from mmlab.prediction.sizes import listed
 from mmlab.prediction.words import seconds_words
@@ -147,14 +148,35 @@ def _refuse(p: PredictedLoads, memory: float | None, buffer: float | None) -> No
         return
     if p.model_bytes is None:
         raise NoAdviceError(
-            "how many models fit cannot be told without their sizes: give sizes= to predict, or "
-            "predict from a trace that knows the bytes of every model"
+            f"how many models fit cannot be told without their sizes{_unsized(p)}: give sizes= to "
+            "predict, or predict from a trace that knows the bytes of every model"
         )
     if buffer is None:
         raise NoAdviceError(
             "a process needs memory beside its models, and how much is not known: give buffer= in "
             "bytes, or predict from a trace, which measures it"
         )
+
+
+def _unsized(p: PredictedLoads) -> str:
+    """Whose size the trace does not know, in brackets."""
+    if p.measured is None:
+        return ""
+    names = [name for name in p.models if name not in p.measured.sizes]
+    return f" (the trace does not know that of {listed(names)})" if names else ""
+
+
+def _estimated(p: PredictedLoads) -> Iterator[str]:
+    """What sizes that are not those of tensors rest on, where the trace's own were taken."""
+    if p.measured is None or p.machine_bytes is None or p.sizes_given:
+        return
+    for how, words in SIZED_BY.items():
+        names = [name for name in p.models if p.measured.sized_by.get(name) == how]
+        if names and how != "tensors":
+            yield (
+                f"The size of {listed(names)} is an estimate by {words}: what a model takes in "
+                "memory may differ; give sizes= to predict if you know it."
+            )
 
 
 def _need(p: PredictedLoads, buffer: float | None) -> np.ndarray | None:
@@ -211,6 +233,7 @@ def _why(p: PredictedLoads, a: Advice, memory: float | None, seconds: float | No
     if a.hint is not None:
         yield f"It costs {cost(a.loads)}, {_fewest(p, a.hint)}"
     yield _grouping(p, a, cost)
+    yield from _estimated(p)
     yield from p.notes
 
 

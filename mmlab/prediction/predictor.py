@@ -236,6 +236,7 @@ def _prediction(
         optimum_by_room=replay.optimum(managers, count) if frame.optimum else None,
         grouped_by_room=replay.grouped_by_key(counts, numbers, plan),
         measured=frame.measured,
+        sizes_given=frame.sizes is not None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,8 +25,9 @@ class Measured:
     """What a recorded run measured.
 
     Attributes:
-      sizes: bytes of each model's own tensors or arrays, by name; without models that were not
-        loaded, or are of a kind whose size cannot be told.
+      sizes: bytes of each model, by name; without models that were not loaded, or whose size is
+        not known.
+      sized_by: name to how its bytes were found, one of `mmlab.events.SIZED_BY`.
       load_seconds: mean of each model's loads, by name; without models that were not loaded.
       buffer_bytes: what the process needed at its peak beside the models it held at most: the
         interpreter and its libraries, activations, the surplus while a model loads, and what was
@@ -44,6 +45,7 @@ class Measured:
     limit: int | Unknown | None
     limit_grew: bool
     whole: bool
+    sized_by: dict[str, str] = field(default_factory=dict)
 
     @property
     def copies(self) -> int:
@@ -163,15 +165,9 @@ def _cards(trace: Trace, step: str | None) -> list[TracedModel]:
 
 
 def _measured(trace: Trace, cards: list[TracedModel]) -> Measured:
-    sizes: dict[str, int] = {}
-    for r in trace.residences:
-        if r.step == cards[0].step and isinstance(r.bytes, int):
-            sizes[r.model] = max(r.bytes, sizes.get(r.model, 0))
-    seconds = {
-        count.model: count.load_seconds / count.loads
-        for count in trace.per_model()
-        if count.step == cards[0].step and count.loads
-    }
+    counts = [count for count in trace.per_model() if count.step == cards[0].step]
+    sizes = {count.model: count.bytes for count in counts if isinstance(count.bytes, int)}
+    seconds = {count.model: count.load_seconds / count.loads for count in counts if count.loads}
     summary = trace.summary()
     buffer = None
     if summary.peak_rss_bytes is not None and isinstance(summary.model_bytes, int):
@@ -188,4 +184,5 @@ def _measured(trace: Trace, cards: list[TracedModel]) -> Measured:
         limit=limit,
         limit_grew=bool(begins and changes and changes[-1] > begins[0]),
         whole=trace.state == "DONE" and not trace.incomplete,
+        sized_by={count.model: count.sized_by for count in counts if count.sized_by},
     )

@@ -68,6 +68,7 @@ class PredictedLoads:
       managers: each process by itself.
       optimum_by_room, grouped_by_room: `optimum` and `grouped_by_key`, by how many models fit.
       measured: what a trace measured; None without one.
+      sizes_given: whether the sizes are the caller's, not those of a trace.
     """
 
     models: tuple[str, ...]
@@ -84,6 +85,7 @@ class PredictedLoads:
     optimum_by_room: np.ndarray | None
     grouped_by_room: np.ndarray
     measured: Measured | None
+    sizes_given: bool = False
 
     @property
     def hints(self) -> np.ndarray:

@@ -200,6 +200,8 @@ def _rows(batches: Batches, words: _Words, least: int, most: int) -> list[list[_
 
 def _of_load(r: Residence) -> str:
     facts = {"step": r.step, "model": r.model, "generation": r.generation, "bytes": r.bytes}
+    if r.sized_by != "tensors":
+        facts["bytes found by"] = printable(r.sized_by)
     return _args({**facts, "version": r.version, "error": r.error})
 
 

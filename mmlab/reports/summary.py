@@ -6,12 +6,20 @@ import enum
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from mmlab._text import or_none, plural
-from mmlab.events import UNKNOWN, Limit, Refreshes, Unknown, Unobserved, printable
+from mmlab.events import (
+    SIZED_BY,
+    UNKNOWN,
+    Limit,
+    Refreshes,
+    Unknown,
+    Unobserved,
+    printable,
+)
 from mmlab.state import NS, Residence, State, covered_ns, held_over_time
 
 
@@ -59,6 +67,8 @@ class ModelCounts:
       keys: elements per key.
       refreshes: how often it was given another path, once it had been loaded.
       already: processes in which it was in memory before the run.
+      bytes: of the model, the most of any load.
+      sized_by: how they were found, one of `mmlab.events.SIZED_BY`; None where they are unknown.
     """
 
     step: str
@@ -72,6 +82,8 @@ class ModelCounts:
     keys: dict[str, int] = field(default_factory=dict)
     refreshes: int = 0
     already: int = 0
+    bytes: int | Unknown = UNKNOWN
+    sized_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,7 @@ class Summary:
       refreshes: how often a model that had been loaded was given another path.
       limits: hint and limit of each step that can have them; steps with one model cannot.
       already: models that were in memory before the run: another run had loaded them.
+      sized_by: how the bytes of its models were found, of `mmlab.events.SIZED_BY`.
     """
 
     loads: int
@@ -118,6 +131,7 @@ class Summary:
     refreshes: int = 0
     limits: tuple[StepLimit, ...] = ()
     already: int = 0
+    sized_by: tuple[str, ...] = ()
 
     _COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident")
 
@@ -163,7 +177,24 @@ def summarize(state: State) -> Summary:
         refreshes=counts.refreshes,
         limits=limits,
         already=counts.already,
+        sized_by=sized_by(state.residences),
     )
+
+
+def sized_by(residences: Iterable[Residence]) -> tuple[str, ...]:
+    """How the bytes of models were found, in the order of `mmlab.events.SIZED_BY`."""
+    found = {r.sized_by for r in residences if isinstance(r.bytes, int)}
+    return tuple(how for how in SIZED_BY if how in found)
+
+
+def size_words(how: Iterable[str]) -> str:
+    """What bytes of models are a sum of; nothing where it is what they should be.
+
+    >>> size_words(("tensors",)), size_words(("tensors", "file"))
+    ('', ' (by their own tensors or arrays, or the files of their weights)')
+    """
+    words = [SIZED_BY[one] for one in how if one in SIZED_BY]
+    return f" (by {', or '.join(words)})" if words != [SIZED_BY["tensors"]] and words else ""
 
 
 def step_limits(state: State) -> tuple[StepLimit, ...]:
@@ -228,9 +259,16 @@ def count_per_model(state: State) -> list[ModelCounts]:
             keys=dict(keys[step, model]),
             refreshes=refreshes[step, model],
             already=sum(r.already for r in group),
+            **_size(group),
         )
         for (step, model), group in groups.items()
     ]
+
+
+def _size(residences: Iterable[Residence]) -> dict[str, Any]:
+    """The bytes of a model, and how they were found."""
+    known = [(r.bytes, r.sized_by) for r in residences if isinstance(r.bytes, int)]
+    return dict(zip(("bytes", "sized_by"), max(known), strict=True)) if known else {}
 
 
 _PerModel = Counter[tuple[str, str]]
@@ -270,7 +308,6 @@ def _most_model_bytes(state: State) -> int | Unknown:
 
 def _wording(s: Summary) -> list[tuple[str, str]]:
     megabytes = [
-        ("model bytes held", s.model_bytes),
         ("RSS at the end", s.rss_bytes),
         ("peak RSS", s.peak_rss_bytes),
         ("GPU memory", s.device_bytes),
@@ -284,6 +321,7 @@ def _wording(s: Summary) -> list[tuple[str, str]]:
         ("most resident", f"{s.most_resident} models"),
         ("hint → limit", _limits_wording(s)),
         ("wall", f"{s.wall_seconds:.2f} s, {s.loading_share:.0%} of it loading"),
+        *([("model bytes held", _model_bytes_words(s))] if s.loads else []),
         *((name, f"{value / 1e6:,.0f} MB") for name, value in megabytes if isinstance(value, int)),
     ]
 
@@ -295,3 +333,9 @@ def _limits_wording(s: Summary) -> str:
         f"{or_none(each.hint)} → {or_none(each.limit)} ({printable(each.step)})"
         for each in s.limits
     )
+
+
+def _model_bytes_words(s: Summary) -> str:
+    if not isinstance(s.model_bytes, int):
+        return "unknown"
+    return f"{s.model_bytes / 1e6:,.0f} MB{size_words(s.sized_by)}"

@@ -23,6 +23,7 @@ from mmlab.events import (
     OfLoad,
     OfModel,
     Process,
+    Refreshes,
     Unknown,
     UseBegins,
     UseEnds,
@@ -31,6 +32,9 @@ from mmlab.state.intervals import Ints
 
 UNSEEN = -(2**63)
 """Stands in a column of times for what did not happen, or was not seen."""
+UNENDED = 2**63
+LEAST_GROWTH = 1_000_000
+"""Bytes: by less, the memory of a process changes without a model too."""
 
 Kind = TypeVar("Kind", bound=Event)
 
@@ -43,12 +47,13 @@ class Load:
       step, model, cohort, generation: which; generation 1 is the model's first load in its process.
       begin_ns, end_ns, evict_ns, free_ns: nanoseconds since the epoch; None for what did not happen
         or was not seen. A load that fails is freed when it fails.
-      bytes: of the model's own tensors or arrays.
+      bytes: of the model.
       free_observable: whether the model can be weakly referenced, so that its release is seen.
       error: why it could not be loaded.
       object: tells the loaded objects of the process apart; None where that is not known.
       already: whether it was in memory before the run; then it began and ended before the run.
       again: whether the process had loaded the model before, and evicted it.
+      sized_by: how its bytes were found, one of `mmlab.events.SIZED_BY`.
     """
 
     step: str
@@ -65,6 +70,7 @@ class Load:
     object: int | None = None
     already: bool = False
     again: bool = False
+    sized_by: str = "tensors"
 
     @property
     def over(self) -> bool:
@@ -131,6 +137,11 @@ class BatchTable:
         width = len(BATCH_COLUMNS)
         return np.array(self._numbers[row * width :], np.int64).reshape(-1, width)
 
+    @property
+    def last_end_ns(self) -> int:
+        """When the last batch ended; there must be one."""
+        return self._numbers[-1]
+
     def __len__(self) -> int:
         return len(self._numbers) // len(BATCH_COLUMNS)
 
@@ -182,6 +193,7 @@ class ProcessState:
     device_bytes: Curve = field(default_factory=Curve)
     strays: list[OfModel] = field(default_factory=list)
     facts: defaultdict[type[Event], list[Any]] = field(default_factory=lambda: defaultdict(list))
+    _grown: dict[tuple[str, str], int] = field(default_factory=dict)
     _places: dict[tuple[str, str, int], int] = field(default_factory=dict)
     _sites: dict[tuple[str, str, str | None, int | None], tuple[int, int]] = field(
         default_factory=dict
@@ -227,6 +239,7 @@ class ProcessState:
             load = self.loads[place]
             self.finished_loads += load.end_ns is None
             self.reloads += load.end_ns is None and load.again
+            self._size(load, event)
             load.end_ns = event.t_ns
             self._is_there(load, event)
         if event.what is not None:
@@ -234,18 +247,48 @@ class ProcessState:
         self.sample(event)
 
     def _is_there(self, load: Load, event: LoadEnds | InMemory) -> None:
-        load.bytes, load.object = event.bytes, event.object
-        load.free_observable = event.what != "free"
+        load.object, load.free_observable = event.object, event.what != "free"
 
     def in_memory(self, event: InMemory) -> None:
         since_ns = event.t_ns - event.age_ns
         load = Load(event.step, event.model, event.cohort, event.generation or 1, since_ns)
         load.end_ns, load.already = since_ns, True
+        load.bytes, load.sized_by = event.bytes, event.sized_by
         self._is_there(load, event)
         self._add(load)
         self.already += 1
         if event.what is not None:
             self.keep(event)
+
+    def _size(self, load: Load, event: LoadEnds) -> None:
+        """Take the bytes that the process found; else by how much its memory grew.
+
+        It says nothing where something else may have taken memory, or given some back that the
+        load then took. Another load of the same model is as large as the first.
+        """
+        load.bytes, load.sized_by = event.bytes, event.sized_by
+        if event.bytes is not UNKNOWN or event.rss_growth is None:
+            return
+        site = (load.step, load.model)
+        if any((refresh.step, refresh.model) == site for refresh in self.of(Refreshes)):
+            return
+        if event.rss_growth >= LEAST_GROWTH and self._was_alone(load):
+            self._grown.setdefault(site, event.rss_growth)
+        if site in self._grown:
+            load.bytes, load.sized_by = self._grown[site], "rss"
+
+    def _was_alone(self, load: Load) -> bool:
+        """Whether nothing else took memory during a load, and nothing was given back before it."""
+        return (
+            not self.over
+            and not self._open_batches
+            and (not len(self.batches) or self.batches.last_end_ns <= load.begin_ns)
+            and all(
+                other is load
+                or (other.evict_ns is None and (other.end_ns or UNENDED) <= load.begin_ns)
+                for other in self.open.values()
+            )
+        )
 
     def load_fails(self, event: LoadFails) -> None:
         if (place := self._place(event)) is not None:

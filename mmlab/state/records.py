@@ -99,7 +99,7 @@ class Residence:
       load_begin_ns, load_end_ns, evict_ns, free_ns: nanoseconds since the epoch; None for what did
         not happen or was not seen. Evicted is a decision; freed means that nothing refers to it.
       last_ns: the last moment of the run in which the memory was, as far as is known, still held.
-      bytes: of the model's own tensors or arrays.
+      bytes: of the model.
       free_observable: whether the model can be weakly referenced, so that its release is seen.
       error: why it could not be loaded.
       object: tells the objects that a process loaded apart: a cache around the loading may give one
@@ -110,6 +110,7 @@ class Residence:
         copy of a model is none, and neither is a refresh.
       version: where a refresh said that it comes from; None where it was not refreshed.
       rows: places of the batches that it answered in `State.batches`.
+      sized_by: how its bytes were found, one of `mmlab.events.SIZED_BY`.
     """
 
     process: Process
@@ -131,6 +132,7 @@ class Residence:
     version: str | None
     _all: Batches
     rows: Ints
+    sized_by: str = "tensors"
 
     @property
     def loaded(self) -> bool:

@@ -388,5 +388,5 @@ def _residence(process: Process, load: Load, start_ns: int, end_ns: int) -> Resi
         process, load.step, load.model, load.generation, begin_ns, ended, evicted, freed,
         last_ns, UNKNOWN if ended is None else load.bytes, load.free_observable,
         None if freed is None else load.error, load.cohort, load.object, load.already, load.again,
-        None, NO_BATCHES, NONE,
+        None, NO_BATCHES, NONE, load.sized_by,
     )  # fmt: skip

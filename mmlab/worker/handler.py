@@ -12,6 +12,7 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,6 +23,7 @@ from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard, count_or_none, key_text, key_texts, model_cards
 from mmlab.events import Conflicts, Limit, Models, RunInfo, UnknownKey, Unobserved
 from mmlab.worker.logs import shared_log
+from mmlab.worker.memory import quiet_reader
 from mmlab.worker.models import Followers, Listener, Load, Site, load_of, part_of
 from mmlab.worker.recorder import Log, Recorder, describe, recorder_for
 
@@ -220,6 +222,8 @@ class _Load(_Watched):
         super().__init__(handler, log)
         self._site = site
         self._followed: tuple[Followers, Any] | None = None
+        from_file = internals.weights_reader(handler) and internals.weights_file(handler)
+        self._asks_rss = not from_file
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_followed": None}
@@ -232,20 +236,23 @@ class _Load(_Watched):
         """
         self._followed = followers, cohort
 
-    @property
-    def cohort(self) -> Any:
-        """What the model manager calls the model; None where there is none in this process."""
-        return None if self._followed is None else self._followed[1]
-
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         load = Load(self._listeners())
+        before = quiet_reader.rss_bytes() if self._asks_rss else None
         try:
             model = self.original(*args, **kwargs)
         except BaseException as error:
             load.fails(error)
             raise
-        load.ends(model, self._listeners())
+        after = quiet_reader.rss_bytes() if before is not None else None
+        load.rss_growth = None if before is None or after is None else after - before
+        load.ends(model, self._listeners(), self._weights_file)
         return model
+
+    def _weights_file(self) -> Path | None:
+        """The file that Beam's own code read; an author's may make of it what it likes."""
+        known = internals.weights_reader(self._handler) is not None
+        return internals.weights_file(self._handler) if known else None
 
     def _listeners(self) -> list[tuple[Listener, Site]]:
         if self._followed is None:
@@ -260,6 +267,7 @@ class _LoadAlone(_Load):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         recorder = self.recorder
         recorder.start_sampling()  # a long load is drawn while it lasts
+        quiet_reader.prepare()
         internals.before_process_ends(recorder.write_marks)
         try:
             return super().__call__(*args, **kwargs)
@@ -497,6 +505,7 @@ class _ManagerObserver:
             followers.add(recorder, sites)
             followers.drop_ended()
         recorder.start_sampling()
+        quiet_reader.prepare()
         step = next((site.step for site in sites.values()), None)
         for what in self.blind:
             recorder.emit(Unobserved(step=step, what=what))
@@ -541,12 +550,12 @@ class _ManagerObserver:
         for run, step in self._followers.steps():
             run.emit(Limit(step=step, limit=count_or_none(limit)))
 
-    def on_refresh(self, cohort: Any, handler: ModelHandler, path: str) -> None:
+    def on_refresh(self, cohort: Any, previous: Any, handler: ModelHandler, path: str) -> None:
         load = vars(handler).get("load_model")
         if not isinstance(load, _Load):
             return
         name = _key_texts_of(self._handler).get(cohort, key_text(cohort))
-        self._followers.split(cohort, load.cohort, name)
+        self._followers.split(cohort, previous, name)
         _move(handler, name)
         load.follow(self._followers, cohort)
         for run, site in self._followers.of(cohort):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from mmlab.events import UNKNOWN, Memory, Unknown
+from mmlab.events import Memory
 
 try:
     import resource
@@ -42,6 +43,51 @@ def rss_bytes() -> int | None:
     return None if memory is None else memory.rss
 
 
+class QuietReader:
+    """Reads the resident set size of this process without letting another of its threads run.
+
+    So it may be asked inside Beam's unlocked `load`. Only on Linux.
+    """
+
+    def __init__(self) -> None:
+        self._pid, self._file = 0, -1
+        self._buffer = ctypes.create_string_buffer(128)
+
+    def prepare(self) -> None:
+        """Open what is read later; lets other threads run."""
+        if self._pid == os.getpid() or not sys.platform.startswith("linux"):
+            return
+        try:
+            self._file = os.open("/proc/self/statm", os.O_RDONLY)  # stays that of a forking process
+        except OSError:
+            return
+        self._pid = os.getpid()
+
+    def rss_bytes(self) -> int | None:
+        """Resident set size now; None where it cannot be read in this way."""
+        if self._pid != os.getpid():
+            return None
+        size = _c().pread(self._file, self._buffer, len(self._buffer), 0)
+        fields = self._buffer.raw[: max(size, 0)].split()
+        return int(fields[1]) * _page_bytes() if len(fields) > 1 else None
+
+
+@cache
+def _c() -> Any:
+    library = ctypes.PyDLL(None)  # unlike CDLL, it keeps the lock of the interpreter
+    library.pread.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_long]
+    library.pread.restype = ctypes.c_ssize_t
+    return library
+
+
+@cache
+def _page_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE")
+
+
+quiet_reader = QuietReader()
+
+
 def peak_rss_bytes() -> int | None:
     """The highest resident set size since this process began; None where the system has none."""
     if resource is None:
@@ -59,37 +105,6 @@ def device_bytes() -> int | None:
     if cuda is None or not cuda.is_initialized():
         return None
     return sum(int(cuda.memory_allocated(device)) for device in range(cuda.device_count()))
-
-
-def model_bytes(model: Any) -> int | Unknown:
-    """Bytes of a model's own tensors or arrays, storage that is shared counted once.
-
-    Returns UNKNOWN for models that are neither torch modules, pipelines around one, nor arrays, and
-    for those whose tensors have no storage (sparse, not yet initialised): their size cannot be told
-    from outside.
-    """
-    try:
-        return _bytes_of_tensors(model)
-    except Exception:  # whatever an author's model makes of being looked at
-        return UNKNOWN
-
-
-def _bytes_of_tensors(model: Any) -> int | Unknown:
-    inner = getattr(model, "model", None)
-    if _is_module(inner) and not _is_module(model):
-        model = inner
-    if _is_module(model):
-        storages: dict[int, int] = {}
-        for tensor in (*model.parameters(), *model.buffers()):
-            storage = tensor.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-        return sum(storages.values())
-    size = getattr(model, "nbytes", None)
-    return size if isinstance(size, int) else UNKNOWN
-
-
-def _is_module(model: Any) -> bool:
-    return hasattr(model, "parameters") and hasattr(model, "buffers")
 
 
 def sample() -> Memory:

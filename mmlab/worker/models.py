@@ -13,10 +13,11 @@ import itertools
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from time import monotonic_ns
 from typing import Any, NamedTuple, Protocol
 
-from mmlab.events import Event
+from mmlab.events import UNKNOWN, Event, Unknown
 
 
 class Site(NamedTuple):
@@ -30,6 +31,13 @@ class Site(NamedTuple):
     cohort: str | None = None
 
 
+class Size(NamedTuple):
+    """Bytes of a model, and how they were found: one of `mmlab.events.SIZED_BY`."""
+
+    bytes: int | Unknown = UNKNOWN
+    sized_by: str = "tensors"
+
+
 class LoadedObject:
     """What a load returned.
 
@@ -38,24 +46,33 @@ class LoadedObject:
       number: tells it from all other objects that this process loaded.
       observable: whether its release can be seen.
       end_ns: when it was there, in nanoseconds of the machine's monotonic clock.
+      rss_growth: by how many bytes the process grew meanwhile; None where that was not asked.
     """
 
-    def __init__(self, model: Any, number: int):
+    def __init__(
+        self, model: Any, number: int, weights: Callable[[], Path | None], rss_growth: int | None
+    ):
         self.identity = id(model)
         self.number = number
         self.end_ns = monotonic_ns()
-        self._size: Any = None
+        self.rss_growth = rss_growth
+        self._weights = weights
+        self._size: Size | None = None
         self._get: Callable[[], Any]
         try:
             self._get, self.observable = weakref.ref(model), True
         except TypeError:  # held until it is measured, which is as soon as Beam lets us
             self._get, self.observable = (lambda: model), False
 
-    def measured(self, measure: Callable[[Any], Any]) -> Any:
-        """What `measure` makes of the object, the first time; None if it was freed before that."""
+    def measured(self, measure: Callable[[Any, Callable[[], Path | None]], Size]) -> Size:
+        """Its size, measured the first time; unknown if it was freed before that.
+
+        Args:
+          measure: is given the object, and what returns the file of its weights.
+        """
         model = self._get()
-        if self._size is None and model is not None:
-            self._size = measure(model)
+        if self._size is None:
+            self._size = Size() if model is None else measure(model, self._weights)
         if not self.observable:
             self._get = _nothing
         return self._size
@@ -101,9 +118,14 @@ class Load:
 
     Args:
       listeners: the runs that are told, and what each calls the model.
+
+    Attributes:
+      loaded: what it returned; None until then.
+      rss_growth: see `LoadedObject`.
     """
 
     def __init__(self, listeners: Iterable[tuple[Listener, Site]]):
+        self.rss_growth: int | None = None
         self._told = {(run, site): run.load_begins(site) for run, site in listeners}
         self.loaded: LoadedObject | None = None
 
@@ -112,17 +134,24 @@ class Load:
         for (run, site), generation in self._told.items():
             run.load_fails(site, generation, error)
 
-    def ends(self, model: Any, listeners: Iterable[tuple[Listener, Site]]) -> None:
+    def ends(
+        self,
+        model: Any,
+        listeners: Iterable[tuple[Listener, Site]] = (),
+        weights: Callable[[], Path | None] = lambda: None,
+    ) -> None:
         """The model is there.
 
         Args:
           listeners: the runs that are told now; some may not have been there when it began.
+          weights: returns the file of its weights, if it came from one.
         """
         before = load_of(id(model))
         # A cache around the loading may give one object to several models.
         known = before.loaded if before is not None else None
         same = known is not None and known.is_still(model)
-        self.loaded = loaded = LoadedObject(model, known.number if same else next(_numbers))
+        number = known.number if same else next(_numbers)
+        self.loaded = loaded = LoadedObject(model, number, weights, self.rss_growth)
         _loads[loaded.identity] = self
         if loaded.observable:
             release = weakref.finalize(model, self._released, loaded.identity)

@@ -24,7 +24,6 @@ from time import monotonic_ns
 from typing import Any, NamedTuple, TypeVar
 
 from mmlab.events import (
-    UNKNOWN,
     Dropped,
     Event,
     Evicts,
@@ -42,8 +41,9 @@ from mmlab.events import (
 from mmlab.log.folders import ENDED, folder_at, is_remote
 from mmlab.log.segments import SegmentWriter
 from mmlab.log.writer import LogWriter, members_of
-from mmlab.worker.memory import MemorySampler, model_bytes, sample
+from mmlab.worker.memory import MemorySampler, sample
 from mmlab.worker.models import LoadedObject, Site, load_of
+from mmlab.worker.sizes import size_of
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ class _Mark(NamedTuple):
     def complete(self) -> OfModel:
         """The event, with what is only looked at when it is written."""
         if self.loaded is not None and isinstance(self.event, LoadEnds | InMemory):
-            size = self.loaded.measured(model_bytes)
-            self.event.bytes = UNKNOWN if size is None else size
+            self.event.bytes, self.event.sized_by = self.loaded.measured(size_of)
         return self.event
 
 
@@ -211,8 +210,12 @@ class Recorder:
 
     def load_ends(self, site: Site, generation: int, loaded: LoadedObject) -> None:
         self._holds(site, generation, loaded)
-        what = None if loaded.observable else "free"
-        self._mark(_about(LoadEnds, site, generation, what=what, object=loaded.number), loaded)
+        about = {
+            "rss_growth": loaded.rss_growth,
+            "what": None if loaded.observable else "free",
+            "object": loaded.number,
+        }
+        self._mark(_about(LoadEnds, site, generation, **about), loaded)
 
     def in_memory(self, site: Site, loaded: LoadedObject) -> int:
         """A model that this run is to use was loaded without it. Returns its generation."""

@@ -19,8 +19,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 import mmlab
 from mmlab import Problem, WatchRunner, WatchWarning, preflight
+from mmlab._files import size_bytes
 from mmlab.checks import Held, memory, memory_problem
-from mmlab.checks.weights import size_bytes, what_is_wrong
+from mmlab.checks.weights import what_is_wrong
 from tests.handlers import FixedBatches, NamedModels, keyed, run_keyed
 
 

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from mmlab import WatchRunner
-from mmlab.events import UNKNOWN, Unknown
+from mmlab.worker.sizes import model_bytes
 
 pytestmark = pytest.mark.runs
 
@@ -35,13 +35,13 @@ class Case:
     """A handler over several keys, and what its trace must say.
 
     Attributes:
-      bytes: of each model; UNKNOWN where it cannot be told.
+      bytes: of each model, or of its file where its own cannot be seen.
     """
 
     handlers: dict[str, object]
     examples: list[object]
     models: list[str]
-    bytes: list[int | Unknown] = field(default_factory=list)
+    bytes: list[int] = field(default_factory=list)
 
 
 def sklearn_case(tmp_path):
@@ -53,7 +53,8 @@ def sklearn_case(tmp_path):
     for name, model in trained.items():
         (tmp_path / f"{name}.pkl").write_bytes(pickle.dumps(model))
     handlers = {name: SklearnModelHandlerNumpy(str(tmp_path / f"{name}.pkl")) for name in trained}
-    return Case(handlers, list(images[200:206]), ["lines", "tree"], [UNKNOWN, UNKNOWN])
+    sizes = [model_bytes(trained["lines"]), (tmp_path / "tree.pkl").stat().st_size]
+    return Case(handlers, list(images[200:206]), ["lines", "tree"], sizes)
 
 
 def onnx_case(tmp_path):
@@ -66,8 +67,9 @@ def onnx_case(tmp_path):
         path = str(tmp_path / f"{name}.onnx")
         onnx.save(_times(onnx, factor), path)
         handlers[name] = OnnxModelHandlerNumpy(path)
+    sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in handlers]
     examples = [np.array([i, i], dtype=np.float32) for i in range(6)]
-    return Case(handlers, examples, ["double", "triple"], [UNKNOWN, UNKNOWN])
+    return Case(handlers, examples, ["double", "triple"], sizes)
 
 
 def _times(onnx, factor):

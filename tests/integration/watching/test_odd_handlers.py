@@ -22,7 +22,7 @@ from apache_beam.testing.util import assert_that
 from mmlab import Trace, WatchRunner
 from mmlab.events import UNKNOWN
 from mmlab.watching.runner import WatchWarning
-from mmlab.worker import memory
+from mmlab.worker import memory, sizes
 from mmlab.worker.models import Load, Site
 from mmlab.worker.recorder import Log, close_recorder, recorder_for
 from tests.handlers import Model, NamedModels, keyed, run_keyed
@@ -151,7 +151,7 @@ def test_a_handler_of_an_odd_kind_runs_and_is_watched(handler, monkeypatch):
 
 @pytest.mark.parametrize("kind", [Sparse, LazilySized])
 def test_the_size_of_a_model_without_one_is_unknown(kind):
-    assert memory.model_bytes(kind()) is UNKNOWN
+    assert sizes.model_bytes(kind()) is UNKNOWN
 
 
 class CannotBeLookedAt(NamedModels):

@@ -20,8 +20,9 @@ from tests.events import Event
 MODELS = "abc"
 STEPS = ("first", "second")
 KINDS = (
-    "load_begin", "load_end", "in_memory", "load_fail", "use_begin", "use_end", "evict", "free", "limit",
-    "refresh", "memory", "unobserved", "unknown_key", "conflict", "dropped", "close", "process",
+    "load_begin", "load_end", "in_memory", "load_fail", "use_begin", "use_end", "evict", "free",
+    "limit", "refresh", "memory", "unobserved", "unknown_key", "conflict", "dropped", "close",
+    "process",
 )  # fmt: skip
 FIELDS = {
     "load_begin": st.fixed_dictionaries({"rss": st.integers(1, 9)}),

@@ -11,7 +11,14 @@ import numpy as np
 import torch
 
 from mmlab.events import UNKNOWN, Memory
-from mmlab.worker.memory import CHANGE_BYTES, MemorySampler, device_bytes, model_bytes, rss_bytes
+from mmlab.worker.memory import (
+    CHANGE_BYTES,
+    MemorySampler,
+    QuietReader,
+    device_bytes,
+    rss_bytes,
+)
+from mmlab.worker.sizes import model_bytes
 from tests.waiting import wait_for
 
 
@@ -20,6 +27,17 @@ def test_resident_set_size_grows_with_what_is_held():
     with mmap.mmap(-1, 40_000_000) as held:  # new pages, where a heap may have some to spare
         held.write(b"x" * len(held))
         assert rss_bytes() - before > 20_000_000
+
+
+def test_so_it_does_where_no_other_thread_may_run_meanwhile():
+    reader = QuietReader()
+    assert reader.rss_bytes() is None  # it opens nothing by itself
+    reader.prepare()
+    before = reader.rss_bytes()
+    with mmap.mmap(-1, 40_000_000) as held:
+        held.write(b"x" * len(held))
+        assert reader.rss_bytes() - before > 20_000_000
+    assert abs(reader.rss_bytes() - rss_bytes()) < 20_000_000
 
 
 def test_model_bytes_counts_shared_storage_once():

@@ -1,0 +1,194 @@
+"""Bytes of a loaded model: of all that it holds, or of the file that it came from."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import sys
+import types
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Generic
+
+from mmlab._files import size_bytes
+from mmlab.events import UNKNOWN, Unknown
+from mmlab.worker.models import Size
+
+MOST_OBJECTS = 50_000
+"""So many objects of a model are looked at; what holds more is not told in this way."""
+LONG_TEXT = 1_000
+"""Characters or bytes from which on a text counts."""
+
+
+class _UnseenError(Exception):
+    """A model holds something whose memory cannot be seen from outside."""
+
+
+def size_of(model: Any, weights: Callable[[], Path | None]) -> Size:
+    """The bytes of a loaded model, and how they were found.
+
+    Args:
+      weights: returns where its weights are on this machine, if they are in a file.
+    """
+    size = model_bytes(model)
+    if size is UNKNOWN and (of_file := _file_bytes(weights)) is not None:
+        return Size(of_file, "file")
+    return Size(size)
+
+
+def _file_bytes(weights: Callable[[], Path | None]) -> int | None:
+    try:
+        path = weights()
+        return None if path is None else size_bytes(path)
+    except Exception:  # whatever an author's handler makes of being asked
+        return None
+
+
+def model_bytes(model: Any) -> int | Unknown:
+    """Bytes of a model's own tensors, arrays and long texts; storage that is shared counts once.
+
+    They are found in the attributes of the model and in lists and dicts, however deep. Returns
+    UNKNOWN where that is not all: for tensors without storage of their own (sparse, on no device,
+    not yet initialised), for objects of compiled code, such as the packed weights of a quantized
+    layer or a tree of scikit-learn, and for models that are neither a torch module nor hold any
+    tensor or array.
+    """
+    try:
+        inner = getattr(model, "model", None)
+        if _is_module(inner) and not _is_module(model):
+            model = inner
+        size = _Walk(model).total()
+        return size if size or _is_module(model) else UNKNOWN
+    except Exception:  # whatever an author's model makes of being looked at
+        return UNKNOWN
+
+
+def _is_module(model: Any) -> bool:
+    return hasattr(model, "parameters") and hasattr(model, "buffers")
+
+
+_Place = tuple[str, int]
+"""Where memory begins: a device, and an address there."""
+
+
+class _Walk:
+    """Goes through all that a model holds, each object once."""
+
+    def __init__(self, model: Any):
+        self._todo = deque([model])
+        self._seen: dict[int, Any] = {}  # and so none gives its address to another
+        self._found: dict[_Place, int] = {}
+
+    def total(self) -> int:
+        """Bytes of what was found.
+
+        Raises:
+          _UnseenError: there may be more.
+        """
+        while self._todo:
+            value = self._todo.pop()
+            if type(value) in _WEIGHTLESS or id(value) in self._seen:
+                continue
+            if len(self._seen) >= MOST_OBJECTS:
+                raise _UnseenError
+            self._seen[id(value)] = value
+            self._visit(value)
+        return sum(self._found.values())
+
+    def _visit(self, value: Any) -> None:
+        if isinstance(value, str | bytes | bytearray):
+            if len(value) >= LONG_TEXT:
+                self._found["text", id(value)] = sys.getsizeof(value)
+        elif isinstance(value, dict):
+            self._todo.extend(value.values())
+        elif isinstance(value, list | tuple | set | frozenset | deque):
+            self._todo.extend(value)
+        elif hasattr(value, "untyped_storage"):
+            self._add_tensor(value)
+        elif isinstance(getattr(value, "nbytes", None), int):
+            self._add_array(value)
+        elif isinstance(value, _LIGHT) or _is_of_library(value):
+            return
+        elif (of_script := getattr(value, "_actual_script_module", value)) is not value:
+            self._todo.append(of_script)
+        elif _is_plain(type(value)):
+            self._todo.extend(_attributes(value))
+        else:
+            raise _UnseenError
+
+    def _add_tensor(self, tensor: Any) -> None:
+        if flatten := getattr(tensor, "__tensor_flatten__", None):
+            names, _ = flatten()
+            self._todo.extend(getattr(tensor, name) for name in names)
+            return
+        storage = tensor.untyped_storage()
+        if storage.nbytes() and not storage.data_ptr():
+            raise _UnseenError
+        self._found[str(storage.device), storage.data_ptr()] = storage.nbytes()
+
+    def _add_array(self, array: Any) -> None:
+        if getattr(getattr(array, "dtype", None), "hasobject", False):
+            raise _UnseenError
+        while isinstance(getattr(base := getattr(array, "base", None), "nbytes", None), int):
+            array = base
+        interface = getattr(array, "__array_interface__", None)
+        place = ("cpu", interface["data"][0]) if interface else ("array", id(array))
+        self._found[place] = max(array.nbytes, self._found.get(place, 0))
+
+
+_WEIGHTLESS = frozenset((types.NoneType, bool, int, float, complex))
+_LIGHT = (
+    type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType,
+    enum.Enum, logging.Logger, range, slice, int, float, complex,
+)  # fmt: skip
+_OF_TORCH = frozenset(("device", "dtype", "layout", "memory_format", "qscheme", "Generator"))
+
+
+def _is_of_library(value: Any) -> bool:
+    """Whether it is one of the small things that modules hold: locks, patterns, types of tensors.
+
+    Classes of the standard library that are written in Python may hold anything.
+    """
+    module = type(value).__module__.partition(".")[0]
+    if module == "torch":
+        return type(value).__name__ in _OF_TORCH
+    return module in ("numpy", *sys.stdlib_module_names) and not _is_plain(type(value))
+
+
+_HEAP_TYPE = 1 << 9
+
+
+def _is_plain(kind: type) -> bool:
+    """Whether a class is written in Python throughout, so that attributes are all that it has."""
+    return all(
+        base in (object, Generic)
+        or (base.__flags__ & _HEAP_TYPE and not _is_compiled(vars(base).get("__new__")))
+        for base in kind.__mro__
+    )
+
+
+def _is_compiled(method: Any) -> bool:
+    return isinstance(method, types.BuiltinFunctionType)
+
+
+def _attributes(value: Any) -> Iterator[Any]:
+    """What is kept in the attributes of an object, without asking its properties."""
+    if (of_script := getattr(value, "_concrete_type", None)) is not None:  # TorchScript
+        yield from (value._c.getattr(name) for name in of_script.get_attributes())
+        yield from (*value.parameters(recurse=False), *value.buffers(recurse=False))
+        yield from value.children()
+        return
+    yield from getattr(value, "__dict__", {}).values()
+    for base in type(value).__mro__:
+        for name in _slots(base):
+            kept = getattr(base, name, None)
+            if isinstance(kept, types.MemberDescriptorType):
+                try:
+                    yield kept.__get__(value)
+                except AttributeError:
+                    continue
+
+
+def _slots(kind: type) -> Iterator[str]:
+    return (name for name, kept in vars(kind).items() if type(kept) is types.MemberDescriptorType)
