@@ -134,6 +134,11 @@ class KeyNumbers:
         return len(self._number)
 
     @property
+    def serves_none(self) -> bool:
+        """Whether a mapping names the key None, which Beam serves like any other."""
+        return self._mapped and None in self._number
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the models."""
         return tuple(self._names)
@@ -192,21 +197,36 @@ def numbered(source: Source, numbers: KeyNumbers) -> Iterator[np.ndarray]:
                 raise TypeError(f"{at} is {short(key)}, {_UNHASHABLE}")
             if gone:
                 missing |= codes == i
+        none = numbers.of(None) if numbers.serves_none and missing.any() else -1
+        is_none = missing & _nones(piece) if none >= 0 else None
+        if is_none is not None:
+            missing &= ~is_none
         if missing.any():
             at = source.place(position + int(missing.argmax()))
             raise ValueError(
                 f"{at} is missing (None or NaN): drop such elements, or give them a key, before "
                 "they reach RunInference"
             )
-        table = np.array([numbers.of(key) for key in keys], np.int32)
+        table = np.array([*(numbers.of(key) for key in keys), none], np.int32)
         found = table[codes]
-        if len(table) and table.min() < 0 and (found < 0).any():
+        if is_none is not None:
+            found[is_none] = none
+        if table.min() < 0 and (found < 0).any():
             i = int((found < 0).argmax())
             raise ValueError(_unnamed(source.place(position + i), keys[codes[i]], numbers))
         position += len(found)
         yield found
     if position == 0:
         raise ValueError("there are no keys: predict needs at least one")
+
+
+def _nones(piece: Any) -> np.ndarray:
+    """Which keys are None and not NaN; columns of text have one sign for both, and mean None."""
+    if isinstance(piece, pa.Array):
+        return piece.is_null().to_numpy(zero_copy_only=False)
+    if isinstance(piece.dtype, pd.StringDtype):
+        return np.asarray(pd.isna(piece))
+    return np.array([key is None for key in piece])
 
 
 def _unnamed(place: str, key: Any, numbers: KeyNumbers) -> str:

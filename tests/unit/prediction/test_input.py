@@ -233,3 +233,28 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 30_000  # KB, where the keys alone would be 80 MB of pointers
+
+
+NONE_IS_SERVED = {"a": ["x", None], "b": ["y"]}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["x", None, "y", None],
+        np.array(["x", None, "y", None], object),
+        pd.Series(["x", None, "y", None]),
+        pd.Series(["x", None, "y", None], dtype=object),
+        pa.array(["x", None, "y", None]),
+        pd.DataFrame({"key": ["x", None, "y", None]}),
+    ],
+)
+def test_none_is_a_key_where_the_mapping_names_it(keys):
+    prediction = mmlab.predict(keys, NONE_IS_SERVED)
+    assert (prediction.elements, prediction.keys) == (4, 3)
+    assert prediction.at(1)["loads"] == 3
+
+
+def test_a_key_that_is_not_a_number_stays_missing():
+    with pytest.raises(ValueError, match=r"keys\[1\] is missing"):
+        mmlab.predict(["x", float("nan"), None], NONE_IS_SERVED)
