@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from mmlab._text import or_none
+from mmlab._text import or_none, shown_everywhere
 from mmlab.events import UNKNOWN, Limit, Refreshes, Unknown, Unobserved, printable
 from mmlab.state import NS, Residence, State, covered_ns, held_over_time
 
@@ -33,6 +33,7 @@ Not None: a hint or limit that is None is none, in every step.
 """
 
 
+@shown_everywhere
 @dataclass(frozen=True)
 class StepLimit:
     """The hint and the limit of one step.
@@ -49,6 +50,7 @@ class StepLimit:
     limit: int | Unknown | None
 
 
+@shown_everywhere
 @dataclass(frozen=True)
 class ModelCounts:
     """What one model did in the run, over all processes.
@@ -72,6 +74,7 @@ class ModelCounts:
     refreshes: int = 0
 
 
+@shown_everywhere
 @dataclass(frozen=True)
 class Summary:
     """A run in a few numbers.

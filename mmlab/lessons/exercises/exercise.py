@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from mmlab._text import shown_everywhere
 from mmlab.lessons.exercises.containment import contained
 
 CORRECT, INCORRECT, NOT_ATTEMPTED = "correct", "incorrect", "not attempted"
@@ -34,6 +35,7 @@ class UntouchedError(Exception):
     """The answer does nothing yet; the text says what is missing."""
 
 
+@shown_everywhere
 @dataclass(frozen=True)
 class Verdict:
     """What a check found.

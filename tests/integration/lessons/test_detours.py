@@ -322,11 +322,16 @@ def test_pipelines_that_an_answer_makes_and_runs(name, detour):
 def test_a_right_answer_is_right_whatever_it_changes(name, change):
     right = solution(name)
 
+    first = [True]
+
     def answer(*args):
-        CHANGES[change]()
+        if first:
+            first.clear()
+            CHANGES[change]()
         return right(*args)
 
-    assert lessons.check(name, answer).outcome == "correct"
+    verdict = lessons.check(name, answer)
+    assert verdict.outcome == "correct", verdict
 
 
 @pytest.mark.part("exercises")
