@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import uuid
@@ -65,6 +66,42 @@ def size_bytes(path: Path, most_files: int = 1_000) -> int | None:
         return None
 
 
+@contextmanager
+def temporary_files() -> Iterator[None]:
+    """Say what to do where a temporary file cannot be made or written, inside.
+
+    Raises:
+      OSError: with a sentence.
+    """
+    try:
+        yield
+    except OSError as problem:
+        raise without_temporary_files(problem) from problem
+
+
+_NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+@contextmanager
+def needing_space(path: Path, instead: str = "give a path on another disk") -> Iterator[None]:
+    """Say what to do where `path` is written inside, and its disk has no space for that.
+
+    Raises:
+      OSError: with a sentence; other errors stay as they are.
+    """
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno not in _NO_SPACE:
+            raise
+        raise OSError(
+            problem.errno,
+            f"the file cannot be written ({problem.strerror}): free some space on its disk, or "
+            f"{instead}",
+            str(path),
+        ) from problem
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that is there complete, or as it was before.
 
@@ -88,6 +125,12 @@ def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]
       OSError: it cannot be written.
     """
     path = absolute(path).resolve()
+    with needing_space(path), _replacing(path, mode, **options) as file:
+        yield file
+
+
+@contextmanager
+def _replacing(path: Path, mode: str, **options: Any) -> Iterator[IO[Any]]:
     if path.exists() and not path.is_file():  # a pipe or a device is written, not replaced
         with path.open(mode, **options) as file:
             yield file

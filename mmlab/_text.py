@@ -2,7 +2,66 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 import unicodedata
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_Class = TypeVar("_Class", bound=type)
+
+PLAIN = {"→": "->", "×": "x", "·": "|", "…": "...", "–": "-", "−": "-", "✓": "+", "✗": "x"}
+"""What stands for a sign of ours where an output cannot show it."""
+
+
+def shown(text: str, stream: Any = None) -> str:
+    """`text` as a stream can show it; None is standard output. Other signs become escapes.
+
+    >>> import io
+    >>> ascii = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    >>> shown("hint → limit", ascii), shown("café", ascii)
+    ('hint -> limit', 'caf\\\\xe9')
+    """
+    encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
+    if text.isascii() or _fits(text, encoding):
+        return text
+    return "".join(c if _fits(c, encoding) else PLAIN.get(c) or _escaped(c) for c in text)
+
+
+def _fits(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    except (LookupError, TypeError):  # a stream that names no encoding of Python's
+        return True
+    return True
+
+
+def _escaped(character: str) -> str:
+    return character.encode("ascii", "backslashreplace").decode()
+
+
+def shown_everywhere(cls: _Class) -> _Class:
+    """Let `str` and `repr` of a class return what standard output can show: see `shown`."""
+    for name in ("__str__", "__repr__"):
+        if name in vars(cls):
+            setattr(cls, name, _shown_text(vars(cls)[name]))
+    return cls
+
+
+def _shown_text(method: Callable[[Any], str]) -> Callable[[Any], str]:
+    @functools.wraps(method)
+    def text(self: Any) -> str:
+        return shown(method(self))
+
+    text.fits_every_output = True  # type: ignore[attr-defined]
+    return text
+
+
+def say(text: str) -> None:
+    """Print `text`, at once, on any output."""
+    print(shown(text), flush=True)
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:

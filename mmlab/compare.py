@@ -13,7 +13,7 @@ import pandas as pd
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from mmlab._arguments import short, whole_number
-from mmlab._text import plural
+from mmlab._text import plural, say, shown_everywhere
 from mmlab.checks.before_run import check_hint
 from mmlab.draw.comparison import Multiple, draw_comparison, words_of
 from mmlab.draw.picture import Picture
@@ -101,6 +101,7 @@ class HintRuns:
         return by_time[(len(by_time) - 1) // 2]
 
 
+@shown_everywhere
 @dataclass(frozen=True)
 class Comparison:
     """One pipeline under several hints. A notebook shows the picture, a terminal the counts.
@@ -188,7 +189,7 @@ def compare_hints(
     memory_limit: int | str | None = None,
     options: PipelineOptions | Sequence[str] | None = None,
     live: bool | str = "auto",
-    progress: Callable[[str], None] | None = print,
+    progress: Callable[[str], None] | None = say,
     on_events: Callable[[Hint, list[Event]], None] | None = None,
 ) -> Comparison:
     """Run the pipeline that `build(pipeline, hint)` makes once per hint, each in a fresh process.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 from mmlab._arguments import file_to_write, path_argument, short
 from mmlab._files import replacing
+from mmlab._text import shown_everywhere
 from mmlab.events import MOST_LINE_BYTES, Event
 from mmlab.log.clock import Clocks
 from mmlab.log.folders import (
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 2_000_000_000
 
 
+@shown_everywhere
 class Trace(State):
     """A recorded run that can be loaded, summarised, drawn and saved: a state with its events.
 

@@ -39,6 +39,7 @@ PARTS = {
     "random_pipelines": "random pipelines, watched and unwatched",
     "threads": "runs with several threads and a small hint",
     "beams_own": "Beam's own tests of RunInference, watched and unwatched",
+    "exercises": "detours of learners, four or more for each exercise",
     "leaks": "hundreds of runs and reloads that leave nothing behind",
 }
 """What `make full` can run, by name."""

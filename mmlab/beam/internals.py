@@ -191,6 +191,29 @@ def weights_reader(handler: ModelHandler) -> str | None:
     return module.rpartition(".")[2].removesuffix("_inference")
 
 
+def is_unbuilt_engine(handler: ModelHandler) -> bool:
+    """Whether Beam's TensorRT handler has no engine to load: only the ONNX file it is built of."""
+    built = _kept(handler, "engine_path") is not None
+    return weights_reader(handler) == "tensorrt" and not built
+
+
+def keeps_metrics_from(handler: ModelHandler) -> bool:
+    """Whether a handler around a keyed one never asks it to count its batches.
+
+    Beam's wrappers do not pass `override_metrics` on, without which a keyed handler of several
+    models has no counters, and fails with `KeyError` when it wants to count.
+    """
+    return type(handler).override_metrics is ModelHandler.override_metrics
+
+
+def model_copies(handler: ModelHandler) -> int:
+    """Copies of its model that a machine loads; 1 where the handler knows that only in a worker."""
+    try:
+        return int(handler.model_copies())
+    except Exception:
+        return 1
+
+
 def device_name(handler: ModelHandler) -> str | None:
     """`cpu`, `cuda`, … for handlers that know their device."""
     device = _kept(handler, "_device")
@@ -221,7 +244,9 @@ class InferenceStep:
     """One `RunInference` of a pipeline: its label, its handler, and the DoFn that holds it.
 
     `label` is the author's, `full_label` is Beam's. `sealed_in` holds DoFns around it that have
-    pickled it already: exception handling in a subprocess does.
+    pickled it already: exception handling in a subprocess does. `refreshed_by` is the argument of
+    `RunInference` that replaces its one model by another ("watch_model_pattern", or
+    "model_metadata_pcoll" where that surely holds `ModelMetadata`), or None.
     """
 
     label: str
@@ -229,6 +254,7 @@ class InferenceStep:
     handler: ModelHandler
     dofn: beam.DoFn
     sealed_in: tuple[beam.DoFn, ...] = ()
+    refreshed_by: str | None = None
 
     @property
     def uses_model_manager(self) -> bool:
@@ -335,6 +361,7 @@ def inferences_of(applied: AppliedPTransform) -> list[InferenceStep]:
             _private(dofn, "_model_handler", "find the model handler of a step"),
             dofn,
             sealed_in,
+            _refreshed_by(applied),
         )
         for dofn in nested
         if _asks_a_model(dofn)
@@ -380,12 +407,25 @@ def _dofns(dofn: Any, depth: int = 0) -> Iterator[beam.DoFn]:
 
 
 def _step_label(applied: AppliedPTransform) -> str:
-    enclosing = applied
-    while enclosing is not None:
-        if isinstance(enclosing.transform, RunInference):
-            return enclosing.full_label
-        enclosing = enclosing.parent
+    inference = _enclosing_inference(applied)
+    if inference is not None:
+        return inference.full_label
     return applied.full_label.split("/BeamML_RunInference")[0]
+
+
+def _enclosing_inference(applied: AppliedPTransform) -> AppliedPTransform | None:
+    enclosing = applied
+    while enclosing is not None and not isinstance(enclosing.transform, RunInference):
+        enclosing = enclosing.parent
+    return enclosing
+
+
+def _refreshed_by(applied: AppliedPTransform) -> str | None:
+    inference = _enclosing_inference(applied)
+    if inference is not None and getattr(inference.transform, "_watch_model_pattern", None):
+        return "watch_model_pattern"
+    sides = [side.pvalue.element_type for side in applied.side_inputs]
+    return "model_metadata_pcoll" if base.ModelMetadata in sides else None
 
 
 # Runners

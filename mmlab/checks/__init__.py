@@ -11,7 +11,12 @@ from mmlab.checks.handlers import (
 )
 from mmlab.checks.memory import Held, held_by, memory_problem, thread_problem
 from mmlab.checks.problem import Problem
-from mmlab.checks.steps import label_problems, missing_library_problems
+from mmlab.checks.steps import (
+    label_problems,
+    missing_library_problems,
+    refresh_problems,
+    repeated_weights,
+)
 
 __all__ = [
     "Held",
@@ -26,6 +31,8 @@ __all__ = [
     "missing_library_problems",
     "missing_weights",
     "odd_keys",
+    "refresh_problems",
+    "repeated_weights",
     "step_problems",
     "thread_problem",
 ]

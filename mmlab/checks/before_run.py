@@ -20,6 +20,8 @@ from mmlab.checks import (
     memory_problem,
     missing_library_problems,
     missing_weights,
+    refresh_problems,
+    repeated_weights,
     step_problems,
     thread_problem,
 )
@@ -79,6 +81,8 @@ def worth_a_warning(
       runs_here: whether the models will be on this machine.
     """
     yield from label_problems(steps)
+    yield from refresh_problems(steps)
+    yield from repeated_weights(steps)
     for step in steps:
         here = runs_here and not step.loads_at_run_time
         yield from step_problems(step.handler, step.label, files_are_here=here)

@@ -30,6 +30,9 @@ def step_problems(
     keyed = internals.keyed_handler(handler)
     if keyed is not None:
         yield from _of_mapping(keyed, step)
+        yield from _of_wrappers(handler, step)
+        yield from _of_mapped_handlers(cards, leaves)
+    yield from _unbuilt_engines(cards, leaves)
     if files_are_here:
         for card, leaf in zip(cards, leaves, strict=True):
             path, loads = internals.weights_file(leaf), internals.weights_reader(leaf)
@@ -56,6 +59,74 @@ def _of_mapping(keyed: KeyedModelHandler, step: str) -> Iterator[Problem]:
     problem = hint_problem(internals.model_hint(keyed), step)
     if problem is not None:
         yield problem
+
+
+_INSTEAD = {
+    "_PreProcessingModelHandler": "Instead of with_preprocess_fn, put a beam.Map before "
+    "RunInference that takes (key, example) pairs.",
+    "_PostProcessingModelHandler": "Instead of with_postprocess_fn, put a beam.Map after "
+    "RunInference that takes (key, result) pairs.",
+    "_PrebatchedModelHandler": "Instead of with_no_batching, let a subclass of KeyedModelHandler "
+    "return True from should_skip_batching().",
+    "MaybeKeyedModelHandler": "Give RunInference the KeyedModelHandler itself: all elements are "
+    "(key, example) pairs.",
+}
+
+
+def _of_wrappers(handler: ModelHandler, step: str) -> Iterator[Problem]:
+    for link in internals.handler_chain(handler):
+        if internals.holds_many_models(link):
+            return
+        if internals.keeps_metrics_from(link):
+            name = type(link).__name__
+            yield Problem(
+                f"{name} is around a keyed handler with several models, which Beam cannot run: "
+                "every batch fails in a worker.",
+                step,
+                _INSTEAD.get(
+                    name,
+                    f"Let {name}.override_metrics(metrics_namespace) return what the handler "
+                    "inside it returns.",
+                ),
+                fatal=True,
+            )
+
+
+def _of_mapped_handlers(
+    cards: Sequence[ModelCard], leaves: Sequence[ModelHandler]
+) -> Iterator[Problem]:
+    for card, leaf in zip(cards, leaves, strict=True):
+        if internals.keyed_handler(leaf) is not None:
+            yield Problem(
+                "the handler of a KeyModelMapping is itself a keyed handler with several models, "
+                "which Beam cannot run: every batch of it fails in a worker.",
+                _model(card),
+                "Put its mappings into the list of the outer KeyedModelHandler.",
+                fatal=True,
+            )
+        elif (copies := internals.model_copies(leaf)) != 1:
+            yield Problem(
+                f"its handler has model_copies={copies}, which Beam refuses in a worker where a "
+                "keyed handler has several models.",
+                _model(card),
+                "Leave model_copies out, or give this model a RunInference step of its own.",
+                fatal=True,
+            )
+
+
+def _unbuilt_engines(
+    cards: Sequence[ModelCard], leaves: Sequence[ModelHandler]
+) -> Iterator[Problem]:
+    for card, leaf in zip(cards, leaves, strict=True):
+        if internals.is_unbuilt_engine(leaf):
+            yield Problem(
+                "it has no engine_path, and Beam's TensorRT handler loads engines only: it does "
+                "not build one of an ONNX file when it loads.",
+                _model(card),
+                "Build the engine once, with load_onnx() and build_engine(), write it to a file, "
+                "and give that as engine_path=.",
+                fatal=True,
+            )
 
 
 def hint_problem(hint: Any, step: str) -> Problem | None:

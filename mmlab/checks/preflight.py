@@ -28,6 +28,8 @@ from mmlab.checks import (
     memory_problem,
     missing_library_problems,
     odd_keys,
+    refresh_problems,
+    repeated_weights,
     step_problems,
     thread_problem,
 )
@@ -111,7 +113,8 @@ def _read(subject: Any) -> tuple[list[_Step], list[Problem]]:
 def _of_pipeline(pipeline: beam.Pipeline) -> tuple[list[_Step], list[Problem]]:
     steps = inference_steps(pipeline)
     here = internals.runs_here(pipeline.runner)
-    return [_step(step, pipeline.options, here) for step in steps], list(label_problems(steps))
+    found = [*label_problems(steps), *refresh_problems(steps), *repeated_weights(steps)]
+    return [_step(step, pipeline.options, here) for step in steps], found
 
 
 def _step(step: InferenceStep, options: PipelineOptions, here: bool) -> _Step:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mmlab._text import shown_everywhere
 
+
+@shown_everywhere
 @dataclass(frozen=True, repr=False)
 class Problem:
     """Something that is wrong with a pipeline or a model handler.

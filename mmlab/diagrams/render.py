@@ -14,6 +14,7 @@ from typing import Any
 from mmlab import fonts
 from mmlab._arguments import file_to_write
 from mmlab._files import write_whole
+from mmlab._text import shown_everywhere
 from mmlab.diagrams import engine
 from mmlab.diagrams.dot import FONT, SMALLEST
 from mmlab.diagrams.engine import GraphvizError
@@ -30,6 +31,7 @@ _MOST_PIXELS = 20_000
 """Of the side of a PNG: beyond that it takes gigabytes to draw, and programs refuse it."""
 
 
+@shown_everywhere
 @dataclass(frozen=True)
 class Diagram:
     """A picture that shows itself in a notebook, and as text everywhere else.

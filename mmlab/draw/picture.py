@@ -12,6 +12,7 @@ from PIL import Image
 
 from mmlab._arguments import file_to_write
 from mmlab._files import write_whole
+from mmlab._text import shown_everywhere
 
 DPI = 200
 PIXELS_PER_INCH = 100
@@ -19,6 +20,7 @@ WIDTH_INCHES = 9.5
 """Width of a picture of runs: 950 CSS pixels in a notebook."""
 
 
+@shown_everywhere
 class Picture:
     """A figure, and the same in words. A notebook shows the figure, a terminal the words.
 

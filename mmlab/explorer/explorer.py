@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from mmlab._text import shown_everywhere
 from mmlab.draw.live import LivePicture
 from mmlab.events import Event
 from mmlab.explorer.setting import Setting, build
@@ -75,6 +76,7 @@ def _check_names(what: str, setting: dict[str, Any]) -> None:
             raise TypeError(f"{what} has no {name!r}: it has {', '.join(known)}")
 
 
+@shown_everywhere
 class Explorer:
     """What `explore` returns. A notebook shows the controls, the picture, and the runs so far.
 

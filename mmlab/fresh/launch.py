@@ -17,6 +17,7 @@ from multiprocessing.connection import wait  # unlike select, for descriptors ab
 from pathlib import Path
 from typing import Protocol
 
+from mmlab._files import temporary_files
 from mmlab.fresh.child import OUTPUT, end_descendants
 
 VARIABLE = "MMLAB_START"
@@ -80,8 +81,9 @@ class _Server:
         self._lock = threading.Lock()
         self._ready = False
         self._owner = os.getpid()
+        with temporary_files():
+            self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the server)
         self._control, other = socket.socketpair()
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the server)
         with other:
             self._process = subprocess.Popen(
                 _command("server", str(other.fileno())),
@@ -174,7 +176,9 @@ class _Spawned:
     """A process that was started from nothing."""
 
     def __init__(self, folder: Path):
-        with (folder / OUTPUT).open("ab") as output:
+        with temporary_files():
+            output = (folder / OUTPUT).open("ab")
+        with output:
             self._process = subprocess.Popen(
                 _command("child", str(folder)),
                 stdin=subprocess.PIPE,  # its end tells the child that the parent has gone

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from mmlab._text import shown_everywhere
 from mmlab.reports.shortage import OutOfMemory, is_out_of_memory, megabytes, out_of_memory
 from mmlab.trace import Trace
 
@@ -26,6 +27,7 @@ class FreshRunError(RuntimeError):
         self.outcome = outcome
 
 
+@shown_everywhere
 @dataclass(frozen=True)
 class RunOutcome:
     """What became of a run in a fresh process.

@@ -26,7 +26,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
 from mmlab._arguments import seconds_argument, short
-from mmlab._files import absolute, temporary_folder
+from mmlab._files import absolute, temporary_files, temporary_folder
 from mmlab.events import EndInfo, Event, MemoryLimit, RunEnds
 from mmlab.fresh.child import JOB, LOG, OUTPUT, PAYLOAD, REPORT, SCRATCH, Job, Report
 from mmlab.fresh.launch import Started, start_process
@@ -185,10 +185,11 @@ class FreshRun:
     def _start(self, payload: bytes, sample_seconds: float) -> None:
         path = [str(absolute(Path(entry))) for entry in sys.path]
         job = Job(str(absolute(Path())), path, dict(os.environ), self._memory_limit, sample_seconds)
-        (self.folder / SCRATCH).mkdir()
-        (self.folder / LOG).mkdir()
-        (self.folder / PAYLOAD).write_bytes(payload)
-        (self.folder / JOB).write_text(json.dumps(asdict(job)))
+        with temporary_files():
+            (self.folder / SCRATCH).mkdir()
+            (self.folder / LOG).mkdir()
+            (self.folder / PAYLOAD).write_bytes(payload)
+            (self.folder / JOB).write_text(json.dumps(asdict(job)))
         self._process = start_process(self.folder)
         self.pid = self._process.pid
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock
 
+from mmlab._files import needing_space
+
 VARIABLE = "MMLAB_CACHE"
 RECIPE = "v1"
 """Changes with the recipe of the data or the models, so that stale files are never taken."""
@@ -56,6 +58,11 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def _make(path: Path, make: Callable[[Path], None]) -> None:
+    with needing_space(path, f"set {VARIABLE} to another folder"):
+        _make_whole(path, make)
+
+
+def _make_whole(path: Path, make: Callable[[Path], None]) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     unfinished = Path(name)

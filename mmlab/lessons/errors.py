@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mmlab._text import say
 from mmlab.watching import WatchWarning
 
 _CELL_NUMBER = re.compile(r"(?<=['\"])\[\d+\]: ")
@@ -28,9 +29,9 @@ def real_error() -> Iterator[None]:
         except Exception as error:
             notes = [str(remark.message) for remark in remarks if _is_ours(remark)]
             notes += getattr(error, "__notes__", [])
-            print("\n".join([_in_short(error), *(f"mmlab adds: {note}" for note in notes)]))
+            say("\n".join([_in_short(error), *(f"mmlab adds: {note}" for note in notes)]))
         else:
-            print("No error.")
+            say("No error.")
 
 
 @contextmanager

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from apache_beam.utils.interactive_utils import is_in_ipython
 
+from mmlab._text import say
 from mmlab.lessons import ab
 from mmlab.lessons.digits import MAPPING, SCANNERS, scans_file
 from mmlab.lessons.models import prepare, weights_file
@@ -20,10 +19,10 @@ def start() -> None:
     """
     _keep_beam_from_fetching_scripts()
     for make in (prepare, prepare_restorer, ab.prepare):
-        make(partial(print, flush=True))
+        make(say)
     scans_file()
     megabytes = sum(weights_file(name).stat().st_size for name in MAPPING) / len(MAPPING) / 1e6
-    print(
+    say(
         f"Ready: {len(MAPPING)} models of {megabytes:.0f} MB, digits from {len(SCANNERS)} scanners."
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mmlab._text import in_bytes, plural
+from mmlab._text import in_bytes, plural, shown_everywhere
 from mmlab.events import SIZED_BY
 from mmlab.prediction.result import MOST_RELOADS, PredictedLoads
 from mmlab.prediction.sizes import listed
@@ -20,6 +20,7 @@ class NoAdviceError(ValueError):
     """The input does not allow advice; the sentence says what is missing."""
 
 
+@shown_everywhere
 @dataclass(frozen=True)
 class Advice:
     """A hint and its price, or the reason why there is none.

@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from mmlab._text import plural
+from mmlab._text import plural, shown_everywhere
 from mmlab.prediction.prediction import Prediction
 from mmlab.prediction.predictor import predictions
 from mmlab.prediction.routing import ROUTINGS, Routing
 
 
+@shown_everywhere
 @dataclass(frozen=True, eq=False, repr=False)
 class Fleet:
     """The same elements under several ways of routing.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from mmlab._text import plural
+from mmlab._text import plural, shown_everywhere
 from mmlab.events import UNKNOWN
 from mmlab.prediction.recorded import Measured
 from mmlab.prediction.words import fleet_words
@@ -51,6 +51,7 @@ class Cliff(NamedTuple):
     after: int
 
 
+@shown_everywhere
 @dataclass(frozen=True, eq=False, repr=False)
 class PredictedLoads:
     """Loads, evictions and bytes for every hint from 1 to the number of models.

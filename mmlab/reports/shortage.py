@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmlab._text import shown_everywhere
 from mmlab.events import UNKNOWN, MemoryLimit, Unknown
 from mmlab.state import UNSEEN, Residence, State
 
@@ -25,6 +26,7 @@ SIGNS = (
 """What torch, numpy, Python and the C++ library say when there is no memory left."""
 
 
+@shown_everywhere
 @dataclass(frozen=True)
 class OutOfMemory:
     """A run that ended because something did not fit.

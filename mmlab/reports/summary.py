@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mmlab._text import or_none, plural
+from mmlab._text import or_none, plural, shown_everywhere
 from mmlab.events import (
     SIZED_BY,
     UNKNOWN,
@@ -41,6 +41,7 @@ Not None: a hint or limit that is None is none, in every step.
 """
 
 
+@shown_everywhere
 @dataclass(frozen=True)
 class StepLimit:
     """The hint and the limit of one step.
@@ -57,6 +58,7 @@ class StepLimit:
     limit: int | Unknown | None
 
 
+@shown_everywhere
 @dataclass(frozen=True)
 class ModelCounts:
     """What one model did in the run, over all processes.
@@ -86,6 +88,7 @@ class ModelCounts:
     sized_by: str | None = None
 
 
+@shown_everywhere
 @dataclass(frozen=True)
 class Summary:
     """A run in a few numbers.

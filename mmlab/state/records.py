@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mmlab._text import shown_everywhere
 from mmlab.events import UNKNOWN, Process, Unknown
 from mmlab.state.intervals import Ints, over_time
 from mmlab.state.process import UNSEEN, Asked
@@ -89,6 +90,7 @@ class Batches:
             yield Use(begin_ns, n, self.processes[process], self.key_counts[keys], end, error)
 
 
+@shown_everywhere
 @dataclass(slots=True, eq=False)
 class Residence:
     """One load of one model in one process, from the first byte to the last.

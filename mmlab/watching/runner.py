@@ -104,6 +104,11 @@ class WatchRunner(PipelineRunner):
             raise RuntimeError("this WatchRunner has not run a pipeline to its end yet")
         return self._last.trace
 
+    @property
+    def has_run(self) -> bool:
+        """Whether a run has ended, and `trace` is there."""
+        return self._last is not None
+
     def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> WatchedResult:
         """Run `pipeline` on the wrapped runner, watched.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from mmlab._arguments import short
+from mmlab._text import shown
 from mmlab.draw.live import LivePicture
 from mmlab.draw.paint import png
 from mmlab.events import Event
@@ -131,7 +132,7 @@ class TerminalScreen:
 
     def _write(self, line: str) -> None:
         over = "\r\x1b[K" if sys.stderr.isatty() else ""
-        sys.stderr.write(f"{over}{line}")
+        sys.stderr.write(f"{over}{shown(line, sys.stderr)}")
         sys.stderr.flush()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 
 import mmlab
 from mmlab._files import write_whole
+from mmlab.fresh import launch
+from mmlab.fresh.process import FreshRun
+from mmlab.lessons.cache import made_once
 from mmlab.trace import Trace
 from tests.unit.trace.test_trace import story
 
@@ -47,7 +51,7 @@ def test_a_full_disk_leaves_the_old_file_whole(name, tmp_path, request):
     WRITERS[name](path)
     before = path.read_bytes()
     request.getfixturevalue("full_disk")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="free some space on its disk, or give a path on another"):
         WRITERS[name](path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == [name]
@@ -85,3 +89,45 @@ def test_a_device_is_written_and_not_replaced():
     write_whole(Path(os.devnull), b"x")
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
     assert Path(os.devnull).stat().st_ino == before.st_ino
+
+
+class Failing:
+    """Stands for a disk without space for one more file, or for more than so many bytes."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, *args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+
+
+SENTENCE = "temporary files cannot be written .*: free some space there, or set TMPDIR"
+
+
+def build(pipeline):
+    return pipeline | beam.Create([1])
+
+
+def test_a_fresh_run_whose_temporary_folder_has_no_space_for_what_it_is_sent(full_disk):
+    with pytest.raises(OSError, match=SENTENCE):
+        FreshRun(build)
+
+
+@pytest.mark.parametrize("what", ["server", "output"])
+def test_a_fresh_process_whose_temporary_folder_has_no_space(what, tmp_path, monkeypatch):
+    monkeypatch.setattr(launch.tempfile, "TemporaryFile", Failing(tmp_path))
+    monkeypatch.setattr(Path, "open", Failing(tmp_path))
+    with pytest.raises(OSError, match=SENTENCE):
+        launch._Server() if what == "server" else launch._Spawned(tmp_path)
+
+
+def test_a_cache_without_space_says_which_variable_moves_it(tmp_path, monkeypatch, full_disk):
+    monkeypatch.setenv("MMLAB_CACHE", str(tmp_path))
+    with pytest.raises(OSError, match="free some space on its disk, or set MMLAB_CACHE"):
+        made_once("model.pt", lambda path: path.write_bytes(bytes(1000)))
+    assert not list(tmp_path.rglob("*model*.pt"))
+
+
+def test_an_error_that_is_not_the_disk_s_stays_as_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No such file"):
+        write_whole(tmp_path / "missing" / "file", b"x")

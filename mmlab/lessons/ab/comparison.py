@@ -13,11 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
+from mmlab._text import shown_everywhere
+
 DRAWS = 10_000
 SEED = 2026
 MIDDLE = (2.5, 97.5)
 
 
+@shown_everywhere
 @dataclass(frozen=True)
 class Difference:
     """The accuracy of B less that of A.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmlab._text import say
 from mmlab.lessons.exercises import (
     ab_pattern,
     key_mapping,
@@ -39,7 +40,7 @@ def hint(name: str, number: int = 1) -> None:
     Raises:
       ValueError: there is no such exercise or hint.
     """
-    print(_exercise(name).hint(number))
+    say(_exercise(name).hint(number))
 
 
 def _exercise(name: str) -> Exercise:

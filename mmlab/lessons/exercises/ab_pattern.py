@@ -18,7 +18,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 
 from mmlab.lessons import ab
 from mmlab.lessons.ab.tables import elements_of
-from mmlab.lessons.exercises.exercise import Exercise, WrongError
+from mmlab.lessons.exercises.exercise import Exercise, WrongError, require_function
 from mmlab.lessons.exercises.running import run
 
 MADE_UP_IDS = tuple(f"sheet {n // 7:x}/{'abcdefg'[n % 7]}" for n in range(3000))
@@ -28,13 +28,17 @@ LEAST_RIGHT = 431
 """As many as B alone."""
 
 ELSEWHERE = """
-import sys, cloudpickle
+import os, sys, cloudpickle
+answers = os.fdopen(os.dup(1), 'wb')
+os.dup2(2, 1)  # what the function prints
 side, digits = cloudpickle.load(sys.stdin.buffer)
-sys.stdout.buffer.write(cloudpickle.dumps([side(digit, 2) for digit in digits]))
+answers.write(cloudpickle.dumps([side(digit, 2) for digit in digits]))
+answers.close()
 """
 
 
 def _judge_split(side: Callable[[tuple[str, torch.Tensor], int], int]) -> str:
+    require_function(side, "side")
     digits = list(_digits().items())[:60]
     sides = [side(digit, 2) for digit in digits]
     _check_sides(digits, sides)
@@ -105,6 +109,8 @@ def _check_another_process(
         if done.returncode:
             last = (done.stderr.decode(errors="replace").strip().splitlines() or ["?"])[-1]
             raise WrongError(f"In another process it stopped with {last[:200]}")
+        if not done.stdout:
+            raise WrongError("In another process it left without an answer.")
         there = cloudpickle.loads(done.stdout)
         moved = [name for (name, _), x, y in zip(digits, sides, there, strict=True) if x != y]
         if moved:

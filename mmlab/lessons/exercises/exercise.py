@@ -5,9 +5,13 @@ from __future__ import annotations
 import dis
 import types
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+
+from mmlab._text import shown_everywhere
+from mmlab.lessons.exercises.containment import contained
 
 CORRECT, INCORRECT, NOT_ATTEMPTED = "correct", "incorrect", "not attempted"
 
@@ -28,9 +32,10 @@ class WrongError(Exception):
 
 
 class UntouchedError(Exception):
-    """The answer does nothing yet."""
+    """The answer does nothing yet; the text says what is missing."""
 
 
+@shown_everywhere
 @dataclass(frozen=True)
 class Verdict:
     """What a check found.
@@ -75,17 +80,30 @@ class Exercise:
     hints: tuple[str, str]
 
     def check(self, answer: Any) -> Verdict:
-        """Judge an answer. Whatever the answer does, this returns."""
-        if is_untouched(answer):
-            return _not_attempted()
+        """Judge an answer. Whatever the answer does, this returns, and puts back what it changed.
+
+        Raises:
+          KeyboardInterrupt: the user interrupted the check.
+        """
+        with contained() as interrupts:
+            verdict = self._verdict(answer)
+        if interrupts:
+            raise KeyboardInterrupt
+        return verdict
+
+    def _verdict(self, answer: Any) -> Verdict:
         try:
+            if is_untouched(answer):
+                return _not_attempted()
             return Verdict(CORRECT, self.judge(answer))
-        except (UntouchedError, NotImplementedError):
+        except UntouchedError as nothing:
+            return _not_attempted(str(nothing))
+        except NotImplementedError:
             return _not_attempted()
         except WrongError as wrong:
             return Verdict(INCORRECT, str(wrong), self.hint(wrong.hint))
-        except Exception as error:
-            return Verdict(INCORRECT, f"It stopped with {_first_line(error)}", self.hint(1))
+        except BaseException as error:  # SystemExit too, and an interrupt that the answer raises
+            return Verdict(INCORRECT, f"It stopped with {first_line(error)}", self.hint(1))
 
     def hint(self, number: int = 1) -> str:
         """Hint 1 or 2.
@@ -131,10 +149,29 @@ def _holds_ellipsis(code: types.CodeType) -> bool:
     )
 
 
-def _not_attempted() -> Verdict:
-    return Verdict(NOT_ATTEMPTED, "Put your own code in the place of ... and run the cell again.")
+def require_function(answer: Any, name: str) -> None:
+    """Refuse an answer that cannot be called.
+
+    Raises:
+      WrongError: with what was given instead.
+    """
+    if not callable(answer):
+        kind = type(answer).__name__
+        raise WrongError(f"The answer has the type {kind}: give the function {name} itself.")
 
 
-def _first_line(error: BaseException) -> str:
-    text = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {text}"[:300]
+def first_line(error: BaseException) -> str:
+    """Type and first line of an exception.
+
+    >>> first_line(KeyError("Z")), first_line(SystemExit())
+    ("KeyError: 'Z'", 'SystemExit')
+    """
+    text = ""
+    with suppress(BaseException):  # the exception may be the answer's own
+        text = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
+
+
+def _not_attempted(why: str = "") -> Verdict:
+    what_to_do = "Put your own code in the place of ... and run the cell again."
+    return Verdict(NOT_ATTEMPTED, why or what_to_do)

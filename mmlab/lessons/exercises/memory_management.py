@@ -9,6 +9,7 @@ import apache_beam as beam
 import torch
 from apache_beam.ml.inference.base import RunInference
 
+from mmlab._arguments import short
 from mmlab._text import or_none
 from mmlab.lessons.digits import MAPPING, distorted, pictures
 from mmlab.lessons.exercises.exercise import Exercise, WrongError
@@ -72,7 +73,7 @@ def _counting(answer: Any) -> int:
     except TypeError:
         hint = 0
     if isinstance(answer, bool) or hint < 1:
-        raise WrongError(f"{answer!r} is no number of models: give an integer of at least 1.")
+        raise WrongError(f"{short(answer)} is no number of models: give an integer of at least 1.")
     return hint
 
 

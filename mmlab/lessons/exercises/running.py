@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+import torch
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import PCollection
 
 from mmlab.beam.internals import root_transform
 from mmlab.lessons.errors import without_logging
-from mmlab.lessons.exercises.exercise import UntouchedError, WrongError
+from mmlab.lessons.exercises.exercise import (
+    UntouchedError,
+    WrongError,
+    first_line,
+    require_function,
+)
 from mmlab.trace import Trace
 from mmlab.watching import WatchRunner
 
@@ -51,22 +59,114 @@ def run(build: Callable[..., Any], *args: Any, options: PipelineOptions | None =
 
     Raises:
       UntouchedError: `build` added no step.
-      WrongError: it returned something else.
+      WrongError: it ran the pipeline, used another one, or returned something else.
     """
-    pipeline = beam.Pipeline(WatchRunner(live=False), options=options)
-    returned = build(pipeline, *args)
-    if not root_transform(pipeline).parts:
-        raise UntouchedError
-    collections = _named(returned)
+    require_function(build, "build")
+    runner = WatchRunner(live=False)
+    pipeline = beam.Pipeline(runner, options=options)
+    collections = _build(build, pipeline, args)
     kept = _kept.setdefault(id(pipeline), {name: [] for name in collections})
     try:
         for name, collection in collections.items():
             _ = collection | f"Keep {name or 'output'}" >> beam.Map(_keep, id(pipeline), name)
         with without_logging():
-            trace = pipeline.run().trace
+            pipeline.run()
     finally:
         del _kept[id(pipeline)]
-    return Ran(kept, trace)
+    return Ran(kept, runner.trace)
+
+
+def _build(
+    build: Callable[..., Any], pipeline: beam.Pipeline, args: tuple[Any, ...]
+) -> dict[str, PCollection]:
+    """The collections in which the steps end that `build` adds to `pipeline`."""
+    runner = pipeline.runner
+    with _recorded() as seen:
+        try:
+            returned = build(pipeline, *map(_copied, args))
+        except BaseException as error:
+            if _was_run(pipeline, runner, seen):
+                raise WrongError(f"{RAN} It stopped with {first_line(error)}") from error
+            raise
+    if _was_run(pipeline, runner, seen):
+        raise WrongError(RAN)
+    if pipeline.runner is not runner:
+        raise WrongError("build gave the pipeline another runner: leave pipeline.runner as it is.")
+    _require_this_pipeline(pipeline, returned, seen)
+    return _named(returned)
+
+
+RAN = (
+    "build ran the pipeline that it was given (`with pipeline`, or `pipeline.run()`). Let it add "
+    "steps only: the check runs them."
+)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Pipelines that were made, and those that were run."""
+
+    made: list[beam.Pipeline]
+    ran: list[beam.Pipeline]
+
+
+def _was_run(pipeline: beam.Pipeline, runner: WatchRunner, seen: _Seen) -> bool:
+    return pipeline in seen.ran or runner.has_run
+
+
+@contextmanager
+def _recorded() -> Iterator[_Seen]:
+    """What is done inside with pipelines, in any thread."""
+    seen = _Seen([], [])
+    make, run = beam.Pipeline.__init__, beam.Pipeline.run
+
+    @functools.wraps(make)
+    def made(self: beam.Pipeline, *args: Any, **kwargs: Any) -> None:
+        make(self, *args, **kwargs)
+        seen.made.append(self)
+
+    @functools.wraps(run)
+    def ran(self: beam.Pipeline, *args: Any, **kwargs: Any) -> Any:
+        seen.ran.append(self)
+        return run(self, *args, **kwargs)
+
+    beam.Pipeline.__init__, beam.Pipeline.run = made, ran
+    try:
+        yield seen
+    finally:
+        beam.Pipeline.__init__, beam.Pipeline.run = make, run
+
+
+def _require_this_pipeline(pipeline: beam.Pipeline, returned: Any, seen: _Seen) -> None:
+    """Refuse steps that were added to another pipeline, or to none."""
+    others = [c.pipeline for c in _collections(returned) if c.pipeline is not pipeline]
+    untouched = not root_transform(pipeline).parts
+    if not others and not untouched:
+        return
+    others += seen.made
+    if others:
+        whose = "made a beam.Pipeline of its own" if others[0] in seen.made else "used another one"
+        and_ran = " and ran it" if any(other in seen.ran for other in others) else ""
+        instead = "added no step to" if untouched else "returned no PCollection of"
+        raise WrongError(
+            f"build {whose}{and_ran}, and {instead} the pipeline that it was given. Begin with "
+            "`pipeline | …`, and return what it ends in."
+        )
+    raise UntouchedError("build added no step to the pipeline that it was given.")
+
+
+def _collections(returned: Any) -> list[PCollection]:
+    if isinstance(returned, dict):
+        returned = list(returned.values())
+    values = returned if isinstance(returned, list | tuple) else [returned]
+    return [value for value in values if isinstance(value, PCollection)]
+
+
+def _copied(argument: Any) -> Any:
+    """A copy that an answer may change: what went in is compared with what comes out."""
+    if type(argument) in (list, tuple):
+        return type(argument)(map(_copied, argument))
+    return argument.clone() if isinstance(argument, torch.Tensor) else argument
 
 
 def _named(returned: Any) -> dict[str, PCollection]:
@@ -79,8 +179,12 @@ def _named(returned: Any) -> dict[str, PCollection]:
         if not others:
             return {str(name): value for name, value in returned.items()}
     raise WrongError(
-        f"build returned {type(returned).__name__}: let it return the PCollection that it ends in."
+        f"build returned {_kind(returned)}: let it return the PCollection that it ends in."
     )
+
+
+def _kind(returned: Any) -> str:
+    return "nothing" if returned is None else type(returned).__name__
 
 
 def _keep(element: Any, run_id: int, name: str) -> None:

@@ -10,7 +10,7 @@ import apache_beam as beam
 import torch
 from apache_beam.ml.inference.base import KeyedModelHandler, PredictionResult, RunInference
 
-from mmlab.lessons.exercises.exercise import Exercise, WrongError
+from mmlab.lessons.exercises.exercise import Exercise, WrongError, require_function
 from mmlab.lessons.exercises.running import run
 from mmlab.lessons.models import handler, predicted_digit
 from mmlab.lessons.sequence.models import PIXELS, restorer, sureness
@@ -30,6 +30,7 @@ OUTPUTS = ("digits", "doubtful", "failed")
 
 
 def judge_post_processing(some_post_processing: Callable[[Any], Any]) -> str:
+    require_function(some_post_processing, "some_post_processing")
     names = [name for name, _ in first_scans(SCANS)]
     between = run(_up_to_post_processing, some_post_processing).output
     for element in between:

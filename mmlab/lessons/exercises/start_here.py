@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import apache_beam as beam
 from apache_beam.ml.inference.base import KeyedModelHandler, PredictionResult, RunInference
 from apache_beam.pvalue import PCollection
 
+from mmlab._arguments import short
 from mmlab.lessons.digits import true_digit
 from mmlab.lessons.exercises.exercise import Exercise, WrongError
 from mmlab.lessons.exercises.reading import scans_of
@@ -22,8 +24,7 @@ MISREAD = 2
 
 
 def judge_loads(answer: Any) -> str:
-    if isinstance(answer, bool) or not isinstance(answer, int):
-        raise WrongError(f"my_loads is {answer!r}: it is a number of loads.")
+    answer = _counting(answer)
     counts = run(_classify_some).trace.per_model()
     loads = sum(count.loads for count in counts)
     used = [f"{count.model} for {' and '.join(count.keys)}" for count in counts if count.loads]
@@ -31,6 +32,15 @@ def judge_loads(answer: Any) -> str:
         hint = 1 if answer > len(KEYS) else 2
         raise WrongError(f"You say {answer}. We have run it, and counted something else.", hint)
     return f"We have run it: {loads} loads, {', '.join(used)}. The others are never asked for."
+
+
+def _counting(answer: Any) -> int:
+    try:
+        if not isinstance(answer, bool):
+            return operator.index(answer)
+    except TypeError:
+        pass
+    raise WrongError(f"my_loads is {short(answer)}: it is a number of loads.")
 
 
 def _classify_some(pipeline: beam.Pipeline) -> PCollection:

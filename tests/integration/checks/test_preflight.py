@@ -53,7 +53,9 @@ def test_what_is_right_has_no_problems(tmp_path):
     pipeline = beam.Pipeline(WatchRunner())
     examples = pipeline | beam.Create([("a", torch.zeros(2))])
     _ = examples | "Model A" >> RunInference(of_one(path))
-    _ = examples | "Model B" >> RunInference(KeyedModelHandler(torch_handler(path)))
+    _ = examples | "Model B" >> RunInference(
+        KeyedModelHandler(torch_handler(weights(tmp_path, "b.pt")))
+    )
     for subject in (
         pipeline,
         of_one(path),

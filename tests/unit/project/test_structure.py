@@ -41,7 +41,7 @@ EXPORTS = {
         explore lessons predict prediction preflight run_fresh watch""",
     "mmlab.checks": """Held Problem held_by hint_problem label_problems large_hint leaves_of
         mapping_problems memory_problem missing_library_problems missing_weights odd_keys
-        step_problems thread_problem""",
+        refresh_problems repeated_weights step_problems thread_problem""",
     "mmlab.diagrams": "Diagram GraphvizError diagram",
     "mmlab.prediction": "Advice Fleet NoAdviceError Prediction compare_routings predict",
     "mmlab.watching": "WatchRunner WatchWarning watch",
