@@ -284,16 +284,24 @@ def head_of(names: Sequence[str], most: int = 2) -> str:
 
 
 def memory_words(
-    *, peak: int | None, now: int | None, when: str, device: int | None, models: int, unit: float
+    *,
+    peak: int | None,
+    now: int | None,
+    when: str,
+    device: int | None,
+    models: int,
+    unit: float,
+    several: bool,
 ) -> list[str]:
     """What the curves of memory are, and how high; all but `unit` and `when` in bytes.
 
     Args:
-      peak, now: resident set size, the highest and the last.
+      peak, now: resident set size of one process, the highest and the last.
       when: what the last is of.
-      device: most memory on GPUs.
-      models: most bytes of models.
+      device: most memory on GPUs that one process allocated.
+      models: most bytes of models on one machine.
       unit: of the axis.
+      several: whether there are several processes, so that figures must say whose they are.
     """
 
     def word(value: int) -> str:
@@ -302,11 +310,12 @@ def memory_words(
             return f"{value / 1e3:,.0f} kB"
         return f"{value / unit:,.2f} GB" if unit == GB else f"{value / unit:,.0f} MB"
 
+    process, machine = (" of a process", " of a machine") if several else ("", "")
     return [
-        *([f"RSS (line): peak {word(peak)}"] if peak else []),
+        *([f"RSS{process} (line): peak {word(peak)}"] if peak else []),
         *([f"{word(now)} {when}"] if now else []),
-        *([f"GPU (dashed): at most {word(device)}"] if device else []),
-        *([f"models' own bytes (grey): at most {word(models)}"] if models else []),
+        *([f"GPU{process} (dashed): at most {word(device)}"] if device else []),
+        *([f"models' own bytes{machine} (grey): at most {word(models)}"] if models else []),
     ]
 
 

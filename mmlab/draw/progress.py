@@ -101,7 +101,7 @@ class Reader:
     """Reads the state of a run again and again while it grows, each part of it once.
 
     Attributes:
-      model_bytes: of all processes together.
+      machine_bytes: of models, of the processes of each machine together, by host.
       highest_rss: of any process, bytes.
     """
 
@@ -117,22 +117,23 @@ class Reader:
         self._work, self._loads, self._evictions = array("q"), array("q"), array("q")
         self._covers = {state: Cover() for state in STATES}
         self._longest_leaving = 0.0
-        self.model_bytes = Level()
+        self.machine_bytes: dict[str, Level] = {}
         self.highest_rss = 0
 
     def read(self) -> None:
         """Read what is new."""
         if self._state.start_ns != self._start_ns:
             self._begin_anew()
-        byte_changes: list[_Change] = []
+        byte_changes: dict[str, list[_Change]] = {}
         for process, state in self._state.processes.items():
             read = self._reads.setdefault(process, _Read())
-            byte_changes += self._read_loads(state, read)
+            byte_changes.setdefault(process.host, []).extend(self._read_loads(state, read))
             self._read_batches(state, read)
             self._read_curve(state.rss, read.rss)
             self._read_curve(state.device_bytes, read.device)
             self.highest_rss = max(self.highest_rss, round(read.rss.highest))
-        self.model_bytes.change(byte_changes)
+        for host, changes in byte_changes.items():
+            self.machine_bytes.setdefault(host, Level()).change(changes)
 
     @property
     def most_models(self) -> int:
@@ -146,6 +147,16 @@ class Reader:
     def most_model_bytes(self) -> int:
         """The most bytes of models that one process held."""
         return max((read.bytes.most for read in self._reads.values()), default=0)
+
+    @property
+    def most_machine_bytes(self) -> int:
+        """The most bytes of models that the processes of one machine held together."""
+        return max((level.most for level in self.machine_bytes.values()), default=0)
+
+    @property
+    def highest_memory(self) -> int:
+        """The highest of what is drawn: memory of a process, or bytes of models on a machine."""
+        return max(self.highest_rss, self.most_machine_bytes)
 
     def leaves_late(self, seconds: float) -> bool:
         """Whether an axis of so many seconds shows a model that is evicted and not freed."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmlab._text import or_none
 from mmlab.events import UNKNOWN, Limit, Refreshes, Unknown, Unobserved, printable
-from mmlab.state import NS, Residence, State, covered_ns, held_over_time
+from mmlab.state import NS, Residence, State, covered_ns, held_over_time, most_bytes_held
 
 
 class Differs(enum.Enum):
@@ -94,6 +94,10 @@ class Summary:
       device_bytes: highest memory allocated on GPUs by one process; None without a GPU.
       refreshes: how often a model that had been loaded was given another path.
       limits: hint and limit of each step that can have them; steps with one model cannot.
+      processes: most processes whose memory was recorded on one machine at the same time.
+      machine_model_bytes: most bytes of models that the processes of one machine held at once.
+      machine_peak_rss_bytes: highest sum of the resident set sizes of the processes that lived on
+        one machine at the same time. Pages that they share count once for each.
     """
 
     loads: int
@@ -113,6 +117,9 @@ class Summary:
     device_bytes: int | None
     refreshes: int = 0
     limits: tuple[StepLimit, ...] = ()
+    processes: int = 0
+    machine_model_bytes: int | Unknown = UNKNOWN
+    machine_peak_rss_bytes: int | None = None
 
     _COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident")
 
@@ -136,7 +143,7 @@ def summarize(state: State) -> Summary:
     """The run in a few numbers: integers that can be compared, and figures."""
     counts, memory, limits = state.counts, state.memory, step_limits(state)
     loading = [r.loading for r in state.residences]
-    wall_ns = state.end_ns - state.start_ns
+    wall_ns, machines = state.end_ns - state.start_ns, state.machines.values()
     return Summary(
         loads=counts.loads,
         reloads=counts.reloads,
@@ -151,12 +158,15 @@ def summarize(state: State) -> Summary:
         load_seconds=sum(end - begin for begin, end in loading) * NS,
         loading_share=covered_ns(loading) / wall_ns if wall_ns else 0.0,
         wall_seconds=wall_ns * NS,
-        model_bytes=_most_model_bytes(state),
+        model_bytes=most_bytes_held(state.residences_by_process.values()),
         rss_bytes=memory.rss,
         peak_rss_bytes=memory.peak_rss,
         device_bytes=memory.device_bytes,
         refreshes=counts.refreshes,
         limits=limits,
+        processes=max((each.processes for each in machines), default=0),
+        machine_model_bytes=most_bytes_held(state.residences_by_machine.values()),
+        machine_peak_rss_bytes=max((each.peak_rss for each in machines), default=None),
     )
 
 
@@ -246,26 +256,25 @@ def _uses_per_model(
     return uses, elements, keys
 
 
-def _most(residences: Iterable[Residence], *, sizes: bool = False) -> int:
-    """Most models that were held at once, or most of their bytes."""
-    _, held = held_over_time(residences, sizes=sizes)
+def _most(residences: Iterable[Residence]) -> int:
+    """Most models that were held at once."""
+    _, held = held_over_time(residences)
     return int(held.max(initial=0))
 
 
-def _most_model_bytes(state: State) -> int | Unknown:
-    held = [r for r in state.residences if r.load_end_ns is not None]
-    if not held or any(r.bytes is UNKNOWN for r in held):
-        return UNKNOWN
-    return max(_most(group, sizes=True) for group in state.residences_by_process.values())
-
-
 def _wording(s: Summary) -> list[tuple[str, str]]:
-    megabytes = [
-        ("model bytes held", s.model_bytes),
-        ("RSS at the end", s.rss_bytes),
-        ("peak RSS", s.peak_rss_bytes),
-        ("GPU memory", s.device_bytes),
+    several = s.processes > 1
+    process = " (one process)" if several else ""
+    megabytes: list[tuple[str, int | Unknown | None, str]] = [
+        ("model bytes held", s.model_bytes, process),
+        ("RSS at the end", s.rss_bytes, process),
+        ("peak RSS", s.peak_rss_bytes, process),
+        ("GPU memory", s.device_bytes, process),
     ]
+    if several:
+        together = f" (one machine, {s.processes} processes at once)"
+        megabytes.insert(1, ("model bytes held", s.machine_model_bytes, together))
+        megabytes.insert(4, ("peak RSS", s.machine_peak_rss_bytes, together))
     return [
         ("loads", f"{s.loads} ({s.reloads} again)"),
         ("evictions", f"{s.evictions}"),
@@ -274,7 +283,11 @@ def _wording(s: Summary) -> list[tuple[str, str]]:
         ("most resident", f"{s.most_resident} models"),
         ("hint → limit", _limits_wording(s)),
         ("wall", f"{s.wall_seconds:.2f} s, {s.loading_share:.0%} of it loading"),
-        *((name, f"{value / 1e6:,.0f} MB") for name, value in megabytes if isinstance(value, int)),
+        *(
+            (name, f"{value / 1e6:,.0f} MB{of}")
+            for name, value, of in megabytes
+            if isinstance(value, int)
+        ),
     ]
 
 

@@ -3,7 +3,16 @@
 from mmlab.events import TracedModel
 from mmlab.state.intervals import Ints, covered_ns, over_time
 from mmlab.state.process import UNSEEN, Curve, ProcessState
-from mmlab.state.records import Batches, Counts, Residence, RunMemory, Use, held_over_time
+from mmlab.state.records import (
+    Batches,
+    Counts,
+    MachineMemory,
+    Residence,
+    RunMemory,
+    Use,
+    held_over_time,
+    most_bytes_held,
+)
 from mmlab.state.run import NS, State
 
 __all__ = [
@@ -13,6 +22,7 @@ __all__ = [
     "Counts",
     "Curve",
     "Ints",
+    "MachineMemory",
     "ProcessState",
     "Residence",
     "RunMemory",
@@ -21,5 +31,6 @@ __all__ = [
     "Use",
     "covered_ns",
     "held_over_time",
+    "most_bytes_held",
     "over_time",
 ]
