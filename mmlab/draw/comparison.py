@@ -28,7 +28,7 @@ from mmlab.draw.lanes import (
 )
 from mmlab.draw.layout import TEXT_INCHES, draw_legend, dress, in_lines
 from mmlab.draw.picture import WIDTH_INCHES
-from mmlab.draw.timeline import draw_memory_curves, highest_rss, limit_in_words, memory_limit
+from mmlab.draw.timeline import draw_memory_curves, highest_memory, limit_in_words, memory_limit
 from mmlab.reports.shortage import out_of_memory
 from mmlab.reports.summary import summarize
 from mmlab.state import State
@@ -112,7 +112,7 @@ class _Scale:
     @classmethod
     def of(cls, runs: Sequence[Multiple]) -> _Scale:
         limits = [limit[1] for run in runs if (limit := memory_limit(run.state))]
-        top = max([1, *limits, *(highest_rss(run.state) for run in runs)])
+        top = max([1, *limits, *(highest_memory(run.state) for run in runs)])
         return cls(top, *((1e9, "GB") if top >= 2e9 else (1e6, "MB")))
 
 

@@ -301,17 +301,19 @@ def memory_words(
     device: int | None,
     models: int,
     unit: float,
+    several: bool,
     how: Iterable[str] = ("tensors",),
     unknown: int = 0,
 ) -> list[str]:
     """What the curves of memory are, and how high; all but `unit` and `when` in bytes.
 
     Args:
-      peak, now: resident set size, the highest and the last.
+      peak, now: resident set size of one process, the highest and the last.
       when: what the last is of.
-      device: most memory on GPUs.
-      models: most bytes of models.
+      device: most memory on GPUs that one process allocated.
+      models: most bytes of models on one machine.
       unit: of the axis.
+      several: whether there are several processes, so that figures must say whose they are.
       how: the bytes of models were found: see `size_words`.
       unknown: loads of models whose bytes are not known.
     """
@@ -322,16 +324,22 @@ def memory_words(
             return f"{value / 1e3:,.0f} kB"
         return f"{value / unit:,.2f} GB" if unit == GB else f"{value / unit:,.0f} MB"
 
+    process, machine = (" of a process", " of a machine") if several else ("", "")
+    of_models = _what_models_are(how, unknown, machine)
     return [
-        *([f"RSS (line): peak {word(peak)}"] if peak else []),
+        *([f"RSS{process} (line): peak {word(peak)}"] if peak else []),
         *([f"{word(now)} {when}"] if now else []),
-        *([f"GPU (dashed): at most {word(device)}"] if device else []),
-        *([f"{_what_models_are(how, unknown)}: at most {word(models)}"] if models else []),
+        *([f"GPU{process} (dashed): at most {word(device)}"] if device else []),
+        *([f"{of_models}: at most {word(models)}"] if models else []),
     ]
 
 
-def _what_models_are(how: Iterable[str], unknown: int) -> str:
-    """
+def _what_models_are(how: Iterable[str], unknown: int, whose: str = "") -> str:
+    """The grey area in words.
+
+    Args:
+      whose: of which processes.
+
     >>> _what_models_are(("tensors",), 0), _what_models_are(("file",), 1)
     ("models' own bytes (grey)", 'bytes of models (grey, by the files of their weights; \
 1 load of unknown size left out)')
@@ -339,7 +347,9 @@ def _what_models_are(how: Iterable[str], unknown: int) -> str:
     by = size_words(how).strip(" ()")
     left_out = f"{plural(unknown, 'load')} of unknown size left out" if unknown else ""
     more = "; ".join(part for part in (by, left_out) if part)
-    return f"bytes of models (grey, {more})" if more else "models' own bytes (grey)"
+    if more:
+        return f"bytes of models{whose} (grey, {more})"
+    return f"models' own bytes{whose} (grey)"
 
 
 def in_lines(parts: Sequence[str], between: str, inches: float, points: float) -> list[str]:

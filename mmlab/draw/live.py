@@ -146,7 +146,7 @@ class LivePicture:
     def _layout(self, lanes: Sequence[LiveLane]) -> Layout:
         state, old = self._state, self._background.layout if self._background else None
         limit = memory_limit(state)
-        highest = max(self._reader.highest_rss, limit[1] if limit else 0)
+        highest = max(self._reader.highest_memory, limit[1] if limit else 0)
         left = left_inches(lane.label for lane in lanes)
         seconds = _grown(old.seconds if old else FIRST_SPAN, self._seconds)
         unit = unit_of(highest)
@@ -172,7 +172,7 @@ class LivePicture:
         held = [load for of in self._state.processes.values() for load in of.open.values()]
         words = memory_words(
             peak=memory.peak_rss, now=memory.rss, when="now", device=memory.device_bytes,
-            models=self._reader.most_model_bytes, unit=unit,
+            models=self._reader.most_machine_bytes, unit=unit, several=memory.processes > 1,
             how=sorted({load.sized_by for load in held if isinstance(load.bytes, int)}),
         )  # fmt: skip
         return in_lines(words, " · ", memory_words_inches(left), MEMORY_POINTS)
@@ -219,8 +219,9 @@ class LivePicture:
 
     def _paint_model_bytes(self, canvas: Canvas, background: _Background) -> None:
         place, now = background.memory, background.axis.place(self._seconds)
-        held = self._reader.model_bytes.curve.in_columns(background.axis)
-        paint_area(place.area(canvas), place.free, place.heights(held, now))
+        for level in self._reader.machine_bytes.values():
+            held = level.curve.in_columns(background.axis)
+            paint_area(place.area(canvas), place.free, place.heights(held, now))
 
     def _write(self, pen: Pen, background: _Background, lanes: Sequence[LiveLane]) -> None:
         place, axis = background.memory, background.axis

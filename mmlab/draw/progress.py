@@ -106,7 +106,7 @@ class _Read:
       open: rows of batches that have not ended.
       ended: places of loads that have ended well.
       counted, counted_bytes: what each load that is held counts as; some count with another.
-      held, both, bytes: models held, models held or loading, and bytes of those held.
+      held, both: models held, and models held or loading.
       rss, device: memory.
     """
 
@@ -120,7 +120,6 @@ class _Read:
     counted_bytes: _Counted = field(default_factory=lambda: _Counted())
     held: Level = field(default_factory=Level)
     both: Level = field(default_factory=Level)
-    bytes: Level = field(default_factory=Level)
     rss: Highest = field(default_factory=lambda: Highest(steps=False))
     device: Highest = field(default_factory=lambda: Highest(steps=False))
 
@@ -129,7 +128,7 @@ class Reader:
     """Reads the state of a run again and again while it grows, each part of it once.
 
     Attributes:
-      model_bytes: of all processes together.
+      machine_bytes: of models, of the processes of each machine together, by host.
       highest_rss: of any process, bytes.
     """
 
@@ -148,23 +147,24 @@ class Reader:
         self._work, self._loads, self._evictions = array("q"), array("q"), array("q")
         self._covers = {state: Cover() for state in STATES}
         self._longest_leaving = 0.0
-        self.model_bytes = Level()
+        self.machine_bytes: dict[str, Level] = {}
         self.highest_rss = 0
 
     def read(self) -> None:
         """Read what is new."""
         if (self._state.start_ns, self._already()) != (self._start_ns, self._had_already):
             self._begin_anew()
-        byte_changes: list[_Change] = []
+        byte_changes: dict[str, list[_Change]] = {}
         self._guessed = {}
         for process, state in self._state.processes.items():
             read = self._reads.setdefault(process, _Read())
-            byte_changes += self._read_loads(state, read)
+            byte_changes.setdefault(process.host, []).extend(self._read_loads(state, read))
             self._read_batches(state, read)
             self._read_curve(state.rss, read.rss)
             self._read_curve(state.device_bytes, read.device)
             self.highest_rss = max(self.highest_rss, round(read.rss.highest))
-        self.model_bytes.change(byte_changes)
+        for host, changes in byte_changes.items():
+            self.machine_bytes.setdefault(host, Level()).change(changes)
 
     def _already(self) -> int:
         """Models that were in memory before: when one becomes known, the past is another."""
@@ -179,9 +179,14 @@ class Reader:
         return max((read.held.most for read in reads), default=0)
 
     @property
-    def most_model_bytes(self) -> int:
-        """The most bytes of models that one process held."""
-        return max((read.bytes.most for read in self._reads.values()), default=0)
+    def most_machine_bytes(self) -> int:
+        """The most bytes of models that the processes of one machine held together."""
+        return max((level.most for level in self.machine_bytes.values()), default=0)
+
+    @property
+    def highest_memory(self) -> int:
+        """The highest of what is drawn: memory of a process, or bytes of models on a machine."""
+        return max(self.highest_rss, self.most_machine_bytes)
 
     def leaves_late(self, seconds: float) -> bool:
         """Whether an axis of so many seconds shows a model that is evicted and not freed."""
@@ -311,8 +316,8 @@ class Reader:
                 size.append((last, -_bytes(residence.bytes)))
         known = {state: cover.known for state, cover in self._covers.items()}
         self._add_bars(known, ended, [read.lanes[place] for place in over])
-        for level, changes in ((read.both, both), (read.held, held), (read.bytes, size)):
-            level.change(changes)
+        read.both.change(both)
+        read.held.change(held)
         return size
 
     def _begin_ns(self, load: Load) -> int:

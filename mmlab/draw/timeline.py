@@ -111,12 +111,13 @@ def _drawn(state: State, title: str | None, models: Sequence[str] | None) -> Fig
 def _layout(state: State, title: str, lanes: Sequence[Lane]) -> tuple[Layout, list[str]]:
     """The layout of a whole run, and the lines of words that its axis of memory has room for."""
     limit = memory_limit(state)
-    highest = max(highest_rss(state), limit[1] if limit else 0)
+    highest = max(highest_memory(state), limit[1] if limit else 0)
     s, unit = summarize(state), unit_of(highest)
     left = left_inches(lane.label for lane in lanes)
     parts = memory_words(
         peak=s.peak_rss_bytes, now=s.rss_bytes, when="at the end", device=s.device_bytes,
-        models=_most_known_bytes(state), unit=unit, how=s.sized_by,
+        models=_most_known_bytes(state), unit=unit, several=state.memory.processes > 1,
+        how=s.sized_by,
         unknown=sum(r.load_end_ns is not None and r.bytes is UNKNOWN for r in state.residences),
     )  # fmt: skip
     words = in_lines(parts, " · ", memory_words_inches(left), MEMORY_POINTS)
@@ -237,6 +238,8 @@ def _draw_asked(axes: Axes, state: State, unfit: OutOfMemory, x: Seconds, unit: 
 def draw_memory_curves(axes: Axes, state: State, x: Seconds, unit: float) -> None:
     """Draw resident set size (line), GPU memory (dashed), models' own bytes (area), and the limit.
 
+    Lines are of a process; areas are of a machine, one in front of the other.
+
     Args:
       unit: bytes per unit of the axis.
     """
@@ -255,9 +258,14 @@ def highest_rss(state: State) -> int:
 
 
 def _most_known_bytes(state: State) -> int:
-    """The most bytes of models that one process held, as far as they are known."""
-    held = (held_over_time(g, sizes=True)[1] for g in state.residences_by_process.values())
-    return max((int(each.max(initial=0)) for each in held), default=0)
+    """The most bytes of models that one machine held, as far as they are known."""
+    areas = (held_over_time(r, sizes=True)[1] for r in state.residences_by_machine.values())
+    return max((int(held.max(initial=0)) for held in areas), default=0)
+
+
+def highest_memory(state: State) -> int:
+    """The highest of what is drawn, in bytes: memory of a process, or of models on a machine."""
+    return max(highest_rss(state), _most_known_bytes(state))
 
 
 def memory_limit(state: State) -> tuple[int, int] | None:
@@ -273,12 +281,13 @@ def memory_limit(state: State) -> tuple[int, int] | None:
 
 
 def _draw_model_bytes(axes: Axes, state: State, x: Seconds, unit: float) -> None:
-    seconds, held = _steps(held_over_time(state.residences, sizes=True), x)
-    # The models that were never released leave with the last moment: not a release.
-    if held.any():
-        axes.fill_between(
-            seconds[:-1], held[:-1] / unit, step="post", color=theme.FILL, linewidth=0
-        )
+    for residences in state.residences_by_machine.values():
+        seconds, held = _steps(held_over_time(residences, sizes=True), x)
+        # The models that were never released leave with the last moment: not a release.
+        if held.any():
+            axes.fill_between(
+                seconds[:-1], held[:-1] / unit, step="post", color=theme.FILL, linewidth=0
+            )
 
 
 # Words

@@ -33,6 +33,7 @@ class Advice:
         sizes or buffer are not known.
       model_bytes: the part of it that is models.
       buffer_bytes: what a process needs beside its models, as given or measured.
+      machine_buffer_bytes: what a machine needs beside its models, in all its processes.
       loads, evictions: of all processes, at `hint` (else at `fits`, else at `calm`).
       loading_seconds: what these loads take, one after the other; None when not known.
       grouped_hint, grouped_loads: the smallest hint that does not thrash after a GroupByKey, and
@@ -46,6 +47,7 @@ class Advice:
     memory_bytes: int | None
     model_bytes: int | None
     buffer_bytes: int | None
+    machine_buffer_bytes: int | None
     loads: int
     evictions: int
     loading_seconds: float | None
@@ -75,7 +77,8 @@ def advise(
       prediction: from `mmlab.predict`.
       memory: bytes of one machine. None asks how much to buy.
       buffer: bytes that one process needs beside its models: interpreter and libraries,
-        activations, the surplus while a model loads. None takes what the trace measured.
+        activations, the surplus while a model loads. None takes what the trace measured, of a
+        machine: processes that held no model while others did count too.
       load_seconds: seconds per load, one number or by model name; None takes the trace's means.
         Several are averaged over the models.
       most_reloads: share of visits, 0 to 1.
@@ -90,11 +93,15 @@ def advise(
     if most_reloads > 1:
         raise ValueError(f"most_reloads is {most_reloads}: give a share of the visits, 0 to 1")
     measured = p.measured
-    buffer = buffer if buffer is not None else measured.buffer_bytes if measured else None
-    _refuse(p, memory, buffer)
+    if buffer is not None:
+        on_machine: float | None = buffer * p.processes
+    else:
+        buffer = measured.buffer_bytes if measured else None
+        on_machine = measured.buffer_on_machine(p.processes) if measured else None
+    _refuse(p, memory, on_machine)
     reloads = p.reloads
     calm = int(np.argmax(reloads <= most_reloads * p.visits)) + 1
-    need = _need(p, buffer)
+    need = _need(p, on_machine)
     fits = None
     if memory is not None:
         fitting = np.flatnonzero(need <= memory)
@@ -113,6 +120,7 @@ def advise(
         memory_bytes=None if need is None else int(need[(hint or calm) - 1]),
         model_bytes=None if need is None else int(p.machine_bytes[(hint or calm) - 1]),
         buffer_bytes=None if buffer is None else round(buffer),
+        machine_buffer_bytes=None if on_machine is None else round(on_machine),
         loads=int(p.loads[shown - 1]),
         evictions=int(p.evictions[shown - 1]),
         loading_seconds=None if seconds is None else float(p.loads[shown - 1] * seconds),
@@ -181,10 +189,10 @@ def _estimated(p: PredictedLoads) -> Iterator[str]:
 
 
 def _need(p: PredictedLoads, buffer: float | None) -> np.ndarray | None:
-    """Bytes of the fullest machine for every hint; None when not known."""
+    """Bytes of the fullest machine for every hint, `buffer` of it included; None when not known."""
     if p.machine_bytes is None or buffer is None:
         return None
-    return p.machine_bytes + buffer * p.processes
+    return p.machine_bytes + buffer
 
 
 def _seconds_per_load(p: PredictedLoads, given: Any) -> float | None:
@@ -219,15 +227,14 @@ def _why(p: PredictedLoads, a: Advice, memory: float | None, seconds: float | No
     yield f"Hint {a.calm} is the smallest that does not thrash: {thrashing(a.calm)}."
     if a.calm > 1:
         yield f"Hint {a.calm - 1} does: {thrashing(a.calm - 1)}, {cost(int(p.loads[a.calm - 2]))}."
-    need = _need(p, a.buffer_bytes)
+    need = _need(p, a.machine_buffer_bytes)
     if need is None:
         yield "What memory it needs is not known: that takes the sizes of the models and a buffer."
     else:
         machine = in_bytes(need[(a.hint or a.calm) - 1])
-        each = "" if p.processes == 1 else f" for each of {plural(p.processes, 'process')}"
         yield (
             f"Hint {a.hint or a.calm} needs {machine} on a machine: {in_bytes(a.model_bytes)} "
-            f"of models and {in_bytes(a.buffer_bytes)} beside them{each}."
+            f"of models and {_beside(p, a)}."
         )
     if memory is not None:
         yield from _fit_words(p, a, memory, need, cost)
@@ -236,6 +243,13 @@ def _why(p: PredictedLoads, a: Advice, memory: float | None, seconds: float | No
     yield _grouping(p, a, cost)
     yield from _estimated(p)
     yield from p.notes
+
+
+def _beside(p: PredictedLoads, a: Advice) -> str:
+    if a.machine_buffer_bytes != a.buffer_bytes * p.processes:
+        return f"{in_bytes(a.machine_buffer_bytes)} beside them in all its processes"
+    each = "" if p.processes == 1 else f" for each of {plural(p.processes, 'process')}"
+    return f"{in_bytes(a.buffer_bytes)} beside them{each}"
 
 
 def _fewest(p: PredictedLoads, hint: int) -> str:

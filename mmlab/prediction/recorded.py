@@ -32,6 +32,10 @@ class Measured:
       buffer_bytes: what the process needed at its peak beside the models it held at most: the
         interpreter and its libraries, activations, the surplus while a model loads, and what was
         not given back. Peak RSS less most bytes of models. None where either is not known.
+      machine_buffer_bytes: the same for the machine that needed most: peak RSS of the processes
+        that lived on it at the same time, summed, less most bytes of models that they held. None
+        where either is not known.
+      machine_holding: processes of that machine that held models; others may hold none.
       hint: `max_models_per_worker_hint` of the step; None without one.
       limit: models that its manager really allowed; None without a limit.
       limit_grew: whether a copy joined after models had been loaded: until then, less was allowed.
@@ -46,6 +50,19 @@ class Measured:
     limit_grew: bool
     whole: bool
     sized_by: dict[str, str] = field(default_factory=dict)
+    machine_buffer_bytes: int | None = None
+    machine_holding: int = 1
+
+    def buffer_on_machine(self, processes: int) -> int | None:
+        """Bytes that a machine needs beside its models; None where that was not measured.
+
+        Args:
+          processes: how many of its processes hold models. Those that hold none stay as they were.
+        """
+        each, together = self.buffer_bytes, self.machine_buffer_bytes
+        if each is None or together is None:
+            return None
+        return max(each * processes, together + each * (processes - self.machine_holding))
 
     @property
     def copies(self) -> int:
@@ -172,6 +189,12 @@ def _measured(trace: Trace, cards: list[TracedModel]) -> Measured:
     buffer = None
     if summary.peak_rss_bytes is not None and isinstance(summary.model_bytes, int):
         buffer = max(summary.peak_rss_bytes - summary.model_bytes, 0)
+    machines = [
+        (machine.peak_rss - machine.model_bytes, machine.holding)
+        for machine in trace.machines.values()
+        if isinstance(machine.model_bytes, int)
+    ]
+    on_machine, holding = max(machines, default=(None, 1))
     of_step = {each.step: each for each in step_limits(trace)}
     limit = of_step[cards[0].step].limit
     changes = [e.t_ns for e in trace.limits(cards[0].step) if isinstance(e.limit, int)]
@@ -185,4 +208,6 @@ def _measured(trace: Trace, cards: list[TracedModel]) -> Measured:
         limit_grew=bool(begins and changes and changes[-1] > begins[0]),
         whole=trace.state == "DONE" and not trace.incomplete,
         sized_by={count.model: count.sized_by for count in counts if count.sized_by},
+        machine_buffer_bytes=None if on_machine is None else max(on_machine, 0),
+        machine_holding=holding,
     )

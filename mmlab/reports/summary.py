@@ -20,7 +20,7 @@ from mmlab.events import (
     Unobserved,
     printable,
 )
-from mmlab.state import NS, Residence, State, covered_ns, held_over_time
+from mmlab.state import NS, Residence, State, covered_ns, held_over_time, most_bytes_held
 
 
 class Differs(enum.Enum):
@@ -114,6 +114,10 @@ class Summary:
       limits: hint and limit of each step that can have them; steps with one model cannot.
       already: models that were in memory before the run: another run had loaded them.
       sized_by: how the bytes of its models were found, of `mmlab.events.SIZED_BY`.
+      processes: most processes whose memory was recorded on one machine at the same time.
+      machine_model_bytes: most bytes of models that the processes of one machine held at once.
+      machine_peak_rss_bytes: highest sum of the resident set sizes of the processes that lived on
+        one machine at the same time. Pages that they share count once for each.
     """
 
     loads: int
@@ -135,6 +139,9 @@ class Summary:
     limits: tuple[StepLimit, ...] = ()
     already: int = 0
     sized_by: tuple[str, ...] = ()
+    processes: int = 0
+    machine_model_bytes: int | Unknown = UNKNOWN
+    machine_peak_rss_bytes: int | None = None
 
     _COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident")
 
@@ -158,7 +165,7 @@ def summarize(state: State) -> Summary:
     """The run in a few numbers: integers that can be compared, and figures."""
     counts, memory, limits = state.counts, state.memory, step_limits(state)
     loading = [r.loading for r in state.residences]
-    wall_ns = state.end_ns - state.start_ns
+    wall_ns, machines = state.end_ns - state.start_ns, state.machines.values()
     return Summary(
         loads=counts.loads,
         reloads=counts.reloads,
@@ -173,7 +180,7 @@ def summarize(state: State) -> Summary:
         load_seconds=sum(end - begin for begin, end in loading) * NS,
         loading_share=covered_ns(loading) / wall_ns if wall_ns else 0.0,
         wall_seconds=wall_ns * NS,
-        model_bytes=_most_model_bytes(state),
+        model_bytes=most_bytes_held(state.residences_by_process.values()),
         rss_bytes=memory.rss,
         peak_rss_bytes=memory.peak_rss,
         device_bytes=memory.device_bytes,
@@ -181,6 +188,9 @@ def summarize(state: State) -> Summary:
         limits=limits,
         already=counts.already,
         sized_by=sized_by(state.residences),
+        processes=max((each.processes for each in machines), default=0),
+        machine_model_bytes=most_bytes_held(state.residences_by_machine.values()),
+        machine_peak_rss_bytes=max((each.peak_rss for each in machines), default=None),
     )
 
 
@@ -296,25 +306,24 @@ def _uses_per_model(
     return uses, elements, keys
 
 
-def _most(residences: Iterable[Residence], *, sizes: bool = False) -> int:
-    """Most models that were held at once, or most of their bytes."""
-    _, held = held_over_time(residences, sizes=sizes)
+def _most(residences: Iterable[Residence]) -> int:
+    """Most models that were held at once."""
+    _, held = held_over_time(residences)
     return int(held.max(initial=0))
 
 
-def _most_model_bytes(state: State) -> int | Unknown:
-    held = [r for r in state.residences if r.load_end_ns is not None]
-    if not held or any(r.bytes is UNKNOWN for r in held):
-        return UNKNOWN
-    return max(_most(group, sizes=True) for group in state.residences_by_process.values())
-
-
 def _wording(s: Summary) -> list[tuple[str, str]]:
-    megabytes = [
-        ("RSS at the end", s.rss_bytes),
-        ("peak RSS", s.peak_rss_bytes),
-        ("GPU memory", s.device_bytes),
+    several = s.processes > 1
+    process = " (one process)" if several else ""
+    megabytes: list[tuple[str, int | Unknown | None, str]] = [
+        ("RSS at the end", s.rss_bytes, process),
+        ("peak RSS", s.peak_rss_bytes, process),
+        ("GPU memory", s.device_bytes, process),
     ]
+    if several:
+        together = f" (one machine, {s.processes} processes at once)"
+        megabytes.insert(0, ("model bytes held", s.machine_model_bytes, together))
+        megabytes.insert(3, ("peak RSS", s.machine_peak_rss_bytes, together))
     return [
         *([("already in memory", plural(s.already, "model"))] if s.already else []),
         ("loads", f"{s.loads} ({s.reloads} again)"),
@@ -324,8 +333,12 @@ def _wording(s: Summary) -> list[tuple[str, str]]:
         ("most resident", f"{s.most_resident} models"),
         ("hint → limit", _limits_wording(s)),
         ("wall", f"{s.wall_seconds:.2f} s, {s.loading_share:.0%} of it loading"),
-        *([("model bytes held", _model_bytes_words(s))] if s.loads else []),
-        *((name, f"{value / 1e6:,.0f} MB") for name, value in megabytes if isinstance(value, int)),
+        *([("model bytes held", _bytes_words(s.model_bytes, s) + process)] if s.loads else []),
+        *(
+            (name, f"{value / 1e6:,.0f} MB{of}")
+            for name, value, of in megabytes
+            if isinstance(value, int)
+        ),
     ]
 
 
@@ -338,7 +351,5 @@ def _limits_wording(s: Summary) -> str:
     )
 
 
-def _model_bytes_words(s: Summary) -> str:
-    if not isinstance(s.model_bytes, int):
-        return "unknown"
-    return f"{s.model_bytes / 1e6:,.0f} MB{size_words(s.sized_by)}"
+def _bytes_words(size: int | Unknown, s: Summary) -> str:
+    return f"{size / 1e6:,.0f} MB{size_words(s.sized_by)}" if isinstance(size, int) else "unknown"

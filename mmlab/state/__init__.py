@@ -3,7 +3,17 @@
 from mmlab.events import TracedModel
 from mmlab.state.intervals import Ints, covered_ns, over_time
 from mmlab.state.process import UNSEEN, Curve, Load, ProcessState
-from mmlab.state.records import Batches, Counts, Residence, RunMemory, Use, held_as, held_over_time
+from mmlab.state.records import (
+    Batches,
+    Counts,
+    MachineMemory,
+    Residence,
+    RunMemory,
+    Use,
+    held_as,
+    held_over_time,
+    most_bytes_held,
+)
 from mmlab.state.run import NS, State
 
 __all__ = [
@@ -14,6 +24,7 @@ __all__ = [
     "Curve",
     "Ints",
     "Load",
+    "MachineMemory",
     "ProcessState",
     "Residence",
     "RunMemory",
@@ -23,5 +34,6 @@ __all__ = [
     "covered_ns",
     "held_as",
     "held_over_time",
+    "most_bytes_held",
     "over_time",
 ]

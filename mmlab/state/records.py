@@ -203,6 +203,26 @@ class RunMemory:
     processes: int
 
 
+@dataclass(frozen=True)
+class MachineMemory:
+    """Memory of one machine, in bytes: of the processes that lived on it at the same time, summed.
+
+    A process lives from its first sample of memory to its last. Pages that processes share count
+    once for each of them, as they do in their resident set sizes.
+
+    Attributes:
+      peak_rss: highest sum of the resident set sizes; at least the highest of any one process.
+      processes: most processes that lived at the same time.
+      holding: processes that held models.
+      model_bytes: most bytes of models that they held at the same time.
+    """
+
+    peak_rss: int
+    processes: int
+    holding: int
+    model_bytes: int | Unknown
+
+
 def held_over_time(residences: Iterable[Residence], *, sizes: bool = False) -> tuple[Ints, Ints]:
     """Models held over time, or their bytes; see `over_time`.
 
@@ -241,6 +261,18 @@ def held_as(number: int | None, model: tuple[str, str] | None) -> tuple[object, 
       model: step and name, where models are counted and not bytes.
     """
     return None if number is None else (number, model)
+
+
+def most_bytes_held(groups: Iterable[Iterable[Residence]]) -> int | Unknown:
+    """Most bytes of models that one group held at once; unknown where a size is, or none was held.
+
+    Args:
+      groups: loads of each process, or of each machine.
+    """
+    held = [[r for r in group if r.load_end_ns is not None] for group in groups]
+    if not any(held) or any(r.bytes is UNKNOWN for group in held for r in group):
+        return UNKNOWN
+    return max(int(held_over_time(group, sizes=True)[1].max(initial=0)) for group in held)
 
 
 NONE = np.zeros(0, np.int64)

@@ -24,16 +24,18 @@ from mmlab.events import (
     TracedModel,
 )
 from mmlab.state.batches import Holders, join_batches
-from mmlab.state.intervals import Ints
+from mmlab.state.intervals import Ints, over_time
 from mmlab.state.process import WHAT_IT_DOES, Curve, Kind, Load, ProcessState
 from mmlab.state.records import (
     NO_BATCHES,
     NONE,
     Batches,
     Counts,
+    MachineMemory,
     Residence,
     RunMemory,
     held_as,
+    most_bytes_held,
 )
 
 NS = 1e-9
@@ -227,6 +229,35 @@ class State:
             processes=len(peaks),
         )
 
+    @cached_property
+    def machines(self) -> dict[str, MachineMemory]:
+        """Memory of each machine whose processes' memory is known, by host, up to the end."""
+        by_host: dict[str, list[ProcessState]] = {}
+        for state in self._in_order:
+            if self._ends(state.rss) is not None:
+                by_host.setdefault(state.process.host, []).append(state)
+        held = self.residences_by_machine
+        return {host: self._machine(states, held.get(host, [])) for host, states in by_host.items()}
+
+    def _machine(
+        self, states: Sequence[ProcessState], residences: Sequence[Residence]
+    ) -> MachineMemory:
+        curves = [self.curve(state.rss) for state in states]
+        begins = [t_ns[:1] for t_ns, _ in curves]
+        ends = [t_ns[-1:] + 1 for t_ns, _ in curves]
+        living = over_time(np.concatenate(begins), np.concatenate(ends))[1]
+        together = over_time(
+            np.concatenate([t_ns for t_ns, _ in curves]),
+            np.concatenate([np.append(t_ns[1:], t_ns[-1] + 1) for t_ns, _ in curves]),
+            np.concatenate([rss for _, rss in curves]),
+        )[1]
+        return MachineMemory(
+            peak_rss=max(int(together.max()), *map(self._peak, states)),
+            processes=int(living.max()),
+            holding=len({r.process for r in residences if r.load_end_ns is not None}),
+            model_bytes=most_bytes_held([residences]),
+        )
+
     def _peak(self, state: ProcessState) -> int:
         """The highest resident set size of one process during the run.
 
@@ -285,6 +316,14 @@ class State:
         groups: dict[Process, list[Residence]] = {}
         for residence in self.residences:
             groups.setdefault(residence.process, []).append(residence)
+        return groups
+
+    @property
+    def residences_by_machine(self) -> dict[str, list[Residence]]:
+        """`residences` of each host that loaded a model, by the first of them."""
+        groups: dict[str, list[Residence]] = {}
+        for residence in self.residences:
+            groups.setdefault(residence.process.host, []).append(residence)
         return groups
 
     @cached_property

@@ -97,7 +97,7 @@ def test_an_object_of_several_loads_is_in_memory_once():
     assert held_over_time(state.residences, sizes=True)[1].tolist() == [5, 8, 0]
     reader = Reader(state)
     reader.read()
-    assert (reader.most_models, reader.most_model_bytes) == (3, 8)
+    assert (reader.most_models, reader.most_machine_bytes) == (3, 8)
 
 
 def test_so_is_one_that_was_evicted_and_loaded_again():

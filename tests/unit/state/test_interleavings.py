@@ -14,7 +14,7 @@ from mmlab.draw.progress import Reader
 from mmlab.draw.timeline import _most_models, draw_timeline
 from mmlab.reports.notes import missing, unseen
 from mmlab.reports.summary import count_per_model, summarize
-from mmlab.state import State
+from mmlab.state import State, held_over_time
 from tests.events import Event
 
 MODELS = "abc"
@@ -220,8 +220,8 @@ def test_the_live_picture_and_the_summary_say_the_same(run, piece):
     assert (state.memory.rss, state.memory.peak_rss) == (summary.rss_bytes, summary.peak_rss_bytes)
     assert state.held_now == sum(r.resident_at(whole.end_ns - 1) for r in whole.residences)
     assert reader.most_models == _most_models(whole)
-    if summary.model_bytes:
-        assert reader.most_model_bytes == summary.model_bytes
+    areas = [held_over_time(r, sizes=True)[1] for r in whole.residences_by_machine.values()]
+    assert reader.most_machine_bytes == max((int(a.max(initial=0)) for a in areas), default=0)
     assert sum(reader._loads) == summary.loads
     assert sum(reader._evictions) <= summary.evictions  # of those that are freed already
 
