@@ -113,6 +113,8 @@ def key_text(key: Any) -> str:
     >>> import numpy as np
     >>> key_text(np.int64(11)), key_text((np.str_("eu"), 1)), key_text(object())
     ('11', "('eu', 1)", '<object>')
+    >>> key_text(frozenset([np.int64(2), 1]))
+    'frozenset({1, 2})'
     """
     try:
         return key if isinstance(key, str) else _repr(key)
@@ -124,6 +126,8 @@ def _repr(key: Any) -> str:
     if type(key) is tuple:
         parts = ", ".join(map(_repr, key))
         return f"({parts},)" if len(key) == 1 else f"({parts})"
+    if type(key) is frozenset and key:
+        return f"frozenset({{{', '.join(sorted(map(_repr, key)))}}})"
     if isinstance(key, np.generic):
         key = key.item()
     return re.sub(r"( object)? at 0x[0-9a-fA-F]+", "", repr(key))

@@ -221,10 +221,10 @@ def numbered(source: Source, numbers: KeyNumbers) -> Iterator[np.ndarray]:
 
 
 def _nones(piece: Any) -> np.ndarray:
-    """Which keys are None and not NaN; columns of text have one sign for both, and mean None."""
+    """Which keys are None and not NaN; what pandas has one sign for means None."""
     if isinstance(piece, pa.Array):
-        return piece.is_null().to_numpy(zero_copy_only=False)
-    if isinstance(piece.dtype, pd.StringDtype):
+        return np.array([key is None for key in piece.to_pylist()])
+    if isinstance(piece.dtype, pd.api.extensions.ExtensionDtype):
         return np.asarray(pd.isna(piece))
     return np.array([key is None for key in piece])
 

@@ -246,6 +246,9 @@ NONE_IS_SERVED = {"a": ["x", None], "b": ["y"]}
         pd.Series(["x", None, "y", None]),
         pd.Series(["x", None, "y", None], dtype=object),
         pa.array(["x", None, "y", None]),
+        pa.array(["x", None, "y", None]).dictionary_encode("encode"),
+        pd.Series(["x", None, "y", None], dtype="category"),
+        pd.Series(["x", None, "y", None], dtype=pd.ArrowDtype(pa.string())),
         pd.DataFrame({"key": ["x", None, "y", None]}),
     ],
 )
@@ -258,3 +261,15 @@ def test_none_is_a_key_where_the_mapping_names_it(keys):
 def test_a_key_that_is_not_a_number_stays_missing():
     with pytest.raises(ValueError, match=r"keys\[1\] is missing"):
         mmlab.predict(["x", float("nan"), None], NONE_IS_SERVED)
+
+
+def test_none_is_a_key_of_nullable_numbers_too():
+    keys = pd.Series([1, None, 2, None], dtype="Int64")
+    prediction = mmlab.predict(keys, {"a": [1, None], "b": [2]})
+    assert (prediction.elements, prediction.keys) == (4, 3)
+
+
+def test_keys_of_several_types_are_told_apart():
+    keys = np.array([None, 1, "1", None], object)
+    prediction = mmlab.predict(keys, {"a": [None], "b": [1], "c": ["1"]})
+    assert (prediction.keys, prediction.models_seen) == (3, 3)

@@ -105,7 +105,8 @@ def plausible(draw, pid):
         fields = draw(FIELDS.get(kind, st.just({})))
         generation = generations[step, model] or None
         if kind in ("load_end", "in_memory"):
-            fields = {**fields, **an_object()}
+            fields = {name: value for name, value in fields.items() if name != "object"}
+            fields.update(an_object())
         events.append(event(pid, t_ns, tid, kind, step, model, generation, **fields))
 
     def an_object():
