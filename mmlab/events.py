@@ -414,6 +414,27 @@ class Unobserved(OfStep, tag="unobserved", kw_only=True):
     what: str
 
 
+class DeadLetter(OfStep, tag="dead_letter", kw_only=True):
+    """A batch went to the dead letters of its step, which handles exceptions.
+
+    Attributes:
+      n: elements in the batch, whichever models they were for.
+      error: type and text of the exception.
+      timed_out: whether Beam stopped waiting for the batch. The thread that works on it goes on:
+        its use may end later, or never.
+      model, cohort: the model that the batch was at then; None where that is not known.
+      thread: native id of that thread.
+    """
+
+    event: ClassVar[str] = "dead_letter"
+    n: Count = 0
+    error: str | None = None
+    timed_out: bool = False
+    model: str | None = None
+    cohort: str | None = None
+    thread: Int64 | None = None
+
+
 class Dropped(_Known, tag="dropped", kw_only=True):
     """Events that could not be written.
 
@@ -429,7 +450,7 @@ KINDS: dict[str, type[Event]] = {
     kind.event: kind
     for kind in (
         ProcessBegins, RunBegins, Models, RunEnds, Close,
-        LoadBegins, LoadEnds, InMemory, LoadFails, UseBegins, UseEnds, Evicts, Frees,
+        LoadBegins, LoadEnds, InMemory, LoadFails, UseBegins, UseEnds, Evicts, Frees, DeadLetter,
         Limit, Refreshes, Memory, MemoryLimit, Conflicts, UnknownKey, Unobserved, Dropped,
     )
 }  # fmt: skip
@@ -447,6 +468,7 @@ UNOBSERVED = {
     "limit": "the effective limit is not shown: this version of Beam hides it",
     "hint": "the hint is not shown: this version of Beam hides it",
     "free": "cannot be weakly referenced: when its memory is released is not seen",
+    "dead letters": "dead letters and timeouts are not shown: this version of Beam hides them",
     "refresh": "refreshes are not shown: this version of Beam hides them",
     "model manager": "Beam's ModelManager keeps each load of a model in a process of its own: a "
     "batch is shown at the latest of several loads, and what it evicts is shown as freed",

@@ -26,6 +26,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunIn
 from apache_beam.pipeline import AppliedPTransform, Pipeline, PipelineVisitor
 from apache_beam.pvalue import PCollection
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
+from apache_beam.runners.worker.statesampler import get_current_tracker
 from apache_beam.utils import multi_process_shared
 from apache_beam.utils.multi_process_shared import MultiProcessShared
 
@@ -255,6 +256,8 @@ class InferenceStep:
     dofn: beam.DoFn
     sealed_in: tuple[beam.DoFn, ...] = ()
     refreshed_by: str | None = None
+    catching: beam.DoFn | None = None
+    """The DoFn around it that handles exceptions."""
 
     @property
     def uses_model_manager(self) -> bool:
@@ -354,6 +357,7 @@ def inferences_of(applied: AppliedPTransform) -> list[InferenceStep]:
     """The `RunInference` whose model is called by this very transform, not by a part of it."""
     nested = list(_dofns(getattr(applied.transform, "fn", None)))
     sealed_in = tuple(dofn for dofn in nested if "_serialized_fn" in vars(dofn))
+    catching = next((dofn for dofn in nested if "_dead_letter_tag" in vars(dofn)), None)
     return [
         InferenceStep(
             _step_label(applied),
@@ -362,6 +366,7 @@ def inferences_of(applied: AppliedPTransform) -> list[InferenceStep]:
             dofn,
             sealed_in,
             _refreshed_by(applied),
+            catching,
         )
         for dofn in nested
         if _asks_a_model(dofn)
@@ -382,6 +387,44 @@ def replace_handler(step: InferenceStep, handler: ModelHandler) -> None:
     step.dofn._model_handler = handler
     for wrapper in step.sealed_in:
         wrapper._serialized_fn = pickler.dumps(wrapper._fn)
+
+
+def replace_failure_callback(step: InferenceStep, wrap: Callable[[Any], Any]) -> Callable[[], None]:
+    """Put a callback in the place of the one that is called with each batch that fails.
+
+    Args:
+      wrap: takes Beam's own callback, or None, and returns the one to call.
+
+    Returns:
+      What puts Beam's own back.
+
+    Raises:
+      BeamChangedError: there is no such callback.
+    """
+    dofn = step.catching
+    own = _private(dofn, "_on_failure_callback", "see what goes to the dead letters")
+    dofn._on_failure_callback = wrap(own)
+
+    def restore() -> None:
+        dofn._on_failure_callback = own
+
+    return restore
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether Beam stopped waiting for the thread or process that an error stands for.
+
+    A `TimeoutError` of that thread itself has its own lines at the end of its traceback.
+    """
+    if not isinstance(error, TimeoutError) or error.__traceback__ is None:
+        return False
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return last.name == "result" and "concurrent" in last.filename
+
+
+def bundle_of_thread() -> Any:
+    """What is the same for all threads that work on one bundle; None where there is no such."""
+    return get_current_tracker()
 
 
 def pickles_itself(handler: ModelHandler) -> bool:

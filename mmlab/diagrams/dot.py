@@ -460,7 +460,9 @@ def _edge_words(edge: Edge) -> str:
     name = text.edge_label(edge)
     if name:
         words.append(_font(f" {_short(name, 24)} ", colour=colour))
-    if edge.elements is not None:
+    if edge.batches is not None:
+        words.append(_font(f" {text.flow(edge)} ", size=11, colour=colour, bold=True))
+    elif edge.elements is not None:
         words.append(_font(f" {edge.elements:,} ", size=11, colour=colour, bold=True))
     return "<BR/>".join(words)
 
@@ -471,8 +473,7 @@ def _edge_tooltip(edge: Edge) -> str:
     lines = [f"{source} → {target}", text.edge_label(edge)]
     if edge.dead_letter:
         lines.append("dead letters")
-    if edge.elements is not None:
-        lines.append(text.count(edge.elements, "element"))
+    lines.append(text.flow(edge))
     return "\n".join(filter(None, lines))
 
 

@@ -117,6 +117,7 @@ class Edge:
       side: how the target reads it when it is a side input (`AsList`, …); else "".
       dead_letter: whether it holds what failed.
       elements: how many elements crossed it, where a trace says so.
+      batches: how many batches these were in, where it holds batches that failed.
     """
 
     source: str
@@ -127,6 +128,7 @@ class Edge:
     side: str = ""
     dead_letter: bool = False
     elements: int | None = None
+    batches: int | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def pipeline_graph(
         raise ValueError(_too_many(len(inside), depth, step))
 
     counts = dict(trace.element_counts) if trace is not None else {}
-    edges = _edges(view, counts)
+    edges = _edges(view, counts, trace.dead_letters if trace is not None else {})
     touched = {edge.source for edge in edges} | {edge.target for edge in edges}
     shown = [s for s in view.shown if not s.outside or s.id in touched]
     stats = _stats_of(pipeline, trace)
@@ -386,7 +388,9 @@ class _Use:
     side: str = ""
 
 
-def _edges(view: _View, counts: dict[str, int]) -> list[Edge]:
+def _edges(
+    view: _View, counts: dict[str, int], dead_letters: dict[str, tuple[int, int]]
+) -> list[Edge]:
     owner = {id(a): s for s in view.shown for a in _with_parts(s.applied)}
     order = {shown.id: place for place, shown in enumerate(view.shown)}
     uses: dict[int, list[_Use]] = {}
@@ -405,6 +409,10 @@ def _edges(view: _View, counts: dict[str, int]) -> list[Edge]:
         tag, dead = _output_tag(source.applied, collection)
         name = internals.collection_name(collection)
         end = Edge(source.id, None, name, tag, dead_letter=dead, elements=counts.get(name))
+        if dead and (steps := internals.inferences_of(collection.producer)):
+            _, elements = dead_letters.get(steps[0].label, (0, None))
+            nothing = end.elements == 0
+            end = replace(end, elements=0 if nothing else elements, batches=end.elements)
         if key in uses:
             edges += [
                 replace(end, target=u.target, input_tag=u.input_tag, side=u.side)

@@ -209,12 +209,26 @@ def _model_line(model: Model) -> str:
     return clean(f"{keys}model {card.name} ({', '.join(filter(None, facts))}){stats}")
 
 
+def flow(edge: Edge) -> str:
+    """How much crossed an edge: elements, and the batches that they were in where it holds those.
+
+    >>> flow(Edge("a", "b", "c", elements=24)), flow(Edge("a", "b", "c"))
+    ('24 elements', '')
+    >>> flow(Edge("a", "b", "c", dead_letter=True, elements=25, batches=7))
+    '25 elements in 7 batches'
+    """
+    elements = "" if edge.elements is None else count(edge.elements, "element")
+    if edge.batches is None:
+        return elements
+    batches = f"{edge.batches:,} batch{'' if edge.batches == 1 else 'es'}"
+    return f"{elements} in {batches}" if elements else batches
+
+
 def _target_text(edge: Edge) -> str:
     target = clean(edge.target) if edge.target is not None else "(not used)"
     notes = [edge_label(edge)]
     if edge.dead_letter:
         notes.append("dead letters")
-    if edge.elements is not None:
-        notes.append(count(edge.elements, "element"))
+    notes.append(flow(edge))
     text = ", ".join(clean(note) for note in notes if note)
     return f"{target} ({text})" if text else target

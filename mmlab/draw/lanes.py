@@ -16,7 +16,7 @@ from mmlab import fonts
 from mmlab._text import columns, head, named, plural
 from mmlab.draw import theme
 from mmlab.draw.picture import DPI, WIDTH_INCHES
-from mmlab.events import Process, Refreshes, TracedModel
+from mmlab.events import DeadLetter, Process, Refreshes, TracedModel
 from mmlab.reports.shortage import OutOfMemory
 from mmlab.state import NS, UNSEEN, Batches, Residence, State
 
@@ -27,6 +27,23 @@ LABEL_POINTS = 9.5
 SMALL_POINTS = 8
 MOST_MARKS = 60
 """Evictions in one lane that are still drawn one by one with a mark."""
+FAILED: theme.Style = {
+    "marker": "x",
+    "markeredgecolor": theme.ALERT,
+    "markeredgewidth": 2,
+    "markersize": 6.5,
+    "linestyle": "none",
+    "clip_on": False,
+}
+TIMED_OUT: theme.Style = {
+    "marker": "s",
+    "color": theme.PAPER,
+    "markeredgecolor": theme.ALERT,
+    "markeredgewidth": 1.6,
+    "markersize": 6,
+    "linestyle": "none",
+    "clip_on": False,
+}
 ALREADY: theme.Style = {
     "color": theme.PAPER,
     "markeredgecolor": theme.INK,
@@ -59,6 +76,13 @@ class Lane:
     """Those that the step asked of it, whichever step of the process had loaded it."""
     refreshes: Sequence[int] = ()
     """When, in nanoseconds, it was given another path."""
+    timeouts: Sequence[int] = ()
+    """When, in nanoseconds, Beam stopped waiting for a batch."""
+
+    @property
+    def failures(self) -> list[int]:
+        """When, in nanoseconds, a batch ended with an exception."""
+        return [t_ns for each in self.batches for t_ns in each.end_ns[each.failed].tolist()]
 
     @property
     def work(self) -> int:
@@ -138,8 +162,9 @@ def _together(lanes: Sequence[Lane]) -> Lane:
     evictions = sum(r.evict_ns is not None for r in residences)
     batches = [each for lane in lanes for each in lane.batches]
     refreshes = [t_ns for lane in lanes for t_ns in lane.refreshes]
+    timeouts = [t_ns for lane in lanes for t_ns in lane.timeouts]
     label = others_label(len(lanes), loads, evictions)
-    return Lane("", "", label, theme.OTHERS, residences, batches, refreshes)
+    return Lane("", "", label, theme.OTHERS, residences, batches, refreshes, timeouts)
 
 
 def others_label(lanes: int, loads: int, evictions: int) -> str:
@@ -161,15 +186,29 @@ def lanes_of(state: State) -> list[Lane]:
     refreshes: dict[LaneKey, list[int]] = defaultdict(list)
     for event in state.facts(Refreshes):
         refreshes[event.process, event.step, event.model].append(event.t_ns)
+    timeouts: dict[LaneKey, list[int]] = defaultdict(list)
+    for letter, process in timeouts_of(state):
+        timeouts[process, letter.step or "", letter.model or ""].append(letter.t_ns)
     versions = versions_of(state, {key: of[-1].load_begin_ns for key, of in loads.items()})
     colours = theme.model_palette.colours(model for _, _, model in keys)
     return [
         Lane(
             key[1], key[2], label, colours[key[2]], loads.get(key, ()), batches.get(key, ()),
-            refreshes[key],
+            refreshes[key], timeouts[key],
         )
         for key, label in zip(keys, lane_labels(keys, keys, versions), strict=True)
     ]  # fmt: skip
+
+
+def timeouts_of(state: State) -> list[tuple[DeadLetter, Process]]:
+    """Batches that Beam stopped waiting for, and the process that held the model, where known."""
+    found = []
+    for event in state.timeouts:
+        asked, t_ns = (event.step or "", event.model or "", event.cohort), np.array([event.t_ns])
+        [place] = state.holders.at(event.process, asked, None, t_ns)
+        holders = state.holders.residences
+        found.append((event, holders[place].process if place >= 0 else event.process))
+    return found
 
 
 def _batches_by_lane(state: State) -> dict[LaneKey, list[Batches]]:
@@ -379,6 +418,9 @@ def _draw_lane(axes: Axes, y: int, lane: Lane, x: Seconds) -> None:
     _draw_marks(axes, y, x.moments(bars["evicted"].ns), x.moments(bars["freed"].ns))
     refreshed = [x(t_ns) for t_ns in lane.refreshes]
     axes.plot(refreshed, [y] * len(refreshed), "D", **REFRESHED, zorder=5)
+    for style, moments in ((FAILED, lane.failures), (TIMED_OUT, lane.timeouts)):
+        seconds = [x(t_ns) for t_ns in moments]
+        axes.plot(seconds, [y] * len(seconds), **style, zorder=5)
     already = x.moments(bars["already"].ns)
     axes.plot(already, [y] * len(already), ">", **ALREADY, zorder=5)
     failed = x.moments(bars["failed"].ns)

@@ -18,7 +18,15 @@ from matplotlib.ticker import MaxNLocator
 
 from mmlab._text import columns, plural
 from mmlab.draw import theme
-from mmlab.draw.lanes import ALREADY, LABEL_POINTS, REFRESHED, fitting, shortened
+from mmlab.draw.lanes import (
+    ALREADY,
+    FAILED,
+    LABEL_POINTS,
+    REFRESHED,
+    TIMED_OUT,
+    fitting,
+    shortened,
+)
 from mmlab.draw.picture import WIDTH_INCHES
 from mmlab.events import Unknown
 from mmlab.reports.summary import StepLimit, size_words, step_limits
@@ -66,6 +74,7 @@ class Layout:
       unit: bytes per unit of that axis: see `unit_of`.
       memory_limit: see `memory_limit` in `mmlab.draw.timeline`.
       already: whether the legend has a mark of models that were in memory before the run.
+      failed, timed_out: whether the legend has marks of batches that failed or timed out.
       refreshes: whether the legend has a mark of a refresh.
       late: whether the legend has models that were evicted long before they were freed.
     """
@@ -80,6 +89,8 @@ class Layout:
     unit: float
     memory_limit: tuple[int, int] | None = None
     already: bool = False
+    failed: bool = False
+    timed_out: bool = False
     refreshes: bool = False
     late: bool = False
 
@@ -132,7 +143,10 @@ def draw_frame(layout: Layout) -> Frame:
     _frame_models(frame.models, layout)
     _frame_memory(frame.memory, layout)
     write_header(figure, TITLE_INCHES, layout.title, TITLE_POINTS, bold=True)
-    draw_legend(figure, already=layout.already, refreshes=layout.refreshes, late=layout.late)
+    draw_legend(
+        figure, already=layout.already, failed=layout.failed, timed_out=layout.timed_out,
+        refreshes=layout.refreshes, late=layout.late,
+    )  # fmt: skip
     return frame
 
 
@@ -250,6 +264,8 @@ def count_words(counts: Counts) -> list[str]:
         plural(counts.evictions, "eviction"),
         *([refreshes] if counts.refreshes else []),
         f"{plural(counts.elements, 'element')} in {plural(counts.uses, 'batch', 'batches')}",
+        *([f"{counts.failed:,} failed"] if counts.failed else []),
+        *([f"{counts.timed_out:,} timed out"] if counts.timed_out else []),
     ]
 
 
@@ -377,13 +393,14 @@ def dress(ax: Axes) -> None:
 
 
 def draw_legend(
-    figure: Figure, *, already: bool = False, refreshes: bool = False, late: bool = False,
-    ends: bool = False,
+    figure: Figure, *, already: bool = False, failed: bool = False, timed_out: bool = False,
+    refreshes: bool = False, late: bool = False, ends: bool = False,
 ) -> None:  # fmt: skip
     """Say below the figure what bars and marks mean; some of them only where they occur.
 
     Args:
       already: a model was in memory before the run.
+      failed, timed_out: a batch did.
       refreshes: there is a mark of a refresh.
       late: a model was evicted long before it was freed.
       ends: a dotted line stands where a run ends.
@@ -404,6 +421,10 @@ def draw_legend(
         handles.insert(4, Patch(**outline, label="evicted, not yet freed"))
     if already:
         handles.insert(0, Line2D([], [], marker=">", label="already in memory", **ALREADY))
+    if failed:
+        handles.append(Line2D([], [], label="batch failed", **FAILED))
+    if timed_out:
+        handles.append(Line2D([], [], label="batch timed out", **TIMED_OUT))
     if refreshes:
         handles.append(Line2D([], [], marker="D", label="refreshed", **REFRESHED))
     if ends:

@@ -163,6 +163,8 @@ class LivePicture:
             unit=unit,
             memory_limit=limit,
             already=state.counts.already > 0,
+            failed=state.counts.failed > 0,
+            timed_out=len(state.timeouts) > 0,
             refreshes=bool(state.facts(Refreshes)),
             late=self._reader.leaves_late(seconds),
         )

@@ -112,6 +112,8 @@ def paint_lane(
     np.copyto(place, strip, where=strip != _CLEAR)
     _stamp(canvas, top - 7, left, covers["evicted"], _triangle())
     _stamp(canvas, top + BAR - 1, left, covers["freed"], _circle())
+    _stamp(canvas, middle - 4, left, covers["batch failed"], _alert_cross())
+    _stamp(canvas, middle - 4, left, covers["timed out"], _square())
     _stamp(canvas, middle - 4, left, covers["already"], _arrowhead())
     _stamp(canvas, middle - 4, left, covers["refreshed"], _diamond())
     _stamp(canvas, middle - 4, left, covers["failed"], _cross())
@@ -182,6 +184,18 @@ def _circle() -> Canvas:
     away = x * x + y * y
     inside = np.where(away > 4, number(theme.INK), number(theme.PAPER))
     return np.where(away <= 10, inside, _CLEAR).astype(np.uint8)
+
+
+@cache
+def _alert_cross() -> Canvas:
+    return np.where(_cross() == number(theme.INK), number(theme.ALERT), _CLEAR).astype(np.uint8)
+
+
+@cache
+def _square() -> Canvas:
+    y, x = np.mgrid[-4:5, -4:5]
+    edge = np.maximum(abs(x), abs(y)) >= 3
+    return np.where(edge, number(theme.ALERT), number(theme.PAPER)).astype(np.uint8)
 
 
 @cache

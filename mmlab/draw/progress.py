@@ -20,6 +20,7 @@ from mmlab.draw.lanes import (
     lane_keys,
     lane_labels,
     others_label,
+    timeouts_of,
     versions_of,
 )
 from mmlab.draw.paint import Flags
@@ -27,7 +28,7 @@ from mmlab.draw.pixels import Cover, Highest, Intervals, TimeAxis
 from mmlab.events import Process, Refreshes
 from mmlab.state import NS, UNSEEN, Curve, Ints, Load, ProcessState, Residence, State, held_as
 
-STATES = (*BARS, *MOMENTS, "used", "refreshed")
+STATES = (*BARS, *MOMENTS, "used", "refreshed", "batch failed", "timed out")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class _Read:
       lanes: number of the lane of each load.
       over, batches: how many were read.
       unanswered: rows of batches that no load seen so far has answered.
+      failed: which of these ended with an exception.
       open: rows of batches that have not ended.
       ended: places of loads that have ended well.
       counted, counted_bytes: what each load that is held counts as; some count with another.
@@ -114,6 +116,7 @@ class _Read:
     over: int = 0
     batches: int = 0
     unanswered: Ints = field(default_factory=lambda: np.zeros((0, 6), np.int64))
+    failed: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     open: Ints = field(default_factory=lambda: np.zeros((0, 6), np.int64))
     ended: set[int] = field(default_factory=set)
     counted: _Counted = field(default_factory=lambda: _Counted())
@@ -264,6 +267,11 @@ class Reader:
             if number is not None:
                 moment = [self._seconds(event.t_ns)]
                 still["refreshed"].add([number], moment, moment)
+        for letter, process in timeouts_of(self._state):
+            number = self._numbers.get((process, letter.step or "", letter.model or ""))
+            if number is not None:
+                moment = [self._seconds(letter.t_ns)]
+                still["timed out"].add([number], moment, moment)
         lanes = len(self._numbers)
         return {
             state: cover.covered(axis, lanes, still[state]) for state, cover in self._covers.items()
@@ -277,6 +285,8 @@ class Reader:
             lanes, _ = self._lanes_of_batches(state, rows)
             ends = np.where(rows[:, 5] == UNSEEN, self._state.end_ns, rows[:, 5])
             self._add_uses(still["used"], lanes, rows[:, 2], ends)
+            if rows is read.unanswered:
+                self._add_failures(still["batch failed"], lanes, rows, read.failed)
 
     # Loads
 
@@ -342,8 +352,10 @@ class Reader:
         read.open = np.array(still, np.int64).reshape(-1, 6)
         rows = np.concatenate([read.unanswered, new])
         lanes, is_known = self._lanes_of_batches(state, rows)
-        read.unanswered = rows[~is_known]
+        failed = np.concatenate([read.failed, _failures(state, read.batches - len(new), new)])
+        read.unanswered, read.failed = rows[~is_known], failed[~is_known]
         self._add_uses(self._covers["used"].known, lanes[is_known], *rows[is_known][:, [2, 5]].T)
+        self._add_failures(self._covers["batch failed"].known, lanes, rows, failed & is_known)
         numbers, times = np.unique(lanes[is_known], return_counts=True)
         for number, n in zip(numbers.tolist(), times.tolist(), strict=True):
             self._work[number] += n
@@ -387,10 +399,30 @@ class Reader:
         times = ((column - self._start_ns) * NS for column in (begins, ends))
         to.add(lanes, *times)
 
+    def _add_failures(
+        self, to: Intervals, lanes: Ints, rows: Ints, failed: npt.NDArray[np.bool_]
+    ) -> None:
+        moments = (rows[failed, 5] - self._start_ns) * NS
+        to.add(lanes[failed], moments, moments)
+
     def _read_curve(self, curve: Curve, into: Highest) -> None:
         since = len(into)
         t_ns = np.array(curve.t_ns[since:])
         into.add((t_ns - self._start_ns) * NS, np.array(curve.values[since:]))
+
+
+def _failures(state: ProcessState, since: int, rows: Ints) -> npt.NDArray[np.bool_]:
+    """Which of some rows ended with an exception while Beam waited for them.
+
+    Args:
+      since: number of the first row.
+    """
+    failed = np.zeros(len(rows), np.bool_)
+    if len(rows):
+        for row in state.errors.keys() - state.given_up.keys():
+            if row >= since:
+                failed[row - since] = True
+    return failed
 
 
 def _bytes(size: object) -> int:

@@ -56,7 +56,8 @@ def draw_timeline(
     Above, one lane per process and model: loading (hatched), resident (pale), in use (full), the
     decision to evict (a triangle), and from there to the moment its memory was freed (a dotted
     outline that ends in a circle); a diamond marks a refresh, when a model is to come from another
-    path from then on, and an arrowhead a model that was in memory before the run. In the middle,
+    path from then on, and an arrowhead a model that was in memory before the run. A cross marks a
+    batch that failed, a square one that Beam stopped waiting for. In the middle,
     the number of models resident, those that are loading hatched on top of them, against the hint
     and the effective limit. Below, the resident set size
     and the models' own bytes. Seconds count from the submission of the pipeline. A run that was out
@@ -133,6 +134,8 @@ def _layout(state: State, title: str, lanes: Sequence[Lane]) -> tuple[Layout, li
         unit=unit,
         memory_limit=limit,
         already=s.already > 0,
+        failed=s.failed > 0,
+        timed_out=len(state.timeouts) > 0,
         refreshes=bool(state.facts(Refreshes)),
         late=leaves_late(state, Seconds(0, round(seconds / NS))),
     )
@@ -323,6 +326,8 @@ def _outline(state: State, title: str | None) -> str:
             f"{plural(count.evictions, 'eviction')}, "
             + (f"{plural(count.refreshes, 'refresh', 'refreshes')}, " if count.refreshes else "")
             + f"{plural(count.uses, 'batch', 'batches')}, {plural(count.elements, 'element')}"
+            + (f", {count.failed:,} failed" if count.failed else "")
+            + (f", {count.timed_out:,} timed out" if count.timed_out else "")
         )
     if state.error:
         lines.append(f"  ended with {printable(state.error.split(':')[0])}")

@@ -68,6 +68,8 @@ class ModelCounts:
       load_seconds: summed over loads.
       keys: elements per key.
       refreshes: how often it was given another path, once it had been loaded.
+      failed: batches that ended with an exception.
+      timed_out: batches that Beam stopped waiting for; they are no failed ones, however they end.
       already: processes in which it was in memory before the run.
       bytes: of the model, the most of any load.
       sized_by: how they were found, one of `mmlab.events.SIZED_BY`; None where they are unknown.
@@ -83,6 +85,8 @@ class ModelCounts:
     load_seconds: float
     keys: dict[str, int] = field(default_factory=dict)
     refreshes: int = 0
+    failed: int = 0
+    timed_out: int = 0
     already: int = 0
     bytes: int | Unknown = UNKNOWN
     sized_by: str | None = None
@@ -113,6 +117,11 @@ class Summary:
       refreshes: how often a model that had been loaded was given another path.
       limits: hint and limit of each step that can have them; steps with one model cannot.
       already: models that were in memory before the run: another run had loaded them.
+      failed: batches in models that ended with an exception.
+      timed_out: batches that Beam stopped waiting for.
+      dead_letters: batches that steps with exception handling gave out as failed, those that timed
+        out among them, and those that failed before they reached a model.
+      retried: batches that failed and that the runner did again; unknown where the run failed.
       sized_by: how the bytes of its models were found, of `mmlab.events.SIZED_BY`.
       processes: most processes whose memory was recorded on one machine at the same time.
       machine_model_bytes: most bytes of models that the processes of one machine held at once.
@@ -138,6 +147,10 @@ class Summary:
     refreshes: int = 0
     limits: tuple[StepLimit, ...] = ()
     already: int = 0
+    failed: int = 0
+    timed_out: int = 0
+    dead_letters: int = 0
+    retried: int | Unknown = 0
     sized_by: tuple[str, ...] = ()
     processes: int = 0
     machine_model_bytes: int | Unknown = UNKNOWN
@@ -187,11 +200,29 @@ def summarize(state: State) -> Summary:
         refreshes=counts.refreshes,
         limits=limits,
         already=counts.already,
+        failed=counts.failed,
+        timed_out=counts.timed_out,
+        dead_letters=counts.dead_letters,
+        retried=_retried(state),
         sized_by=sized_by(state.residences),
         processes=max((each.processes for each in machines), default=0),
         machine_model_bytes=most_bytes_held(state.residences_by_machine.values()),
         machine_peak_rss_bytes=max((each.peak_rss for each in machines), default=None),
     )
+
+
+def _retried(state: State) -> int | Unknown:
+    """Batches that failed and that the runner did again.
+
+    A step that handles exceptions lets none through. Any other failure ends the bundle, and so the
+    run, unless the runner does the bundle again; a run that failed in the end may have tried.
+    """
+    failed: Counter[str] = Counter()
+    batches = state.batches
+    for place in batches.asked[batches.failed].tolist():
+        failed[batches.models[place][0]] += 1
+    let_through = sum(n for step, n in failed.items() if step not in state.dead_letters)
+    return let_through if let_through == 0 or state.state == "DONE" else UNKNOWN
 
 
 def sized_by(residences: Iterable[Residence]) -> tuple[str, ...]:
@@ -259,6 +290,8 @@ def count_per_model(state: State) -> list[ModelCounts]:
         groups.setdefault((step, name), [])
     uses, elements, keys = _uses_per_model(state)
     refreshes = Counter((event.step, event.model) for event in state.facts(Refreshes))
+    timed_out = Counter((event.step, event.model) for event in state.timeouts)
+    failed = _failed_per_model(state)
     return [
         ModelCounts(
             step=step,
@@ -271,6 +304,8 @@ def count_per_model(state: State) -> list[ModelCounts]:
             load_seconds=sum(end - begin for begin, end in (r.loading for r in group)) * NS,
             keys=dict(keys[step, model]),
             refreshes=refreshes[step, model],
+            failed=failed[step, model],
+            timed_out=timed_out[step, model],
             already=sum(r.already for r in group),
             **_size(group),
         )
@@ -285,6 +320,11 @@ def _size(residences: Iterable[Residence]) -> dict[str, Any]:
 
 
 _PerModel = Counter[tuple[str, str]]
+
+
+def _failed_per_model(state: State) -> _PerModel:
+    batches = state.batches
+    return Counter(batches.models[place][:2] for place in batches.asked[batches.failed].tolist())
 
 
 def _uses_per_model(
@@ -330,6 +370,7 @@ def _wording(s: Summary) -> list[tuple[str, str]]:
         ("evictions", f"{s.evictions}"),
         *([("refreshes", f"{s.refreshes}")] if s.refreshes else []),
         ("uses", f"{s.uses} batches, {s.elements} elements"),
+        *([("failed", _failures_wording(s))] if s.failed or s.timed_out or s.dead_letters else []),
         ("most resident", f"{s.most_resident} models"),
         ("hint → limit", _limits_wording(s)),
         ("wall", f"{s.wall_seconds:.2f} s, {s.loading_share:.0%} of it loading"),
@@ -349,6 +390,17 @@ def _limits_wording(s: Summary) -> str:
         f"{or_none(each.hint)} → {or_none(each.limit)} ({printable(each.step)})"
         for each in s.limits
     )
+
+
+def _failures_wording(s: Summary) -> str:
+    parts = [plural(s.failed, "batch")]
+    parts += [f"{s.timed_out} timed out"] if s.timed_out else []
+    parts += [f"{plural(s.dead_letters, 'dead letter')}"] if s.dead_letters else []
+    if isinstance(s.retried, Unknown):
+        parts.append("retried or not: unknown")
+    elif s.retried:
+        parts.append(f"{s.retried} retried")
+    return ", ".join(parts)
 
 
 def _bytes_words(size: int | Unknown, s: Summary) -> str:

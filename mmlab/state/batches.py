@@ -121,8 +121,11 @@ def _columns(state: ProcessState, end_ns: int) -> dict[str, np.ndarray]:
     rows = np.concatenate([state.batches.since(0), np.array(still, np.int64).reshape(-1, 6)])
     columns: dict[str, np.ndarray] = dict(zip(BATCH_COLUMNS, rows.T.copy(), strict=True))
     columns["errors"] = np.full(len(columns["n"]), None, object)
+    columns["given_up_ns"] = np.full(len(columns["n"]), UNSEEN, np.int64)
     for row, error in state.errors.items():
         columns["errors"][row] = error
+    for row, t_ns in state.given_up.items():
+        columns["given_up_ns"][row] = t_ns
     late = columns["end_ns"] > end_ns
     columns["end_ns"][late], columns["errors"][late] = UNSEEN, None
     begun = columns["begin_ns"] <= end_ns

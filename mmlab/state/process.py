@@ -12,6 +12,7 @@ import numpy as np
 
 from mmlab.events import (
     UNKNOWN,
+    DeadLetter,
     Event,
     Evicts,
     Frees,
@@ -166,6 +167,7 @@ class ProcessState:
       asked: models that batches asked for.
       key_counts: elements per key that batches had, keys as text.
       errors: row in `batches` to type and text of the exception that ended the batch.
+      given_up: row in `batches` to the time at which Beam stopped waiting for the batch.
       evictions, reloads, finished_loads, already, uses, elements: counts of what it wrote of.
       rss, peak_rss, device_bytes: memory, in bytes.
       strays: evictions, ends and releases of loads that another step of this process began.
@@ -182,6 +184,7 @@ class ProcessState:
     asked: list[Asked] = field(default_factory=list)
     key_counts: list[Mapping[str, int]] = field(default_factory=lambda: [{}])
     errors: dict[int, str] = field(default_factory=dict)
+    given_up: dict[int, int] = field(default_factory=dict)
     finished_loads: int = 0
     reloads: int = 0
     already: int = 0
@@ -202,6 +205,7 @@ class ProcessState:
     _key_places: dict[tuple[tuple[str, int], ...], int] = field(default_factory=dict)
     _open_batches: dict[tuple[int, str, str], _Row] = field(default_factory=dict)
     _outer_batches: dict[tuple[int, str, str], list[_Row]] = field(default_factory=dict)
+    _given_up: dict[tuple[int, str, str], int] = field(default_factory=dict)
 
     def of(self, kind: type[Kind]) -> list[Kind]:
         """Events of a kind that is kept as events, in the order in which they were written."""
@@ -361,7 +365,16 @@ class ProcessState:
             self._resume(batch)
         if event.error is not None:
             self.errors[len(self.batches)] = event.error
+        if self._given_up and batch in self._given_up:
+            self.given_up[len(self.batches)] = self._given_up.pop(batch)
         self.batches.add(row, event.t_ns)
+
+    def dead_letter(self, event: DeadLetter) -> None:
+        if event.timed_out and event.thread is not None and event.step and event.model:
+            batch = (event.thread, event.step, event.model)
+            if batch in self._open_batches:
+                self._given_up[batch] = event.t_ns
+        self.keep(event)
 
     def _resume(self, batch: tuple[int, str, str]) -> None:
         """The batch that the one which ended had begun in goes on."""
@@ -398,6 +411,7 @@ WHAT_IT_DOES: dict[type[Event], Callable[[ProcessState, Any], None]] = {
     LoadFails: ProcessState.load_fails,
     UseBegins: ProcessState.use_begins,
     UseEnds: ProcessState.use_ends,
+    DeadLetter: ProcessState.dead_letter,
     Evicts: ProcessState.evicts,
     Frees: ProcessState.frees,
     InMemory: ProcessState.in_memory,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from mmlab._text import shown_everywhere
 from mmlab.events import UNKNOWN, Process, Unknown
@@ -45,6 +46,7 @@ class Batches:
       asked: place in `models` of the model, as the step that asked calls it.
       keys: place in `key_counts` of the elements per key.
       errors: type and text of the exception that ended a batch; None for the others.
+      given_up_ns: when Beam stopped waiting for a batch that ended later; else `UNSEEN`.
       processes, models, key_counts: what the columns refer to.
     """
 
@@ -56,6 +58,7 @@ class Batches:
     asked: Ints
     keys: Ints
     errors: np.ndarray
+    given_up_ns: Ints
     processes: Sequence[Process]
     models: Sequence[Asked]
     key_counts: Sequence[Mapping[str, int]]
@@ -74,10 +77,18 @@ class Batches:
             asked=self.asked[rows],
             keys=self.keys[rows],
             errors=self.errors[rows],
+            given_up_ns=self.given_up_ns[rows],
             processes=self.processes,
             models=self.models,
             key_counts=self.key_counts,
         )
+
+    @property
+    def failed(self) -> npt.NDArray[np.bool_]:
+        """Which of them ended with an exception, while Beam waited for them."""
+        raised = np.array([error is not None for error in self.errors], np.bool_)
+        failed: npt.NDArray[np.bool_] = raised & (self.given_up_ns == UNSEEN)
+        return failed
 
     def uses(self) -> Iterator[Use]:
         """One object for each."""
@@ -175,6 +186,11 @@ class Counts:
       refreshes: how often a model that had been loaded was given another path.
       uses: batches in models; a batch that touches two models counts twice.
       elements: elements in those batches.
+      failed: batches in models that ended with an exception.
+      timed_out: batches that Beam stopped waiting for; they are no failed ones, however they end.
+      dead_letters: batches that steps with exception handling gave out as failed, timed-out ones
+        among them. A batch for several models is one.
+      dead_letter_elements: elements in these, those of models that answered among them.
     """
 
     loads: int
@@ -184,6 +200,10 @@ class Counts:
     refreshes: int
     uses: int
     elements: int
+    failed: int
+    timed_out: int
+    dead_letters: int
+    dead_letter_elements: int
 
 
 @dataclass(frozen=True)
@@ -277,5 +297,5 @@ def most_bytes_held(groups: Iterable[Iterable[Residence]]) -> int | Unknown:
 
 NONE = np.zeros(0, np.int64)
 NO_BATCHES = Batches(
-    NONE, NONE, NONE, NONE, NONE, NONE, NONE, np.zeros(0, object), [], [], []
+    NONE, NONE, NONE, NONE, NONE, NONE, NONE, np.zeros(0, object), NONE, [], [], []
 )  # fmt: skip

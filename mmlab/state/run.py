@@ -10,6 +10,7 @@ import numpy as np
 
 from mmlab.events import (
     UNKNOWN,
+    DeadLetter,
     Dropped,
     Event,
     Evicts,
@@ -207,8 +208,40 @@ class State:
             evictions = sum(state.evictions for state in states)
             uses = sum(state.uses for state in states)
             elements = sum(state.elements for state in states)
+        letters = [event for event in self.facts(DeadLetter) if event.t_ns <= self.end_ns]
         refreshes = sum(event.t_ns <= self.end_ns for event in self.facts(Refreshes))
-        return Counts(loads, reloads, already, evictions, refreshes, uses, elements)
+        return Counts(
+            loads, reloads, already, evictions, refreshes, uses, elements,
+            failed=self._failed,
+            timed_out=sum(event.timed_out for event in letters),
+            dead_letters=len(letters),
+            dead_letter_elements=sum(event.n for event in letters),
+        )  # fmt: skip
+
+    @property
+    def _failed(self) -> int:
+        states = self.processes.values()
+        if not any(state.errors for state in states):
+            return 0
+        if any(state.last_ns > self.end_ns for state in states):
+            return int(self.batches.failed.sum())
+        return sum(len(state.errors.keys() - state.given_up.keys()) for state in states)
+
+    @cached_property
+    def dead_letters(self) -> dict[str, tuple[int, int]]:
+        """Step to the batches that it gave out as failed, and the elements in them."""
+        letters: dict[str, tuple[int, int]] = {}
+        for event in self.facts(DeadLetter):
+            if event.step is not None and event.t_ns <= self.end_ns:
+                batches, elements = letters.get(event.step, (0, 0))
+                letters[event.step] = batches + 1, elements + event.n
+        return letters
+
+    @property
+    def timeouts(self) -> list[DeadLetter]:
+        """Batches that Beam stopped waiting for at a model that is known, by time."""
+        letters = (event for event in self.facts(DeadLetter) if event.t_ns <= self.end_ns)
+        return [event for event in letters if event.timed_out and event.model is not None]
 
     @property
     def held_now(self) -> int:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,7 +38,8 @@ from mmlab.trace import Trace
 from mmlab.watching.interrupts import interrupts_held
 from mmlab.watching.screens import check_live, screen_for
 from mmlab.watching.view import LiveView
-from mmlab.worker.handler import is_watched, watched
+from mmlab.worker.failures import OnFailure
+from mmlab.worker.handler import is_watched, mark_timeouts, watched
 from mmlab.worker.logs import new_log
 from mmlab.worker.recorder import Log, close_recorder, describe, recorder_for
 
@@ -347,20 +348,37 @@ def _handlers_swapped(steps: list[InferenceStep], log: Log) -> Iterator[Any]:
     read the handlers until it has ended. On an error they go back at once.
     """
 
+    own_callbacks: list[Callable[[], None]] = []
+
     def restore() -> None:
         for step in steps:
             internals.replace_handler(step, step.handler)
+        for put_back in own_callbacks:
+            put_back()
 
     try:
         for step in steps:
-            _swap(step, log)
+            if _swap(step, log) and step.catching is not None:
+                own_callbacks += _watch_failures(step, log)
         yield restore
     except BaseException:
         restore()
         raise
 
 
-def _swap(step: InferenceStep, log: Log) -> None:
+def _watch_failures(step: InferenceStep, log: Log) -> list[Callable[[], None]]:
+    """Record what goes to the dead letters of a step. Returns what puts back what it replaces."""
+    try:
+        return [
+            internals.replace_failure_callback(step, lambda own: OnFailure(own, log, step.label))
+        ]
+    except BeamChangedError:
+        _say_unwatched(log, step.label, "dead letters")
+        return []
+
+
+def _swap(step: InferenceStep, log: Log) -> bool:
+    """Replace the handler of a step by a watched one. Returns whether that could be done."""
     unwatched = None
     if step.uses_model_manager:
         recorder_for(log).emit(Unobserved(step=step.label, what="model manager"))
@@ -368,7 +386,10 @@ def _swap(step: InferenceStep, log: Log) -> None:
         unwatched = "watched"
     else:
         try:
-            internals.replace_handler(step, watched(step.handler, log, step.label))
+            handler = watched(step.handler, log, step.label)
+            if step.catching is not None:
+                mark_timeouts(handler)
+            internals.replace_handler(step, handler)
         except Exception:  # it runs unwatched
             internals.replace_handler(step, step.handler)
             unwatched = "handler"
@@ -376,6 +397,7 @@ def _swap(step: InferenceStep, log: Log) -> None:
         _say_unwatched(log, step.label, unwatched)
     elif internals.hides_hint(step.handler):
         _say_unwatched(log, step.label, "hint")
+    return unwatched is None
 
 
 def _validate(options: PipelineOptions, runner: PipelineRunner) -> None:

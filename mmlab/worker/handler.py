@@ -22,6 +22,7 @@ from mmlab._arguments import path_argument, seconds_argument, short
 from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard, count_or_none, key_text, key_texts, model_cards
 from mmlab.events import Conflicts, Limit, Models, RunInfo, UnknownKey, Unobserved
+from mmlab.worker.failures import note_work
 from mmlab.worker.logs import shared_log
 from mmlab.worker.memory import quiet_reader
 from mmlab.worker.models import Followers, Listener, Load, Site, load_of, part_of
@@ -84,6 +85,16 @@ def watched(handler: ModelHandler, log: Log, step: str) -> ModelHandler:
         return _watched_alone(handler, log, _site(cards[0]))
     watched_keyed = _watched_keyed(keyed, log, cards)
     return _rewrap(internals.handler_chain(handler), keyed, watched_keyed)
+
+
+def mark_timeouts(handler: ModelHandler) -> None:
+    """Have a watched handler note which thread works on a batch, for a step with a timeout."""
+    keyed = internals.keyed_handler(handler)
+    chain = internals.handler_chain(handler)
+    for leaf in internals.cohort_handlers(keyed).values() if keyed else chain:
+        for name in (_Load.method, _Inference.method):
+            if isinstance(method := vars(leaf).get(name), _Load | _Inference):
+                method.may_time_out = True
 
 
 def is_watched(handler: ModelHandler) -> bool:
@@ -178,6 +189,8 @@ class _Watched:
     """
 
     method: str
+    may_time_out = False
+    """Whether Beam works on batches in threads that it may stop to wait for."""
 
     def __init__(self, handler: ModelHandler, log: Log):
         self._handler = handler
@@ -237,6 +250,8 @@ class _Load(_Watched):
         self._followed = followers, cohort
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.may_time_out:
+            note_work(self._site)
         load = Load(self._listeners())
         before = quiet_reader.rss_bytes() if self._asks_rss else None
         try:
@@ -302,6 +317,8 @@ class _Inference(_Watched):
             held = internals.held_model(model)
             identity = self._identity_of(model) if held is None else id(held)
             visit.recorder = recorder
+            if self.may_time_out:
+                note_work(site)
             visit.use = recorder.use_begins(site, identity, visit.n, visit.keys)
         _batch.inside = self
         try:

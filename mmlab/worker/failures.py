@@ -1,0 +1,63 @@
+"""What becomes of batches that fail in a step that handles exceptions: dead letters and timeouts.
+
+With a timeout Beam works on each batch in a thread of a pool. When the time is over it no longer
+waits, sends the batch to the dead letters and forgets the pool; the thread goes on with the batch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from mmlab.beam import internals
+from mmlab.events import DeadLetter
+from mmlab.worker.models import Site
+from mmlab.worker.recorder import Log, describe, recorder_for
+
+_at_work: dict[tuple[str, int], tuple[Site, int]] = {}
+"""A step and a bundle to the model that its last batch was at, and the thread that worked on it."""
+
+
+def note_work(site: Site) -> None:
+    """Note that this thread loads or uses a model for a batch that may time out."""
+    bundle = internals.bundle_of_thread()
+    if bundle is not None:
+        _at_work[site.step, id(bundle)] = site, threading.get_native_id()
+
+
+class OnFailure:
+    """Called by Beam with each batch that fails: records it, and calls Beam's own callback.
+
+    Args:
+      own: Beam's own; None where there is none.
+      log: where to.
+      step: label of the `RunInference` step.
+    """
+
+    def __init__(self, own: Callable[..., Any] | None, log: Log, step: str):
+        self._own, self._log, self._step = own, log, step
+
+    def __call__(self, error: Exception, batch: Any) -> Any:
+        try:
+            recorder_for(self._log).emit(self._event(error, batch))
+        finally:
+            if self._own is not None:
+                self._own(error, batch)
+
+    def _event(self, error: Exception, batch: Any) -> DeadLetter:
+        event = DeadLetter(step=self._step, n=_length(batch), error=describe(error))
+        if internals.is_timeout(error):
+            event.timed_out = True
+            place = (self._step, id(internals.bundle_of_thread()))
+            if (work := _at_work.pop(place, None)) is not None:
+                site, event.thread = work
+                event.model, event.cohort = site.model, site.cohort
+        return event
+
+
+def _length(batch: Any) -> int:
+    try:
+        return len(batch)
+    except Exception:
+        return 0
