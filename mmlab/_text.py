@@ -59,9 +59,13 @@ def _shown_text(method: Callable[[Any], str]) -> Callable[[Any], str]:
     return text
 
 
-def say(text: str) -> None:
-    """Print `text`, at once, on any output."""
-    print(shown(text), flush=True)
+def say(text: str, *, at_once: bool = False) -> None:
+    """Print `text` on any output.
+
+    Args:
+      at_once: not when the output's buffer is full, as for the progress of long work.
+    """
+    print(shown(text), flush=at_once)
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:

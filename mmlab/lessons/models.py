@@ -62,7 +62,7 @@ def prepare(say: Callable[[str], None]) -> None:
         began = time.monotonic()
         weights_file(name)
         seconds = time.monotonic() - began
-        say(f"[{number}/{len(missing)}] trained {name} in {seconds:.0f} s")
+        say(f"[{number}/{len(missing)}] trained {name} in {seconds:.0f} s", at_once=True)
 
 
 def handler(

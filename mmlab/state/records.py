@@ -190,7 +190,6 @@ class Counts:
       timed_out: batches that Beam stopped waiting for; they are no failed ones, however they end.
       dead_letters: batches that steps with exception handling gave out as failed, timed-out ones
         among them. A batch for several models is one.
-      dead_letter_elements: elements in these, those of models that answered among them.
     """
 
     loads: int
@@ -203,7 +202,6 @@ class Counts:
     failed: int
     timed_out: int
     dead_letters: int
-    dead_letter_elements: int
 
 
 @dataclass(frozen=True)

@@ -208,14 +208,12 @@ class State:
             evictions = sum(state.evictions for state in states)
             uses = sum(state.uses for state in states)
             elements = sum(state.elements for state in states)
-        letters = [event for event in self.facts(DeadLetter) if event.t_ns <= self.end_ns]
         refreshes = sum(event.t_ns <= self.end_ns for event in self.facts(Refreshes))
         return Counts(
             loads, reloads, already, evictions, refreshes, uses, elements,
             failed=self._failed,
-            timed_out=sum(event.timed_out for event in letters),
-            dead_letters=len(letters),
-            dead_letter_elements=sum(event.n for event in letters),
+            timed_out=sum(event.timed_out for event in self._letters),
+            dead_letters=len(self._letters),
         )  # fmt: skip
 
     @property
@@ -231,8 +229,8 @@ class State:
     def dead_letters(self) -> dict[str, tuple[int, int]]:
         """Step to the batches that it gave out as failed, and the elements in them."""
         letters: dict[str, tuple[int, int]] = {}
-        for event in self.facts(DeadLetter):
-            if event.step is not None and event.t_ns <= self.end_ns:
+        for event in self._letters:
+            if event.step is not None:
                 batches, elements = letters.get(event.step, (0, 0))
                 letters[event.step] = batches + 1, elements + event.n
         return letters
@@ -240,8 +238,11 @@ class State:
     @property
     def timeouts(self) -> list[DeadLetter]:
         """Batches that Beam stopped waiting for at a model that is known, by time."""
-        letters = (event for event in self.facts(DeadLetter) if event.t_ns <= self.end_ns)
-        return [event for event in letters if event.timed_out and event.model is not None]
+        return [e for e in self._letters if e.timed_out and e.model is not None]
+
+    @cached_property
+    def _letters(self) -> list[DeadLetter]:
+        return [event for event in self.facts(DeadLetter) if event.t_ns <= self.end_ns]
 
     @property
     def held_now(self) -> int:

@@ -110,7 +110,10 @@ def prepare(say: Callable[[str], None]) -> None:
     for number, name in enumerate(missing, start=1):
         began = time.monotonic()
         weights_file(name)
-        say(f"[{number}/{len(missing)}] trained {name} in {time.monotonic() - began:.0f} s")
+        say(
+            f"[{number}/{len(missing)}] trained {name} in {time.monotonic() - began:.0f} s",
+            at_once=True,
+        )
 
 
 def handler(side: str, **options: Any) -> PytorchModelHandlerTensor:

@@ -56,7 +56,7 @@ def prepare(say: Callable[[str], None]) -> None:
         return
     began = time.monotonic()
     weights_file()
-    say(f"trained {Path(FILE).stem} in {time.monotonic() - began:.0f} s")
+    say(f"trained {Path(FILE).stem} in {time.monotonic() - began:.0f} s", at_once=True)
 
 
 def restorer(**options: Any) -> PytorchModelHandlerTensor:

@@ -132,7 +132,7 @@ def test_an_invisible_key_is_described():
 
 def test_after_a_run_the_busiest_models_are_drawn_and_the_others_counted():
     rows = [row(f"m{i}", loads=1 + (i >= 18)) for i in range(30)]
-    trace = SimpleNamespace(per_model=lambda: rows, element_counts={})
+    trace = SimpleNamespace(per_model=lambda: rows, element_counts={}, dead_letters={})
     source = mmlab.diagram(BUILDERS["many_models"](), trace=trace).dot
     drawn = re.findall(r"<B>(m\d+)</B>", source)
     assert drawn == [f"m{i}" for i in range(18, 30)]
@@ -205,6 +205,7 @@ def _trace(loads: int = 3):
     return SimpleNamespace(
         per_model=lambda: [row],
         element_counts={"Read/Map(decode)": 12345, "Inference/BeamML_RunInference": 12000},
+        dead_letters={},
     )
 
 

@@ -39,6 +39,7 @@ def _row(model: str, loads: int, elements: int) -> SimpleNamespace:
 _TRACE = SimpleNamespace(
     per_model=lambda: [_row("config_1", 3, 40), _row("config_2", 41, 1300), _row("config_4", 7, 9)],
     element_counts={"Read/Map(decode)": 1349, "Inference/BeamML_RunInference": 1349},
+    dead_letters={},
 )
 _OTHERS = {
     "handler keyed": lambda: mmlab.diagram(keyed_handler()),

@@ -284,7 +284,7 @@ def test_stats_reach_the_models_of_a_closed_composite():
         load_seconds=0.1,
         keys={},
     )
-    trace = SimpleNamespace(per_model=lambda: [row], element_counts={})
+    trace = SimpleNamespace(per_model=lambda: [row], element_counts={}, dead_letters={})
     found = _graph("nested_composites", trace=trace).models
     assert [m.stats and m.stats.loads for m in found] == [2, None]
 
@@ -353,7 +353,7 @@ def test_a_trace_of_two_steps_is_ambiguous_for_a_handler():
         )
         for s in ("one", "two")
     ]
-    trace = SimpleNamespace(per_model=lambda: rows, element_counts={})
+    trace = SimpleNamespace(per_model=lambda: rows, element_counts={}, dead_letters={})
     with pytest.raises(ValueError, match="one, two"):
         handler_inference(torch_handler("m"), trace=trace)
 

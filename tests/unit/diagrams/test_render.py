@@ -176,7 +176,7 @@ def test_near_misses_get_a_hint():
 
 
 def test_a_watched_result():
-    trace = SimpleNamespace(per_model=list, element_counts={"Read/Map(decode)": 7})
+    trace = SimpleNamespace(per_model=list, element_counts={"Read/Map(decode)": 7}, dead_letters={})
     result = SimpleNamespace(trace=trace, pipeline=BUILDERS["keyed"]())
     assert "<B> 7 </B>" in mmlab.diagram(result).dot
 

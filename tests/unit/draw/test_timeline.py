@@ -46,6 +46,7 @@ def test_lanes_marks_and_header():
         "evicted (dropped by Beam)",
         "evicted, not yet freed",
         "freed (memory released)",
+        "batch failed",
     ]
 
 
@@ -117,7 +118,7 @@ def test_the_outline_has_no_times():
     assert repr(Trace(story()).timeline()) == (
         "Timeline of s: hint 1, 3 loads, 2 evictions, at most 1 resident\n"
         "  a  2 loads, 1 eviction, 1 batch, 3 elements\n"
-        "  b  1 load, 1 eviction, 1 batch, 1 element\n"
+        "  b  1 load, 1 eviction, 1 batch, 1 element, 1 failed\n"
         "  c  0 loads, 0 evictions, 0 batches, 0 elements"
     )
 
