@@ -132,10 +132,10 @@ class View {
 
   /** Pixels that the stack can have: the timeline is whole, or below the fold. */
   stackSpace() {
-    const key = [window.innerWidth, window.innerHeight, document.documentElement.className, this.manager.models.length, $("sentence").offsetHeight].join();
+    const top = $("stack-area").offsetTop + $("stack").offsetTop;
+    const key = [window.innerWidth, window.innerHeight, top, this.manager.accesses.different, this.timeline.height].join();
     if (this.spaceKey === key) return this.space;
     const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-    const top = $("stack").getBoundingClientRect().top + window.scrollY;
     const below = $("timeline").offsetHeight + 2 * rem;
     const needed = Math.min(this.manager.accesses.different, 8) * 2.2 * rem + 4 * rem;
     const beside = window.innerHeight - top - below;

@@ -8,7 +8,7 @@ const SHORT = 1.7;
 const GAP = 0.55;
 const LINE = 3.6;
 const FOLD = 1.6;
-const WITH_LINES = 3; // rows from this height on have two lines
+const WITH_LINES = 2.7; // rows from this height on have two lines
 
 /** Draw the stack as it is after `view.step`. */
 export function drawStack(view) {
@@ -35,6 +35,7 @@ export function drawStack(view) {
   place.style.height = `${y}px`;
   place.classList.toggle("hidden-columns", hidden);
   $("stack-area").classList.toggle("asking", hidden);
+  write($("most-recent"), say(hidden ? "quiz_hidden" : "most_recent"));
   drawRecordedLimit(view, entries, state, rem);
   if (!hidden) drawArrows(view, entries, y, rem);
   place.dataset.shown = `${step}/${manager.length}`;
@@ -108,7 +109,7 @@ function makeRow() {
   const bar = element("div", { class: "bar" },
     element("span", { class: "letter", "aria-hidden": "true" }),
     element("span", { class: "name" }),
-    element("span", { class: "details" }),
+    element("span", { class: "details" }, element("span"), element("span")),
   );
   return element("li", {},
     element("span", { class: "place", "aria-hidden": "true" }), bar,
@@ -140,7 +141,8 @@ function drawRow(view, entry, y, used, state, rem) {
   write(bar.children[1], shortened(look.name, 26));
   const size = model.bytes === null ? "" : inBytes(model.bytes);
   const keys = listOf(model.keys.map(named), 3);
-  write(bar.children[2], [shortened(keys, 34), size].filter(Boolean).join(" · "));
+  write(bar.children[2].children[0], keys);
+  write(bar.children[2].children[1], size && keys ? `\u00a0· ${size}` : size);
   bar.title = [look.name, model.keys.map(named).join(", "), size].filter(Boolean).join("\n");
   bar.tabIndex = look.name.length > 26 || model.keys.length > 3 ? 0 : -1;
   const ago = step - manager.accesses.lastUse(entry.model, step);

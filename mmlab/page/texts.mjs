@@ -120,7 +120,7 @@ const ENGLISH = {
   more: "{n} more",
   more_label: "Show all models",
   unknown_size: "size unknown",
-  quiz_hidden: "hidden until the answer",
+  quiz_hidden: "by letter, until the answer",
   loads: "load|loads",
   hits: "hit|hits",
   reloads: "reload|reloads",

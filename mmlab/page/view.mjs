@@ -320,6 +320,7 @@ export function drawChart(view) {
   const lru = (limit) => accesses.total(limit);
   const best = (limit) => accesses.optimum(limit);
   const dense = limits.length > 14;
+  const few = limits.length <= 7;
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
     svg("path", { d: `M${left - 12} ${height - 4}H${width - right + 12}`, class: "axis" }),
     svg("path", { d: path(best), class: "best" }),
@@ -329,7 +330,7 @@ export function drawChart(view) {
       svg("circle", { cx: x(n), cy: y(lru(n)), r: n === current ? 8 : dense ? 3.5 : 5, class: n === current ? "lru point now" : "lru point" }),
     ),
     ...limits
-      .filter((n) => !dense || n === current || n === 1)
+      .filter((n) => few || n === current || n === 1 || n === models)
       .map((n) => svg("text", { x: x(n), y: y(lru(n)) - 12 }, grouped(lru(n)))),
   );
   const buttons = limits.map((n) => pointButton(view, n, n === current, n === recorded, [lru(n), best(n)], [x(n), y(lru(n))]));
