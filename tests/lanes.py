@@ -38,6 +38,7 @@ PARTS = {
     "random_pipelines": "random pipelines, watched and unwatched",
     "threads": "runs with several threads and a small hint",
     "beams_own": "Beam's own tests of RunInference, watched and unwatched",
+    "replay": "random runs in the replay page under every hint, and runs of its largest size",
     "leaks": "hundreds of runs and reloads that leave nothing behind",
 }
 """What `make full` can run, by name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,10 @@ TICKS = 2**22
 """Moments of a run that are told apart."""
 
 
+_Model = tuple[str, str | None]
+"""What a model is known by in its manager."""
+
+
 @dataclass
 class Manager:
     """One model manager: a process that holds models, and the steps that share them.
@@ -35,11 +39,11 @@ class Manager:
 
     steps: tuple[str, ...]
     process: Process
-    models: dict[tuple[str, str | None], int] = field(default_factory=dict)
+    models: dict[_Model, int] = field(default_factory=dict)
     rows: list[int] = field(default_factory=list)
     loads: list[Residence] = field(default_factory=list)
 
-    def number(self, model: tuple[str, str | None]) -> int:
+    def number(self, model: _Model) -> int:
         return self.models.setdefault(model, len(self.models))
 
 
@@ -153,7 +157,7 @@ def managers_of(state: State) -> list[Manager]:
     return list(found.values())
 
 
-def _identity(manager: Manager, step: str, model: str, cohort: str | None) -> tuple[str, str | None]:
+def _identity(manager: Manager, step: str, model: str, cohort: str | None) -> _Model:
     """What a model is known by: its name in its step; where steps share it, its cohort."""
     return (step, model) if len(manager.steps) == 1 else (manager.steps[0], cohort)
 
@@ -181,7 +185,7 @@ def table_of(state: State, manager: Manager) -> Table:
     keys = [tuple(batches.key_counts[place]) for place in batches.keys.tolist()]
     of_load = [manager.number(_identity(manager, x.step, x.model, x.cohort)) for x in unused]
     loads, load_steps = _steps_of_loads(manager, unused, step_of)
-    ends = [UNSEEN if load.load_end_ns is None else load.load_end_ns for load in unused]
+    ends = [load.loading[1] for load in unused]
     everything = [*keys, *(() for _ in unused)]
     return Table(
         model=np.array([*model, *of_load], np.int64)[order],
@@ -341,7 +345,9 @@ def _window_end(state: State, table: Table, window: int) -> int:
     return max(state.end_ns, int(table.begin_ns[-1]))
 
 
-def _loads_content(table: Table, kept: Ints, window: int, plain: bool, ticks: Any) -> dict[str, Any]:
+def _loads_content(
+    table: Table, kept: Ints, window: int, plain: bool, ticks: Callable[[int], int]
+) -> dict[str, Any]:
     """The loads; where they follow least recent use, the script knows models and steps itself."""
     steps, evict_steps = table.load_step[kept], table.evict_step[kept]
     evict_steps = np.where(evict_steps > window, 0, evict_steps)
@@ -414,8 +420,8 @@ def accesses_content(
 
 def _describe(state: State, manager: Manager) -> list[Described]:
     """The models of a manager: first those that the run names, in its order."""
-    named: dict[tuple[str, str | None], Described] = {}
-    sizes: dict[tuple[str, str | None], int] = {}
+    named: dict[_Model, Described] = {}
+    sizes: dict[_Model, int] = {}
     for load in manager.loads:
         if isinstance(load.bytes, int):
             which = _identity(manager, load.step, load.model, load.cohort)

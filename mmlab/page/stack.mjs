@@ -139,6 +139,7 @@ function drawRow(view, entry, y, used, state, rem) {
   write(place, quiz.isAsking ? "" : String(entry.place));
   write(bar.children[0], look.letter);
   write(bar.children[1], shortened(look.name, 26));
+  bar.classList.toggle("bare", model.bytes === null && !model.keys.length);
   const size = model.bytes === null ? "" : inBytes(model.bytes);
   const keys = listOf(model.keys.map(named), 3);
   write(bar.children[2].children[0], keys);

@@ -52,7 +52,7 @@ export class Timeline {
     const { looks, shown, manager } = this.view;
     $("lanes").replaceChildren(
       ...this.lanes.map((model) =>
-        element("li", { title: looks[model].name }, chip(looks[model], false), element("span", {}, shortened(looks[model].name, 14))),
+        element("li", { title: looks[model].name }, chip(looks[model], false), element("span", {}, shortened(looks[model].name, 12))),
       ),
       ...(this.left ? [element("li", { class: "more" }, say("more", { n: this.left }))] : []),
     );

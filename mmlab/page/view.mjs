@@ -96,6 +96,7 @@ export function drawStrip(view) {
   const strip = $("strip");
   const wide = parseFloat(getComputedStyle(document.documentElement).fontSize) * 3.7;
   const fit = Math.max(5, Math.floor(view.width / wide));
+  strip.classList.toggle("few", manager.length < fit);
   const first = Math.max(1, Math.min(step - Math.floor(fit * 0.4), manager.length - fit + 1));
   while (strip.children.length > fit) strip.lastChild.remove();
   while (strip.children.length < fit) strip.append(stripCell(view));
@@ -309,7 +310,7 @@ export function drawChart(view) {
   const key = [view.number, shown.limit, shown.recorded].join();
   if (chart.dataset.key === key) return;
   chart.dataset.key = key;
-  const recorded = manager.wasRun && manager.limitKnown ? Math.min(manager.limit ?? models, models) : null;
+  const recorded = manager.followsLru ? Math.min(manager.limit ?? models, models) : null;
   const limits = chartLimits(models, current, recorded);
   const most = accesses.total(1);
   const least = accesses.total(models);
