@@ -31,7 +31,7 @@ export class Controls {
     click("try", () => view.tryLimit());
     click("zoom-in", () => view.timeline.zoom(2));
     click("zoom-out", () => view.timeline.zoom(0.5));
-    click("zoom-all", () => view.timeline.zoom(1 / 1e9));
+    click("zoom-all", () => view.timeline.all());
     $("slider").addEventListener("input", (event) => view.go(Number(event.target.value)));
     $("managers").addEventListener("change", (event) => view.choose(Number(event.target.value)));
     $("steps").addEventListener("toggle", () => view.render());
@@ -91,8 +91,7 @@ export class Controls {
 
   theme() {
     const { documentElement: page } = document;
-    const isDark = getComputedStyle(page).getPropertyValue("--scheme").trim() === "dark";
-    page.dataset.theme = isDark ? "light" : "dark";
+    page.dataset.theme = this.view.isDark ? "light" : "dark";
     this.view.resized();
   }
 
@@ -182,8 +181,7 @@ export class Controls {
     write($("next-miss"), say(quiz.on ? "next_eviction" : "next_miss"));
     $("quiz").setAttribute("aria-pressed", String(quiz.on));
     $("projector").setAttribute("aria-pressed", String(document.documentElement.classList.contains("projector")));
-    const isDark = getComputedStyle(document.documentElement).getPropertyValue("--scheme").trim() === "dark";
-    write($("theme"), say(isDark ? "light" : "dark"));
+    write($("theme"), say(view.isDark ? "light" : "dark"));
     $("back").hidden = !manager.wasRun || shown.recorded;
     $("try").hidden = !shown.fromEvents || !length;
     $("play").dataset.of = grouped(length);

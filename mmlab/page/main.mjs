@@ -18,6 +18,9 @@ class View {
     this.timeline = new Timeline(this);
     this.controls = new Controls(this);
     window.addEventListener("resize", () => this.resized());
+    const moved = new ResizeObserver(() => (this.width === $("controls").clientWidth ? this.#moved() : this.resized()));
+    for (const id of ["controls", "sentence", "timeline"]) moved.observe($(id));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.resized());
     this.choose(0);
   }
 
@@ -39,15 +42,17 @@ class View {
     this.manager = this.managers[number];
     this.looks = looksOf(this.manager.models);
     this.unfolded = false;
-    this.timeline.zoom(1 / 1e9);
+    this.timeline.all();
     $("stack").querySelectorAll("li").forEach((row) => row.remove());
     $("chart").dataset.key = "";
     this.step = 0;
     this.quiz.moved();
     this.shown = this.#asRecorded();
     this.#drawManagers();
+    this.#measure();
     this.timeline.reset();
     this.render();
+    this.resized();
   }
 
   #asRecorded() {
@@ -111,13 +116,23 @@ class View {
   // Drawing
 
   resized() {
+    this.#measure();
     this.timeline.reset();
     this.render();
   }
 
-  render() {
-    this.width = $("strip").parentElement.clientWidth;
+  /** What only changes with the window: to ask for it is to lay out the page. */
+  #measure() {
+    const style = getComputedStyle(document.documentElement);
+    this.rem = parseFloat(style.fontSize);
+    this.isDark = style.getPropertyValue("--scheme").trim() === "dark";
+    this.top = $("stack-area").offsetTop + $("stack").offsetTop;
+    this.width = $("controls").clientWidth;
+    this.arrowsWidth = $("arrows").clientWidth;
     this.isNarrow = window.innerWidth < 1000 || document.documentElement.classList.contains("projector");
+  }
+
+  render() {
     this.controls.draw();
     this.#drawSource();
     drawStrip(this);
@@ -132,16 +147,17 @@ class View {
 
   /** Pixels that the stack can have: the timeline is whole, or below the fold. */
   stackSpace() {
-    const top = $("stack-area").offsetTop + $("stack").offsetTop;
-    const key = [window.innerWidth, window.innerHeight, top, this.manager.accesses.different, this.timeline.height].join();
-    if (this.spaceKey === key) return this.space;
-    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-    const below = $("timeline").offsetHeight + 2 * rem;
-    const needed = Math.min(this.manager.accesses.different, 8) * 2.2 * rem + 4 * rem;
-    const beside = window.innerHeight - top - below;
-    this.space = Math.max(beside >= needed ? beside : window.innerHeight - top - 1.2 * rem, 14 * rem);
-    this.spaceKey = key;
-    return this.space;
+    const needed = Math.min(this.manager.accesses.different, 8) * 2.2 * this.rem + 4 * this.rem;
+    const beside = window.innerHeight - this.top - this.timeline.height - 4 * this.rem;
+    const space = beside >= needed ? beside : window.innerHeight - this.top - 1.2 * this.rem;
+    return Math.max(space, 14 * this.rem);
+  }
+
+  /** What stands above the stack has another height: a longer sentence, or a second line. */
+  #moved() {
+    const { top } = this;
+    this.top = $("stack-area").offsetTop + $("stack").offsetTop;
+    if (top !== this.top) drawStack(this);
   }
 
   rowPitch() {
@@ -171,8 +187,9 @@ class View {
     const about = shown.fromEvents ? "about_events" : `about_${kind}`;
     $("source").dataset.kind = kind;
     write($("source-kind"), say(kind));
-    const window = manager.isWindow ? ` ${say("window", { length: manager.length, total: manager.total })}` : "";
-    write($("source-about"), manager.length ? say(about, values) + window : "");
+    write($("source-about"), manager.length ? say(about, values) : "");
+    $("source").title = $("source").textContent.trim();
+    write($("window"), manager.isWindow ? say("window", { length: manager.length, total: manager.total }) : "");
     const why = shown.fromEvents && manager.length ? [say("not_lru"), ...manager.why.map(reason)].join(" ") : "";
     write($("reasons"), why);
   }

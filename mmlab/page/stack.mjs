@@ -17,7 +17,7 @@ export function drawStack(view) {
   const state = shown.stack(step);
   const hidden = quiz.isAsking;
   if (hidden) sortByLetter(state, quiz);
-  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  const { rem } = view;
   const entries = entriesOf(view, state, rem);
   const used = new Set();
   let y = 0;
@@ -31,7 +31,7 @@ export function drawStack(view) {
   for (const row of [...place.children])
     if ((row.dataset.model ?? row.dataset.fold) !== undefined && !used.has(row)) row.remove();
   $("line").hidden = !shown.hasLine || quiz.phase === "hit";
-  $("arrows").hidden = hidden;
+  $("arrows").style.visibility = hidden ? "hidden" : "";
   place.style.height = `${y}px`;
   place.classList.toggle("hidden-columns", hidden);
   $("stack-area").classList.toggle("asking", hidden);
@@ -223,7 +223,7 @@ function drawRecordedLimit(view, entries, state, rem) {
 function drawArrows(view, entries, height, rem) {
   const { shown, manager, step } = view;
   const arrows = $("arrows");
-  const wide = arrows.clientWidth || 5 * rem;
+  const wide = view.arrowsWidth;
   const middle = (entry) => entry.y + entry.height / 2;
   const row = (test) => entries.find((entry) => entry.kind === "row" && test(entry));
   const parts = [];

@@ -13,7 +13,6 @@ export class Timeline {
   constructor(view) {
     this.view = view;
     this.canvas = $("canvas");
-    this.base = document.createElement("canvas");
     this.from = 0;
     this.to = 1; // shares of the whole span that are in sight
     this.focusedLane = null;
@@ -23,6 +22,8 @@ export class Timeline {
   /** The lanes are new: another manager, limit, width or theme. */
   reset() {
     const { manager, shown } = this.view;
+    this.rem = this.view.rem;
+    this.width = this.canvas.clientWidth;
     const { accesses } = manager;
     this.seconds = shown.recorded && manager.wasRun;
     this.span = this.seconds ? [Math.min(0, manager.begin[0] ?? 0), Math.max(manager.end, 1)] : [0, Math.max(manager.length, 1)];
@@ -42,10 +43,6 @@ export class Timeline {
 
   get height() {
     return (this.lanes.length * LANE + AXIS) * this.rem;
-  }
-
-  get rem() {
-    return parseFloat(getComputedStyle(document.documentElement).fontSize);
   }
 
   #labels() {
@@ -70,10 +67,6 @@ export class Timeline {
 
   // Coordinates
 
-  get width() {
-    return this.canvas.clientWidth;
-  }
-
   at(x) {
     return this.span[0] + (this.from + (x / this.width) * (this.to - this.from)) * (this.span[1] - this.span[0]);
   }
@@ -95,6 +88,10 @@ export class Timeline {
     const wide = Math.min(1, Math.max(1 / MOST_ZOOM, (this.to - this.from) / factor));
     const share = x / this.width;
     this.#window(this.from + share * (this.to - this.from) - share * wide, wide);
+  }
+
+  all() {
+    this.#window(0, 1);
   }
 
   pan(share) {
@@ -142,42 +139,36 @@ export class Timeline {
   }
 
   #paintAll() {
-    const { canvas, base, width, view } = this;
-    const scale = window.devicePixelRatio || 1;
-    const height = this.height;
+    const { canvas, width, view } = this;
     if (!width) return;
-    if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
-      canvas.style.height = `${height}px`;
-      for (const each of [canvas, base]) {
-        each.width = Math.round(width * scale);
-        each.height = Math.round(height * scale);
-      }
-      this.stale = true;
-    }
-    if (this.stale) this.#paintBase(scale);
-    this.stale = false;
-    const context = canvas.getContext("2d");
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, canvas.width, canvas.height);
-    context.drawImage(base, 0, 0);
-    context.setTransform(scale, 0, 0, scale, 0, 0);
+    if (this.stale) this.#paintCanvas();
     const x = Math.min(width - 1, Math.max(1, this.x(this.momentOf(view.step))));
-    const lanes = this.lanes.length * LANE * this.rem;
-    context.fillStyle = this.ink.paper;
-    context.globalAlpha = view.quiz.on ? 1 : 0.6;
-    const begin = view.quiz.isAsking ? 0 : x;
-    context.fillRect(begin, 0, width - begin, lanes);
-    context.globalAlpha = 1;
-    context.fillStyle = this.ink.accent;
-    context.fillRect(x - 1, 0, 2, lanes);
+    $("playhead").style.transform = `translateX(${(x - 1).toFixed(1)}px)`;
+    $("future").style.transform = `translateX(${view.quiz.isAsking ? 0 : x.toFixed(1)}px)`;
+    $("future").classList.toggle("hidden", view.quiz.on);
+    canvas.dataset.drawn = view.step;
+  }
+
+  #paintCanvas() {
+    const { canvas, width } = this;
+    const scale = window.devicePixelRatio || 1;
+    const wide = Math.round(width * scale);
+    const high = Math.round(this.height * scale);
+    if (canvas.width !== wide || canvas.height !== high) {
+      canvas.style.height = `${this.height}px`;
+      canvas.width = wide;
+      canvas.height = high;
+      $("lanes-cover").style.height = `${this.lanes.length * LANE * this.rem}px`;
+    }
+    this.#paintBase(scale);
+    this.stale = false;
   }
 
   #paintBase(scale) {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
-    this.ink = { paper: colour("--paper"), text: colour("--ink"), muted: colour("--muted"), accent: colour("--accent") };
-    this.isDark = colour("--scheme") === "dark";
-    const context = this.base.getContext("2d");
+    this.ink = { paper: colour("--paper"), text: colour("--ink"), muted: colour("--muted") };
+    const context = this.canvas.getContext("2d");
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
     this.hatching = hatching(context, this.ink.text, this.ink.paper);
@@ -188,7 +179,7 @@ export class Timeline {
   #paintLane(context, model, lane) {
     const { view, rem, width } = this;
     const look = view.looks[model];
-    const edge = this.isDark ? look.light : look.dark;
+    const edge = this.view.isDark ? look.light : look.dark;
     const middle = (lane + 0.5) * LANE * rem;
     const half = LANE * rem * 0.32;
     context.strokeStyle = this.ink.muted;
@@ -362,9 +353,10 @@ export class Timeline {
     if (model === undefined || isFuture) return this.#hideTip();
     tip.replaceChildren(...this.#tell(model, t).map((text) => element("span", {}, text)));
     tip.hidden = false;
-    const left = this.canvas.offsetLeft + Math.min(Math.max(0, x - 20), this.width - tip.offsetWidth - 4);
+    const area = this.canvas.parentElement;
+    const left = area.offsetLeft + Math.min(Math.max(0, x - 20), this.width - tip.offsetWidth - 4);
     tip.style.left = `${Math.max(0, left)}px`;
-    tip.style.top = `${this.canvas.offsetTop + lane * LANE * this.rem - tip.offsetHeight - 4}px`;
+    tip.style.top = `${area.offsetTop + lane * LANE * this.rem - tip.offsetHeight - 4}px`;
     return undefined;
   }
 

@@ -94,7 +94,7 @@ export function chip(look, withName = true) {
 export function drawStrip(view) {
   const { shown, manager, looks, step, quiz } = view;
   const strip = $("strip");
-  const wide = parseFloat(getComputedStyle(document.documentElement).fontSize) * 3.7;
+  const wide = view.rem * 3.7;
   const fit = Math.max(5, Math.floor(view.width / wide));
   strip.classList.toggle("few", manager.length < fit);
   const first = Math.max(1, Math.min(step - Math.floor(fit * 0.4), manager.length - fit + 1));
