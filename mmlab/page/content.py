@@ -16,6 +16,8 @@ from mmlab.state import NS, UNSEEN, Ints, Residence, State
 FORMAT = 1
 MOST_ACCESSES = 100_000
 """So many are in one page at most; of longer runs it shows the first, and says so."""
+MOST_MODELS = 2_000
+"""A page ends before the access to one more."""
 MOST_MANAGERS = 50
 TICKS = 2**22
 """Moments of a run that are told apart."""
@@ -114,6 +116,28 @@ def run_content(state: State, most: int = MOST_ACCESSES) -> dict[str, Any]:
     }
 
 
+def window_of(model: Ints, most: int) -> int:
+    """How many of these accesses, numbers of models, one page shows.
+
+    >>> window_of(np.array([3, 1, 3, 2, 1]), 3)
+    3
+    """
+    _, first = np.unique(model, return_index=True)
+    return min(len(model), most, *np.sort(first)[MOST_MODELS : MOST_MODELS + 1].tolist())
+
+
+def renumbered(models: int, model: Ints) -> tuple[Ints, Ints]:
+    """Which models a page names, and the new number of each: all, or those that it shows.
+
+    >>> renumbered(3, np.array([2, 1]))
+    (array([0, 1, 2]), array([0, 1, 2]))
+    """
+    named = np.arange(models) if models <= MOST_MODELS else np.unique(model)
+    numbers = np.zeros(models, np.int64)
+    numbers[named] = np.arange(len(named))
+    return named, numbers
+
+
 def shares(wanted: Sequence[int], most: int) -> list[int]:
     """Divide `most` so that the smaller wishes are met first.
 
@@ -126,6 +150,43 @@ def shares(wanted: Sequence[int], most: int) -> list[int]:
         given[place] = min(wanted[place], left // (len(wanted) - done))
         left -= given[place]
     return given
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Accesses that a log of keys stands for, of one model manager that nobody ran.
+
+    Attributes:
+      name: of the manager; empty where there is one.
+      models: all that there are.
+      model, elements, keys: of each access that is shown.
+      total: accesses that there are.
+    """
+
+    name: str
+    models: Sequence[Described]
+    model: Ints
+    elements: Ints
+    keys: Sequence[Sequence[str]]
+    total: int
+
+
+def log_content(logged: Sequence[Logged], managers: int) -> dict[str, Any]:
+    """What the page shows of a log of keys: accesses, and a line for every limit.
+
+    Args:
+      managers: how many there are; `logged` may be the first of them.
+    """
+    return {
+        "format": FORMAT,
+        "kind": "keys",
+        "managers_in_all": managers,
+        "managers": [
+            accesses_content(each.models, each.model, each.elements, each.keys, each.total)
+            | {"step": each.name, "process": ""}
+            for each in logged
+        ],
+    }
 
 
 # Managers
@@ -312,13 +373,20 @@ def reasons(
 def _manager_content(state: State, manager: Manager, table: Table, window: int) -> dict[str, Any]:
     limit = limit_of(state, manager)
     plain = follows_lru(table, limit)
-    models = _describe(state, manager)
+    window = window_of(table.model, window)
+    described = _describe(state, manager)
+    named, numbers = renumbered(len(described), table.model[:window])
+    models = [described[i] for i in named.tolist()]
     start = state.start_ns
     last = max(int(table.end_ns.max()), int(table.begin_ns[-1]), state.end_ns)
     tick = max(1, (last - min(start, int(table.begin_ns[0]))) // TICKS)
     kept = np.flatnonzero(table.load_step <= window)
     content = accesses_content(
-        models, table.model[:window], table.elements[:window], table.keys[:window], len(table)
+        models,
+        numbers[table.model[:window]],
+        table.elements[:window],
+        table.keys[:window],
+        len(table),
     )
     begin = (table.begin_ns[:window] - start) // tick
     ends = table.end_ns[:window]
@@ -334,7 +402,7 @@ def _manager_content(state: State, manager: Manager, table: Table, window: int) 
         "begin": differences(begin),
         # 0 is "not seen".
         "lasted": column(np.where(ends == UNSEEN, 0, (ends - start) // tick - begin + 1)),
-        "loads": _loads_content(table, kept, window, plain, lambda t_ns: (t_ns - start) // tick),
+        "loads": _loads_content(table, kept, window, plain, numbers, lambda t: (t - start) // tick),
     }
     return content
 
@@ -346,7 +414,12 @@ def _window_end(state: State, table: Table, window: int) -> int:
 
 
 def _loads_content(
-    table: Table, kept: Ints, window: int, plain: bool, ticks: Callable[[int], int]
+    table: Table,
+    kept: Ints,
+    window: int,
+    plain: bool,
+    numbers: Ints,
+    ticks: Callable[[int], int],
 ) -> dict[str, Any]:
     """The loads; where they follow least recent use, the script knows models and steps itself."""
     steps, evict_steps = table.load_step[kept], table.evict_step[kept]
@@ -371,7 +444,7 @@ def _loads_content(
         "failed": {str(i): load.error for i, load in enumerate(loads) if load.error is not None},
     }
     if not plain:
-        content["model"] = column(table.load_model[kept])
+        content["model"] = column(numbers[table.load_model[kept]])
         content["step"] = differences(steps)
         content["evict_step"] = column(evict_steps)
     return content
