@@ -123,7 +123,8 @@ def window_of(model: Ints, most: int) -> int:
     3
     """
     _, first = np.unique(model, return_index=True)
-    return min(len(model), most, *np.sort(first)[MOST_MODELS : MOST_MODELS + 1].tolist())
+    beyond: list[int] = np.sort(first)[MOST_MODELS : MOST_MODELS + 1].tolist()
+    return min(len(model), most, *beyond)
 
 
 def renumbered(models: int, model: Ints) -> tuple[Ints, Ints]:
