@@ -31,9 +31,9 @@ class View {
   }
 
   #take(content) {
-    this.content = content;
     const contents = content.managers.length ? content.managers : [EMPTY];
     this.managers = contents.map((each) => new Manager(each));
+    this.content = content;
     this.looks = [];
   }
 

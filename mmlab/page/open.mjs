@@ -1,5 +1,6 @@
 /** Reads what is dropped on the page: a log of keys, or the data of another replay. */
 
+import { numbersOf } from "./data.mjs";
 import { grouped, say, shortened } from "./texts.mjs";
 
 export const MOST_BYTES = 50_000_000;
@@ -17,13 +18,32 @@ export class Unreadable extends Error {}
  */
 export function contentOf(name, text, mapping = "") {
   const trimmed = text.replace(/^\uFEFF/, "").trim();
-  if (trimmed.startsWith("{") && !/^\{[^\n]*\}\s*\n/.test(trimmed)) {
-    const content = parsed(trimmed, name);
-    if (Array.isArray(content.managers)) return content;
-  }
+  const inside = trimmed.match(/<script type="application\/json" id="data">([^<]*)<\/script>/);
+  if (inside) return checked(parsed(inside[1], name), name);
+  if (/^\{.*"managers":/s.test(trimmed.slice(0, 1000))) return checked(parsed(trimmed, name), name);
   const keys = keysOf(name, trimmed);
   if (!keys.length) throw new Unreadable(say("open_empty", { name }));
   return contentOfKeys(keys, modelsOf(mapping));
+}
+
+/** The data of a replay, if it is whole. */
+function checked(content, name) {
+  const isWhole = (manager) => {
+    const models = numbersOf(manager.model);
+    const columns = [manager.elements, manager.set, ...(manager.loads ? [manager.begin, manager.lasted] : [])];
+    return (
+      manager.models.every((model) => typeof model.name === "string" && /^#[0-9a-f]{6}$/i.test(model.colour) && Array.isArray(model.keys)) &&
+      models.length === manager.length &&
+      models.every((model) => model >= 0 && model < manager.models.length) &&
+      columns.every((column) => numbersOf(column).length === manager.length)
+    );
+  };
+  try {
+    if (content.format === 1 && content.managers.every(isWhole)) return content;
+  } catch {
+    // Not even of this form.
+  }
+  throw new Unreadable(say("open_other", { name }));
 }
 
 function parsed(text, name) {
@@ -153,7 +173,10 @@ export function listenForFiles(panel, show) {
     }
   };
   area.hidden = false;
-  input.addEventListener("change", () => input.files[0] && read(input.files[0]));
+  input.addEventListener("change", () => {
+    if (input.files[0]) read(input.files[0]);
+    input.value = ""; // the same file can be chosen again
+  });
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => {
     event.preventDefault();

@@ -7,7 +7,7 @@ import json
 from mmlab.page.build import HERE, page
 
 LESSON = HERE / "lesson.json"
-"""A run of notebook 04, so that the page is never empty; `tests.fixtures.lesson_replay` makes it."""
+"""A run of notebook 04, which `tests.fixtures.lesson_replay` records: the page is never empty."""
 FILE = HERE / "replay.html"
 
 

@@ -180,6 +180,7 @@ const ENGLISH = {
   open: "Open a file",
   open_why: "Drop a key log here (CSV, JSON lines, or one key a line), or the data of another replay. Nothing leaves this machine.",
   open_mapping: "Keys of models (optional): a line per model, such as CONFIG_2: KEY_2, KEY_3",
+  open_other: "{name} is no data of a replay that this page can show.",
   open_empty: "{name} holds no keys.",
   open_large: "{name} has {n} bytes; the page opens files of up to {most}.",
   open_bad: "{name} cannot be read: {why}",

@@ -9,6 +9,8 @@ from collections import OrderedDict
 import pytest
 
 from mmlab import Trace
+from mmlab.page.renew import FILE
+from tests.e2e.browser.conftest import PATIENCE
 from tests.events import Event
 from tests.lanes import size
 from tests.unit.diagrams.pipelines import HOSTILE_LABELS
@@ -25,6 +27,7 @@ def tab(browser):
     """One page for all tests; what it says in its console and asks of the network is noted."""
     context = browser.new_context(reduced_motion="reduce", color_scheme="light", offline=True)
     tab = context.new_page()
+    tab.set_default_timeout(PATIENCE)
     tab.said = []
     tab.on("console", lambda message: tab.said.append(message.text))
     tab.on("pageerror", lambda error: tab.said.append(str(error)))
@@ -413,7 +416,26 @@ def test_many_models_fold(show):
     assert tab.locator("#stack li[data-model]").count() == 60
 
 
-# In a file, and in a notebook
+# Without a run, in a file, and in a notebook
+
+
+def test_the_page_without_a_run_opens_what_is_given_to_it(tab, tmp_path):
+    tab.said.clear()
+    tab.set_viewport_size({"width": 1440, "height": 900})
+    tab.goto(FILE.as_uri())
+    assert tab.evaluate("[replay.steps, replay.state().recorded]") == [18, True]
+    log = tmp_path / "keys.csv"
+    log.write_text("key\na\nb\nc\na\n", encoding="utf-8")
+    tab.set_input_files("#file", log)
+    tab.wait_for_selector("#source[data-kind=predicted]")
+    assert tab.evaluate("[replay.steps, replay.state().hint]") == [4, 2]
+    assert "Nothing was run" in tab.inner_text("#source")
+    log.write_text("x,y\n", encoding="utf-8")
+    tab.set_input_files("#file", log)
+    tab.wait_for_selector("#open-problem:not(:empty)")
+    assert "no column named key" in tab.inner_text("#open-problem")
+    assert tab.evaluate("replay.steps") == 4
+    assert tab.said == [FILE.as_uri()]
 
 
 def test_the_file_holds_no_address():
