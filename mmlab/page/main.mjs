@@ -128,6 +128,9 @@ class View {
     this.isDark = style.getPropertyValue("--scheme").trim() === "dark";
     this.top = $("stack-area").offsetTop + $("stack").offsetTop;
     this.width = $("controls").clientWidth;
+    const bar = $("most-recent").offsetWidth / this.rem;
+    this.tallName = Math.max(8, Math.floor((bar - 3.3) / 0.74));
+    this.shortName = Math.max(8, Math.floor((bar - 3) / 0.66));
     this.arrowsWidth = $("arrows").clientWidth;
     this.isNarrow = window.innerWidth < 1000 || document.documentElement.classList.contains("projector");
   }

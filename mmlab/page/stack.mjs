@@ -1,7 +1,7 @@
 /** Draws the stack: a row per model, the line of the limit across it, and what crosses the line. */
 
 import { $, element, listOf, paint, svg, write } from "./view.mjs";
-import { inBytes, named, say, shortened } from "./texts.mjs";
+import { grouped, inBytes, named, say, shortened } from "./texts.mjs";
 
 const TALL = 4.3; // heights in rem
 const SHORT = 1.7;
@@ -138,16 +138,17 @@ function drawRow(view, entry, y, used, state, rem) {
   paint(bar, look);
   write(place, quiz.isAsking ? "" : String(entry.place));
   write(bar.children[0], look.letter);
-  write(bar.children[1], shortened(look.name, 26));
+  const fits = entry.height < WITH_LINES * rem ? view.shortName : view.tallName;
+  write(bar.children[1], shortened(look.name, fits));
   bar.classList.toggle("bare", model.bytes === null && !model.keys.length);
   const size = model.bytes === null ? "" : inBytes(model.bytes);
   const keys = listOf(model.keys.map(named), 3);
   write(bar.children[2].children[0], keys);
   write(bar.children[2].children[1], size && keys ? `\u00a0· ${size}` : size);
   bar.title = [look.name, model.keys.map(named).join(", "), size].filter(Boolean).join("\n");
-  bar.tabIndex = look.name.length > 26 || model.keys.length > 3 ? 0 : -1;
+  bar.tabIndex = look.name.length > fits || model.keys.length > 3 ? 0 : -1;
   const ago = step - manager.accesses.lastUse(entry.model, step);
-  write(last.children[0], ago ? String(ago) : say("now"));
+  write(last.children[0], ago ? grouped(ago) : say("now"));
   write(last.children[1], ago ? say(view.isNarrow ? "unit_ago_short" : "unit_ago", { n: ago }) : "");
   const next = manager.accesses.nextUse(entry.model, step);
   drawAgain(again, next && next - step, manager, view.isNarrow);
@@ -170,7 +171,7 @@ function drawAgain(place, inSteps, manager, isNarrow) {
     write(number, say("col_next"));
     write(unit, isNarrow ? "" : say("unit_in", { n: 1 }));
   } else {
-    write(number, String(inSteps));
+    write(number, grouped(inSteps));
     write(unit, isNarrow ? "" : say("unit_in", { n: inSteps }));
   }
 }
@@ -233,10 +234,11 @@ function drawArrows(view, entries, height, rem) {
     const top = row((entry) => entry.model === model);
     const miss = shown.isMiss(step);
     const depth = manager.accesses.distances[step - 1];
-    const from = depth > 1 ? row((entry) => entry.place === depth) ?? entries.at(-1) : null;
+    const known = depth > 1 ? row((entry) => entry.place === depth) ?? entries.at(-1) : null;
+    const from = known ?? (depth === 0 && entries.length > 2 ? { y: height - 4, height: 0 } : null);
     if (top && !shown.loadFailed(step)) {
       labels.push([say(miss ? "load" : "hit"), middle(top)]);
-      if (from && middle(from) - middle(top) > 4)
+      if (from && (known || miss) && middle(from) - middle(top) > 4)
         parts.push(...arrow(wide - 2.6 * rem, middle(from), middle(top), wide - 1.9 * rem, miss ? "up" : "hit"));
     }
     for (const out of shown.evicted(step)) {

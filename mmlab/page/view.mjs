@@ -24,7 +24,7 @@ export function write(place, text) {
 
 // Models
 
-const TEXTURES = ["", "stripes", "dots", "back", "cross"];
+const TEXTURES = ["stripes", "dots", "back"];
 
 /** How a model is told apart: a letter, a colour, and a texture where its colour repeats. */
 export function looksOf(models) {
@@ -39,7 +39,7 @@ export function looksOf(models) {
       ink: inkOn(model.colour),
       dark: mixed(model.colour, "#000000", 0.35),
       light: mixed(model.colour, "#ffffff", 0.45),
-      texture: TEXTURES[Math.min(before, TEXTURES.length - 1)],
+      texture: before ? TEXTURES[(before - 1) % TEXTURES.length] : "",
     };
   });
 }
@@ -143,8 +143,8 @@ function drawCell(cell, at, view, again, looks) {
   if (at === step) button.setAttribute("aria-current", "step");
   else button.removeAttribute("aria-current");
   button.title = `${look.name}\n${keys.join(", ")}`;
-  write(key, shortened(keys[0] ?? "", 8));
-  write(more, keys.length > 2 ? `+${keys.length - 1}` : shortened(keys[1] ?? "", 8));
+  write(key, shortened(keys[0] ?? "", 7));
+  write(more, keys.length > 2 ? `+${keys.length - 1}` : shortened(keys[1] ?? "", 7));
 }
 
 // The sentence
@@ -331,7 +331,7 @@ export function drawChart(view) {
       svg("circle", { cx: x(n), cy: y(lru(n)), r: n === current ? 8 : dense ? 3.5 : 5, class: n === current ? "lru point now" : "lru point" }),
     ),
     ...limits
-      .filter((n) => few || n === current || n === 1 || n === models)
+      .filter((n) => few || n === current || ((n === 1 || n === models) && Math.abs(x(n) - x(current ?? -models)) > 60))
       .map((n) => svg("text", { x: x(n), y: y(lru(n)) - 12 }, grouped(lru(n)))),
   );
   const buttons = limits.map((n) => pointButton(view, n, n === current, n === recorded, [lru(n), best(n)], [x(n), y(lru(n))]));
@@ -356,7 +356,7 @@ export function drawChart(view) {
 function labelled(limits, models, current) {
   const spaced = new Set();
   let last = -Infinity;
-  const apart = models / 12;
+  const apart = models / (models > 99 ? 6 : 12);
   for (const limit of limits) {
     const near = current !== null && limit !== current && Math.abs(limit - current) < apart * 0.9;
     if (limit === current || (limit - last >= apart && !near)) {
