@@ -82,22 +82,23 @@ export class Manager {
       evicted: moment(loads.evicted),
       freed: moment(loads.freed),
       failed: loads.failed,
+      already: new Set(loads.already),
     };
     this.#index();
   }
 
   /** Loads of each model, and how many loads and evictions there were until each step. */
   #index() {
-    const { model, load, evict, loaded } = this.loads;
+    const { model, load, evict, loaded, already } = this.loads;
     this.loadsOf = this.models.map(() => []);
     this.loadsUntil = new Int32Array(this.length + 1);
     this.evictionsUntil = new Int32Array(this.length + 1);
     this.reloadsUntil = new Int32Array(this.length + 1);
     this.evictedAt = new Map();
     for (let i = 0; i < this.loads.count; i++) {
-      const again = this.loadsOf[model[i]].some((other) => loaded[other] !== NEVER);
+      const again = this.loadsOf[model[i]].some((other) => evict[other] > 0);
       this.loadsOf[model[i]].push(i);
-      if (loaded[i] !== NEVER) {
+      if (loaded[i] !== NEVER && !already.has(i)) {
         this.loadsUntil[load[i]]++;
         if (again) this.reloadsUntil[load[i]]++;
       }

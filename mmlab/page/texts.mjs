@@ -22,6 +22,7 @@ const ENGLISH = {
   limit_changed: "The limit changed from {a} to {b} while copies of the handler arrived.",
   loads_failed: "{n} load failed.|{n} loads failed.",
   in_memory_before: "{n} access found a model whose load is not in this trace.|{n} accesses found models whose loads are not in this trace.",
+  already_there: "{n} model was in memory before the run.|{n} models were in memory before the run.",
   refreshed: "A model was replaced {n} time.|Models were replaced {n} times.",
   overlap: "Batches overlapped, so the order of uses is not the order of accesses.",
   dropped: "Some events could not be written.",
