@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mmlab._text import plural
@@ -26,7 +26,7 @@ class Prediction(PredictedLoads):
       stepped: what `replay` shows.
     """
 
-    stepped: Stepped
+    stepped: Stepped = field(kw_only=True)
 
     def plot(self, *, title: str | None = None) -> Picture:
         """The curve of loads with its cliff, the optimum, and memory: see `draw_hints`."""
