@@ -458,6 +458,8 @@ def test_in_a_notebook_the_page_takes_the_place_of_the_picture(show, tab, tmp_pa
     assert not tab.is_visible("img")
     assert tab.locator("iframe").bounding_box()["height"] > 500
     assert tab.evaluate("getComputedStyle(document.querySelector('h2')).fontSize") == "24px"
+    said = [line[:100] for line in tab.said if not line.startswith(("data:image/png", "file:"))]
+    assert said == []
     tab.said.clear()
 
 

@@ -181,6 +181,7 @@ def test_an_empty_trace():
 LARGE = size("replay", suite=10_000, full=100_000)
 
 
+@pytest.mark.runs
 @pytest.mark.part("replay", suite=True)
 @pytest.mark.parametrize("models", [12, 1000])
 def test_a_hundred_thousand_accesses_take_two_megabytes(models):
