@@ -4,17 +4,19 @@ import { Accesses } from "./engine.mjs";
 
 /** Numbers of a column as `columns.py` writes it. */
 export function numbersOf(column) {
-  const bytes = Uint8Array.from(atob(column), (letter) => letter.charCodeAt(0));
-  const numbers = [];
+  const bytes = atob(column);
+  const numbers = new Int32Array(bytes.length);
+  let count = 0;
   for (let i = 0, value = 0, shift = 0; i < bytes.length; i++) {
-    value |= (bytes[i] & 127) << shift;
+    const byte = bytes.charCodeAt(i);
+    value |= (byte & 127) << shift;
     shift += 7;
-    if (bytes[i] < 128) {
-      numbers.push((value >>> 1) ^ -(value & 1));
+    if (byte < 128) {
+      numbers[count++] = (value >>> 1) ^ -(value & 1);
       value = shift = 0;
     }
   }
-  return Int32Array.from(numbers);
+  return numbers.slice(0, count);
 }
 
 function summed(column) {

@@ -52,7 +52,7 @@ class View {
     this.#measure();
     this.timeline.reset();
     this.render();
-    this.resized();
+    this.#moved();
   }
 
   #asRecorded() {

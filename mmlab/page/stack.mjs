@@ -8,6 +8,7 @@ const SHORT = 1.7;
 const GAP = 0.55;
 const LINE = 3.6;
 const FOLD = 1.6;
+const MOST_MOVING = 30; // with more models, rows are used again for others, and do not slide
 const WITH_LINES = 2.7; // rows from this height on have two lines
 
 /** Draw the stack as it is after `view.step`. */
@@ -20,12 +21,15 @@ export function drawStack(view) {
   const { rem } = view;
   const entries = entriesOf(view, state, rem);
   const used = new Set();
+  const isStill = manager.accesses.different > MOST_MOVING;
+  place.classList.toggle("still", isStill);
+  const spare = isStill ? spareRows(place, entries) : [];
   let y = 0;
   for (const entry of entries) {
     entry.y = y;
     if (entry.kind === "line") drawLine(view, state, y);
     else if (entry.kind === "fold") drawFold(view, entry, y, used);
-    else drawRow(view, entry, y, used, state, rem);
+    else drawRow(view, entry, y, used, state, rem, spare);
     y += entry.height + (entry.kind === "line" ? 0 : entry.gap);
   }
   for (const row of [...place.children])
@@ -100,9 +104,13 @@ function rowOf(place, name, value, make) {
   for (const child of place.children) if (child.dataset[name] === String(value)) return child;
   const row = make();
   row.dataset[name] = value;
-  place.append(row);
-  row.classList.add("new");
+  if (row.parentElement !== place) place.append(row);
   return row;
+}
+
+function spareRows(place, entries) {
+  const drawn = new Set(entries.map((entry) => String(entry.model)));
+  return [...place.children].filter(({ dataset }) => dataset.model !== undefined && !drawn.has(dataset.model));
 }
 
 function makeRow() {
@@ -126,9 +134,9 @@ function move(row, y, height) {
   if (row.style.height !== tall) row.style.height = tall;
 }
 
-function drawRow(view, entry, y, used, state, rem) {
+function drawRow(view, entry, y, used, state, rem, spare) {
   const { manager, looks, shown, step, quiz } = view;
-  const row = rowOf($("stack"), "model", entry.model, makeRow);
+  const row = rowOf($("stack"), "model", entry.model, () => spare.pop() ?? makeRow());
   used.add(row);
   const look = looks[entry.model];
   const model = manager.models[entry.model];

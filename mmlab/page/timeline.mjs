@@ -194,6 +194,7 @@ export class Timeline {
     };
     const thick = Math.max(3, rem * 0.24);
     let busyUntil = -1;
+    let lastCross = -8;
     for (const load of this.loadsOf[model]) {
       const { from, loaded, evicted, freed, failed } = this.#moments(load);
       if (evicted < busyUntil && freed < busyUntil) continue; // below a pixel, and drawn already
@@ -215,7 +216,10 @@ export class Timeline {
         if (wide > 2) context.strokeRect(x + 0.5, middle - half, wide - 1, 2 * half);
       });
       if (failed) cross(context, loaded, middle, half, this.ink.text);
-      else if (evicted < width + 4 && evicted > -4 && this.#isEvicted(load)) cross(context, evicted, middle, half * 0.55, this.ink.text);
+      else if (evicted < width + 4 && evicted > lastCross + 3 && this.#isEvicted(load)) {
+        cross(context, evicted, middle, half * 0.55, this.ink.text);
+        lastCross = evicted;
+      }
       busyUntil = Math.floor(Math.max(evicted, freed === Infinity ? evicted : freed)) + 0.999;
     }
     this.#paintUses(context, model, middle, half, look.colour, edge);
