@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mmlab.draw.picture import Picture
+    from mmlab.page.build import ReplayPage
 
 MOST_BYTES = 2_000_000_000
 
@@ -186,6 +187,17 @@ class Trace(State):
         from mmlab.draw.timeline import draw_timeline  # a trace is data, and needs no matplotlib
 
         return draw_timeline(self, **options)
+
+    def replay(self) -> ReplayPage:
+        """The run as a page to step through, access by access; see `mmlab.page.build.ReplayPage`.
+
+        Each model manager has a stack of its models, the most recently used on top, and its limit
+        is a line across it, which can be moved: the same accesses under another hint.
+        """
+        from mmlab.page.build import ReplayPage
+        from mmlab.page.content import run_content
+
+        return ReplayPage(run_content(self), self.timeline)
 
     def __repr__(self) -> str:
         s = self.summary()

@@ -40,6 +40,7 @@ PARTS = {
     "threads": "runs with several threads and a small hint",
     "beams_own": "Beam's own tests of RunInference, watched and unwatched",
     "exercises": "detours of learners, four or more for each exercise",
+    "replay": "random runs in the replay page under every hint, and runs of its largest size",
     "leaks": "hundreds of runs and reloads that leave nothing behind",
 }
 """What `make full` can run, by name."""

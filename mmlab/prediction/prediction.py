@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mmlab._text import plural
 from mmlab.prediction.advice import Advice, advise
 from mmlab.prediction.result import MOST_RELOADS, PredictedLoads
+from mmlab.prediction.stepped import Stepped
 
 if TYPE_CHECKING:
     from mmlab.draw.picture import Picture
+    from mmlab.page.build import ReplayPage
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -19,7 +21,12 @@ class Prediction(PredictedLoads):
     """Loads, evictions and bytes for every hint, a picture of them and advice.
 
     See `PredictedLoads` for what is known of each hint.
+
+    Attributes:
+      stepped: what `replay` shows.
     """
+
+    stepped: Stepped = field(kw_only=True)
 
     def plot(self, *, title: str | None = None) -> Picture:
         """The curve of loads with its cliff, the optimum, and memory: see `draw_hints`."""
@@ -39,6 +46,17 @@ class Prediction(PredictedLoads):
             cliff=self.cliff(),
         )
         return draw_hints(curves, repr(self), title)
+
+    def replay(self) -> ReplayPage:
+        """The accesses of the log as a page to step through, with a line for every limit.
+
+        Nothing was run: it shows what would be loaded and evicted. Of a long log it shows the first
+        100,000 elements, and says so. See `mmlab.page.build.ReplayPage`.
+        """
+        from mmlab.page.build import ReplayPage
+
+        totals = self.managers.visits.tolist()
+        return ReplayPage(self.stepped.content(self.models, totals), self.plot)
 
     def advise(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
@@ -19,6 +19,7 @@ from mmlab.prediction.replay import KeyCounts, Manager, Plan, Replay
 from mmlab.prediction.result import PerManager
 from mmlab.prediction.routing import ROUTINGS, Routing
 from mmlab.prediction.sizes import read_sizes
+from mmlab.prediction.stepped import Access, Stepped
 from mmlab.trace import Trace
 
 MOST_MANAGERS = 2**16
@@ -153,7 +154,9 @@ def predictions(
         for one in replays.values():
             one.feed(piece, numbers)
     return {
-        routing: _prediction(one.managers, routing, numbers, counts, plan, plan.batch_size, frame)
+        routing: _prediction(
+            one.managers, routing, numbers, counts, plan, plan.batch_size, frame, one.first.accesses
+        )
         for routing, one in replays.items()
     }
 
@@ -184,7 +187,10 @@ def _replayed(recorded: Recorded, plan: Plan, frame: _Frame) -> Prediction:
         managers.append(manager)
     batch_size = 1 if recorded.batch_size == 1 else None
     frame = replace(frame, processes=len(managers))
-    return _prediction(managers, "recorded", numbers, counts, plan, batch_size, frame)
+    accesses = [[(model, {}) for model in each.tolist()] for each in recorded.visits]
+    return _prediction(
+        managers, "recorded", numbers, counts, plan, batch_size, frame, accesses.__getitem__
+    )
 
 
 def _elements(recorded: Recorded, column: str | None) -> Source:
@@ -207,6 +213,7 @@ def _prediction(
     plan: Plan,
     batch_size: int | None,
     frame: _Frame,
+    accesses: Callable[[int], Sequence[Access]],
 ) -> Prediction:
     count = len(numbers.names)
     loads = np.array([manager.loads(count) for manager in managers])
@@ -214,6 +221,7 @@ def _prediction(
     keys, _ = counts.groups()
     visited = np.bincount(numbers.models[keys], minlength=count) > 0
     held = np.minimum(np.arange(1, count + 1), seen[:, None])
+    sizes = _sizes(numbers.names, visited, frame)
     return Prediction(
         models=numbers.names,
         elements=int(counts.groups()[1].sum()),
@@ -231,30 +239,33 @@ def _prediction(
             models_seen=seen,
             loads=loads,
             evictions=loads - held,
-            bytes=_bytes(managers, numbers.names, visited, frame),
+            bytes=None if sizes is None else _bytes(managers, sizes, visited),
         ),
         optimum_by_room=replay.optimum(managers, count) if frame.optimum else None,
         grouped_by_room=replay.grouped_by_key(counts, numbers, plan),
         measured=frame.measured,
         sizes_given=frame.sizes is not None,
+        stepped=Stepped(accesses, lambda: (numbers.texts, numbers.models), sizes),
     )
 
 
-def _bytes(
-    managers: Sequence[Manager], names: Sequence[str], visited: np.ndarray, frame: _Frame
-) -> np.ndarray | None:
+def _sizes(names: Sequence[str], visited: np.ndarray, frame: _Frame) -> np.ndarray | None:
+    """Bytes of each model; None where they are not known."""
     sizes, measured = frame.sizes, frame.measured
     if sizes is None:
         if measured is None or not _all_known(measured.sizes, names, visited):
             return None
         sizes = {name: measured.sizes[name] for name in names if name in measured.sizes}
-    checked = read_sizes(sizes, names, visited)
-    if len(np.unique(checked[visited])) == 1:
+    return read_sizes(sizes, names, visited)
+
+
+def _bytes(managers: Sequence[Manager], sizes: np.ndarray, visited: np.ndarray) -> np.ndarray:
+    if len(np.unique(sizes[visited])) == 1:
         held = np.minimum(
-            np.arange(1, len(names) + 1), np.array([m.seen for m in managers])[:, None]
+            np.arange(1, len(sizes) + 1), np.array([m.seen for m in managers])[:, None]
         )
-        return held * int(checked[visited][0])
-    return replay.most_bytes(managers, checked)
+        return held * int(sizes[visited][0])
+    return replay.most_bytes(managers, sizes)
 
 
 def _all_known(sizes: Mapping[str, int], names: Sequence[str], visited: np.ndarray) -> bool:

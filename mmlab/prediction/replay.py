@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmlab.page.content import MOST_ACCESSES
 from mmlab.prediction.batches import Batches, grouped_visits
 from mmlab.prediction.belady import fewest_loads
 from mmlab.prediction.keys import KeyNumbers
@@ -70,6 +71,45 @@ class Manager:
         return np.concatenate([*self._kept, np.zeros(0, np.uint16)])
 
 
+class FirstElements:
+    """The first elements of a log, for a page in which its accesses are stepped through.
+
+    Args:
+      batch_size: elements in a batch.
+    """
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self._left = MOST_ACCESSES
+        self._parts: list[np.ndarray] = []
+
+    def add(self, keys: np.ndarray, models: np.ndarray, where: np.ndarray | None = None) -> None:
+        """Go on with elements: numbers of their keys, models and managers."""
+        n = min(len(keys), self._left)
+        if n:
+            managers = np.zeros(n, np.int32) if where is None else where[:n]
+            self._parts.append(np.stack([keys[:n], models[:n], managers]).astype(np.int32))
+            self._left -= n
+
+    def accesses(self, manager: int) -> list[tuple[int, dict[int, int]]]:
+        """Accesses of a manager, in order: the model, and elements per key."""
+        if not self._parts:
+            return []
+        keys, models, managers = np.concatenate(self._parts, axis=1)
+        here = np.flatnonzero(managers == manager)
+        found: list[tuple[int, dict[int, int]]] = []
+        batch: dict[int, dict[int, int]] = {}
+        for i, (key, model) in enumerate(
+            zip(keys[here].tolist(), models[here].tolist(), strict=True)
+        ):
+            if i % self._batch_size == 0:
+                found += batch.items()
+                batch = {}
+            counts = batch.setdefault(model, {})
+            counts[key] = counts.get(key, 0) + 1
+        return [*found, *batch.items()]
+
+
 class Replay:
     """All managers under one way of routing."""
 
@@ -78,6 +118,7 @@ class Replay:
         self._routing = routing
         self._position = 0
         self._table = np.zeros(0, np.int32)
+        self.first = FirstElements(plan.batch_size)
         self.managers = [Manager(plan.batch_size) for _ in range(plan.managers)]
 
     def feed(self, keys: np.ndarray, numbers: KeyNumbers) -> None:
@@ -91,8 +132,10 @@ class Replay:
         self, keys: np.ndarray, models: np.ndarray, numbers: KeyNumbers
     ) -> list[tuple[Manager, np.ndarray]]:
         if self._plan.managers == 1:
+            self.first.add(keys, models)
             return [(self.managers[0], models)]
         where = self._where(keys, models, numbers).astype(np.uint16)  # sorted in linear time
+        self.first.add(keys, models, where)
         order = np.argsort(where, kind="stable")
         bounds = np.cumsum(np.bincount(where, minlength=self._plan.managers))[:-1]
         parts = np.split(models[order], bounds)

@@ -25,6 +25,7 @@ LAYERS = (
     ("state",),
     ("reports",),
     ("draw",),
+    ("page",),
     ("trace",),
     ("prediction", "diagrams"),
     ("checks",),

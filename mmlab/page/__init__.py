@@ -1,0 +1,1 @@
+"""The replay page: one file in which a run is stepped through, access by access."""

@@ -1,0 +1,135 @@
+"""The page as one file: script, style, texts and data in one document that loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmlab._arguments import file_to_write
+from mmlab._files import write_whole
+from mmlab._text import plural
+
+if TYPE_CHECKING:
+    from mmlab.draw.picture import Picture
+
+HERE = Path(__file__).parent
+MODULES = (
+    "engine", "texts", "data", "view", "stack", "timeline", "quiz", "controls", "open", "main",
+)  # fmt: skip
+"""The script's modules, each after those that it imports."""
+HEIGHT = 780
+"""CSS pixels of the frame in a notebook."""
+_IMPORT = re.compile(r"^import \{[^}]*\} from \"[^\"]*\";\n", re.MULTILINE)
+_EXPORT = re.compile(r"^export ", re.MULTILINE)
+
+
+@cache
+def script() -> str:
+    """The modules as one script, in a scope of its own."""
+    parts = [(HERE / f"{name}.mjs").read_text("utf-8") for name in MODULES]
+    joined = "\n".join(_EXPORT.sub("", _IMPORT.sub("", part)) for part in parts)
+    return f'(() => {{\n"use strict";\n{joined}\n}})();'
+
+
+def page(content: Mapping[str, Any]) -> str:
+    """The page that shows `content`, as HTML."""
+    parts = {
+        "/*STYLE*/": (HERE / "style.css").read_text("utf-8"),
+        "/*DATA*/": embedded(content),
+        "/*SCRIPT*/": script(),
+    }
+    template = (HERE / "template.html").read_text("utf-8")
+    return re.sub(r"/\*(STYLE|DATA|SCRIPT)\*/", lambda place: parts[place[0]], template)
+
+
+def embedded(content: Mapping[str, Any]) -> str:
+    """JSON that can stand in a script element: nothing in it ends that, and it holds no address.
+
+    >>> embedded({"name": "</script>"})
+    '{"name":"\\\\u003c\\\\/script\\\\u003e"}'
+    """
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text.replace("/", "\\/")
+
+
+class ReplayPage:
+    """A page in which a run is stepped through, access by access; a notebook shows it.
+
+    Args:
+      content: what it shows; see `run_content`.
+      still: makes the picture that stands where scripts do not run.
+    """
+
+    def __init__(self, content: Mapping[str, Any], still: Callable[[], Picture] | None = None):
+        self._content = content
+        self._still = still
+
+    @property
+    def html(self) -> str:
+        """The page: a document that loads nothing and holds all that it shows."""
+        return page(self._content)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page to one file, which any browser opens without a network. Returns its path.
+
+        The file appears at once and complete, or not at all.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        path = file_to_write(path)
+        write_whole(path, self.html.encode("utf-8"))
+        return path
+
+    def __repr__(self) -> str:
+        managers = self._content["managers"]
+        if not managers:
+            return "Replay of a run in which nothing reached a model"
+        lines = [_in_words(manager) for manager in managers]
+        more = self._content["managers_in_all"] - len(managers)
+        return "\n".join([*lines, *([f"and {plural(more, 'more model manager')}"] if more else [])])
+
+    def _repr_mimebundle_(
+        self, include: Any = None, exclude: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        data: dict[str, Any] = {"text/plain": repr(self)}
+        metadata: dict[str, Any] = {}
+        if self._still is not None:
+            pictures, about = self._still()._repr_mimebundle_()
+            data["image/png"], metadata["image/png"] = pictures["image/png"], about["image/png"]
+        data["text/html"] = self._framed(data.get("image/png"), metadata.get("image/png", {}))
+        return data, metadata
+
+    def _framed(self, png: bytes | None, about: Mapping[str, Any]) -> str:
+        """The page in a frame of its own, and the picture until the page's script has begun."""
+        picture = ""
+        if png is not None:
+            picture = (
+                f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" '
+                f'width="{about["width"]}" alt="{html.escape(about["alt"])}">'
+            )
+        frame = (
+            f'<iframe title="Replay" data-replay="{HEIGHT}" allow="fullscreen" '
+            'style="width: 100%; height: 1px; border: 0" '
+            f'srcdoc="{html.escape(self.html)}"></iframe>'
+        )
+        return f'<div class="mmlab-replay">{picture}{frame}</div>'
+
+
+def _in_words(manager: Mapping[str, Any]) -> str:
+    accesses = plural(manager["total"], "access", "accesses")
+    models = plural(len(manager["models"]), "model")
+    if "limit" not in manager:
+        return f"Replay of {accesses} of {models}, not run"
+    limit = "no limit" if manager["limit"] is None else f"limit {manager['limit']}"
+    how = "recorded" if manager["recorded"] else "as the events say"
+    return f"Replay of {accesses} of {models} of {manager['step']}, {limit}, {how}"

@@ -1,0 +1,526 @@
+"""What the page shows of a run: for each model manager its accesses, loads and limit."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mmlab.events import UNKNOWN, Dropped, Limit, Process, Refreshes, Unknown, Unobserved
+from mmlab.page.columns import column, differences
+from mmlab.state import NS, UNSEEN, Ints, Residence, State
+
+FORMAT = 1
+MOST_ACCESSES = 100_000
+"""So many are in one page at most; of longer runs it shows the first, and says so."""
+MOST_MODELS = 2_000
+"""A page ends before the access to one more."""
+MOST_MANAGERS = 50
+TICKS = 2**22
+"""Moments of a run that are told apart."""
+
+
+_Model = tuple[str, str | None]
+"""What a model is known by in its manager."""
+
+
+@dataclass
+class Manager:
+    """One model manager: a process that holds models, and the steps that share them.
+
+    Attributes:
+      steps: labels of the steps.
+      process: that holds the models.
+      models: step and name, or cohort, of each model, to its number.
+      rows: places of its batches in `State.batches`, by time.
+      loads: of its models.
+    """
+
+    steps: tuple[str, ...]
+    process: Process
+    models: dict[_Model, int] = field(default_factory=dict)
+    rows: list[int] = field(default_factory=list)
+    loads: list[Residence] = field(default_factory=list)
+
+    def number(self, model: _Model) -> int:
+        return self.models.setdefault(model, len(self.models))
+
+
+@dataclass(frozen=True)
+class Described:
+    """A model as the page names it."""
+
+    name: str
+    keys: tuple[str, ...]
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Accesses of one manager, by time, shape (n,) each; and its loads.
+
+    Steps count from 1: 0 is none, and n + 1 is after the last access.
+
+    Attributes:
+      model: number of the model.
+      begin_ns, end_ns: `UNSEEN` where there is no end.
+      elements: in the batch; 0 for a load that no batch followed.
+      keys: of the batch.
+      errors: step to the text of the exception that ended the batch, or the load.
+      loads: by the steps that they belong to.
+      load_model, load_step, evict_step: of each load, shape (loads,).
+      unseen: accesses whose load was not seen.
+    """
+
+    model: Ints
+    begin_ns: Ints
+    end_ns: Ints
+    elements: Ints
+    keys: Sequence[Sequence[str]]
+    errors: Mapping[int, str]
+    loads: Sequence[Residence]
+    load_model: Ints
+    load_step: Ints
+    evict_step: Ints
+    unseen: int
+
+    def __len__(self) -> int:
+        return len(self.model)
+
+
+def run_content(state: State, most: int = MOST_ACCESSES) -> dict[str, Any]:
+    """What the page shows of a run: data that JSON can hold.
+
+    Args:
+      most: accesses that it holds, of all managers together.
+    """
+    found = managers_of(state)
+    tables = [(manager, table_of(state, manager)) for manager in found]
+    tables = [(manager, table) for manager, table in tables if len(table)]
+    tables.sort(key=lambda pair: int(pair[1].begin_ns[0]))
+    shown = tables[:MOST_MANAGERS]
+    windows = shares([len(table) for _, table in shown], most)
+    return {
+        "format": FORMAT,
+        "kind": "run",
+        "state": state.state,
+        "error": state.error,
+        "managers_in_all": len(tables),
+        "managers": [
+            _manager_content(state, manager, table, window)
+            for (manager, table), window in zip(shown, windows, strict=True)
+        ],
+    }
+
+
+def window_of(model: Ints, most: int) -> int:
+    """How many of these accesses, numbers of models, one page shows.
+
+    >>> window_of(np.array([3, 1, 3, 2, 1]), 3)
+    3
+    """
+    _, first = np.unique(model, return_index=True)
+    beyond: list[int] = np.sort(first)[MOST_MODELS : MOST_MODELS + 1].tolist()
+    return min(len(model), most, *beyond)
+
+
+def renumbered(models: int, model: Ints) -> tuple[Ints, Ints]:
+    """Which models a page names, and the new number of each: all, or those that it shows.
+
+    >>> renumbered(3, np.array([2, 1]))
+    (array([0, 1, 2]), array([0, 1, 2]))
+    """
+    named = np.arange(models) if models <= MOST_MODELS else np.unique(model)
+    numbers = np.zeros(models, np.int64)
+    numbers[named] = np.arange(len(named))
+    return named, numbers
+
+
+def shares(wanted: Sequence[int], most: int) -> list[int]:
+    """Divide `most` so that the smaller wishes are met first.
+
+    >>> shares([10, 1000, 500], 700)
+    [10, 345, 345]
+    """
+    given = [0] * len(wanted)
+    left = most
+    for done, place in enumerate(sorted(range(len(wanted)), key=wanted.__getitem__)):
+        given[place] = min(wanted[place], left // (len(wanted) - done))
+        left -= given[place]
+    return given
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Accesses that a log of keys stands for, of one model manager that nobody ran.
+
+    Attributes:
+      name: of the manager; empty where there is one.
+      models: all that there are.
+      model, elements, keys: of each access that is shown.
+      total: accesses that there are.
+    """
+
+    name: str
+    models: Sequence[Described]
+    model: Ints
+    elements: Ints
+    keys: Sequence[Sequence[str]]
+    total: int
+
+
+def log_content(logged: Sequence[Logged], managers: int) -> dict[str, Any]:
+    """What the page shows of a log of keys: accesses, and a line for every limit.
+
+    Args:
+      managers: how many there are; `logged` may be the first of them.
+    """
+    return {
+        "format": FORMAT,
+        "kind": "keys",
+        "managers_in_all": managers,
+        "managers": [
+            accesses_content(each.models, each.model, each.elements, each.keys, each.total)
+            | {"step": each.name, "process": ""}
+            for each in logged
+        ],
+    }
+
+
+# Managers
+
+
+def managers_of(state: State) -> list[Manager]:
+    """Every process that holds models, once for each group of steps that share them."""
+    groups = {step: steps for steps in state.sharing for step in steps}
+    found: dict[tuple[Process, tuple[str, ...]], Manager] = {}
+
+    def manager(process: Process, step: str) -> Manager:
+        steps = groups.get(step, (step,))
+        return found.setdefault((process, steps), Manager(steps, process))
+
+    for residence in state.residences:
+        manager(residence.process, residence.step).loads.append(residence)
+    batches = state.batches
+    for row, (place, process, asked) in enumerate(
+        zip(
+            batches.residence.tolist(), batches.process.tolist(), batches.asked.tolist(),
+            strict=True,
+        )
+    ):  # fmt: skip
+        if place >= 0:
+            answering = state.residences[place]
+            manager(answering.process, answering.step).rows.append(row)
+        else:
+            manager(batches.processes[process], batches.models[asked][0]).rows.append(row)
+    return list(found.values())
+
+
+def _identity(manager: Manager, step: str, model: str, cohort: str | None) -> _Model:
+    """What a model is known by: its name in its step; where steps share it, its cohort."""
+    return (step, model) if len(manager.steps) == 1 else (manager.steps[0], cohort)
+
+
+def table_of(state: State, manager: Manager) -> Table:
+    """The accesses of a manager, and which of them each load and eviction belongs to."""
+    for known in state.models:
+        if known.step in manager.steps:
+            manager.number(_identity(manager, known.step, known.model, known.cohort))
+    batches = state.batches.take(np.array(manager.rows, np.int64))
+    named = [_identity(manager, *asked) for asked in batches.models]
+    numbers: dict[int, int] = {}
+    model = []
+    for asked in batches.asked.tolist():
+        if asked not in numbers:
+            numbers[asked] = manager.number(named[asked])
+        model.append(numbers[asked])
+    unused = [load for load in manager.loads if not len(load.rows) and not was_there(load)]
+    begin = np.concatenate([batches.begin_ns, [load.load_begin_ns for load in unused]])
+    order = np.argsort(begin.astype(np.int64), kind="stable")
+    begin = begin.astype(np.int64)[order]
+    step_of = np.empty(len(order), np.int64)
+    step_of[order] = np.arange(1, len(order) + 1)
+    errors = [*batches.errors.tolist(), *(load.error for load in unused)]
+    keys = [tuple(batches.key_counts[place]) for place in batches.keys.tolist()]
+    of_load = [manager.number(_identity(manager, x.step, x.model, x.cohort)) for x in unused]
+    loads, load_steps = _steps_of_loads(manager, unused, step_of)
+    ends = [load.loading[1] for load in unused]
+    everything = [*keys, *(() for _ in unused)]
+    return Table(
+        model=np.array([*model, *of_load], np.int64)[order],
+        begin_ns=begin,
+        end_ns=np.concatenate([batches.end_ns, np.array(ends, np.int64)])[order],
+        elements=np.concatenate([batches.n, np.zeros(len(unused), np.int64)])[order],
+        keys=[everything[i] for i in order.tolist()],
+        errors={i: errors[k] for i, k in enumerate(order.tolist(), 1) if errors[k] is not None},
+        loads=loads,
+        load_model=np.array(
+            [manager.number(_identity(manager, x.step, x.model, x.cohort)) for x in loads], np.int64
+        ),
+        load_step=load_steps,
+        evict_step=_steps_of_evictions(loads, load_steps, begin),
+        unseen=int((batches.residence < 0).sum()),
+    )
+
+
+def _steps_of_loads(
+    manager: Manager, unused: Sequence[Residence], step_of: Ints
+) -> tuple[list[Residence], Ints]:
+    """Each load belongs to the first access that it answers."""
+    place_of_row = {row: place for place, row in enumerate(manager.rows)}
+    pairs = []
+    for load in manager.loads:
+        if len(load.rows):
+            places = [place_of_row[row] for row in load.rows.tolist() if row in place_of_row]
+            pairs.append((int(step_of[places].min()), load))
+    pairs += [
+        (int(step_of[len(manager.rows) + i]), load) for i, load in enumerate(unused)
+    ]  # fmt: skip
+    pairs.sort(key=lambda pair: (pair[0], pair[1].load_begin_ns))
+    return [load for _, load in pairs], np.array([step for step, _ in pairs], np.int64)
+
+
+def _steps_of_evictions(loads: Sequence[Residence], load_steps: Ints, begin: Ints) -> Ints:
+    """Each eviction belongs to the first access that begins after it; 0 where there is none."""
+    evicted = [UNSEEN if load.evict_ns is None else load.evict_ns for load in loads]
+    times = np.array(evicted, np.int64)
+    steps = np.searchsorted(begin, times, side="left").astype(np.int64) + 1
+    return np.where(times == UNSEEN, 0, np.maximum(steps, load_steps))
+
+
+def was_there(load: Residence) -> bool:
+    """Whether a model was in memory before the run, so that nothing was loaded."""
+    return bool(getattr(load, "already", False))
+
+
+# Recorded as least recent use says, or not
+
+
+def limit_of(state: State, manager: Manager) -> int | Unknown | None:
+    """How many models a manager allowed at most; None where there was no limit."""
+    values = _limits_of(state, manager)
+    if known := [value for value in values if isinstance(value, int)]:
+        return max(known)
+    hidden = any(e.what == "limit" and e.step in manager.steps for e in state.facts(Unobserved))
+    hinted = any(m.hint is not None for m in state.models if m.step in manager.steps)
+    return UNKNOWN if hidden or UNKNOWN in values or (hinted and not values) else None
+
+
+def _limits_of(state: State, manager: Manager) -> list[int | Unknown | None]:
+    events = [e for e in state.facts(Limit) if e.step is None or e.step in manager.steps]
+    own = [event for event in events if event.process == manager.process]
+    return [event.limit for event in own or events]
+
+
+def follows_lru(table: Table, limit: int | Unknown | None) -> bool:
+    """Whether loads and evictions are those of least recent use, access by access."""
+    if limit is UNKNOWN or any(x.load_end_ns is None or was_there(x) for x in table.loads):
+        return False
+    most = len(table) + 1 if limit is None else int(limit)
+    loads, evictions = lru_steps(table.model.tolist(), max(most, 1))
+    seen = list(zip(table.load_step.tolist(), table.load_model.tolist(), strict=True))
+    gone = np.flatnonzero(table.evict_step)
+    dropped = zip(table.evict_step[gone].tolist(), table.load_model[gone].tolist(), strict=True)
+    return seen == loads and sorted(dropped) == evictions
+
+
+def lru_steps(
+    models: Iterable[int], limit: int
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Loads and evictions of least recent use, as (step, model)."""
+    memory: OrderedDict[int, None] = OrderedDict()
+    loads, evictions = [], []
+    for step, model in enumerate(models, 1):
+        if model in memory:
+            memory.move_to_end(model)
+            continue
+        if len(memory) == limit:
+            evictions.append((step, memory.popitem(last=False)[0]))
+        memory[model] = None
+        loads.append((step, model))
+    return loads, evictions
+
+
+def reasons(
+    state: State, manager: Manager, table: Table, limit: int | Unknown | None
+) -> list[list[Any]]:
+    """Why a run was no plain LRU: names of sentences in the page's table of texts, with numbers."""
+    found: list[list[Any]] = []
+    if limit is UNKNOWN:
+        found.append(["limit_unknown"])
+    values = [value for value in _limits_of(state, manager) if isinstance(value, int)]
+    if len(set(values)) > 1:
+        found.append(["limit_changed", values[0], values[-1]])
+    failed = sum(load.load_end_ns is None for load in table.loads)
+    if failed:
+        found.append(["loads_failed", failed])
+    already = sum(map(was_there, table.loads))
+    if already:
+        found.append(["already_there", already])
+    if table.unseen:
+        found.append(["in_memory_before", table.unseen])
+    refreshes = sum(
+        event.process == manager.process and event.step in manager.steps
+        for event in state.facts(Refreshes)
+    )
+    if refreshes:
+        found.append(["refreshed", refreshes])
+    known = table.end_ns[:-1] != UNSEEN
+    if bool((table.begin_ns[1:] < table.end_ns[:-1])[known].any()):
+        found.append(["overlap"])
+    if state.facts(Dropped):
+        found.append(["dropped"])
+    return found or [["other"]]
+
+
+# As data
+
+
+def _manager_content(state: State, manager: Manager, table: Table, window: int) -> dict[str, Any]:
+    limit = limit_of(state, manager)
+    plain = follows_lru(table, limit)
+    window = window_of(table.model, window)
+    described = _describe(state, manager)
+    named, numbers = renumbered(len(described), table.model[:window])
+    models = [described[i] for i in named.tolist()]
+    start = state.start_ns
+    last = max(int(table.end_ns.max()), int(table.begin_ns[-1]), state.end_ns)
+    tick = max(1, (last - min(start, int(table.begin_ns[0]))) // TICKS)
+    kept = np.flatnonzero(table.load_step <= window)
+    content = accesses_content(
+        models,
+        numbers[table.model[:window]],
+        table.elements[:window],
+        table.keys[:window],
+        len(table),
+    )
+    begin = (table.begin_ns[:window] - start) // tick
+    ends = table.end_ns[:window]
+    content |= {
+        "step": ", ".join(manager.steps),
+        "process": str(manager.process),
+        "limit": "unknown" if limit is UNKNOWN else limit,
+        "recorded": plain,
+        "why": [] if plain else reasons(state, manager, table, limit),
+        "errors": {str(step): text for step, text in table.errors.items() if step <= window},
+        "tick": tick * NS,
+        "end": (_window_end(state, table, window) - start) // tick,
+        "begin": differences(begin),
+        # 0 is "not seen".
+        "lasted": column(np.where(ends == UNSEEN, 0, (ends - start) // tick - begin + 1)),
+        "loads": _loads_content(table, kept, window, plain, numbers, lambda t: (t - start) // tick),
+    }
+    return content
+
+
+def _window_end(state: State, table: Table, window: int) -> int:
+    if window < len(table):
+        return int(table.begin_ns[window])
+    return max(state.end_ns, int(table.begin_ns[-1]))
+
+
+def _loads_content(
+    table: Table,
+    kept: Ints,
+    window: int,
+    plain: bool,
+    numbers: Ints,
+    ticks: Callable[[int], int],
+) -> dict[str, Any]:
+    """The loads; where they follow least recent use, the script knows models and steps itself."""
+    steps, evict_steps = table.load_step[kept], table.evict_step[kept]
+    evict_steps = np.where(evict_steps > window, 0, evict_steps)
+    loads = [table.loads[i] for i in kept.tolist()]
+    begin = np.array([ticks(load.load_begin_ns) for load in loads], np.int64)
+    access = np.array([ticks(t) for t in table.begin_ns[steps - 1].tolist()], np.int64)
+
+    def after(moments: Sequence[int | None], base: Ints) -> Ints:
+        """1 for the same moment, 0 for none."""
+        there = np.array([moment is not None for moment in moments], bool)
+        at = np.array([0 if m is None else ticks(m) for m in moments], np.int64)
+        late = at - base
+        return np.where(there, late + (late >= 0), 0)
+
+    content: dict[str, Any] = {
+        "count": len(loads),
+        "begin": column(access - begin),
+        "loaded": column(after([load.load_end_ns for load in loads], begin)),
+        "evicted": column(after([load.evict_ns for load in loads], begin)),
+        "freed": column(after([load.free_ns for load in loads], begin)),
+        "already": [i for i, load in enumerate(loads) if was_there(load)],
+        "failed": {str(i): load.error for i, load in enumerate(loads) if load.error is not None},
+    }
+    if not plain:
+        content["model"] = column(numbers[table.load_model[kept]])
+        content["step"] = differences(steps)
+        content["evict_step"] = column(evict_steps)
+    return content
+
+
+def accesses_content(
+    models: Sequence[Described],
+    model: Ints,
+    elements: Ints,
+    keys: Sequence[Sequence[str]],
+    total: int,
+) -> dict[str, Any]:
+    """Models and accesses of one manager.
+
+    Args:
+      model, elements, keys: of each access that is in the page.
+      total: accesses that there were.
+    """
+    from mmlab.draw.theme import model_palette  # matplotlib: a page is built where pictures are
+
+    colours = model_palette.colours(each.name for each in models)
+    sets: dict[tuple[str, ...], int] = {}
+    for each in models:
+        if len(each.keys) == 1:
+            sets.setdefault(each.keys, len(sets))
+    places = [sets.setdefault(tuple(each), len(sets)) for each in keys]
+    # Most often a model has one key: then the set has the number of the model, and 0 is written.
+    return {
+        "models": [
+            {
+                "name": each.name,
+                "keys": list(each.keys),
+                "bytes": each.bytes,
+                "colour": colours[each.name],
+            }
+            for each in models
+        ],
+        "total": total,
+        "length": len(model),
+        "model": column(model),
+        "elements": column(elements),
+        "sets": [list(each) for each in sets],
+        "set": column(np.array(places, np.int64) - model),
+    }
+
+
+def _describe(state: State, manager: Manager) -> list[Described]:
+    """The models of a manager: first those that the run names, in its order."""
+    named: dict[_Model, Described] = {}
+    sizes: dict[_Model, int] = {}
+    for load in manager.loads:
+        if isinstance(load.bytes, int):
+            which = _identity(manager, load.step, load.model, load.cohort)
+            sizes[which] = max(load.bytes, sizes.get(which, 0))
+    for model in state.models:
+        if model.step in manager.steps:
+            which = _identity(manager, model.step, model.model, model.cohort)
+            named.setdefault(which, Described(model.model, model.keys, sizes.get(which)))
+    names = {
+        _identity(manager, step, name, cohort): name
+        for step, name, cohort in state.batches.models
+        if step in manager.steps
+    }
+    for load in manager.loads:
+        names.setdefault(_identity(manager, load.step, load.model, load.cohort), load.model)
+    return [
+        named.get(which) or Described(names.get(which, str(which[1])), (), sizes.get(which))
+        for which in manager.models
+    ]

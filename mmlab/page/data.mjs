@@ -1,0 +1,273 @@
+/** The data of a page, and what it says of each step: recorded from events, or simulated. */
+
+import { Accesses } from "./engine.mjs";
+
+/** Numbers of a column as `columns.py` writes it. */
+export function numbersOf(column) {
+  const bytes = atob(column);
+  const numbers = new Int32Array(bytes.length);
+  let count = 0;
+  for (let i = 0, value = 0, shift = 0; i < bytes.length; i++) {
+    const byte = bytes.charCodeAt(i);
+    value |= (byte & 127) << shift;
+    shift += 7;
+    if (byte < 128) {
+      numbers[count++] = (value >>> 1) ^ -(value & 1);
+      value = shift = 0;
+    }
+  }
+  return numbers.slice(0, count);
+}
+
+function summed(column) {
+  const numbers = numbersOf(column);
+  for (let i = 1; i < numbers.length; i++) numbers[i] += numbers[i - 1];
+  return numbers;
+}
+
+/** One model manager: its models, accesses, loads and limit. Steps count from 1. */
+export class Manager {
+  constructor(content) {
+    Object.assign(this, { step: content.step, process: content.process, why: content.why ?? [] });
+    this.models = content.models;
+    this.length = content.length;
+    this.total = content.total;
+    this.errors = content.errors ?? {};
+    this.elements = numbersOf(content.elements);
+    const models = numbersOf(content.model);
+    this.keySets = content.sets;
+    this.sets = numbersOf(content.set).map((set, i) => set + models[i]);
+    this.accesses = new Accesses(models, this.models.length);
+    this.wasRun = content.loads !== undefined;
+    this.limit = content.limit ?? null;
+    this.limitKnown = this.limit !== "unknown";
+    this.followsLru = this.wasRun && content.recorded;
+    if (this.wasRun) this.#readTimes(content);
+  }
+
+  get isWindow() {
+    return this.length < this.total;
+  }
+
+  keysOf(step) {
+    return this.keySets[this.sets[step - 1]] ?? [];
+  }
+
+  modelOf(step) {
+    return this.accesses.models[step - 1];
+  }
+
+  bytesOf(models) {
+    let sum = 0;
+    for (const model of models) {
+      if (this.models[model].bytes == null) return null;
+      sum += this.models[model].bytes;
+    }
+    return sum;
+  }
+
+  #readTimes(content) {
+    this.tick = content.tick;
+    this.begin = summed(content.begin);
+    this.lasted = numbersOf(content.lasted);
+    this.end = content.end;
+    const { loads } = content;
+    const steps = this.followsLru ? lruLoads(this.accesses, this.limit) : readSteps(loads);
+    const began = numbersOf(loads.begin).map((early, i) => this.begin[steps.load[i] - 1] - early);
+    const moment = (column) =>
+      numbersOf(column).map((late, i) => (late === 0 ? NEVER : began[i] + late - (late > 0)));
+    this.loads = {
+      ...steps,
+      count: loads.count,
+      begin: began,
+      loaded: moment(loads.loaded),
+      evicted: moment(loads.evicted),
+      freed: moment(loads.freed),
+      failed: loads.failed,
+      already: new Set(loads.already),
+    };
+    this.#index();
+  }
+
+  /** Loads of each model, and how many loads and evictions there were until each step. */
+  #index() {
+    const { model, load, evict, loaded, already } = this.loads;
+    this.loadsOf = this.models.map(() => []);
+    this.loadsUntil = new Int32Array(this.length + 1);
+    this.evictionsUntil = new Int32Array(this.length + 1);
+    this.reloadsUntil = new Int32Array(this.length + 1);
+    this.evictedAt = new Map();
+    for (let i = 0; i < this.loads.count; i++) {
+      const again = this.loadsOf[model[i]].some((other) => evict[other] > 0);
+      this.loadsOf[model[i]].push(i);
+      if (loaded[i] !== NEVER && !already.has(i)) {
+        this.loadsUntil[load[i]]++;
+        if (again) this.reloadsUntil[load[i]]++;
+      }
+      if (!evict[i]) continue;
+      this.evictionsUntil[evict[i]]++;
+      if (!this.evictedAt.has(evict[i])) this.evictedAt.set(evict[i], []);
+      this.evictedAt.get(evict[i]).push(model[i]);
+    }
+    for (const counts of [this.loadsUntil, this.evictionsUntil, this.reloadsUntil])
+      for (let step = 1; step <= this.length; step++) counts[step] += counts[step - 1];
+  }
+
+  /** The last load of a model that belongs to a step until `step`; -1 for none. */
+  loadAt(model, step) {
+    const loads = this.loadsOf[model];
+    let [low, high] = [0, loads.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.loads.load[loads[middle]] <= step) low = middle + 1;
+      else high = middle;
+    }
+    return low ? loads[low - 1] : -1;
+  }
+
+  /** When the state after a step was reached, in ticks: its batch has ended, the next not begun. */
+  momentOf(step) {
+    if (step === 0) return Math.min(0, this.begin[0] ?? 0);
+    const begin = this.begin[step - 1];
+    if (!this.lasted[step - 1]) return begin;
+    const next = step < this.length ? this.begin[step] : Infinity;
+    return Math.max(begin, Math.min(begin + this.lasted[step - 1] - 1, next));
+  }
+
+  /** The last step that had begun at a moment. */
+  stepAt(tick) {
+    let [low, high] = [0, this.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.begin[middle] <= tick) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** Whether a model is evicted and its memory not freed when a step has been reached. */
+  isLeaving(model, step) {
+    const place = this.loadAt(model, step);
+    if (place < 0 || this.loads.evicted[place] === NEVER) return false;
+    const moment = this.momentOf(step);
+    const { evicted, freed } = this.loads;
+    return evicted[place] <= moment && (freed[place] === NEVER || freed[place] > moment);
+  }
+}
+
+export const NEVER = -(2 ** 31);
+
+/** The loads under a limit: of which model, at which step, and at which it is evicted (0: never). */
+export function lruLoads(accesses, limit) {
+  const run = accesses.run(limit);
+  const [model, load, evict] = [[], [], []];
+  const latest = new Int32Array(accesses.count);
+  for (let step = 1; step <= accesses.length; step++) {
+    const out = run.evicted[step];
+    if (out >= 0) evict[latest[out]] = step;
+    if (run.loads[step] === run.loads[step - 1]) continue;
+    latest[accesses.models[step - 1]] = load.length;
+    model.push(accesses.models[step - 1]);
+    load.push(step);
+    evict.push(0);
+  }
+  return { model, load, evict };
+}
+
+function readSteps(loads) {
+  return { model: numbersOf(loads.model), load: summed(loads.step), evict: numbersOf(loads.evict_step) };
+}
+
+/** What is shown at each step: the recorded run, or the same accesses under a limit. */
+export class Shown {
+  constructor(manager, limit, recorded) {
+    Object.assign(this, { manager, limit, recorded });
+    /** The events are shown, because they are not what LRU does. */
+    this.fromEvents = recorded && !manager.followsLru;
+  }
+
+  get hasLine() {
+    return !this.fromEvents;
+  }
+
+  isMiss(step) {
+    if (!this.fromEvents) return !this.manager.accesses.isHit(step, this.limit);
+    const { loadsUntil } = this.manager;
+    return loadsUntil[step] > loadsUntil[step - 1] || this.loadFailed(step);
+  }
+
+  loadFailed(step) {
+    if (!this.fromEvents) return false;
+    const place = this.manager.loadAt(this.manager.modelOf(step), step);
+    const { load, loaded } = this.manager.loads;
+    return place >= 0 && load[place] === step && loaded[place] === NEVER;
+  }
+
+  hasFailed(step) {
+    return this.recorded && String(step) in this.manager.errors;
+  }
+
+  /** Models that a step evicts. */
+  evicted(step) {
+    if (step === 0) return [];
+    if (this.fromEvents) return this.manager.evictedAt.get(step) ?? [];
+    const out = this.manager.accesses.evicted(step, this.limit);
+    return out < 0 ? [] : [out];
+  }
+
+  loads(step) {
+    if (this.fromEvents) return this.manager.loadsUntil[step];
+    return this.manager.accesses.loads(step, this.limit);
+  }
+
+  reloads(step) {
+    if (this.fromEvents) return this.manager.reloadsUntil[step];
+    return this.loads(step) - this.manager.accesses.seen[step];
+  }
+
+  evictions(step) {
+    if (this.fromEvents) return this.manager.evictionsUntil[step];
+    return this.manager.accesses.evictions(step, this.limit);
+  }
+
+  misses(step) {
+    if (!this.fromEvents) return this.loads(step);
+    if (!this.missesUntil) {
+      this.missesUntil = new Int32Array(this.manager.length + 1);
+      for (let i = 1; i <= this.manager.length; i++)
+        this.missesUntil[i] = this.missesUntil[i - 1] + this.isMiss(i);
+    }
+    return this.missesUntil[step];
+  }
+
+  failures(step) {
+    if (!this.recorded) return 0;
+    return Object.keys(this.manager.errors).filter((at) => Number(at) <= step).length;
+  }
+
+  /** Models that were accessed, most recently used first: those in memory, and those evicted. */
+  stack(step) {
+    const stack = this.manager.accesses.stack(step);
+    if (!this.fromEvents) {
+      const held = this.manager.accesses.held(step, this.limit);
+      return { held: stack.slice(0, held), gone: stack.slice(held) };
+    }
+    const isHeld = (model) => {
+      const place = this.manager.loadAt(model, step);
+      const { loaded, evict } = this.manager.loads;
+      if (place < 0) return true; // its load was not seen
+      return loaded[place] !== NEVER && !(evict[place] && evict[place] <= step);
+    };
+    return { held: stack.filter(isHeld), gone: stack.filter((model) => !isHeld(model)) };
+  }
+
+  nextMiss(step) {
+    for (let i = step + 1; i <= this.manager.length; i++) if (this.isMiss(i)) return i;
+    return this.manager.length;
+  }
+
+  nextEviction(step) {
+    for (let i = step + 1; i <= this.manager.length; i++) if (this.evicted(i).length) return i;
+    return this.manager.length;
+  }
+}

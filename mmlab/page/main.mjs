@@ -1,0 +1,275 @@
+/** Puts the page together, and offers `window.replay`. */
+
+import { Controls } from "./controls.mjs";
+import { Manager, Shown } from "./data.mjs";
+import { listenForFiles } from "./open.mjs";
+import { Quiz } from "./quiz.mjs";
+import { drawStack } from "./stack.mjs";
+import { say, shortened, named, useTexts } from "./texts.mjs";
+import { Timeline } from "./timeline.mjs";
+import { $, drawChart, drawCounts, drawList, drawSentence, drawStrip, element, looksOf, write } from "./view.mjs";
+
+class View {
+  constructor(content) {
+    this.unfolded = false;
+    this.step = 0;
+    this.#take(content);
+    this.quiz = new Quiz(this);
+    this.timeline = new Timeline(this);
+    this.controls = new Controls(this);
+    window.addEventListener("resize", () => this.resized());
+    const moved = new ResizeObserver(() => (this.width === $("controls").clientWidth ? this.#moved() : this.resized()));
+    for (const id of ["controls", "sentence", "timeline"]) moved.observe($(id));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.resized());
+    this.choose(0);
+  }
+
+  /** Show the data of another page. */
+  open(content) {
+    this.#take(content);
+    this.choose(0);
+  }
+
+  #take(content) {
+    const contents = content.managers.length ? content.managers : [EMPTY];
+    this.managers = contents.map((each) => new Manager(each));
+    this.content = content;
+    this.looks = [];
+  }
+
+  choose(number) {
+    this.number = number;
+    this.manager = this.managers[number];
+    this.looks = looksOf(this.manager.models);
+    this.unfolded = false;
+    this.timeline.all();
+    $("stack").querySelectorAll("li").forEach((row) => row.remove());
+    $("chart").dataset.key = "";
+    this.step = 0;
+    this.quiz.moved();
+    this.shown = this.#asRecorded();
+    this.#drawManagers();
+    this.#measure();
+    this.timeline.reset();
+    this.render();
+    this.#moved();
+  }
+
+  #asRecorded() {
+    const { manager } = this;
+    const middle = Math.max(1, Math.ceil(manager.accesses.different / 2));
+    return manager.wasRun
+      ? new Shown(manager, manager.limitKnown ? manager.limit : null, true)
+      : new Shown(manager, middle, false);
+  }
+
+  // Steps and limits
+
+  /** Go to a step: a person's choice, so playing stops and a quiz asks anew. */
+  go(step) {
+    this.controls.stop();
+    this.step = this.#within(step);
+    this.quiz.moved();
+    this.render();
+  }
+
+  /** Show a step, while playing or as an answer. */
+  show(step) {
+    this.step = this.#within(step);
+    this.render();
+  }
+
+  #within(step) {
+    return Math.max(0, Math.min(this.manager.length, Math.trunc(Number(step)) || 0));
+  }
+
+  setLimit(limit) {
+    const { manager } = this;
+    if (limit !== null && !(Number.isInteger(limit) && limit >= 1))
+      throw new RangeError(`the limit must be a whole number from 1 on, or null, got ${limit}`);
+    const recorded = manager.followsLru && limit === manager.limit;
+    this.#limit(new Shown(manager, limit, recorded));
+  }
+
+  backToRecorded() {
+    if (this.manager.wasRun) this.#limit(this.#asRecorded());
+  }
+
+  /** From the events of a run that was no plain LRU to a line that can be moved. */
+  tryLimit() {
+    const { limit, limitKnown, accesses } = this.manager;
+    this.setLimit(limitKnown && limit ? limit : Math.max(1, accesses.different - 1));
+  }
+
+  #limit(shown) {
+    this.shown = shown;
+    this.quiz.moved();
+    this.timeline.reset();
+    this.render();
+  }
+
+  unfold() {
+    this.unfolded = true;
+    this.render();
+  }
+
+  // Drawing
+
+  resized() {
+    this.#measure();
+    this.timeline.reset();
+    this.render();
+  }
+
+  /** What only changes with the window: to ask for it is to lay out the page. */
+  #measure() {
+    const style = getComputedStyle(document.documentElement);
+    this.rem = parseFloat(style.fontSize);
+    this.isDark = style.getPropertyValue("--scheme").trim() === "dark";
+    this.top = $("stack-area").offsetTop + $("stack").offsetTop;
+    this.width = $("controls").clientWidth;
+    const bar = $("most-recent").offsetWidth / this.rem;
+    this.tallName = Math.max(8, Math.floor((bar - 3.3) / 0.74));
+    this.shortName = Math.max(8, Math.floor((bar - 3) / 0.66));
+    this.arrowsWidth = $("arrows").clientWidth;
+    this.isNarrow = window.innerWidth < 1000 || document.documentElement.classList.contains("projector");
+  }
+
+  render() {
+    this.controls.draw();
+    this.#drawSource();
+    drawStrip(this);
+    const said = drawSentence(this);
+    drawStack(this);
+    drawCounts(this);
+    drawChart(this);
+    this.timeline.draw();
+    drawList(this);
+    if (!this.controls.playing || this.step === this.manager.length) write($("live"), said);
+  }
+
+  /** Pixels that the stack can have: the timeline is whole, or below the fold. */
+  stackSpace() {
+    const needed = Math.min(this.manager.accesses.different, 8) * 2.2 * this.rem + 4 * this.rem;
+    const beside = window.innerHeight - this.top - this.timeline.height - 4 * this.rem;
+    const space = beside >= needed ? beside : window.innerHeight - this.top - 1.2 * this.rem;
+    return Math.max(space, 14 * this.rem);
+  }
+
+  /** What stands above the stack has another height: a longer sentence, or a second line. */
+  #moved() {
+    const { top } = this;
+    this.top = $("stack-area").offsetTop + $("stack").offsetTop;
+    if (top !== this.top) drawStack(this);
+  }
+
+  rowPitch() {
+    const row = $("stack").querySelector("li[data-model]");
+    return row ? row.offsetHeight + 6 : 40;
+  }
+
+  #drawManagers() {
+    const { content } = this;
+    const select = $("managers");
+    select.hidden = this.managers.length < 2;
+    select.replaceChildren(...this.managers.map((each, i) => element("option", { value: i }, shortened(named(this.#where(each)), 60))));
+    select.value = this.number;
+    const out = content.managers_in_all > this.managers.length && content.managers.length;
+    write($("left-out"), out ? say("managers_left_out", { n: this.managers.length, total: content.managers_in_all }) : "");
+  }
+
+  #where(manager) {
+    return this.managers.length > 1 ? `${manager.step} · ${manager.process}` : manager.step;
+  }
+
+  #drawSource() {
+    const { shown, manager } = this;
+    const limit = !manager.limitKnown && shown.recorded ? say("unknown_limit") : shown.limit === null ? say("no_limit") : say("limit", { n: shown.limit });
+    const values = { where: shortened(named(this.#where(manager)), 48), accesses: say("accesses", { n: manager.total }), limit };
+    const kind = !manager.wasRun ? "predicted" : shown.recorded ? "recorded" : "simulated";
+    const about = shown.fromEvents ? "about_events" : `about_${kind}`;
+    $("source").dataset.kind = kind;
+    write($("source-kind"), say(kind));
+    write($("source-about"), manager.length ? say(about, values) : "");
+    $("source").title = $("source").textContent.trim();
+    write($("window"), manager.isWindow ? say("window", { length: manager.length, total: manager.total }) : "");
+    const why = shown.fromEvents && manager.length ? [say("not_lru"), ...manager.why.map(reason)].join(" ") : "";
+    write($("reasons"), why);
+  }
+}
+
+function reason([name, a, b]) {
+  return say(name, { n: a, a, b });
+}
+
+const EMPTY = { step: "", process: "", models: [], total: 0, length: 0, model: "", elements: "", sets: [], set: "" };
+
+/** Drives the page from outside. Steps: 0 is before the first access. A hint of null is none. */
+function driver(view) {
+  return {
+    get steps() {
+      return view.manager.length;
+    },
+    goto(step) {
+      view.go(step);
+    },
+    setHint(limit) {
+      if (limit === undefined) view.backToRecorded();
+      else view.setLimit(limit);
+    },
+    state() {
+      const { manager, shown, step } = view;
+      const name = (model) => manager.models[model].name;
+      const evicted = shown.evicted(step);
+      return {
+        process: manager.process,
+        step,
+        hint: shown.recorded && !manager.limitKnown ? "unknown" : shown.limit,
+        recorded: shown.recorded,
+        slots: shown.stack(step).held.reverse().map(name),
+        loads: shown.loads(step),
+        evictions: shown.evictions(step),
+        hit: step ? !shown.isMiss(step) : null,
+        evicted: evicted.length ? name(evicted[0]) : null,
+      };
+    },
+  };
+}
+
+/** In a notebook the page is in a frame, and a still picture stands where scripts do not run. */
+function takeTheFrame() {
+  try {
+    const frame = window.frameElement;
+    if (!frame?.dataset.replay) return;
+    frame.style.height = `${frame.dataset.replay}px`;
+    const picture = frame.parentElement.querySelector("img");
+    if (picture) picture.style.display = "none";
+  } catch {
+    // Another origin: the frame cannot be reached, and its page shows itself as it is.
+  }
+}
+
+function fillTexts() {
+  document.title = say("title");
+  for (const place of document.querySelectorAll("[data-text]")) place.textContent = say(place.dataset.text);
+  for (const place of document.querySelectorAll("[data-label]")) {
+    const label = say(place.dataset.label);
+    place.setAttribute("aria-label", label);
+    if (place.tagName === "BUTTON") place.title = label;
+  }
+}
+
+function start() {
+  const content = JSON.parse($("data").textContent);
+  if (content.texts) useTexts(content.texts);
+  fillTexts();
+  takeTheFrame();
+  const view = new View(content);
+  window.replay = driver(view);
+  if (content.opens) {
+    const panel = { area: $("open"), input: $("file"), mapping: $("mapping"), problem: $("open-problem") };
+    listenForFiles(panel, (other) => view.open(other));
+  }
+}
+
+start();
