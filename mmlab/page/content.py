@@ -237,7 +237,7 @@ def table_of(state: State, manager: Manager) -> Table:
         if asked not in numbers:
             numbers[asked] = manager.number(named[asked])
         model.append(numbers[asked])
-    unused = [load for load in manager.loads if not len(load.rows) and not was_there(load)]
+    unused = [load for load in manager.loads if not len(load.rows) and not load.already]
     begin = np.concatenate([batches.begin_ns, [load.load_begin_ns for load in unused]])
     order = np.argsort(begin.astype(np.int64), kind="stable")
     begin = begin.astype(np.int64)[order]
@@ -276,6 +276,8 @@ def _steps_of_loads(
         if len(load.rows):
             places = [place_of_row[row] for row in load.rows.tolist() if row in place_of_row]
             pairs.append((int(step_of[places].min()), load))
+        elif load.already:  # no access asked for it, and it had its place from the first on
+            pairs.append((1, load))
     pairs += [
         (int(step_of[len(manager.rows) + i]), load) for i, load in enumerate(unused)
     ]  # fmt: skip
@@ -289,11 +291,6 @@ def _steps_of_evictions(loads: Sequence[Residence], load_steps: Ints, begin: Int
     times = np.array(evicted, np.int64)
     steps = np.searchsorted(begin, times, side="left").astype(np.int64) + 1
     return np.where(times == UNSEEN, 0, np.maximum(steps, load_steps))
-
-
-def was_there(load: Residence) -> bool:
-    """Whether a model was in memory before the run, so that nothing was loaded."""
-    return bool(getattr(load, "already", False))
 
 
 # Recorded as least recent use says, or not
@@ -317,7 +314,7 @@ def _limits_of(state: State, manager: Manager) -> list[int | Unknown | None]:
 
 def follows_lru(table: Table, limit: int | Unknown | None) -> bool:
     """Whether loads and evictions are those of least recent use, access by access."""
-    if limit is UNKNOWN or any(x.load_end_ns is None or was_there(x) for x in table.loads):
+    if limit is UNKNOWN or any(x.load_end_ns is None or x.already for x in table.loads):
         return False
     most = len(table) + 1 if limit is None else int(limit)
     loads, evictions = lru_steps(table.model.tolist(), max(most, 1))
@@ -357,7 +354,7 @@ def reasons(
     failed = sum(load.load_end_ns is None for load in table.loads)
     if failed:
         found.append(["loads_failed", failed])
-    already = sum(map(was_there, table.loads))
+    already = sum(load.already for load in table.loads)
     if already:
         found.append(["already_there", already])
     if table.unseen:
@@ -450,7 +447,7 @@ def _loads_content(
         "loaded": column(after([load.load_end_ns for load in loads], begin)),
         "evicted": column(after([load.evict_ns for load in loads], begin)),
         "freed": column(after([load.free_ns for load in loads], begin)),
-        "already": [i for i, load in enumerate(loads) if was_there(load)],
+        "already": [i for i, load in enumerate(loads) if load.already],
         "failed": {str(i): load.error for i, load in enumerate(loads) if load.error is not None},
     }
     if not plain:

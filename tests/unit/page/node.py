@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
+import playwright
 
 import mmlab
 
+NODE = Path(playwright.__file__).parent / "driver" / "node"
+"""The one that Playwright brings."""
 SCRIPTS = Path(mmlab.__file__).parent / "page"
 
 
@@ -21,9 +22,6 @@ def run(code: str, given: Any = None) -> Any:
     Args:
       code: a module; `SCRIPTS` in it is the folder of the page's script.
     """
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("no Node.js (on Debian: apt-get install nodejs): it runs the page's script")
     code = code.replace("SCRIPTS", SCRIPTS.as_uri())
     program = f"""
       import {{ readFileSync }} from "node:fs";
@@ -34,7 +32,7 @@ def run(code: str, given: Any = None) -> Any:
     """
     program = code.split("---", 1)[0] + program if "---" in code else program
     done = subprocess.run(
-        [node, "--input-type=module", "--eval", program],
+        [NODE, "--input-type=module", "--eval", program],
         input=json.dumps(given),
         capture_output=True,
         text=True,

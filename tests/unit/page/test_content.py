@@ -39,6 +39,19 @@ def test_a_plain_lru_is_recorded(limit):
     assert manager["length"] == manager["total"] == len(ACCESSES)
 
 
+def test_models_that_were_in_memory_are_no_loads_and_no_plain_lru():
+    """A second run begins with what the first one left."""
+    [begin, *events] = lru_run(ACCESSES, 4).events
+    there = Event(
+        begin.run, begin.t_ns + 1, begin.host, begin.pid, begin.tid, "in_memory", STEP, "E", 1,
+        age_ns=5,
+    )  # fmt: skip
+    manager = only(Trace([begin, there, *events]))
+    assert not manager["recorded"]
+    assert ["already_there", 1] in manager["why"]
+    assert len(manager["loads"]["already"]) == 1
+
+
 def test_models_have_the_order_of_the_author_and_bytes():
     manager = only(lru_run(ACCESSES, 2, names="DCBAE", size=5))
     assert [model["name"] for model in manager["models"]] == list("DCBAE")
