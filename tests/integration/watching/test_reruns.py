@@ -342,3 +342,35 @@ def test_so_it_is_where_a_keyed_handler_calls_itself(handler):
         _ = numbers | "Score" >> RunInference(halving)
     s = runner.trace.summary()
     assert (s.uses, s.elements) == (4, 16)  # two batches, with two models in each
+
+
+def test_a_model_that_a_model_manager_kept_is_named_where_its_load_was_not_seen():
+    pipeline = beam.Pipeline(WatchRunner())
+    handler = AnsweringModels("model", min_batch_size=2, max_batch_size=2)
+    inference = RunInference(handler, use_model_manager=True, model_identifier=new_name())
+    _ = pipeline | beam.Create(range(4), reshuffle=False) | "Score" >> inference
+    first, second = run(pipeline), run(pipeline)
+    assert (first.summary().loads, second.summary().loads) == (1, 0)
+    assert second.summary().uses == 2
+    unseen = "the load of the model that answered 2 batches was not seen."
+    assert [note for note in second.notes if "not seen" in note] == [
+        f"Score: model Score: {unseen}"
+    ]
+
+
+def test_what_was_collected_in_a_notebook_stays_in_memory_for_the_run():
+    from apache_beam.runners.interactive import interactive_beam as ib
+    from apache_beam.runners.interactive.interactive_runner import InteractiveRunner
+
+    runner = WatchRunner(live=False)
+    pipeline = pipeline_of(InteractiveRunner(runner), ["K0", "K1", "K2"], hint=2)
+    scores = next(iter(pipeline.transforms_stack[0].parts[-1].outputs.values()))
+    ib.watch({"pipeline": pipeline, "scores": scores})
+    assert len(ib.collect(scores)) == 3
+    collected = runner.trace
+    pipeline.run().wait_until_finish()
+    assert (collected.summary().loads, collected.summary().already) == (3, 0)
+    again = runner.trace
+    assert recorded(again)[1] == ["K1", "K2"]
+    assert (again.batches.residence >= 0).all()
+    assert again.summary().limit == 4
