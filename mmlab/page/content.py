@@ -269,15 +269,15 @@ def table_of(state: State, manager: Manager) -> Table:
 def _steps_of_loads(
     manager: Manager, unused: Sequence[Residence], step_of: Ints
 ) -> tuple[list[Residence], Ints]:
-    """Each load belongs to the first access that it answers."""
+    """Each load belongs to the first access that it answers; to 0 where it was there before."""
     place_of_row = {row: place for place, row in enumerate(manager.rows)}
     pairs = []
     for load in manager.loads:
-        if len(load.rows):
+        if load.already:
+            pairs.append((0, load))
+        elif len(load.rows):
             places = [place_of_row[row] for row in load.rows.tolist() if row in place_of_row]
             pairs.append((int(step_of[places].min()), load))
-        elif load.already:  # no access asked for it, and it had its place from the first on
-            pairs.append((1, load))
     pairs += [
         (int(step_of[len(manager.rows) + i]), load) for i, load in enumerate(unused)
     ]  # fmt: skip
@@ -432,7 +432,8 @@ def _loads_content(
     evict_steps = np.where(evict_steps > window, 0, evict_steps)
     loads = [table.loads[i] for i in kept.tolist()]
     begin = np.array([ticks(load.load_begin_ns) for load in loads], np.int64)
-    access = np.array([ticks(t) for t in table.begin_ns[steps - 1].tolist()], np.int64)
+    places = np.maximum(steps, 1) - 1
+    access = np.array([ticks(t) for t in table.begin_ns[places].tolist()], np.int64)
 
     def after(moments: Sequence[int | None], base: Ints) -> Ints:
         """1 for the same moment, 0 for none."""

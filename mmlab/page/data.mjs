@@ -73,7 +73,9 @@ export class Manager {
     this.end = content.end;
     const { loads } = content;
     const steps = this.followsLru ? lruLoads(this.accesses, this.limit) : readSteps(loads);
-    const began = numbersOf(loads.begin).map((early, i) => this.begin[steps.load[i] - 1] - early);
+    const began = numbersOf(loads.begin).map(
+      (early, i) => this.begin[Math.max(steps.load[i], 1) - 1] - early,
+    );
     const moment = (column) =>
       numbersOf(column).map((late, i) => (late === 0 ? NEVER : began[i] + late - (late > 0)));
     this.loads = {
@@ -97,6 +99,8 @@ export class Manager {
     this.evictionsUntil = new Int32Array(this.length + 1);
     this.reloadsUntil = new Int32Array(this.length + 1);
     this.evictedAt = new Map();
+    /** Models that were in memory before the run, the most recently used first. */
+    this.waiting = [...already].reverse().map((i) => model[i]);
     for (let i = 0; i < this.loads.count; i++) {
       const again = this.loadsOf[model[i]].some((other) => evict[other] > 0);
       this.loadsOf[model[i]].push(i);
@@ -245,7 +249,7 @@ export class Shown {
     return Object.keys(this.manager.errors).filter((at) => Number(at) <= step).length;
   }
 
-  /** Models that were accessed, most recently used first: those in memory, and those evicted. */
+  /** Models that were accessed or there, most recently used first: in memory, and evicted. */
   stack(step) {
     const stack = this.manager.accesses.stack(step);
     if (!this.fromEvents) {
@@ -258,7 +262,8 @@ export class Shown {
       if (place < 0) return true; // its load was not seen
       return loaded[place] !== NEVER && !(evict[place] && evict[place] <= step);
     };
-    return { held: stack.filter(isHeld), gone: stack.filter((model) => !isHeld(model)) };
+    const all = [...stack, ...this.manager.waiting.filter((model) => !stack.includes(model))];
+    return { held: all.filter(isHeld), gone: all.filter((model) => !isHeld(model)) };
   }
 
   nextMiss(step) {

@@ -155,9 +155,11 @@ function drawRow(view, entry, y, used, state, rem, spare) {
   write(bar.children[2].children[1], size && keys ? `\u00a0· ${size}` : size);
   bar.title = [look.name, model.keys.map(named).join(", "), size].filter(Boolean).join("\n");
   bar.tabIndex = look.name.length > fits || model.keys.length > 3 ? 0 : -1;
-  const ago = step - manager.accesses.lastUse(entry.model, step);
-  write(last.children[0], ago ? grouped(ago) : say("now"));
-  write(last.children[1], ago ? say(view.isNarrow ? "unit_ago_short" : "unit_ago", { n: ago }) : "");
+  const lastUse = manager.accesses.lastUse(entry.model, step);
+  const ago = step - lastUse;
+  const unit = lastUse ? say(view.isNarrow ? "unit_ago_short" : "unit_ago", { n: ago }) : say("ago_before");
+  write(last.children[0], !lastUse ? "" : ago ? grouped(ago) : say("now"));
+  write(last.children[1], ago || !lastUse ? unit : "");
   const next = manager.accesses.nextUse(entry.model, step);
   drawAgain(again, next && next - step, manager, view.isNarrow);
   const toGo = !quiz.on && shown.hasLine && entry.held && entry.place === state.held.length &&

@@ -198,7 +198,7 @@ export function explained(view) {
   } else if (!shown.isMiss(step)) {
     headline = pieces("sentence_hit", { model: it() });
     const before = accesses.lastUse(model, step - 1);
-    if (!before) lines.push([say("why_unseen")]);
+    if (!before) lines.push([say(manager.waiting.includes(model) ? "why_already" : "why_unseen")]);
     else lines.push([step - before === 1 ? say("why_top") : say("why_up", { n: step - before })]);
   } else if (!evicted.length) {
     headline = pieces("sentence_load", { model: it() });
@@ -230,7 +230,7 @@ function whyEvicted({ manager, shown, looks, step }, out) {
   const older = before.at(-1);
   const values = {
     out: shortened(looks[out].name, 40),
-    ago: say("ago", { n: step - last }),
+    ago: last ? say("ago", { n: step - last }) : say("ago_before"),
     again: say(again, { n: next - step }),
     older: shortened(looks[older ?? out].name, 40),
   };

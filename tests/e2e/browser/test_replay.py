@@ -345,6 +345,30 @@ def test_what_was_no_plain_lru_is_shown_from_its_events(show):
     assert not tab.is_visible("#pill")
 
 
+def test_models_that_were_in_memory_have_their_places_from_the_start(show):
+    """The second of two runs finds what the first one left, CONFIG_9 least recently used."""
+    events = []
+    for event in lru_run(["CONFIG_1", "CONFIG_2", "CONFIG_1"], None).events:
+        if event.event in ("load_begin", "load_end") and event.model == "CONFIG_2":
+            continue
+        events.append(event)
+    begin = events[0]
+    there = [
+        Event("r", begin.t_ns + i, "host-1", 1, 1, "in_memory", STEP, name, 1, age_ns=50)
+        for i, name in enumerate(["CONFIG_9", "CONFIG_2"], 1)
+    ]
+    tab = show(Trace([begin, *there, *events[1:]]).replay())
+    assert tab.evaluate("replay.state().slots") == ["CONFIG_9", "CONFIG_2"]
+    assert "2 models were in memory before the run." in tab.inner_text("#reasons")
+    tab.evaluate("replay.goto(1)")
+    state = tab.evaluate("replay.state()")
+    assert (state["slots"], state["loads"]) == (["CONFIG_9", "CONFIG_2", "CONFIG_1"], 1)
+    assert "before this run" in tab.inner_text("#stack")
+    tab.evaluate("replay.goto(2)")
+    assert tab.evaluate("replay.state().hit") is True
+    assert "It was in memory before the run." in " ".join(sentence_now(tab))
+
+
 def test_a_load_that_failed(show):
     trace = lru_run(ACCESSES, 2)
     t_ns = trace.of_kind("use_end")[-1].t_ns
