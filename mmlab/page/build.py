@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmlab._arguments import file_to_write
 from mmlab._files import write_whole
-from mmlab._text import plural
+from mmlab._text import plural, shown_everywhere
 
 if TYPE_CHECKING:
     from mmlab.draw.picture import Picture
@@ -61,6 +61,7 @@ def embedded(content: Mapping[str, Any]) -> str:
     return text.replace("/", "\\/")
 
 
+@shown_everywhere
 class ReplayPage:
     """A page in which a run is stepped through, access by access; a notebook shows it.
 
