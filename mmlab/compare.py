@@ -78,7 +78,7 @@ class HintRuns:
 
     @property
     def peak_rss_bytes(self) -> int | None:
-        """Median of the highest resident set sizes of its runs; None when not known."""
+        """Median, over its runs, of the highest resident set size of one process; None if unknown."""
         peaks = [s.peak_rss_bytes for s in self.summaries]
         return None if None in peaks else round(statistics.median(peaks))
 
@@ -133,11 +133,12 @@ class Comparison:
         """Integers, one row per hint; with repeats, the median and, where runs differ, the range.
 
         The columns are the same on every machine when batches have a fixed size: how the runs
-        ended, the counts of `Trace.summary()`, and the most megabytes of models held at once.
+        ended, the counts of `Trace.summary()`, and the most megabytes of models that one process
+        held at once.
 
         Args:
           times: whether to add what differs from machine to machine: milliseconds, per cent of
-            them spent loading, megabytes of the highest resident set size.
+            them spent loading, megabytes of the highest resident set size of one process.
         """
         rows = {row.label: _table_row(row, times) for row in self.rows}
         return pd.DataFrame.from_dict(rows, orient="index", dtype=object).rename_axis("hint")
