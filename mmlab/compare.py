@@ -78,7 +78,7 @@ class HintRuns:
 
     @property
     def peak_rss_bytes(self) -> int | None:
-        """Median, over its runs, of the highest resident set size of one process; None if unknown."""
+        """Median of the highest resident set sizes of one process in a run; None if unknown."""
         peaks = [s.peak_rss_bytes for s in self.summaries]
         return None if None in peaks else round(statistics.median(peaks))
 
