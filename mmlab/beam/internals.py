@@ -575,7 +575,7 @@ def _notify(callback: Callable[..., None], *arguments: Any) -> None:
 
 
 class ManagerObserver(Protocol):
-    """Is told what a model manager decides.
+    """What `observe_manager` calls when a model manager decides something.
 
     Beam's `load` is not locked: another thread may be in it at the same time, and what is done in
     between makes it more likely that one disturbs the other. So `on_evict`, which is called inside
@@ -612,7 +612,7 @@ def report_to(manager: Any, *about: Any) -> bool:
 
     Args:
       manager: it, or the reference by which a batch reaches it.
-      about: what its observer is told; picklable, for it may live in another process.
+      about: passed to its observer; must be picklable, as the manager may be in another process.
 
     Returns:
       Whether it is observed at all.

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-from mmlab._text import columns, head
+from mmlab._text import columns, head, plural
 from mmlab.beam.cards import weights_name
 from mmlab.diagrams.graph import Edge, Graph, Inference, Model, ModelStats, Step
 
@@ -220,7 +220,7 @@ def flow(edge: Edge) -> str:
     elements = "" if edge.elements is None else count(edge.elements, "element")
     if edge.batches is None:
         return elements
-    batches = f"{edge.batches:,} batch{'' if edge.batches == 1 else 'es'}"
+    batches = plural(edge.batches, "batch")
     return f"{elements} in {batches}" if elements else batches
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.markers import CARETRIGHTBASE
 
 from mmlab import fonts
 from mmlab._text import columns, head, named, plural
@@ -45,6 +46,7 @@ TIMED_OUT: theme.Style = {
     "clip_on": False,
 }
 ALREADY: theme.Style = {
+    "marker": CARETRIGHTBASE,  # begins where the bar does, and leaves the lane's name alone
     "color": theme.PAPER,
     "markeredgecolor": theme.INK,
     "markersize": 6.5,
@@ -422,7 +424,7 @@ def _draw_lane(axes: Axes, y: int, lane: Lane, x: Seconds) -> None:
         seconds = [x(t_ns) for t_ns in moments]
         axes.plot(seconds, [y] * len(seconds), **style, zorder=5)
     already = x.moments(bars["already"].ns)
-    axes.plot(already, [y] * len(already), ">", **ALREADY, zorder=5)
+    axes.plot(already, [y] * len(already), **ALREADY, zorder=5)
     failed = x.moments(bars["failed"].ns)
     axes.plot(failed, [y] * len(failed), "X", color=theme.INK, markersize=8, zorder=5)
 

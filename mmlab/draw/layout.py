@@ -247,11 +247,12 @@ def headline_parts(state: State) -> list[str]:
     return [limits, *count_words(state.counts)]
 
 
-def headline(parts: Sequence[str]) -> str:
-    """Parts of the header's second line, as far apart as there is room for."""
-    lines = [between.join(parts) for between in ("   ·   ", "  ·  ", " · ")]
-    fits = (line for line in lines if theme.text_inches(line, HEADLINE_POINTS) <= TEXT_INCHES)
-    return next(fits, lines[-1])
+def headline(parts: Sequence[str]) -> tuple[str, float]:
+    """The header's second line, as far apart and as large as there is room for; text and points."""
+    ways = [(between.join(parts), HEADLINE_POINTS) for between in ("   ·   ", "  ·  ", " · ")]
+    ways += [(" · ".join(parts), points) for points in (9.5, 8.5, 7.5)]
+    fits = (way for way in ways if theme.text_inches(*way) <= TEXT_INCHES)
+    return next(fits, ways[-1])
 
 
 def count_words(counts: Counts) -> list[str]:
@@ -420,7 +421,7 @@ def draw_legend(
         outline: theme.Style = {"facecolor": "none", "edgecolor": theme.INK, "linestyle": ":"}
         handles.insert(4, Patch(**outline, label="evicted, not yet freed"))
     if already:
-        handles.insert(0, Line2D([], [], marker=">", label="already in memory", **ALREADY))
+        handles.insert(0, Line2D([], [], label="already in memory", **ALREADY))
     if failed:
         handles.append(Line2D([], [], label="batch failed", **FAILED))
     if timed_out:

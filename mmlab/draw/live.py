@@ -255,9 +255,10 @@ class LivePicture:
     def _write_headline(self, pen: Pen) -> None:
         parts = [*headline_parts(self._state), f"running, {self._seconds:.1f} s"]
         x, y = TEXT_LEFT * PIXELS_PER_INCH, HEADLINE_INCHES * PIXELS_PER_INCH
-        for word in headline(parts).split(" "):  # one by one: most stay for many frames
+        line, points = headline(parts)
+        for word in line.split(" "):  # one by one: most stay for many frames
             if word:
-                x += pen.write((x, y), word, HEADLINE_POINTS, "la")
+                x += pen.write((x, y), word, points, "la")
             x += 5
 
 

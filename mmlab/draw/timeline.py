@@ -24,7 +24,6 @@ from mmlab.draw.lanes import (
 )
 from mmlab.draw.layout import (
     HEADLINE_INCHES,
-    HEADLINE_POINTS,
     MEMORY_POINTS,
     RIGHT_INCHES,
     TEXT_INCHES,
@@ -299,7 +298,7 @@ def _draw_model_bytes(axes: Axes, state: State, x: Seconds, unit: float) -> None
 def _write_headlines(figure: Figure, state: State, unfit: OutOfMemory | None) -> None:
     s = summarize(state)
     parts = [*headline_parts(state), f"{s.wall_seconds:.1f} s, {s.loading_share:.0%} of it loading"]
-    write_header(figure, HEADLINE_INCHES, headline(parts), HEADLINE_POINTS)
+    write_header(figure, HEADLINE_INCHES, *headline(parts))
     lines = [unfit.what, unfit.advice] if unfit is not None else []
     if unfit is None and state.error:
         lines = state.error.splitlines()[:1]

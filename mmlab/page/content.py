@@ -20,7 +20,7 @@ MOST_MODELS = 2_000
 """A page ends before the access to one more."""
 MOST_MANAGERS = 50
 TICKS = 2**22
-"""Moments of a run that are told apart."""
+"""Steps into which the time of a run is divided: the page's resolution."""
 
 
 _Model = tuple[str, str | None]

@@ -490,7 +490,9 @@ class _LoadManager(_Watched):
 
 
 class _ManagerObserver:
-    """Tells the runs that a model manager serves what it decides, in the process that holds it.
+    """Reports what a model manager decides to every run that it serves.
+
+    It lives in the process that holds the manager.
 
     Args:
       handler: of the run that made the manager; its copies of the models' handlers load for all.
@@ -527,10 +529,10 @@ class _ManagerObserver:
         for what in self.blind:
             recorder.emit(Unobserved(step=step, what=what))
         if not is_first:
-            self._tell_of_earlier(manager, recorder, step)
+            self._report_earlier(manager, recorder, step)
 
-    def _tell_of_earlier(self, manager: Any, recorder: Recorder, step: str | None) -> None:
-        """Tell a run that has joined what there is from earlier ones."""
+    def _report_earlier(self, manager: Any, recorder: Recorder, step: str | None) -> None:
+        """Report to a run that has joined what earlier runs left: limit, models, evictions."""
         followers = self._followers
         if len(followers.runs) > 1:
             for run, of in followers.steps():
@@ -542,7 +544,7 @@ class _ManagerObserver:
         held = {cohort: load_of(id(model)) for cohort, model in internals.models_held(manager)}
         for cohort, load in held.items():
             if load is not None and cohort in names:
-                load.is_told(recorder, names[cohort])
+                load.report_to(recorder, names[cohort])
         for cohort in followers.evicted.intersection(names).difference(held):
             recorder.evicted_before(names[cohort])
         recorder.write_marks()
@@ -614,7 +616,7 @@ class _KeyedInference(_Watched):
                 visit.end()
 
     def _join(self, manager: Any) -> None:
-        """Be told of what an earlier run left in memory, and of all that becomes of it."""
+        """Have the manager report to this run, beginning with what earlier runs left in memory."""
         self._joined = True
         step = next((site.step for site in self._sites.values()), None)
         try:

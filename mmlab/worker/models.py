@@ -1,8 +1,8 @@
-"""The models of this process, and the runs that are told what becomes of them.
+"""The models of this process, and the runs that record what happens to them.
 
 Beam keeps models, and the handlers that loaded them, beyond the run that asked for them first: a
 later run of the same pipeline, or one with the same `model_identifier`, finds them in memory. So
-what happens to a model is told to every run that uses it, not only to the one whose handler loads.
+what happens to a model is reported to every run that uses it, not only to the one that loaded it.
 
 All of this may be called inside Beam's unlocked `load` or in a finalizer: no lock, no system call.
 """
@@ -87,7 +87,7 @@ def _nothing() -> None:
 
 
 class Listener(Protocol):
-    """A run that is told of models; generations are numbers of its own."""
+    """A run that records models. It numbers the generations itself."""
 
     marks: deque[Any]
 
@@ -117,7 +117,7 @@ class Load:
     """One load of one model.
 
     Args:
-      listeners: the runs that are told, and what each calls the model.
+      listeners: the runs to report to, and what each calls the model.
 
     Attributes:
       loaded: what it returned; None until then.
@@ -126,12 +126,12 @@ class Load:
 
     def __init__(self, listeners: Iterable[tuple[Listener, Site]]):
         self.rss_growth: int | None = None
-        self._told = {(run, site): run.load_begins(site) for run, site in listeners}
+        self._generations = {(run, site): run.load_begins(site) for run, site in listeners}
         self.loaded: LoadedObject | None = None
 
     def fails(self, error: BaseException) -> None:
         """The model could not be loaded."""
-        for (run, site), generation in self._told.items():
+        for (run, site), generation in self._generations.items():
             run.load_fails(site, generation, error)
 
     def ends(
@@ -143,7 +143,7 @@ class Load:
         """The model is there.
 
         Args:
-          listeners: the runs that are told now; some may not have been there when it began.
+          listeners: the runs to report to now; some may have joined since the load began.
           weights: returns the file of its weights, if it came from one.
         """
         before = load_of(id(model))
@@ -156,27 +156,27 @@ class Load:
         if loaded.observable:
             release = weakref.finalize(model, self._released, loaded.identity)
             release.atexit = False  # a process that ends gives nothing back to the others
-        for (run, site), generation in list(self._told.items()):
+        for (run, site), generation in list(self._generations.items()):
             run.load_ends(site, generation, loaded)
         for run, site in listeners:
-            self.is_told(run, site)
+            self.report_to(run, site)
 
     def _released(self, identity: int) -> None:
         # Runs in whichever thread drops the last reference, even inside the garbage collector.
         _loads.pop(identity, None)
-        for (run, site), generation in list(self._told.items()):
+        for (run, site), generation in list(self._generations.items()):
             run.released(site, generation, identity)
 
     def generation_in(self, run: Listener) -> int | None:
-        """What a run calls this load; None where it was not told of it."""
-        told = list(self._told.items())
-        return next((generation for (other, _), generation in told if other is run), None)
+        """What a run calls this load; None if it was not reported to that run."""
+        reported = list(self._generations.items())
+        return next((generation for (other, _), generation in reported if other is run), None)
 
-    def is_told(self, run: Listener, site: Site) -> None:
-        """Tell a run that the model is in memory, unless it has been told."""
+    def report_to(self, run: Listener, site: Site) -> None:
+        """Report to a run that the model is in memory, unless the run knows already."""
         if self.loaded is None or self.generation_in(run) is not None:
             return
-        self._told[run, site] = run.in_memory(site, self.loaded)
+        self._generations[run, site] = run.in_memory(site, self.loaded)
 
 
 _loads: dict[int, Load] = {}
@@ -247,7 +247,7 @@ class Followers:
 
 
 def part_of(site: Site, name: str) -> Site:
-    """The model of a part of a cohort's keys, which a refresh has told from the rest.
+    """The model of some of a cohort's keys, which a refresh has separated from the others.
 
     Args:
       site: the model of the cohort.

@@ -323,13 +323,14 @@ class Recorder:
     def _generation_of(self, site: Site, identity: int) -> int | None:
         """Which load a model that answers a batch comes from; None where it was not seen.
 
-        Another step of this run may have loaded it, or another run, which is told now.
+        Another step of this run may have loaded it, or an earlier run: then it is recorded now as
+        a model that was in memory.
         """
         generation = self._generation_of_object.get((site, identity))
         if generation is not None or (load := load_of(identity)) is None:
             return generation
         with self._lock:  # threads share the model
-            load.is_told(self, site)
+            load.report_to(self, site)
         self.write_marks()
         return load.generation_in(self)
 

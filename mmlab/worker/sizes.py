@@ -16,7 +16,7 @@ from mmlab.events import UNKNOWN, Unknown
 from mmlab.worker.models import Size
 
 MOST_OBJECTS = 50_000
-"""So many objects of a model are looked at; what holds more is not told in this way."""
+"""Most objects of a model that are looked at; the size of a model with more is unknown."""
 LONG_TEXT = 1_000
 """Characters or bytes from which on a text counts."""
 

@@ -77,7 +77,7 @@ def test_dead_letters_are_counted_and_drawn_as_what_they_are():
 def test_a_batch_that_times_out_is_no_failed_one():
     GATE.clear()
     elements = [("K0", "x"), ("K1", "slow"), ("K0", "x")]
-    pipeline = pipeline_of(WatchRunner(), elements, timeout=2)
+    pipeline = pipeline_of(WatchRunner(), elements, timeout=6)
     pipeline.run().wait_until_finish()
     GATE.set()
     assert len(GOOD) == 2
