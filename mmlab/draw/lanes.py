@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.markers import CARETRIGHTBASE
 
 from mmlab import fonts
 from mmlab._text import columns, head, named, plural
@@ -46,10 +45,11 @@ TIMED_OUT: theme.Style = {
     "clip_on": False,
 }
 ALREADY: theme.Style = {
-    "marker": CARETRIGHTBASE,  # begins where the bar does, and leaves the lane's name alone
+    # Begins where the bar does, and leaves the lane's name alone.
+    "marker": [(0, -0.6), (0.9, 0), (0, 0.6), (0, -0.6)],
     "color": theme.PAPER,
     "markeredgecolor": theme.INK,
-    "markersize": 6.5,
+    "markersize": 8,
     "linestyle": "none",
     "clip_on": False,
 }
