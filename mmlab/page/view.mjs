@@ -257,6 +257,7 @@ export function drawCounts(view) {
   const { held } = shown.stack(step);
   const bytes = manager.bytesOf(held);
   const of = shown.limit === null || shown.fromEvents ? "" : say("held_of", { n: "", limit: shown.limit }).trim();
+  const most = of ? shown.limit : held.length;
   const recorded =
     !shown.recorded && manager.wasRun ? say("was_recorded", { n: manager.loadsUntil[step] }) : "";
   const rows = [
@@ -268,7 +269,7 @@ export function drawCounts(view) {
     [
       grouped(held.length),
       of,
-      bytes === null ? say("models") : say("models_bytes", { bytes: inBytes(bytes) }),
+      bytes === null ? say("models", { n: most }) : say("models_bytes", { n: most, bytes: inBytes(bytes) }),
     ],
   ];
   if (shown.recorded && Object.keys(manager.errors).length)
