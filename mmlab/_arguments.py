@@ -9,6 +9,11 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgt", start=1):
+    _UNITS[f"{_letter}b"] = _UNITS[_letter] = 1000**_power
+    _UNITS[f"{_letter}ib"] = 1024**_power
+
 
 def short(value: Any, most: int = 80) -> str:
     """A value as a sentence quotes it.
@@ -88,3 +93,36 @@ def whole_number(name: str, value: Any, least: int = 1, most: int | None = None)
     if isinstance(value, bool) or number < least or (most is not None and number > most):
         raise ValueError(f"{name} is {value!r}: give a whole number{upto}")
     return number
+
+
+def parse_bytes(limit: Any, name: str = "memory_limit") -> int | None:
+    """A number of bytes, or text with a unit, in bytes; None is None.
+
+    Raises:
+      ValueError: it is not a positive number of bytes, with examples of what is.
+
+    >>> parse_bytes("600MB"), parse_bytes("1.5 GiB"), parse_bytes(20_000), parse_bytes(None)
+    (600000000, 1610612736, 20000, None)
+    """
+    if limit is None:
+        return None
+    amount = _amount(limit)
+    if amount is None or amount < 1:
+        raise ValueError(
+            f"{name} is {short(limit)}: give a number of bytes, or text such as '600MB', "
+            "'1.5GB' or '512MiB'"
+        )
+    return amount
+
+
+def _amount(limit: Any) -> int | None:
+    if isinstance(limit, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)\s*", limit.lower())
+        factor = _UNITS.get(match[2]) if match else None
+        return None if factor is None else int(float(match[1]) * factor)
+    try:
+        if isinstance(limit, float) and limit.is_integer():  # 2e9
+            return int(limit)
+        return None if isinstance(limit, bool) else operator.index(limit)
+    except TypeError:
+        return None

@@ -196,9 +196,9 @@ class OfModel(_Known, kw_only=True):
 class OfLoad(OfModel, kw_only=True):
     """An event of a load. In logs of the first edition it carries memory: see `Memory`."""
 
-    rss: Int64 | None = None
-    peak_rss: Int64 | None = None
-    device_bytes: Int64 | None = None
+    rss: Count | None = None
+    peak_rss: Count | None = None
+    device_bytes: Count | None = None
 
 
 class ProcessBegins(_Known, tag="process", kw_only=True):
@@ -265,7 +265,7 @@ class LoadEnds(OfLoad, tag="load_end", kw_only=True):
     """
 
     event: ClassVar[str] = "load_end"
-    bytes: Int64 | Unknown = UNKNOWN
+    bytes: Count | Unknown = UNKNOWN
     sized_by: str = "tensors"
     rss_growth: Int64 | None = None
     what: str | None = None
@@ -282,7 +282,7 @@ class InMemory(OfModel, tag="in_memory", kw_only=True):
 
     event: ClassVar[str] = "in_memory"
     age_ns: Count = 0
-    bytes: Int64 | Unknown = UNKNOWN
+    bytes: Count | Unknown = UNKNOWN
     sized_by: str = "tensors"
     what: str | None = None
     object: Int64 | None = None
@@ -346,6 +346,15 @@ class Limit(OfStep, tag="limit", kw_only=True):
     limit: Int64 | None | Unknown = None
 
 
+class Copy(OfStep, tag="copy", kw_only=True):
+    """A copy of a keyed handler gets its first batch.
+
+    Each copy in a process, one for each worker thread, adds its hint to the limit of the manager.
+    """
+
+    event: ClassVar[str] = "copy"
+
+
 class Refreshes(OfModel, tag="refresh", kw_only=True):
     """A model that was loaded is to come from another place from now on.
 
@@ -363,20 +372,28 @@ class Memory(_Known, tag="memory", kw_only=True):
     Attributes:
       rss: resident set size, bytes.
       peak_rss: the highest since the process began, bytes.
+      data: private memory that can be written, touched or not, bytes; None where the system does
+        not tell it.
+      data_limit: the most that `data` may be (`RLIMIT_DATA`), bytes; None without a limit.
       device_bytes: allocated on GPUs, bytes; None without one.
     """
 
     event: ClassVar[str] = "memory"
-    rss: Int64 | None = None
-    peak_rss: Int64 | None = None
-    device_bytes: Int64 | None = None
+    rss: Count | None = None
+    peak_rss: Count | None = None
+    data: Count | None = None
+    data_limit: Count | None = None
+    device_bytes: Count | None = None
 
 
 class MemoryLimit(_Known, tag="memory_limit", kw_only=True):
-    """The run may take no more memory than so many bytes."""
+    """The run may take no more memory than so many bytes.
+
+    Each of its processes may take so many beyond the `data` that it had before the run.
+    """
 
     event: ClassVar[str] = "memory_limit"
-    bytes: Int64
+    bytes: Count
 
 
 class Conflicts(OfStep, tag="conflict", kw_only=True):
@@ -451,7 +468,7 @@ KINDS: dict[str, type[Event]] = {
     for kind in (
         ProcessBegins, RunBegins, Models, RunEnds, Close,
         LoadBegins, LoadEnds, InMemory, LoadFails, UseBegins, UseEnds, Evicts, Frees, DeadLetter,
-        Limit, Refreshes, Memory, MemoryLimit, Conflicts, UnknownKey, Unobserved, Dropped,
+        Limit, Copy, Refreshes, Memory, MemoryLimit, Conflicts, UnknownKey, Unobserved, Dropped,
     )
 }  # fmt: skip
 """Every kind of event, by its name in a log."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from mmlab._arguments import parse_bytes
 from mmlab.draw.theme import ALERT, MUTED
 from mmlab.events import Event, UseBegins
 from mmlab.explorer.setting import GROUPS, ORDERS, Setting
-from mmlab.fresh.limits import parse_bytes
 
 PROCESSES = "With several processes, one holds the models and the others call it: that is slow"
 

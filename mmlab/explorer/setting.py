@@ -17,9 +17,8 @@ from apache_beam.ml.inference.base import KeyModelMapping, RunInference
 from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
 from torch import nn
 
-from mmlab._arguments import short, whole_number
+from mmlab._arguments import parse_bytes, short, whole_number
 from mmlab.checks.before_run import check_hint
-from mmlab.fresh.limits import parse_bytes
 from mmlab.transforms import FixedBatches, GroupByModel
 
 ORDERS = ("round robin", "random", "skewed", "sorted")

@@ -1,14 +1,12 @@
-"""A limit on the memory of a process: read from text, set by the system, enforced by it."""
+"""A limit on the memory of a process, set and enforced by the system."""
 
 from __future__ import annotations
 
 import mmap
-import operator
 import re
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -17,44 +15,8 @@ try:
 except ImportError:  # Windows
     resource = None
 
-UNITS = {"": 1, "b": 1}
-for _power, _letter in enumerate("kmgt", start=1):
-    UNITS[f"{_letter}b"] = UNITS[_letter] = 1000**_power
-    UNITS[f"{_letter}ib"] = 1024**_power
-
 THREAD_STACK_BYTES = 1 << 20
 PROBE_BYTES = 64 << 20
-
-
-def parse_bytes(limit: Any) -> int | None:
-    """A memory limit in bytes; None is no limit.
-
-    Raises:
-      ValueError: it is not a positive number of bytes, with examples of what is.
-
-    >>> parse_bytes("600MB"), parse_bytes("1.5 GiB"), parse_bytes(20_000), parse_bytes(None)
-    (600000000, 1610612736, 20000, None)
-    """
-    if limit is None:
-        return None
-    amount = _amount(limit)
-    if amount is None or amount < 1:
-        raise ValueError(
-            f"memory_limit is {limit!r}: give a number of bytes, or text such as '600MB', "
-            "'1.5GB' or '512MiB'"
-        )
-    return amount
-
-
-def _amount(limit: Any) -> int | None:
-    if isinstance(limit, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)\s*", limit.lower())
-        factor = UNITS.get(match[2]) if match else None
-        return None if factor is None else int(float(match[1]) * factor)
-    try:
-        return None if isinstance(limit, bool) else operator.index(limit)
-    except TypeError:
-        return None
 
 
 def check_limits_work_here() -> None:

@@ -25,12 +25,12 @@ import psutil
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
-from mmlab._arguments import seconds_argument, short
+from mmlab._arguments import parse_bytes, seconds_argument, short
 from mmlab._files import absolute, temporary_files, temporary_folder
 from mmlab.events import EndInfo, Event, MemoryLimit, RunEnds
 from mmlab.fresh.child import JOB, LOG, OUTPUT, PAYLOAD, REPORT, SCRATCH, Job, Report
 from mmlab.fresh.launch import Started, start_process
-from mmlab.fresh.limits import check_limits_work_here, parse_bytes, room_bytes
+from mmlab.fresh.limits import check_limits_work_here, room_bytes
 from mmlab.fresh.outcome import LEAST_LIMIT, THREAD_BYTES, RunOutcome, too_small
 from mmlab.fresh.payload import pickled
 from mmlab.log.folders import SUFFIX

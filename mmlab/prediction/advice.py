@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from mmlab._arguments import parse_bytes
 from mmlab._text import in_bytes, plural, shown_everywhere
+from mmlab.budget import (
+    ADDRESS_SPACE,
+    GIVEN,
+    MARGIN,
+    MEASURED,
+    RESIDENT,
+    Budget,
+    Figure,
+    Input,
+    assumed_share,
+    copy_while_loading,
+    kept_by_the_allocator,
+    residue,
+)
 from mmlab.events import SIZED_BY
 from mmlab.prediction.result import MOST_RELOADS, PredictedLoads
 from mmlab.prediction.sizes import listed
 from mmlab.prediction.words import seconds_words
+
+LEAST_COPY = 0.25
+"""A surplus of memory while models load, below this share of the smallest, is no copy of one."""
 
 
 class NoAdviceError(ValueError):
@@ -29,11 +47,11 @@ class Advice:
       hint: the smallest that does not thrash and fits; None when no hint does both.
       calm: the smallest hint that does not thrash, whether it fits or not.
       fits: the largest hint that fits; None where nothing fits, or no memory was given.
-      memory_bytes: what one machine needs at `hint` (else at `calm`), buffer included; None when
-        sizes or buffer are not known.
-      model_bytes: the part of it that is models.
-      buffer_bytes: what a process needs beside its models, as given or measured.
-      machine_buffer_bytes: what a machine needs beside its models, in all its processes.
+      counts: what memory means here: "resident set size" or "address space".
+      scope: whose memory it is, such as "one machine with 2 processes".
+      memory_bytes: an estimate of what that needs at `hint` (else at `calm`); None when sizes or
+        buffer are not known.
+      inputs: what the estimate is the sum of, each with its source; the margin comes last.
       loads, evictions: of all processes, at `hint` (else at `fits`, else at `calm`).
       loading_seconds: what these loads take, one after the other; None when not known.
       grouped_hint, grouped_loads: the smallest hint that does not thrash after a GroupByKey, and
@@ -44,10 +62,10 @@ class Advice:
     hint: int | None
     calm: int
     fits: int | None
+    counts: str
+    scope: str
     memory_bytes: int | None
-    model_bytes: int | None
-    buffer_bytes: int | None
-    machine_buffer_bytes: int | None
+    inputs: tuple[Input, ...]
     loads: int
     evictions: int
     loading_seconds: float | None
@@ -57,28 +75,48 @@ class Advice:
 
     def __repr__(self) -> str:
         head = "No hint can be advised" if self.hint is None else f"Set the hint to {self.hint}"
-        return "\n".join([head, *(f"  {sentence}" for sentence in self.why)])
+        lines = [head, *(f"  {sentence}" for sentence in self.why)]
+        if self.inputs:
+            hint = self.hint or self.calm
+            lines.append(f"  The {self.counts} of {self.scope} at hint {hint}, an estimate:")
+            lines += [f"    {line}" for line in _table_of(self.inputs)]
+        return "\n".join(lines)
+
+
+def _table_of(inputs: tuple[Input, ...]) -> Iterator[str]:
+    width = max(len(each.what) for each in inputs)
+    for each in inputs:
+        yield f"{each.what:<{width}}  {in_bytes(each.bytes):>8}  {each.source}"
 
 
 def advise(
     prediction: PredictedLoads,
     *,
-    memory: float | None = None,
-    buffer: float | None = None,
+    memory: float | str | None = None,
+    memory_limit: int | str | None = None,
+    buffer: float | str | None = None,
     load_seconds: float | Mapping[str, float] | None = None,
     most_reloads: float = MOST_RELOADS,
 ) -> Advice:
     """The smallest hint that does not thrash and fits into memory.
+
+    What a run needs is an estimate (`mmlab.budget`), whose inputs the answer lists with their
+    sources. `mmlab.fit_hint` measures instead: it runs the pipeline.
 
     A hint thrashes when more than `most_reloads` of all visits load a model that the process had
     held before. Loads for the first time cannot be saved by any hint.
 
     Args:
       prediction: from `mmlab.predict`.
-      memory: bytes of one machine. None asks how much to buy.
+      memory: of one machine, in bytes or as text ("8GB"); its processes' resident set sizes are
+        counted. None asks how much to buy.
+      memory_limit: instead of `memory`, that of `run_fresh`, `compare_hints` and `fit_hint`: what
+        each process may take beyond what PyTorch and Beam hold from the start. Address space is
+        counted.
       buffer: bytes that one process needs beside its models: interpreter and libraries,
-        activations, the surplus while a model loads. None takes what the trace measured, of a
-        machine: processes that held no model while others did count too.
+        activations, the surplus while a model loads. None takes what the trace measured: of a
+        machine, where processes that held no model while others did count too; for a
+        `memory_limit`, in a run with such a limit, and assumes Beam's share elsewhere.
       load_seconds: seconds per load, one number or by model name; None takes the trace's means.
         Several are averaged over the models.
       most_reloads: share of visits, 0 to 1.
@@ -86,25 +124,24 @@ def advise(
     Raises:
       NoAdviceError: the input does not allow it: a memory without sizes or buffer, a trace with
         events missing, keys too few for any model to come twice.
-      ValueError: a negative number.
+      ValueError: a negative number, or both `memory` and `memory_limit`.
     """
     p = prediction
-    _check(memory=memory, buffer=buffer, most_reloads=most_reloads)
+    if memory is not None and memory_limit is not None:
+        raise ValueError("give memory, of a machine, or memory_limit, of each process: not both")
+    counts = RESIDENT if memory_limit is None else ADDRESS_SPACE
+    memory = _bytes(memory, "memory") if memory_limit is None else parse_bytes(memory_limit)
+    buffer = _bytes(buffer, "buffer")
+    _check(most_reloads=most_reloads)
     if most_reloads > 1:
         raise ValueError(f"most_reloads is {most_reloads}: give a share of the visits, 0 to 1")
-    measured = p.measured
-    if buffer is not None:
-        on_machine: float | None = buffer * p.processes
-    else:
-        buffer = measured.buffer_bytes if measured else None
-        on_machine = measured.buffer_on_machine(p.processes) if measured else None
-    _refuse(p, memory, on_machine)
+    budget = _budget(p, counts, buffer)
+    _refuse(p, memory, budget)
     reloads = p.reloads
     calm = int(np.argmax(reloads <= most_reloads * p.visits)) + 1
-    need = _need(p, on_machine)
     fits = None
     if memory is not None:
-        fitting = np.flatnonzero(need <= memory)
+        fitting = np.flatnonzero(budget.need <= memory)
         fits = int(fitting[-1]) + 1 if len(fitting) else None
     hint = calm if memory is None or (fits is not None and fits >= calm) else None
     shown = hint or fits or calm
@@ -117,10 +154,10 @@ def advise(
         hint=hint,
         calm=calm,
         fits=fits,
-        memory_bytes=None if need is None else int(need[(hint or calm) - 1]),
-        model_bytes=None if need is None else int(p.machine_bytes[(hint or calm) - 1]),
-        buffer_bytes=None if buffer is None else round(buffer),
-        machine_buffer_bytes=None if on_machine is None else round(on_machine),
+        counts=counts,
+        scope=_scope(p, counts),
+        memory_bytes=None if budget is None else int(budget.need[(hint or calm) - 1]),
+        inputs=() if budget is None else tuple(budget.inputs(hint or calm)),
         loads=int(p.loads[shown - 1]),
         evictions=int(p.evictions[shown - 1]),
         loading_seconds=None if seconds is None else float(p.loads[shown - 1] * seconds),
@@ -128,8 +165,78 @@ def advise(
         grouped_loads=int(grouped[grouped_hint - 1]),
         why=(),
     )
-    why = tuple(_why(p, facts, memory, seconds, most_reloads))
-    return Advice(**{**vars(facts), "why": why})
+    return replace(facts, why=tuple(_why(p, facts, memory, seconds, budget)))
+
+
+def _bytes(value: Any, name: str) -> float | None:
+    if isinstance(value, str):
+        return parse_bytes(value, name)
+    _check(**{name: value})
+    return value
+
+
+def _scope(p: PredictedLoads, counts: str) -> str:
+    if counts == ADDRESS_SPACE:
+        return "one process, beyond what it held from the start"
+    return f"one machine with {plural(p.processes, 'process')}"
+
+
+def _budget(p: PredictedLoads, counts: str, buffer: float | None) -> Budget | None:
+    """What each hint needs; None where sizes, or what a process needs beside, are not known."""
+    beside = _beside(p, counts, buffer)
+    if p.sizes is None or beside is None:
+        return None
+    measured, resident = p.measured, counts == RESIDENT
+    largest = int(p.sizes.max())
+    copy = copy_while_loading(_loading_copy(p), largest)
+    kept = kept_by_the_allocator(p.sizes.tolist())
+    if buffer is not None or resident:
+        copy = Figure(0, "in what is beside the models")
+    if buffer is not None or resident or (measured is not None and measured.reloads):
+        kept = Figure(0, "in what is beside the models")
+    return Budget(
+        counts=counts,
+        scope=_scope(p, counts),
+        beside=beside,
+        models=p.machine_bytes if resident else p.model_bytes,
+        models_source=GIVEN if p.sizes_given else MEASURED,
+        copy=copy,
+        loaders=1 if resident else p.copies,
+        largest=largest,
+        evicts=p.evictions > 0,
+        reloads=p.reloads if resident else p.most_reloads,
+        per_reload=Figure(0, GIVEN) if buffer is not None else residue(counts),
+        kept=kept,
+        margin=0.0 if buffer is not None else MARGIN,
+    )
+
+
+def _beside(p: PredictedLoads, counts: str, buffer: float | None) -> Figure | None:
+    measured = p.measured
+    if counts == ADDRESS_SPACE:
+        if buffer is not None:
+            return Figure(round(buffer), GIVEN)
+        if measured is None or measured.data_beside is None:
+            return assumed_share(p.copies)
+        return Figure(measured.data_beside, f"{MEASURED}, models and residue taken off")
+    if buffer is not None:
+        each = "" if p.processes == 1 else f", for each of {plural(p.processes, 'process')}"
+        return Figure(round(buffer * p.processes), f"{GIVEN}{each}")
+    on_machine = measured.buffer_on_machine(p.processes) if measured else None
+    if on_machine is None:
+        return None
+    return Figure(on_machine, f"{MEASURED}: peak RSS less models")
+
+
+def _loading_copy(p: PredictedLoads) -> int | None:
+    """What a model needs beside itself while it loads, by the peak of the trace.
+
+    The peak may be that of a small model: where it shows a copy at all, the largest has one too.
+    """
+    if p.measured is None or p.measured.surplus is None or p.sizes is None:
+        return None
+    surplus, sizes = p.measured.surplus, p.sizes[p.sizes > 0]
+    return max(surplus, int(sizes.max())) if surplus > LEAST_COPY * sizes.min() else 0
 
 
 def _check(**numbers: Any) -> None:
@@ -142,7 +249,7 @@ def _check(**numbers: Any) -> None:
             raise ValueError(f"{name} is {value}: give a number, 0 or more")
 
 
-def _refuse(p: PredictedLoads, memory: float | None, buffer: float | None) -> None:
+def _refuse(p: PredictedLoads, memory: float | None, budget: Budget | None) -> None:
     if p.measured is not None and not p.measured.whole:
         raise NoAdviceError(
             "the trace is of a run that did not end, or lacks events: what is missing could change "
@@ -160,7 +267,7 @@ def _refuse(p: PredictedLoads, memory: float | None, buffer: float | None) -> No
             f"how many models fit cannot be told without their sizes{_unsized(p)}: give sizes= to "
             "predict, or predict from a trace that knows the bytes of every model"
         )
-    if buffer is None:
+    if budget is None:
         raise NoAdviceError(
             "a process needs memory beside its models, and how much is not known: give buffer= in "
             "bytes, or predict from a trace, which measures it"
@@ -188,13 +295,6 @@ def _estimated(p: PredictedLoads) -> Iterator[str]:
             )
 
 
-def _need(p: PredictedLoads, buffer: float | None) -> np.ndarray | None:
-    """Bytes of the fullest machine for every hint, `buffer` of it included; None when not known."""
-    if p.machine_bytes is None or buffer is None:
-        return None
-    return p.machine_bytes + buffer
-
-
 def _seconds_per_load(p: PredictedLoads, given: Any) -> float | None:
     if given is None:
         given = p.measured.load_seconds if p.measured else None
@@ -211,7 +311,13 @@ def _seconds_per_load(p: PredictedLoads, given: Any) -> float | None:
     return float(given)
 
 
-def _why(p: PredictedLoads, a: Advice, memory: float | None, seconds: float | None, most: float):
+def _why(
+    p: PredictedLoads,
+    a: Advice,
+    memory: float | None,
+    seconds: float | None,
+    budget: Budget | None,
+) -> Iterator[str]:
     def cost(loads: int) -> str:
         time = "" if seconds is None else f" ({seconds_words(loads * seconds)} of loading)"
         return f"{plural(loads, 'load')}{time}"
@@ -227,29 +333,17 @@ def _why(p: PredictedLoads, a: Advice, memory: float | None, seconds: float | No
     yield f"Hint {a.calm} is the smallest that does not thrash: {thrashing(a.calm)}."
     if a.calm > 1:
         yield f"Hint {a.calm - 1} does: {thrashing(a.calm - 1)}, {cost(int(p.loads[a.calm - 2]))}."
-    need = _need(p, a.machine_buffer_bytes)
-    if need is None:
+    if budget is None:
         yield "What memory it needs is not known: that takes the sizes of the models and a buffer."
     else:
-        machine = in_bytes(need[(a.hint or a.calm) - 1])
-        yield (
-            f"Hint {a.hint or a.calm} needs {machine} on a machine: {in_bytes(a.model_bytes)} "
-            f"of models and {_beside(p, a)}."
-        )
+        yield f"Hint {a.hint or a.calm} needs about {in_bytes(a.memory_bytes)}: see the estimate."
     if memory is not None:
-        yield from _fit_words(p, a, memory, need, cost)
+        yield from _fit_words(p, a, memory, budget.need, cost)
     if a.hint is not None:
         yield f"It costs {cost(a.loads)}, {_fewest(p, a.hint)}"
     yield _grouping(p, a, cost)
     yield from _estimated(p)
     yield from p.notes
-
-
-def _beside(p: PredictedLoads, a: Advice) -> str:
-    if a.machine_buffer_bytes != a.buffer_bytes * p.processes:
-        return f"{in_bytes(a.machine_buffer_bytes)} beside them in all its processes"
-    each = "" if p.processes == 1 else f" for each of {plural(p.processes, 'process')}"
-    return f"{in_bytes(a.buffer_bytes)} beside them{each}"
 
 
 def _fewest(p: PredictedLoads, hint: int) -> str:
@@ -263,19 +357,29 @@ def _fewest(p: PredictedLoads, hint: int) -> str:
 
 def _fit_words(p: PredictedLoads, a: Advice, memory: float, need: np.ndarray, cost: Any):
     have = in_bytes(memory)
+    whose = "A machine has" if a.counts == RESIDENT else "The memory limit is"
     if a.hint is not None:
         most = "all of them" if a.fits == len(p.models) else f"hints up to {a.fits}"
-        yield f"A machine has {have}: room for {most}."
+        yield f"{whose} {have}: room for {most}."
     elif a.fits is None:
         yield (
-            f"A machine has {have}: not even hint 1 fits, which needs {in_bytes(need[0])}. Take "
-            "smaller models, fewer processes per machine, or more memory."
+            f"{whose} {have}: not even hint 1 fits, which needs about {in_bytes(need[0])}. "
+            f"{_what_would_fit(a, int(np.argmin(need)) + 1, int(need.min()))}"
         )
     else:
         yield (
-            f"A machine has {have}: hint {a.fits} is the largest that fits, and it thrashes: "
+            f"{whose} {have}: hint {a.fits} is the largest that fits, and it thrashes: "
             f"{cost(int(p.loads[a.fits - 1]))}."
         )
+
+
+def _what_would_fit(a: Advice, hint: int, least: int) -> str:
+    if a.counts == RESIDENT:
+        return (
+            f"A machine with {in_bytes(least)} would fit hint {hint}; so may smaller models, or "
+            "fewer processes per machine."
+        )
+    return f"A limit of {in_bytes(least)} would fit hint {hint}; so may smaller models."
 
 
 def _grouping(p: PredictedLoads, a: Advice, cost: Any) -> str:

@@ -61,12 +61,18 @@ class Prediction(PredictedLoads):
     def advise(
         self,
         *,
-        memory: float | None = None,
-        buffer: float | None = None,
+        memory: float | str | None = None,
+        memory_limit: int | str | None = None,
+        buffer: float | str | None = None,
         load_seconds: float | Mapping[str, float] | None = None,
         most_reloads: float = MOST_RELOADS,
     ) -> Advice:
         """The smallest hint that does not thrash and fits: see `mmlab.prediction.advice.advise`."""
         return advise(
-            self, memory=memory, buffer=buffer, load_seconds=load_seconds, most_reloads=most_reloads
+            self,
+            memory=memory,
+            memory_limit=memory_limit,
+            buffer=buffer,
+            load_seconds=load_seconds,
+            most_reloads=most_reloads,
         )

@@ -244,6 +244,7 @@ def _prediction(
         optimum_by_room=replay.optimum(managers, count) if frame.optimum else None,
         grouped_by_room=replay.grouped_by_key(counts, numbers, plan),
         measured=frame.measured,
+        sizes=None if sizes is None else np.where(visited, sizes, 0),
         sizes_given=frame.sizes is not None,
         stepped=Stepped(accesses, lambda: (numbers.texts, numbers.models), sizes),
     )

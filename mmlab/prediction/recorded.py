@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mmlab._arguments import short
-from mmlab.events import Process, Unknown
+from mmlab.budget import RELOAD_ADDRESS_SPACE
+from mmlab.events import Copy, Process, Unknown
 from mmlab.prediction.keys import Models
 from mmlab.prediction.sizes import listed
 from mmlab.reports.summary import step_limits
@@ -36,6 +37,13 @@ class Measured:
         that lived on it at the same time, summed, less most bytes of models that they held. None
         where either is not known.
       machine_holding: processes of that machine that held models; others may hold none.
+      surplus: peak RSS beyond the highest RSS while no model was loading, in bytes; None where
+        that is not known.
+      data_beside: address space that a process took beside its models, in bytes, less the residue
+        of reloads; None in a run without a memory limit.
+      reloads: of the whole run.
+      handlers: copies of the handler in one process, which share its manager; None where that was
+        not recorded.
       hint: `max_models_per_worker_hint` of the step; None without one.
       limit: models that its manager really allowed; None without a limit.
       limit_grew: whether a copy joined after models had been loaded: until then, less was allowed.
@@ -52,6 +60,10 @@ class Measured:
     sized_by: dict[str, str] = field(default_factory=dict)
     machine_buffer_bytes: int | None = None
     machine_holding: int = 1
+    surplus: int | None = None
+    data_beside: int | None = None
+    reloads: int = 0
+    handlers: int | None = None
 
     def buffer_on_machine(self, processes: int) -> int | None:
         """Bytes that a machine needs beside its models; None where that was not measured.
@@ -66,13 +78,13 @@ class Measured:
 
     @property
     def copies(self) -> int:
-        """Copies of the handler that shared a manager: each added its hint to the limit.
+        """Copies of the handler that shared a manager: each adds its hint to the limit.
 
-        1 where there is no limit, or hint or limit are not known.
+        1 where neither hint and limit nor the copies are known.
         """
         if isinstance(self.hint, int) and isinstance(self.limit, int) and self.hint > 0:
             return max(self.limit // self.hint, 1)
-        return 1
+        return self.handlers or 1
 
 
 @dataclass(frozen=True)
@@ -210,4 +222,19 @@ def _measured(trace: Trace, cards: list[TracedModel]) -> Measured:
         sized_by={count.model: count.sized_by for count in counts if count.sized_by},
         machine_buffer_bytes=None if on_machine is None else max(on_machine, 0),
         machine_holding=holding,
+        surplus=trace.surplus,
+        data_beside=_data_beside(trace, summary.reloads),
+        reloads=summary.reloads,
+        handlers=_handlers(trace, cards[0].step),
     )
+
+
+def _data_beside(trace: Trace, reloads: int) -> int | None:
+    beside = trace.data_beside_models
+    return None if beside is None else max(beside - reloads * RELOAD_ADDRESS_SPACE, 0)
+
+
+def _handlers(trace: Trace, step: str) -> int | None:
+    together = next((steps for steps in trace.sharing if step in steps), (step,))
+    copies = Counter(e.process for e in trace.facts(Copy) if e.step in together)
+    return max(copies.values(), default=None)

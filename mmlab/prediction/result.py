@@ -69,6 +69,7 @@ class PredictedLoads:
       managers: each process by itself.
       optimum_by_room, grouped_by_room: `optimum` and `grouped_by_key`, by how many models fit.
       measured: what a trace measured; None without one.
+      sizes: bytes of each model, shape (models,); None where they are not known.
       sizes_given: whether the sizes are the caller's, not those of a trace.
     """
 
@@ -86,6 +87,7 @@ class PredictedLoads:
     optimum_by_room: np.ndarray | None
     grouped_by_room: np.ndarray
     measured: Measured | None
+    sizes: np.ndarray | None = None
     sizes_given: bool = False
 
     @property
@@ -141,6 +143,12 @@ class PredictedLoads:
     def reloads(self) -> np.ndarray:
         """Loads of models that the process had loaded before."""
         return self.loads - int(self.managers.models_seen.sum())
+
+    @property
+    def most_reloads(self) -> np.ndarray:
+        """Reloads of the process that reloads most."""
+        each = self.managers
+        return self._per_hint((each.loads - each.models_seen[:, None]).clip(0).max(axis=0))
 
     def _per_hint(self, by_room: np.ndarray) -> np.ndarray:
         room = np.minimum(self.hints * self.copies, len(self.models))

@@ -25,6 +25,16 @@ def covered_ns(intervals: Iterable[tuple[int, int]]) -> int:
     return total
 
 
+def at(moments: Ints, times: Ints, values: Ints) -> Ints:
+    """What `over_time` gives, at some moments; 0 before the first.
+
+    >>> at(np.array([-1, 0, 7]), *over_time([0, 5], [10, 10]))
+    array([0, 1, 2])
+    """
+    place = np.searchsorted(times, moments, side="right") - 1
+    return np.where(place < 0, 0, np.append(values, 0)[place])
+
+
 def over_time(
     begins: Sequence[int] | Ints,
     ends: Sequence[int] | Ints,

@@ -169,7 +169,8 @@ class ProcessState:
       errors: row in `batches` to type and text of the exception that ended the batch.
       given_up: row in `batches` to the time at which Beam stopped waiting for the batch.
       evictions, reloads, finished_loads, already, uses, elements: counts of what it wrote of.
-      rss, peak_rss, device_bytes: memory, in bytes.
+      rss, peak_rss, data, device_bytes: memory, in bytes.
+      data_limit: the most that `data` may be, in bytes; None without a limit.
       strays: evictions, ends and releases of loads that another step of this process began.
       facts: all other events, by type.
     """
@@ -193,6 +194,8 @@ class ProcessState:
     elements: int = 0
     rss: Curve = field(default_factory=Curve)
     peak_rss: Curve = field(default_factory=Curve)
+    data: Curve = field(default_factory=Curve)
+    data_limit: int | None = None
     device_bytes: Curve = field(default_factory=Curve)
     strays: list[OfModel] = field(default_factory=list)
     facts: defaultdict[type[Event], list[Any]] = field(default_factory=lambda: defaultdict(list))
@@ -398,6 +401,9 @@ class ProcessState:
             self.rss.add(event.t_ns, event.rss)
             if event.peak_rss is not None:
                 self.peak_rss.add(event.t_ns, event.peak_rss)
+        if isinstance(event, Memory) and event.data is not None:
+            self.data.add(event.t_ns, event.data)
+            self.data_limit = event.data_limit
         if event.device_bytes is not None:
             self.device_bytes.add(event.t_ns, event.device_bytes)
 

@@ -16,6 +16,7 @@ from mmlab.events import (
     Evicts,
     Frees,
     Limit,
+    MemoryLimit,
     Models,
     OfModel,
     Process,
@@ -25,7 +26,7 @@ from mmlab.events import (
     TracedModel,
 )
 from mmlab.state.batches import Holders, join_batches
-from mmlab.state.intervals import Ints, over_time
+from mmlab.state.intervals import Ints, at, over_time
 from mmlab.state.process import WHAT_IT_DOES, Curve, Kind, Load, ProcessState
 from mmlab.state.records import (
     NO_BATCHES,
@@ -36,6 +37,7 @@ from mmlab.state.records import (
     Residence,
     RunMemory,
     held_as,
+    held_over_time,
     most_bytes_held,
 )
 
@@ -262,6 +264,51 @@ class State:
             device_bytes=max(map(self._highest, devices), default=None),
             processes=len(peaks),
         )
+
+    @cached_property
+    def surplus(self) -> int | None:
+        """Bytes by which peak RSS exceeds the highest RSS while no model was loading.
+
+        Of the process whose peak was highest; None where that is not known. A model that takes
+        twice its size while it loads makes it as large as the last model that was loaded.
+        """
+        states = [s for s in self._in_order if self._ends(s.rss) is not None]
+        if not states:
+            return None
+        state = max(states, key=self._peak)
+        between = self._between_loads(state, state.rss)[1]
+        return max(self._peak(state) - int(between.max()), 0) if len(between) else None
+
+    @cached_property
+    def data_beside_models(self) -> int | None:
+        """Address space that a process took beside its models, in bytes, while none was loading.
+
+        It counts from where the memory limit of the run does. None in a run without such a limit,
+        where the sizes of models are not known, or nothing was sampled.
+        """
+        limits = self.facts(MemoryLimit)
+        if not limits:
+            return None
+        most = None
+        for state in self._in_order:
+            if state.data_limit is None:
+                continue
+            loads = self.residences_by_process.get(state.process, [])
+            if most_bytes_held([loads]) is UNKNOWN:
+                return None
+            t_ns, data = self._between_loads(state, state.data)
+            held = at(t_ns, *held_over_time(loads, sizes=True))
+            base = state.data_limit - limits[-1].bytes
+            most = max([most or 0, *(data - base - held).tolist()]) if len(data) else most
+        return most
+
+    def _between_loads(self, state: ProcessState, curve: Curve) -> tuple[Ints, Ints]:
+        """The samples of a curve while no model of its process was loading."""
+        t_ns, values = self.curve(curve)
+        loading = [r.loading for r in self.residences_by_process.get(state.process, [])]
+        loads = over_time([begin for begin, _ in loading], [end + 1 for _, end in loading])
+        free = at(t_ns, *loads) == 0
+        return t_ns[free], values[free]
 
     @cached_property
     def machines(self) -> dict[str, MachineMemory]:

@@ -21,7 +21,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
 from mmlab._arguments import path_argument, seconds_argument, short
 from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard, count_or_none, key_text, key_texts, model_cards
-from mmlab.events import Conflicts, Limit, Models, RunInfo, UnknownKey, Unobserved
+from mmlab.events import Conflicts, Copy, Limit, Models, RunInfo, UnknownKey, Unobserved
 from mmlab.worker.failures import note_work
 from mmlab.worker.logs import shared_log
 from mmlab.worker.memory import quiet_reader
@@ -619,6 +619,7 @@ class _KeyedInference(_Watched):
         """Have the manager report to this run, beginning with what earlier runs left in memory."""
         self._joined = True
         step = next((site.step for site in self._sites.values()), None)
+        self.recorder.emit(Copy(step=step))
         try:
             if not internals.report_to(manager, self._log, self._sites):
                 self.recorder.emit(Unobserved(step=step, what="earlier run"))

@@ -96,6 +96,13 @@ def peak_rss_bytes() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def _data_limit() -> int | None:
+    if not hasattr(resource, "RLIMIT_DATA"):
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return None if limit == resource.RLIM_INFINITY or limit < 0 else limit
+
+
 def device_bytes() -> int | None:
     """Memory that this process has allocated on all GPUs; None when it uses none.
 
@@ -109,7 +116,14 @@ def device_bytes() -> int | None:
 
 def sample() -> Memory:
     """This process's memory now."""
-    return Memory(rss=rss_bytes(), peak_rss=peak_rss_bytes(), device_bytes=device_bytes())
+    memory = _memory()
+    return Memory(
+        rss=getattr(memory, "rss", None),
+        peak_rss=peak_rss_bytes(),
+        data=getattr(memory, "data", None),
+        data_limit=_data_limit(),
+        device_bytes=device_bytes(),
+    )
 
 
 class MemorySampler:
@@ -160,7 +174,7 @@ class MemorySampler:
 def _worth_writing(before: Memory | None, now: Memory) -> bool:
     if before is None:
         return True
-    return (
-        abs((now.rss or 0) - (before.rss or 0)) >= CHANGE_BYTES
-        or abs((now.device_bytes or 0) - (before.device_bytes or 0)) >= CHANGE_BYTES
+    return any(
+        abs((getattr(now, figure) or 0) - (getattr(before, figure) or 0)) >= CHANGE_BYTES
+        for figure in ("rss", "data", "device_bytes")
     )

@@ -101,6 +101,8 @@ def test_an_event_survives_its_line(event):
         '{"run":"r","t_ns":1,"pid":1,"tid":1,"event":"close"}',
         '{"run":"r","t_ns":1,"host":"h","pid":1,"tid":1,"event":"free"}',
         '{"run":"r","t_ns":1,"host":"h","pid":1,"tid":1,"event":"dropped","n":"many"}',
+        '{"run":"r","t_ns":1,"host":"h","pid":1,"tid":1,"event":"memory","rss":-1}',
+        '{"run":"r","t_ns":1,"host":"h","pid":1,"tid":1,"event":"memory_limit","bytes":-1}',
         '{"run":"r","t_ns":1,"host":"h","pid":1,"tid":1}',
     ],
 )

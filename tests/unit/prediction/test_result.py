@@ -35,7 +35,11 @@ def test_a_slope_is_no_cliff():
 def test_advice_that_fits():
     advice = turns().advise(memory=400 * MB, buffer=100 * MB, load_seconds=2)
     assert (advice.hint, advice.calm, advice.fits) == (4, 4, 4)
-    assert (advice.memory_bytes, advice.model_bytes) == (356 * MB, 256 * MB)
+    assert (advice.memory_bytes, advice.counts) == (356 * MB, "resident set size")
+    assert [(each.what, each.bytes, each.source) for each in advice.inputs] == [
+        ("beside the models", 100 * MB, "given"),
+        ("models", 256 * MB, "given"),
+    ]
     assert (advice.loads, advice.evictions, advice.loading_seconds) == (4, 0, 8)
     assert (advice.grouped_hint, advice.grouped_loads) == (1, 4)
     said = repr(advice)
@@ -56,12 +60,14 @@ def test_no_hint_fits_and_does_not_thrash():
     assert "hint 3 is the largest that fits, and it thrashes: 24 loads" in repr(advice)
     nothing = turns().advise(memory=100 * MB, buffer=100 * MB)
     assert (nothing.hint, nothing.fits) == (None, None)
-    assert "not even hint 1 fits, which needs 164 MB" in repr(nothing)
+    assert "not even hint 1 fits, which needs about 164 MB. A machine with 164 MB" in repr(nothing)
 
 
 def test_every_process_of_a_machine_needs_its_buffer():
     advice = turns(processes=2).advise(buffer=100 * MB)
-    assert advice.memory_bytes == advice.model_bytes + 200 * MB
+    beside, models = advice.inputs
+    assert (beside.bytes, beside.source) == (200 * MB, "given, for each of 2 processes")
+    assert advice.memory_bytes == models.bytes + 200 * MB
 
 
 def test_copies_lower_the_hint():
@@ -86,8 +92,31 @@ def test_advice_is_refused_where_the_input_does_not_allow_it(prediction, options
 def test_bad_numbers(name):
     with pytest.raises(ValueError, match=f"{name} is -1"):
         turns().advise(**{name: -1})
-    with pytest.raises(TypeError, match=f"{name} is '1 GB': give a number"):
-        turns().advise(**{name: "1 GB"})
+    with pytest.raises((TypeError, ValueError), match=f"{name} is 'much': give a number"):
+        turns().advise(**{name: "much"})
+
+
+def test_memory_is_that_of_a_machine_or_a_limit_of_each_process():
+    with pytest.raises(ValueError, match="not both"):
+        turns().advise(memory="1GB", memory_limit="1GB")
+    assert turns().advise(memory="400MB", buffer="100MB").fits == 4
+
+
+def test_under_a_memory_limit_the_inputs_that_nobody_measured_are_assumed():
+    """Four models of 64 MB that take turns: a reload at each of 20 further visits."""
+    advice = turns().advise(memory_limit="300MB")
+    assert (advice.counts, advice.hint, advice.fits) == ("address space", None, 1)
+    assert "The memory limit is 300 MB: hint 1 is the largest that fits" in repr(advice)
+    assert {each.what: each.bytes // MB for each in advice.inputs} == {
+        "beside the models": 80,
+        "models": 256,
+        "loading": 64,
+        "margin": 20,
+    }
+    assert all(each.source.startswith("assumed") for each in advice.inputs if each.what != "models")
+    said = repr(turns(copies=2).advise(memory_limit="300MB"))
+    assert "not even hint 1 fits" in said
+    assert "A limit of 634 MB would fit hint 1" in said
 
 
 @pytest.mark.runs

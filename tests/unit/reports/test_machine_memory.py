@@ -85,15 +85,18 @@ def test_advice_for_a_machine_counts_all_its_processes():
     prediction = mmlab.predict(Trace(TOGETHER))
     advice = prediction.advise(memory=900 * MB)
     assert advice.hint is None and advice.fits is None
-    assert advice.memory_bytes == (1136 - 8 + 4) * MB
-    assert "needs 1.13 GB on a machine: 4 MB of models and 1.13 GB beside them" in repr(advice)
+    beside, models, margin = advice.inputs
+    assert (beside.bytes, models.bytes) == ((1136 - 8) * MB, 4 * MB)
+    assert advice.memory_bytes == beside.bytes + models.bytes + margin.bytes
+    assert beside.source == "measured in the trace: peak RSS less models"
     assert mmlab.predict(Trace(TWO_MACHINES)).advise(memory=2000 * MB).hint is not None
 
 
 def test_given_or_alone_a_buffer_is_of_each_process():
     assert mmlab.predict(Trace(TOGETHER)).advise(buffer=100 * MB).memory_bytes == 104 * MB
     alone = mmlab.predict(Trace(ONE_AFTER_ANOTHER)).advise(memory=900 * MB)
-    assert alone.hint == 1 and alone.memory_bytes == (578 - 8 + 4) * MB
+    assert alone.hint == 1
+    assert [each.bytes for each in alone.inputs[:2]] == [(578 - 8) * MB, 4 * MB]
 
 
 def test_more_processes_need_more_than_were_measured():

@@ -1,0 +1,176 @@
+"""The memory that a run needs under a hint: an estimate, as a sum of inputs with their sources.
+
+    need = beside + models + loading + evicted models in use + residue of reloads
+           + what the allocator keeps + margin
+
+It is a sum of what is known to take memory, and is fitted to nothing. Each input is measured in a
+run, given by the caller, or assumed; the assumptions are the constants below, measured with Beam
+2.77 and PyTorch 2.13 on Linux.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mmlab._text import plural
+
+RESIDENT = "resident set size"
+ADDRESS_SPACE = "address space"
+
+SHARE_BYTES = 80_000_000
+"""Address space that a run of one worker thread needs beside its models."""
+THREADED_SHARE_BYTES = 140_000_000
+WORKER_SHARE_BYTES = 50_000_000
+"""With several worker threads, it needs the first once and the second for each of them."""
+RELOAD_ADDRESS_SPACE = 2_200_000
+"""What stays of the address space after each reload: two threads with their stacks."""
+RELOAD_RESIDENT = 50_000
+"""What stays of the resident set size."""
+KEPT_MODELS = 4
+MOST_KEPT_BYTES = 32 << 20
+"""glibc gives blocks above this size back at once. Of smaller ones it keeps some: the assumption is
+so many models, when models are evicted."""
+MARGIN = 0.05
+"""Of the estimate, for what differs from run to run."""
+
+MEASURED = "measured in the trace"
+GIVEN = "given"
+
+Bytes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number of bytes, and where it comes from: "measured …", "given", or "assumed: …"."""
+
+    bytes: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Input:
+    """One summand of an estimate.
+
+    Attributes:
+      what: what takes the memory.
+      bytes: how much it takes.
+      source: where the number comes from.
+    """
+
+    what: str
+    bytes: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run needs, at every hint.
+
+    Arrays have the shape (models,): entry h - 1 is hint h.
+
+    Attributes:
+      counts: `RESIDENT` or `ADDRESS_SPACE`.
+      scope: whose memory it is, such as "one machine with 2 processes".
+      beside: what is needed beside the models.
+      models, models_source: most bytes of models held at once, and where their sizes come from.
+      copy: what a model needs beside itself while it loads.
+      loaders: worker threads of a process, each of which may load a model, or use one that was
+        evicted, at the same time.
+      largest: bytes of the largest model.
+      evicts: whether models are evicted, bool.
+      reloads: loads of models that had been evicted.
+      per_reload: what stays of each.
+      kept: what the allocator keeps where models are evicted.
+      margin: share of the sum that is added to it.
+    """
+
+    counts: str
+    scope: str
+    beside: Figure
+    models: Bytes
+    models_source: str
+    copy: Figure
+    loaders: int
+    largest: int
+    evicts: npt.NDArray[np.bool_]
+    reloads: Bytes
+    per_reload: Figure
+    kept: Figure
+    margin: float = MARGIN
+
+    def inputs(self, hint: int) -> list[Input]:
+        """The summands of one hint, the margin last; those of 0 bytes are left out."""
+        i = hint - 1
+        evicts, reloads = int(self.evicts[i]), int(self.reloads[i])
+        others = self.loaders - 1
+        parts = [
+            Input("beside the models", self.beside.bytes, self.beside.source),
+            Input("models", int(self.models[i]), self.models_source),
+            Input(
+                "loading" if self.loaders == 1 else f"loading, {self.loaders} models at once",
+                self.copy.bytes * self.loaders,
+                self.copy.source,
+            ),
+            Input(
+                "evicted models still in use",
+                evicts * others * self.largest,
+                f"assumed: {plural(others, 'model')}, one for each other worker thread",
+            ),
+            Input(
+                f"residue of {plural(reloads, 'reload')}",
+                reloads * self.per_reload.bytes,
+                self.per_reload.source,
+            ),
+            Input("kept by the allocator", evicts * self.kept.bytes, self.kept.source),
+        ]
+        total = sum(part.bytes for part in parts)
+        margin = Input("margin", round(total * self.margin), f"assumed: {self.margin:.0%} of it")
+        return [part for part in [*parts, margin] if part.bytes]
+
+    @property
+    def need(self) -> Bytes:
+        """Bytes needed, margin included."""
+        always = self.beside.bytes + self.copy.bytes * self.loaders
+        evicting = (self.loaders - 1) * self.largest + self.kept.bytes
+        total = always + self.models + self.reloads * self.per_reload.bytes + self.evicts * evicting
+        return total + np.round(total * self.margin).astype(np.int64)
+
+
+def assumed_share(workers: int) -> Figure:
+    """Address space that Beam needs beside the models.
+
+    >>> assumed_share(1).bytes, assumed_share(3).bytes
+    (80000000, 290000000)
+    """
+    if workers == 1:
+        return Figure(SHARE_BYTES, "assumed: Beam's share with one worker thread")
+    share = THREADED_SHARE_BYTES + workers * WORKER_SHARE_BYTES
+    return Figure(share, f"assumed: Beam's share with {workers} worker threads")
+
+
+def copy_while_loading(measured: int | None, largest: int) -> Figure:
+    """What a model needs beside itself while it loads: measured, or as much again."""
+    if measured is None:
+        return Figure(largest, "assumed: a model takes twice its size while it loads")
+    return Figure(measured, f"{MEASURED}: peak RSS above that between loads")
+
+
+def kept_by_the_allocator(sizes: Iterable[int]) -> Figure:
+    """What is not given back when models are evicted, where that was not measured.
+
+    >>> kept_by_the_allocator([64_000_000, 20_000_000]).bytes
+    80000000
+    """
+    small = max((size for size in sizes if size <= MOST_KEPT_BYTES), default=0)
+    return Figure(small * KEPT_MODELS, f"assumed: {KEPT_MODELS} models of at most 32 MiB")
+
+
+def residue(counts: str) -> Figure:
+    """What stays of each reload."""
+    resident = counts == RESIDENT
+    each = RELOAD_RESIDENT if resident else RELOAD_ADDRESS_SPACE
+    return Figure(each, f"assumed: {each / 1e6:g} MB each")
