@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mmlab.compare import compare_hints
     from mmlab.diagrams import Diagram, diagram
     from mmlab.explorer.explorer import explore
+    from mmlab.fit import fit_hint
     from mmlab.fresh.process import run_fresh
     from mmlab.prediction import predict
     from mmlab.trace import Trace
@@ -34,6 +35,7 @@ _MODULE_OF = {
     "compare_hints": "mmlab.compare",
     "diagram": "mmlab.diagrams",
     "explore": "mmlab.explorer.explorer",
+    "fit_hint": "mmlab.fit",
     "predict": "mmlab.prediction",
     "preflight": "mmlab.checks.preflight",
     "run_fresh": "mmlab.fresh.process",
@@ -52,6 +54,7 @@ __all__ = [
     "compare_hints",
     "diagram",
     "explore",
+    "fit_hint",
     "lessons",
     "predict",
     "prediction",

@@ -77,10 +77,8 @@ class Budget:
       scope: whose memory it is, such as "one machine with 2 processes".
       beside: what is needed beside the models.
       models, models_source: most bytes of models held at once, and where their sizes come from.
-      copy: what a model needs beside itself while it loads.
-      loaders: worker threads of a process, each of which may load a model, or use one that was
-        evicted, at the same time.
-      largest: bytes of the largest model.
+      loading: what models need beside themselves while they load.
+      late: evicted models that are still in use, where models are evicted.
       evicts: whether models are evicted, bool.
       reloads: loads of models that had been evicted.
       per_reload: what stays of each.
@@ -93,9 +91,8 @@ class Budget:
     beside: Figure
     models: Bytes
     models_source: str
-    copy: Figure
-    loaders: int
-    largest: int
+    loading: Figure
+    late: Figure
     evicts: npt.NDArray[np.bool_]
     reloads: Bytes
     per_reload: Figure
@@ -106,20 +103,11 @@ class Budget:
         """The summands of one hint, the margin last; those of 0 bytes are left out."""
         i = hint - 1
         evicts, reloads = int(self.evicts[i]), int(self.reloads[i])
-        others = self.loaders - 1
         parts = [
             Input("beside the models", self.beside.bytes, self.beside.source),
             Input("models", int(self.models[i]), self.models_source),
-            Input(
-                "loading" if self.loaders == 1 else f"loading, {self.loaders} models at once",
-                self.copy.bytes * self.loaders,
-                self.copy.source,
-            ),
-            Input(
-                "evicted models still in use",
-                evicts * others * self.largest,
-                f"assumed: {plural(others, 'model')}, one for each other worker thread",
-            ),
+            Input("loading", self.loading.bytes, self.loading.source),
+            Input("evicted models still in use", evicts * self.late.bytes, self.late.source),
             Input(
                 f"residue of {plural(reloads, 'reload')}",
                 reloads * self.per_reload.bytes,
@@ -134,8 +122,8 @@ class Budget:
     @property
     def need(self) -> Bytes:
         """Bytes needed, margin included."""
-        always = self.beside.bytes + self.copy.bytes * self.loaders
-        evicting = (self.loaders - 1) * self.largest + self.kept.bytes
+        always = self.beside.bytes + self.loading.bytes
+        evicting = self.late.bytes + self.kept.bytes
         total = always + self.models + self.reloads * self.per_reload.bytes + self.evicts * evicting
         return total + np.round(total * self.margin).astype(np.int64)
 
@@ -152,11 +140,30 @@ def assumed_share(workers: int) -> Figure:
     return Figure(share, f"assumed: Beam's share with {workers} worker threads")
 
 
-def copy_while_loading(measured: int | None, largest: int) -> Figure:
-    """What a model needs beside itself while it loads: measured, or as much again."""
-    if measured is None:
-        return Figure(largest, "assumed: a model takes twice its size while it loads")
-    return Figure(measured, f"{MEASURED}: peak RSS above that between loads")
+def while_loading(measured: int | None, largest: int, workers: int) -> Figure:
+    """What models need beside themselves while they load: measured, or as much again.
+
+    >>> while_loading(None, 64_000_000, 2).bytes
+    128000000
+    """
+    if measured is not None:
+        return Figure(measured, f"{MEASURED}: peak RSS above that between loads")
+    at_once = "" if workers == 1 else f", {workers} models at once"
+    words = f"assumed: a model takes twice its size while it loads{at_once}"
+    return Figure(largest * workers, words)
+
+
+def still_in_use(measured: int | None, largest: int, workers: int) -> Figure:
+    """Evicted models that other worker threads use: so many were measured, or one for each.
+
+    >>> still_in_use(None, 64_000_000, 3).bytes, still_in_use(0, 64_000_000, 3).bytes
+    (128000000, 0)
+    """
+    if measured is not None:
+        return Figure(largest * measured, f"{MEASURED}: {plural(measured, 'model')} at most")
+    others = workers - 1
+    words = f"assumed: {plural(others, 'model')}, one for each other worker thread"
+    return Figure(largest * others, words)
 
 
 def kept_by_the_allocator(sizes: Iterable[int]) -> Figure:

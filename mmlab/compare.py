@@ -217,38 +217,20 @@ def compare_hints(
       TypeError: `hints` is not a sequence, or `build` cannot be sent to another process.
       FreshRunError: no hint came so far that a model was asked for: the mistake is in `build`.
     """
-    hints = _checked(hints)
+    hints = check_hints(hints, "compare_hints")
     repeat = whole_number("repeat", repeat)
-    for name, function in {"progress": progress, "on_events": on_events}.items():
-        if function is not None and not callable(function):
-            raise TypeError(f"{name} is {short(function)}: give a function, or None")
     outcomes: dict[Hint, list[RunOutcome]] = {hint: [] for hint in hints}
     plan = [(number, hint) for number in range(1, repeat + 1) for hint in hints]
     interrupted = False
     try:
-        with _shown(live) as screen:
+        with RunHint(build, memory_limit, options, live, progress, on_events).running() as run:
             for done, (number, hint) in enumerate(plan, start=1):
                 again = f", run {number} of {repeat}" if repeat > 1 else ""
                 name = f"[{done}/{len(plan)}] {HintRuns(hint, ()).label}{again}"
-                views = [] if screen is None else [live_view(name, screen)]
-                if on_events is not None:
-                    views.append(partial(on_events, hint))
-                outcome = run_fresh(
-                    build,
-                    hint,
-                    memory_limit=memory_limit,
-                    options=options,
-                    on_events=partial(_show, views),
-                )
+                outcome = run(hint, name)
                 outcomes[hint].append(outcome)
-                if isinstance(screen, TerminalScreen):
-                    screen.clear()
-                if progress is not None:
-                    progress(f"{name}: {_line(outcome)}")
                 if outcome.interrupted:
                     break
-                if outcome.phase == "unpickle":
-                    raise FreshRunError(outcome)
     except KeyboardInterrupt:  # between two runs
         if not any(outcomes.values()):
             raise
@@ -261,14 +243,75 @@ def compare_hints(
     return Comparison(rows, interrupted)
 
 
-def _checked(hints: Any) -> list[Hint]:
+@dataclass(frozen=True)
+class RunHint:
+    """Runs `build(pipeline, hint)` in fresh processes, drawn in one place, with a line for each.
+
+    Arguments are those of `compare_hints`.
+
+    Raises:
+      TypeError: `progress` or `on_events` is no function.
+    """
+
+    build: Callable[[Any, Hint], Any]
+    memory_limit: int | str | None
+    options: PipelineOptions | Sequence[str] | None
+    live: bool | str
+    progress: Callable[[str], None] | None
+    on_events: Callable[[Hint, list[Event]], None] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("progress", "on_events"):
+            function = getattr(self, name)
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} is {short(function)}: give a function, or None")
+
+    @contextmanager
+    def running(self) -> Iterator[Callable[[Hint, str], RunOutcome]]:
+        """Gives a function of a hint and a name for the run.
+
+        Raises:
+          FreshRunError: by that function: the fresh process cannot read `build`.
+        """
+        with _shown(self.live) as screen:
+            yield partial(self._run, screen)
+
+    def _run(self, screen: Screen | None, hint: Hint, name: str) -> RunOutcome:
+        views = [] if screen is None else [live_view(name, screen)]
+        if self.on_events is not None:
+            views.append(partial(self.on_events, hint))
+        outcome = run_fresh(
+            self.build,
+            hint,
+            memory_limit=self.memory_limit,
+            options=self.options,
+            on_events=partial(_show, views),
+        )
+        if isinstance(screen, TerminalScreen):
+            screen.clear()
+        if self.progress is not None:
+            self.progress(f"{name}: {_line(outcome)}")
+        if outcome.phase == "unpickle":
+            raise FreshRunError(outcome)
+        return outcome
+
+
+def check_hints(hints: Any, call: str) -> list[Hint]:
+    """Hints to run, as a list.
+
+    Args:
+      call: the public function that they were given to.
+
+    Raises:
+      TypeError, ValueError: it is no sequence of different hints.
+    """
     if not isinstance(hints, Iterable) or isinstance(hints, str):
         raise TypeError(f"hints is {hints!r}: give several, such as (1, 2, 4, None)")
     listed = list(hints)
     if not listed:
         raise ValueError("hints is empty: give at least one, such as (1, 2, 4, None)")
     for place, hint in enumerate(listed):
-        check_hint(hint, "compare_hints")
+        check_hint(hint, call)
         if hint in listed[:place]:
             raise ValueError(f"the hint {hint} is there twice: give each once, and repeat=")
     return listed
@@ -291,6 +334,8 @@ def _show(views: Sequence[Callable[[list[Event]], None]], events: list[Event]) -
 
 
 def _line(outcome: RunOutcome) -> str:
+    if outcome.out_of_memory is not None:
+        return outcome.out_of_memory.what
     if outcome.problem is not None:
         return outcome.problem
     s = outcome.trace.summary()
@@ -426,7 +471,9 @@ def _failures(rows: Sequence[HintRuns]) -> str | None:
     stopped = [row for row in failed if any(o.interrupted for o in row.outcomes)]
     memory = [row for row in failed if any(o.oom for o in row.outcomes)]
     other = [row for row in failed if row not in memory and row not in stopped]
-    parts = [f"{_listed(memory)} ran out of memory"] if memory else []
+    passed = [row for row in rows if row.succeeded]
+    parts = [f"{_listed(passed)} passed"] if memory and passed else []
+    parts += [f"{_listed(memory)} ran out of memory"] if memory else []
     parts += [f"{_listed(other)} failed"] if other else []
     return " and ".join(parts) or None
 

@@ -116,10 +116,13 @@ class EndInfo(Struct, frozen=True, gc=False, omit_defaults=True):
     Attributes:
       state: `DONE`, `FAILED`, … as Beam names it.
       element_counts: elements that crossed each PCollection, where the runner counts them.
+      oom_kills: processes that the kernel of the machine ended for want of memory during the run,
+        whosever they were; None where it does not count them.
     """
 
     state: str = "UNKNOWN"
     element_counts: dict[str, Count] = {}
+    oom_kills: Count | None = None
 
 
 _UNSTAMPED = "(not written yet)"

@@ -39,6 +39,7 @@ PARTS = {
     "random_pipelines": "random pipelines, watched and unwatched",
     "threads": "runs with several threads and a small hint",
     "beams_own": "Beam's own tests of RunInference, watched and unwatched",
+    "advice": "hints that are advised for models under a memory limit, and run",
     "exercises": "detours of learners, four or more for each exercise",
     "replay": "random runs in the replay page under every hint, and runs of its largest size",
     "leaks": "hundreds of runs and reloads that leave nothing behind",

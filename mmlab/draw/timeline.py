@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmlab._arguments import short
-from mmlab._text import plural
+from mmlab._text import in_bytes, plural
 from mmlab.draw import theme
 from mmlab.draw.lanes import (
     Lane,
@@ -42,7 +42,7 @@ from mmlab.draw.layout import (
 )
 from mmlab.draw.picture import WIDTH_INCHES, Picture
 from mmlab.events import UNKNOWN, MemoryLimit, Refreshes, printable
-from mmlab.reports.shortage import OutOfMemory, megabytes, out_of_memory
+from mmlab.reports.shortage import OutOfMemory, out_of_memory
 from mmlab.reports.summary import count_per_model, summarize
 from mmlab.state import NS, Residence, State, held_over_time, over_time
 
@@ -231,7 +231,7 @@ def _draw_asked(axes: Axes, state: State, unfit: OutOfMemory, x: Seconds, unit: 
     axes.plot([at, at], [held / unit, (held + unfit.asked_bytes) / unit], color=theme.ALERT,
               linewidth=5, solid_capstyle="butt", zorder=4)  # fmt: skip
     left = at > x.end / 2
-    axes.annotate(f"asked for {megabytes(unfit.asked_bytes)} more", (at, 0.43),
+    axes.annotate(f"asked for {in_bytes(unfit.asked_bytes)} more", (at, 0.43),
                   xycoords=("data", "axes fraction"), xytext=(-6 if left else 6, 0),
                   textcoords="offset points", ha="right" if left else "left", va="center",
                   fontsize=9, color=theme.ALERT)  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from mmlab._text import shown_everywhere
-from mmlab.reports.shortage import OutOfMemory, is_out_of_memory, megabytes, out_of_memory
+from mmlab._text import in_bytes, shown_everywhere
+from mmlab.reports.shortage import OutOfMemory, is_out_of_memory, out_of_memory
 from mmlab.trace import Trace
 
 LEAST_LIMIT = 80_000_000
@@ -79,13 +79,21 @@ class RunOutcome:
         return self.out_of_memory is not None
 
     @property
+    def starved(self) -> bool:
+        """Whether the memory limit ended it before the first model."""
+        if self.memory_limit is None or self.ran or self.phase == "unpickle":
+            return False
+        ended = self.error_type == "Stalled" or (self.error_type, self.phase) == ("Killed", "limit")
+        return ended or is_out_of_memory(self.error)
+
+    @property
     def problem(self) -> str | None:
         """Why it failed and what to change, in sentences; None when it succeeded."""
         if self.succeeded:
             return None
         if self.interrupted:
             return "The run was interrupted."
-        if self._could_not_start:
+        if self.starved:
             return too_small(self.memory_limit, self._said)
         if self.error_type == "Killed":
             return f"{_sentence(self.error)} {self.out_of_memory or self._guess}".strip()
@@ -99,14 +107,6 @@ class RunOutcome:
                 "importable there, or be defined in the notebook itself."
             )
         return " ".join([self._said, *self.notes])
-
-    @property
-    def _could_not_start(self) -> bool:
-        """Whether the memory limit ended it before the first model."""
-        if self.memory_limit is None or self.ran or self.phase == "unpickle":
-            return False
-        ended = self.error_type == "Stalled" or (self.error_type, self.phase) == ("Killed", "limit")
-        return ended or is_out_of_memory(self.error)
 
     @property
     def _said(self) -> str:
@@ -163,8 +163,8 @@ def too_small(limit: int, said: str | None = None) -> str:
     """What to say of a memory limit under which not even Beam itself can run."""
     how = f" ({said})" if said else ""
     return (
-        f"A memory limit of {megabytes(limit)} is too small even to start{how}: before the first "
-        f"model Beam itself needs about {megabytes(LEAST_LIMIT)} with one worker, and "
-        f"{megabytes(THREAD_BYTES)} more with each further thread; what the pipeline holds comes "
+        f"A memory limit of {in_bytes(limit)} is too small even to start{how}: before the first "
+        f"model Beam itself needs about {in_bytes(LEAST_LIMIT)} with one worker, and "
+        f"{in_bytes(THREAD_BYTES)} more with each further thread; what the pipeline holds comes "
         "on top. Give a larger memory_limit."
     )

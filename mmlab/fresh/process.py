@@ -37,6 +37,7 @@ from mmlab.log.folders import SUFFIX
 from mmlab.log.reader import LogReader
 from mmlab.reports.shortage import is_out_of_memory
 from mmlab.trace import Trace
+from mmlab.worker.memory import oom_kills, oom_kills_since
 
 POLL_SECONDS = 0.05
 STALLED_SECONDS = 30.0
@@ -162,6 +163,7 @@ class FreshRun:
         self._least_limit = _least_limit(options)
         seconds_argument("sample_seconds", sample_seconds)
         self._began_ns = time.time_ns()
+        self._oom_kills = oom_kills()
         self._interrupted = False
         self._outcome: RunOutcome | None = None
         self._reader: LogReader | None = None
@@ -302,6 +304,8 @@ class FreshRun:
             report = Report("run" if self._loaded else "limit", "Stalled", waited)
         elif report is None:
             reason = _reason(output[-LAST_WORDS:]) if self._memory_limit else None
+            if code == -signal.SIGKILL and oom_kills_since(self._oom_kills):
+                reason = "the kernel counted an out-of-memory kill during the run"
             phase = "run" if self._events else "build"
             if self._starved(code):
                 phase = "limit"

@@ -21,15 +21,17 @@ from mmlab.budget import (
     Figure,
     Input,
     assumed_share,
-    copy_while_loading,
     kept_by_the_allocator,
     residue,
+    still_in_use,
+    while_loading,
 )
 from mmlab.events import SIZED_BY
 from mmlab.prediction.result import MOST_RELOADS, PredictedLoads
 from mmlab.prediction.sizes import listed
 from mmlab.prediction.words import seconds_words
 
+IN_BESIDE = "in what is beside the models"
 LEAST_COPY = 0.25
 """A surplus of memory while models load, below this share of the smallest, is no copy of one."""
 
@@ -78,7 +80,7 @@ class Advice:
         lines = [head, *(f"  {sentence}" for sentence in self.why)]
         if self.inputs:
             hint = self.hint or self.calm
-            lines.append(f"  The {self.counts} of {self.scope} at hint {hint}, an estimate:")
+            lines.append(f"  Estimate at hint {hint}: {self.counts} of {self.scope}")
             lines += [f"    {line}" for line in _table_of(self.inputs)]
         return "\n".join(lines)
 
@@ -188,21 +190,21 @@ def _budget(p: PredictedLoads, counts: str, buffer: float | None) -> Budget | No
         return None
     measured, resident = p.measured, counts == RESIDENT
     largest = int(p.sizes.max())
-    copy = copy_while_loading(_loading_copy(p), largest)
+    loading = while_loading(_loading_copy(p), largest, p.copies)
+    late = still_in_use(_late_models(p), largest, p.copies)
     kept = kept_by_the_allocator(p.sizes.tolist())
     if buffer is not None or resident:
-        copy = Figure(0, "in what is beside the models")
-    if buffer is not None or resident or (measured is not None and measured.reloads):
-        kept = Figure(0, "in what is beside the models")
+        loading = late = kept = Figure(0, IN_BESIDE)
+    elif measured is not None and measured.reloads and measured.data_beside is not None:
+        kept = Figure(0, IN_BESIDE)
     return Budget(
         counts=counts,
         scope=_scope(p, counts),
         beside=beside,
         models=p.machine_bytes if resident else p.model_bytes,
         models_source=GIVEN if p.sizes_given else MEASURED,
-        copy=copy,
-        loaders=1 if resident else p.copies,
-        largest=largest,
+        loading=loading,
+        late=late,
         evicts=p.evictions > 0,
         reloads=p.reloads if resident else p.most_reloads,
         per_reload=Figure(0, GIVEN) if buffer is not None else residue(counts),
@@ -233,7 +235,7 @@ def _loading_copy(p: PredictedLoads) -> int | None:
 
     The peak may be that of a small model: where it shows a copy at all, the largest has one too.
     """
-    if p.measured is None or p.measured.surplus is None or p.sizes is None:
+    if not _same_threads(p) or p.measured.surplus is None or p.sizes is None:
         return None
     surplus, sizes = p.measured.surplus, p.sizes[p.sizes > 0]
     return max(surplus, int(sizes.max())) if surplus > LEAST_COPY * sizes.min() else 0
@@ -247,6 +249,18 @@ def _check(**numbers: Any) -> None:
             raise TypeError(f"{name} is {value!r}: give a number")
         if not 0 <= value < float("inf"):
             raise ValueError(f"{name} is {value}: give a number, 0 or more")
+
+
+def _late_models(p: PredictedLoads) -> int | None:
+    """How many evicted models were in use at most, by a trace in which models were evicted."""
+    if not _same_threads(p) or not p.measured.reloads or not isinstance(p.measured.limit, int):
+        return None
+    return max(p.measured.most_resident - p.measured.limit, 0)
+
+
+def _same_threads(p: PredictedLoads) -> bool:
+    """Whether a trace has measured as many worker threads as the prediction is for."""
+    return p.measured is not None and p.measured.copies == p.copies
 
 
 def _refuse(p: PredictedLoads, memory: float | None, budget: Budget | None) -> None:
@@ -336,7 +350,7 @@ def _why(
     if budget is None:
         yield "What memory it needs is not known: that takes the sizes of the models and a buffer."
     else:
-        yield f"Hint {a.hint or a.calm} needs about {in_bytes(a.memory_bytes)}: see the estimate."
+        yield f"Hint {a.hint or a.calm} needs about {in_bytes(a.memory_bytes)}."
     if memory is not None:
         yield from _fit_words(p, a, memory, budget.need, cost)
     if a.hint is not None:

@@ -42,6 +42,7 @@ class Measured:
       data_beside: address space that a process took beside its models, in bytes, less the residue
         of reloads; None in a run without a memory limit.
       reloads: of the whole run.
+      most_resident: models that one process held at most.
       handlers: copies of the handler in one process, which share its manager; None where that was
         not recorded.
       hint: `max_models_per_worker_hint` of the step; None without one.
@@ -63,6 +64,7 @@ class Measured:
     surplus: int | None = None
     data_beside: int | None = None
     reloads: int = 0
+    most_resident: int = 0
     handlers: int | None = None
 
     def buffer_on_machine(self, processes: int) -> int | None:
@@ -225,6 +227,7 @@ def _measured(trace: Trace, cards: list[TracedModel]) -> Measured:
         surplus=trace.surplus,
         data_beside=_data_beside(trace, summary.reloads),
         reloads=summary.reloads,
+        most_resident=summary.most_resident,
         handlers=_handlers(trace, cards[0].step),
     )
 
@@ -234,7 +237,23 @@ def _data_beside(trace: Trace, reloads: int) -> int | None:
     return None if beside is None else max(beside - reloads * RELOAD_ADDRESS_SPACE, 0)
 
 
+def copies_of(trace: Trace, step: str | None = None) -> int:
+    """Copies of a step's keyed handler in the process that has most of them, 1 at least.
+
+    Args:
+      step: None for the step that has most.
+    """
+    return max(_copies(trace, step).values(), default=1)
+
+
 def _handlers(trace: Trace, step: str) -> int | None:
-    together = next((steps for steps in trace.sharing if step in steps), (step,))
-    copies = Counter(e.process for e in trace.facts(Copy) if e.step in together)
-    return max(copies.values(), default=None)
+    return max(_copies(trace, step).values(), default=None)
+
+
+def _copies(trace: Trace, step: str | None) -> Counter[tuple[Process, tuple[str, ...]]]:
+    counts: Counter[tuple[Process, tuple[str, ...]]] = Counter()
+    for event in trace.facts(Copy):
+        together = next((s for s in trace.sharing if event.step in s), (str(event.step),))
+        if step is None or step in together:
+            counts[event.process, together] += 1
+    return counts

@@ -1,4 +1,4 @@
-"""Out of memory: which model did not fit, what was held, and what to change."""
+"""Out of memory: which model did not fit, what was held, and what to call next."""
 
 from __future__ import annotations
 
@@ -7,23 +7,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmlab._text import shown_everywhere
+from mmlab._arguments import parse_bytes
+from mmlab._text import in_bytes, shown_everywhere
 from mmlab.events import UNKNOWN, MemoryLimit, Unknown
 from mmlab.state import UNSEEN, Residence, State
 
 SIGNS = (
-    "defaultcpuallocator",
-    "not enough memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "unable to allocate",
-    "out of memory",
-    "outofmemory",
-    "memoryerror",
-    "bad_alloc",
-    "can't start new thread",
+    "can't allocate memory",  # torch, CPU
+    "not enough memory: you tried to allocate",  # torch, CPU, Windows
+    "cuda out of memory",
+    "outofmemoryerror",  # torch, JAX
+    "resource exhausted: out of memory",  # TensorFlow, JAX
+    "resource_exhausted: out of memory",
+    "unable to allocate",  # NumPy
+    "memoryerror",  # Python
+    "cannot allocate memory",  # the system (ENOMEM)
+    "bad_alloc",  # the C++ library
+    "thread creation failed",  # OpenMP
+    "can't start new thread",  # Python
+    "out-of-memory kill",  # mmlab, of a fresh process that the kernel ended
 )
-"""What torch, numpy, Python and the C++ library say when there is no memory left."""
+"""What libraries say when there is no memory left, in small letters."""
+
+KILLED = re.compile(r"SIGKILL|exit code -9\b|return code -9\b|returncode -9\b")
+"""What is said of a process that was killed: by the kernel for want of memory, or by somebody."""
+
+ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|[KMGT]?i?B)\b", re.IGNORECASE)
 
 
 @shown_everywhere
@@ -38,12 +47,11 @@ class OutOfMemory:
       asked_bytes: what the allocator was asked for, where it says so.
       held: number of models that the process held at that moment.
       held_bytes: their own bytes.
+      peak_rss: highest resident set size of that process, bytes; None where that is not known.
+      process, processes: the number of that process, by the first event of each, and how many there
+        were.
       memory_limit: bytes that the run was allowed to take; None without a limit.
       keyed: whether the step maps keys to several models, so that a hint can help.
-      hint: `max_models_per_worker_hint` of the step; None without one, `UNKNOWN` where Beam hides
-        it.
-      limit: how many models its manager allowed, which is the hint times the workers that share
-        them; None without one, `UNKNOWN` where Beam hides it.
     """
 
     step: str | None
@@ -53,112 +61,145 @@ class OutOfMemory:
     asked_bytes: int | None
     held: int
     held_bytes: int | Unknown
+    peak_rss: int | None
+    process: int
+    processes: int
     memory_limit: int | None
     keyed: bool
-    hint: int | Unknown | None = None
-    limit: int | Unknown | None = None
 
     @property
     def what(self) -> str:
         """What did not fit beside what, in a sentence."""
+        asked = f", {in_bytes(self.asked_bytes)} more were refused" if self.asked_bytes else ""
         limit = self.memory_limit
-        under = "" if limit is None else f" under a memory limit of {megabytes(limit)}"
+        under = "" if limit is None else f", under a memory limit of {in_bytes(limit)}"
+        return f"{self._subject}: {self._holding}{asked}{under}."
+
+    @property
+    def _subject(self) -> str:
         if self.model is None:
-            return f"Memory ran out: {self._holding}{under}."
+            return "Memory ran out"
         if self.loading:
-            return f"{self.model} did not fit: {self._holding}{under}."
-        return f"Memory ran out while {self.model} answered: {self._holding}{under}."
+            return f"{self.model} did not fit"
+        return f"Memory ran out while {self.model} answered"
+
+    @property
+    def where(self) -> str:
+        """The peak of memory, and in which process, in a sentence; empty where nothing is known."""
+        peak = "" if self.peak_rss is None else f"Peak RSS was {in_bytes(self.peak_rss)}"
+        if self.processes < 2:
+            return f"{peak}." if peak else ""
+        process = f"process {self.process} of {self.processes}"
+        return f"{peak} in {process}." if peak else f"It was {process}."
 
     @property
     def advice(self) -> str:
-        """What to change, in a sentence."""
-        raise_it = "use a machine with more memory"
+        """What to call or to compare next, in a sentence: no number that nobody has tried."""
+        if not self.keyed:
+            more = "Give a larger memory_limit" if self.memory_limit else "Take more memory"
+            return f"{more} or smaller models: a step with one model has no hint."
         if self.memory_limit is not None:
-            raise_it = f"raise the memory limit above {megabytes(self._least)}"
-        if self.model is None and self.held:
-            return f"{raise_it[0].upper()}{raise_it[1:]}: each reload leaves threads behind."
-        hint = self._lower_hint
-        if hint < 1:
-            return f"{raise_it[0].upper()}{raise_it[1:]}, or use smaller models."
-        return f"Set max_models_per_worker_hint={hint}, or {raise_it}."
-
-    @property
-    def _lower_hint(self) -> int:
-        """A hint that lets fewer models stay than there were; 0 where there is none."""
-        if not self.keyed or self.held == 0:
-            return 0
-        fits = self.held if self.loading else self.held - 1
-        if not isinstance(self.hint, int):
-            return fits
-        workers = max((_known(self.limit) or 0) // self.hint, 1)
-        return min(fits // workers, self.hint - 1)
-
-    @property
-    def _least(self) -> int:
-        return (self.memory_limit or 0) + (self.asked_bytes or 0)
+            return (
+                f"Call mmlab.fit_hint(build, memory_limit={_typed(self.memory_limit)!r}): it runs "
+                "hints under this limit, and finds the highest that passes."
+            )
+        return (
+            "Compare the peak RSS with the memory that the process may take, and the bytes of the "
+            "models held with what mmlab.predict(trace) says of each hint; "
+            "mmlab.fit_hint(build, memory_limit=…) runs hints under a limit."
+        )
 
     @property
     def _holding(self) -> str:
         if self.held == 0:
             return "no other model was held" if self.loading else "no model was held yet"
-        held_bytes = _known(self.held_bytes)
-        size = f" ({megabytes(held_bytes)})" if held_bytes else ""
+        size = f" ({in_bytes(self.held_bytes)})" if isinstance(self.held_bytes, int) else ""
         return (
             f"1 model{size} was held" if self.held == 1 else f"{self.held} models{size} were held"
         )
 
     def __str__(self) -> str:
-        return f"{self.what} {self.advice}"
+        return " ".join(part for part in (self.what, self.where, self.advice) if part)
 
 
-def is_out_of_memory(error: str | None) -> bool:
+def is_out_of_memory(error: str | None, oom_kills: int | None = None) -> bool:
     """Whether the text of an error speaks of memory that could not be had.
+
+    That a process was killed says so only where the kernel has counted such a kill.
+
+    Args:
+      oom_kills: processes that the kernel has ended for want of memory during the run.
 
     >>> is_out_of_memory("RuntimeError: … DefaultCPUAllocator: can't allocate memory: …")
     True
+    >>> killed = "Killed: the process was ended by SIGKILL"
+    >>> is_out_of_memory(killed), is_out_of_memory(killed, oom_kills=1)
+    (False, True)
     """
-    return error is not None and any(sign in error.lower() for sign in SIGNS)
+    if error is None:
+        return False
+    if oom_kills and KILLED.search(error):
+        return True
+    return any(sign in error.lower() for sign in SIGNS)
 
 
-def megabytes(n: int) -> str:
-    """Bytes as sentences write them.
+def _asked_bytes(text: str) -> int | None:
+    """What an allocator was asked for.
 
-    >>> megabytes(63_500_000)
-    '64 MB'
+    >>> _asked_bytes("you tried to allocate 64000000 bytes. Error code 12")
+    64000000
+    >>> _asked_bytes("Unable to allocate 114. MiB for an array with shape (15000000,)")
+    119537664
     """
-    return f"{n / 1e6:,.0f} MB"
+    found = ASKED.search(text)
+    if found is None:
+        return None
+    unit = "" if found[2].lower() == "bytes" else found[2]
+    try:
+        return parse_bytes(f"{float(found[1])}{unit}")
+    except ValueError:
+        return None
+
+
+def _typed(n: int) -> str:
+    """Bytes as an author types them.
+
+    >>> _typed(340_000_000), _typed(1_500_000_000), _typed(1 << 30)
+    ('340MB', '1.5GB', '1073741824B')
+    """
+    for unit, size in (("GB", 10**9), ("MB", 10**6)):
+        if n % (size // 10) == 0 and n >= size:
+            return f"{n / size:g}{unit}"
+    return f"{n}B"
 
 
 def out_of_memory(state: State) -> OutOfMemory | None:
     """Why a run ran out of memory; None when it did not."""
     culprit = _culprit(state)
     error = culprit.error if culprit and culprit.error else state.error
-    if not is_out_of_memory(error) and not is_out_of_memory(state.error):
+    kills = state.oom_kills
+    if not is_out_of_memory(error, kills) and not is_out_of_memory(state.error, kills):
         return None
+    process = culprit.process if culprit else state.largest_process
     limits = state.facts(MemoryLimit)
     at_ns = _moment(culprit, state)
     held = _held(state, culprit, at_ns)
     sizes = [r.bytes for r in held if isinstance(r.bytes, int)]
     cards = [m for m in state.models if culprit and m.step == culprit.step]
-    ruled = state.limits(culprit.step) if culprit else []
-    asked = re.search(r"allocate (\d+) bytes", f"{error} {state.error}")
     return OutOfMemory(
         step=culprit.step if culprit else None,
         model=culprit.model if culprit else None,
         loading=culprit is not None and culprit.load_end_ns is None,
         at_ns=at_ns,
-        asked_bytes=int(asked[1]) if asked else None,
+        asked_bytes=_asked_bytes(f"{error} {state.error}"),
         held=len(held),
         held_bytes=sum(sizes) if len(sizes) == len(held) else UNKNOWN,
+        peak_rss=None if process is None else state.peak_rss_of(process),
+        process=0 if process is None else state.processes_by_time.index(process) + 1,
+        processes=len(state.processes),
         memory_limit=limits[-1].bytes if limits else None,
         keyed=any(card.keys for card in cards),
-        hint=cards[0].hint if cards else None,
-        limit=ruled[-1].limit if ruled else None,
     )
-
-
-def _known(number: int | Unknown | None) -> int | None:
-    return number if isinstance(number, int) else None
 
 
 def _culprit(state: State) -> Residence | None:

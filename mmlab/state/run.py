@@ -153,6 +153,11 @@ class State:
         return self._end.error if self._end else None
 
     @property
+    def oom_kills(self) -> int | None:
+        """Processes that the kernel ended for want of memory during the run; None: not known."""
+        return self._end.info.oom_kills if self._end else None
+
+    @property
     def dropped(self) -> int:
         """Events that a process could not write."""
         return sum(event.n for event in self.facts(Dropped))
@@ -265,6 +270,17 @@ class State:
             processes=len(peaks),
         )
 
+    @property
+    def largest_process(self) -> Process | None:
+        """The process whose resident set size was highest; None where none is known."""
+        known = [state for state in self._in_order if self._ends(state.rss) is not None]
+        return max(known, key=self._peak).process if known else None
+
+    def peak_rss_of(self, process: Process) -> int | None:
+        """The highest resident set size of a process during the run; None where not known."""
+        state = self.processes[process]
+        return None if self._ends(state.rss) is None else self._peak(state)
+
     @cached_property
     def surplus(self) -> int | None:
         """Bytes by which peak RSS exceeds the highest RSS while no model was loading.
@@ -272,10 +288,9 @@ class State:
         Of the process whose peak was highest; None where that is not known. A model that takes
         twice its size while it loads makes it as large as the last model that was loaded.
         """
-        states = [s for s in self._in_order if self._ends(s.rss) is not None]
-        if not states:
+        if self.largest_process is None:
             return None
-        state = max(states, key=self._peak)
+        state = self.processes[self.largest_process]
         between = self._between_loads(state, state.rss)[1]
         return max(self._peak(state) - int(between.max()), 0) if len(between) else None
 

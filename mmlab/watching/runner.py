@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
 from typing import Any
@@ -41,6 +41,7 @@ from mmlab.watching.view import LiveView
 from mmlab.worker.failures import OnFailure
 from mmlab.worker.handler import is_watched, mark_timeouts, watched
 from mmlab.worker.logs import new_log
+from mmlab.worker.memory import oom_kills, oom_kills_since
 from mmlab.worker.recorder import Log, close_recorder, describe, recorder_for
 
 
@@ -235,6 +236,7 @@ class _Run:
     reader: LogReader | None = None
     lost: int = 0
     view: LiveView | None = None
+    oom_kills: int | None = field(default_factory=oom_kills)
 
     @property
     def ended(self) -> bool:
@@ -301,7 +303,8 @@ class _Run:
     def _end(self, state: str, result: Any, error: BaseException | None) -> None:
         recorder = recorder_for(self.log)
         recorder.stop_sampling()
-        info = EndInfo(state, self._element_counts(result))
+        killed = oom_kills_since(self.oom_kills)
+        info = EndInfo(state, self._element_counts(result), killed)
         recorder.emit(RunEnds(info=info, error=describe(error) if error else None))
         close_recorder(self.log)
         self.lost = recorder.lost

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -101,6 +103,25 @@ def _data_limit() -> int | None:
         return None
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
     return None if limit == resource.RLIM_INFINITY or limit < 0 else limit
+
+
+def oom_kills() -> int | None:
+    """Processes that the kernel has ended for want of memory since it started.
+
+    Those of a cgroup that reached its own limit count too. None where the system does not tell it.
+    """
+    try:
+        counters = Path("/proc/vmstat").read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return None
+    found = re.search(r"^oom_kill (\d+)$", counters, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def oom_kills_since(before: int | None) -> int | None:
+    """Such processes since there were so many; None where that is not known."""
+    now = oom_kills()
+    return None if now is None or before is None else max(now - before, 0)
 
 
 def device_bytes() -> int | None:

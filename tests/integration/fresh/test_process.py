@@ -18,8 +18,8 @@ import pytest
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from mmlab.fresh import launch, process
 from mmlab._arguments import parse_bytes
+from mmlab.fresh import launch, process
 from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.fresh.process import FreshRun, run_fresh
 from mmlab.log.reader import LogReader

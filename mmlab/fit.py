@@ -1,0 +1,298 @@
+"""`fit_hint`: the highest hint with which a pipeline passes under a memory limit, by running it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from mmlab._arguments import parse_bytes, whole_number
+from mmlab._text import in_bytes, plural, say, shown_everywhere
+from mmlab.compare import Comparison, Hint, HintRuns, RunHint, check_hints
+from mmlab.draw.picture import Picture
+from mmlab.fresh.outcome import FreshRunError, RunOutcome
+from mmlab.prediction.recorded import copies_of
+from mmlab.watching.screens import in_notebook
+
+CONFIRM = 2
+"""Further runs that the answer must pass: one run says little about a hint near the limit."""
+MOST_ABOVE = 4
+"""Where the search ends without a hint that passes, so many of the hints that it skipped are run:
+reloads leave memory behind, so that hint 1 may fail where hint 3 passes."""
+
+PROMISE = (
+    "That a run passed says nothing certain of other data, of more threads, of a second run in the "
+    "same process, or of another machine: leave a buffer."
+)
+
+
+@shown_everywhere
+@dataclass(frozen=True)
+class Fit:
+    """What `fit_hint` found. A notebook shows the picture of the runs, a terminal their table.
+
+    Attributes:
+      found: whether a hint passed all its runs.
+      hint: the highest that did; None is no hint at all, or nothing found.
+      runs: hint and outcome of each run, in their order.
+      memory_limit: bytes that each process of a run was allowed to take.
+      interrupted: whether it was stopped before the end; then nothing is found.
+    """
+
+    found: bool
+    hint: Hint
+    runs: tuple[tuple[Hint, RunOutcome], ...]
+    memory_limit: int
+    interrupted: bool = False
+
+    @property
+    def sharp(self) -> bool:
+        """Whether every hint up to a highest one passed, and all above failed, in all runs."""
+        passed = [_rank(hint) for hint, outcome in self.runs if outcome.succeeded]
+        failed = [_rank(hint) for hint, outcome in self.runs if not outcome.succeeded]
+        return not passed or not failed or max(passed) < min(failed)
+
+    @property
+    def comparison(self) -> Comparison:
+        """The runs of each hint, by hint."""
+        by_hint: dict[Hint, list[RunOutcome]] = {}
+        for hint, outcome in sorted(self.runs, key=lambda run: _rank(run[0])):
+            by_hint.setdefault(hint, []).append(outcome)
+        rows = tuple(HintRuns(hint, tuple(outcomes)) for hint, outcomes in by_hint.items())
+        return Comparison(rows, self.interrupted)
+
+    def table(self) -> pd.DataFrame:
+        """One row per run: its hint, how it ended, loads, peak RSS of a process, seconds."""
+        rows = []
+        for hint, outcome in self.runs:
+            s = outcome.trace.summary()
+            peak = s.peak_rss_bytes
+            rows.append(
+                {
+                    "hint": "none" if hint is None else hint,
+                    "ended": "passed" if outcome.succeeded else _ended(outcome),
+                    "loads": s.loads,
+                    "peak RSS MB": "unknown" if peak is None else round(peak / 1e6),
+                    "seconds": round(s.wall_seconds, 1),
+                }
+            )
+        return pd.DataFrame(rows, index=range(1, len(rows) + 1), dtype=object).rename_axis("run")
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in sentences: statements about runs."""
+        under = f"under a memory limit of {in_bytes(self.memory_limit)}"
+        if self.interrupted:
+            return f"Interrupted after {plural(len(self.runs), 'run')}: nothing is found yet."
+        if not self.found:
+            return f"No hint that was run passes {under}: give more memory, or smaller models."
+        n = sum(hint == self.hint for hint, _ in self.runs)
+        label = "Without a hint" if self.hint is None else f"With hint {self.hint}"
+        words = f"{label}, {n} of {plural(n, 'run')} passed {under}"
+        words += "." if self.hint is None else "; no higher hint did."
+        return words if self.sharp else f"{words} {self._uneven}"
+
+    @property
+    def _uneven(self) -> str:
+        """The hints that failed at or below one that passed."""
+        passed = max(_rank(hint) for hint, outcome in self.runs if outcome.succeeded)
+        failed = {h: None for h, o in self.runs if not o.succeeded and _rank(h) <= passed}
+        names = " and ".join(HintRuns(hint, ()).label for hint in sorted(failed, key=_rank))
+        return f"There is no sharp boundary: {names} failed, and a hint as high or higher passed."
+
+    def plot(self, title: str | None = None) -> Picture:
+        """The comparison of the hints that ran."""
+        return Picture(self.comparison.plot(title).figure, repr(self))
+
+    def __repr__(self) -> str:
+        return "\n".join([self.verdict, self.table().to_string(), PROMISE])
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+        return self.plot()._repr_mimebundle_(include, exclude)
+
+
+def fit_hint(
+    build: Callable[[Any, Hint], Any],
+    *,
+    memory_limit: int | str,
+    hints: Sequence[Hint] | None = None,
+    confirm: int = CONFIRM,
+    options: PipelineOptions | Sequence[str] | None = None,
+    live: bool | str = "auto",
+    progress: Callable[[str], None] | None = say,
+) -> Fit:
+    """Find the highest hint with which `build`'s pipeline passes under a memory limit, by runs.
+
+    The first run has the highest hint. One that runs out of memory shows how many models were held,
+    and the search goes on from there, up and down, until a hint passes whose neighbour fails. The
+    hint below it is run too, and the answer has to pass again: reloads leave memory behind, so that
+    a lower hint may fail where a higher one passes.
+
+    Args:
+      build: see `compare_hints`.
+      memory_limit: see `run_fresh`; of each process.
+      hints: to choose from; by default 1 to the number of models, and none.
+      confirm: further runs that the answer must pass.
+      options: see `run_fresh`.
+      live: see `compare_hints`.
+      progress: called with one line per run, or None for silence.
+
+    Raises:
+      ValueError, TypeError, NotImplementedError: see `compare_hints`.
+      FreshRunError: a run failed of something else than memory.
+    """
+    limit = parse_bytes(memory_limit)
+    if limit is None:
+        raise ValueError("memory_limit is None: fit_hint needs one, such as '1GB'")
+    chosen = None if hints is None else sorted(check_hints(hints, "fit_hint"), key=_rank)
+    confirm = whole_number("confirm", confirm, least=0)
+    with RunHint(build, limit, options, live, progress).running() as run, _bar() as show:
+        search = Search(lambda hint, name: run(hint, name), chosen, confirm, show)
+        return search.fit(limit)
+
+
+def _rank(hint: Hint) -> float:
+    return float("inf") if hint is None else hint
+
+
+def _ended(outcome: RunOutcome) -> str:
+    if outcome.interrupted:
+        return "interrupted"
+    return "out of memory" if outcome.oom else "failed"
+
+
+class _Stopped(Exception):
+    """The search was interrupted."""
+
+
+@dataclass
+class Search:
+    """Looks for the highest hint whose runs pass.
+
+    Args:
+      run: runs the pipeline once, under a hint and a name for its progress.
+      hints: to choose from, ascending; None takes 1 to the number of models and none, once the
+        first run has said how many models there are.
+      confirm: further runs that the answer must pass.
+      show: called with the runs done and an estimate of all of them.
+
+    Attributes:
+      runs: hint and outcome of each run so far.
+    """
+
+    run: Callable[[Hint, str], RunOutcome]
+    hints: list[Hint] | None
+    confirm: int = CONFIRM
+    show: Callable[[int, int], None] = lambda done, total: None
+    runs: list[tuple[Hint, RunOutcome]] = field(default_factory=list)
+
+    def fit(self, memory_limit: int) -> Fit:
+        """Search, and say what was found."""
+        try:
+            found, hint = self._search()
+        except _Stopped:
+            return Fit(False, None, tuple(self.runs), memory_limit, interrupted=True)
+        self.show(len(self.runs), len(self.runs))
+        return Fit(found, hint, tuple(self.runs), memory_limit)
+
+    def _search(self) -> tuple[bool, Hint]:
+        top = None if self.hints is None else self.hints[-1]
+        first = self._outcome(top)
+        hints = self.hints = self.hints or _hints_of(first)
+        place = len(hints) - 1
+        if not first.succeeded:
+            place = self._highest_that_passes(hints, _guess(hints, first))
+        while place >= 0:
+            if self._passes_again(hints[place]):
+                return True, hints[place]
+            place -= 1
+        return False, None
+
+    def _highest_that_passes(self, hints: Sequence[Hint], guess: int) -> int:
+        """Place of the highest hint that passes once, its neighbours run; -1 where none does."""
+        passes, fails, step = -1, len(hints) - 1, 1
+        while fails - passes > 1:
+            place = guess if passes < guess < fails else (passes + fails) // 2
+            if self._outcome(hints[place]).succeeded:
+                passes, guess = place, place + step
+            else:
+                fails, guess = place, place - step
+            step *= 2
+        if passes < 0:
+            return self._one_that_was_skipped(hints)
+        if passes > 0:
+            self._outcome(hints[passes - 1])
+        return passes
+
+    def _one_that_was_skipped(self, hints: Sequence[Hint]) -> int:
+        ran = {hint for hint, _ in self.runs}
+        skipped = [place for place, hint in enumerate(hints) if hint not in ran]
+        for place in skipped[:MOST_ABOVE]:
+            if self._outcome(hints[place]).succeeded:
+                return place
+        return -1
+
+    def _passes_again(self, hint: Hint) -> bool:
+        if not self._outcome(hint).succeeded:
+            return False
+        return all(self._run(hint).succeeded for _ in range(self.confirm))
+
+    def _outcome(self, hint: Hint) -> RunOutcome:
+        """Of the first run of a hint."""
+        ran = next((outcome for had, outcome in self.runs if had == hint), None)
+        return self._run(hint) if ran is None else ran
+
+    def _run(self, hint: Hint) -> RunOutcome:
+        done = len(self.runs)
+        self.show(done, max(done + 1, self._expected))
+        outcome = self.run(hint, f"[{done + 1}] {HintRuns(hint, ()).label}")
+        self.runs.append((hint, outcome))
+        if outcome.interrupted:
+            raise _Stopped
+        if not outcome.succeeded and not outcome.oom and not outcome.starved:
+            raise FreshRunError(outcome)
+        return outcome
+
+    @property
+    def _expected(self) -> int:
+        """An estimate of the runs in all: a few to find the hint, its neighbour, and again."""
+        hints = 8 if self.hints is None else len(self.hints)
+        return 2 + hints.bit_length() + self.confirm
+
+
+def _hints_of(outcome: RunOutcome) -> list[Hint]:
+    """1 to the number of models, less what is the same as no hint; and none."""
+    models = outcome.trace.models
+    steps = {model.step for model in models if model.keys}
+    most = max((sum(m.step == step for m in models) for step in steps), default=1)
+    return [*range(1, -(-most // copies_of(outcome.trace))), None]
+
+
+def _guess(hints: Sequence[Hint], outcome: RunOutcome) -> int:
+    """Place of a hint that lets as many models stay as a run held that was out of memory."""
+    unfit = outcome.out_of_memory
+    held = 0 if unfit is None else unfit.held // copies_of(outcome.trace)
+    below = [place for place, hint in enumerate(hints[:-1]) if _rank(hint) <= held]
+    return below[-1] if below else 0
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar in a notebook that says how far the search is; nothing elsewhere."""
+    if not in_notebook():
+        yield lambda done, total: None
+        return
+    from IPython.display import ProgressBar
+
+    bar = ProgressBar(1)
+
+    def show(done: int, total: int) -> None:
+        bar.total = total
+        bar.progress = done  # shows it anew
+
+    bar.display()
+    yield show
