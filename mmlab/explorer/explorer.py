@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pandas as pd
 
+from mmlab._arguments import parse_bytes
 from mmlab._text import shown_everywhere
 from mmlab.draw.live import LivePicture
 from mmlab.events import Event
 from mmlab.explorer.setting import Setting, build
+from mmlab.fit import Fit, Search
 from mmlab.fresh import launch
 from mmlab.fresh.outcome import RunOutcome
 from mmlab.fresh.process import FreshRun
@@ -95,7 +98,9 @@ class Explorer:
         self._thread: threading.Thread | None = None
         self._screen = _LatestScreen()
         self._table = _TableScreen()
-        self._panel = Panel(setting, on_run=self._run_pressed, on_stop=self.stop)
+        self._panel = Panel(
+            setting, on_run=self._run_pressed, on_stop=self.stop, on_fit=self._fit_pressed
+        )
         launch.warm_up()
 
     @property
@@ -121,6 +126,23 @@ class Explorer:
         setting = replace(self.setting, **changes)
         return self._run(setting, NotebookScreen(f"The explorer's timeline: {describe(setting)}"))
 
+    def fit_hint(self, **changes: Any) -> Fit:
+        """Find the highest hint that passes under the setting's memory limit, by runs.
+
+        See `mmlab.fit_hint`; each of its runs becomes one of the explorer's.
+
+        Args:
+          changes: see `run`.
+
+        Raises:
+          ValueError: the setting has no memory limit.
+          RuntimeError: another run is going on.
+          TypeError, ValueError: see `explore`.
+        """
+        _check_names("explorer.fit_hint", changes)
+        setting = replace(self.setting, **changes)
+        return self._fit_hint(setting, NotebookScreen("The explorer's timeline while it searches"))
+
     def stop(self) -> None:
         """End the run that is going on, if there is one; what was seen stays."""
         self._stop_asked.set()
@@ -142,6 +164,12 @@ class Explorer:
         return table.rename_axis("run")
 
     def _run_pressed(self) -> None:
+        self._start(self._run)
+
+    def _fit_pressed(self) -> None:
+        self._start(self._fit_hint)
+
+    def _start(self, what: Callable[[Setting, Screen | None], Any]) -> None:
         if self._running.locked():
             return
         try:
@@ -149,22 +177,44 @@ class Explorer:
         except ValueError as problem:
             self._panel.say(str(problem), wrong=True)
             return
-        self._thread = threading.Thread(
-            target=self._run_quietly, args=(setting,), name="mmlab-explorer", daemon=True
-        )
+
+        def do() -> None:
+            with suppress(Exception):  # the panel has said what it was
+                what(setting, self._screen)
+
+        self._thread = threading.Thread(target=do, name="mmlab-explorer", daemon=True)
         self._thread.start()
 
-    def _run_quietly(self, setting: Setting) -> None:
-        with suppress(Exception):  # the panel has said what it was
-            self._run(setting, self._screen)
+    def _fit_hint(self, setting: Setting, screen: Screen | None) -> Fit:
+        limit = parse_bytes(setting.memory_limit)
+        if limit is None:
+            raise ValueError("memory_limit is None: fit_hint needs one, such as '300MB'")
+        with self._alone():
+            search = Search(
+                lambda hint, _: self._run_alone(replace(setting, hint=hint), screen), None
+            )
+            fit = search.fit(limit)
+            self._panel.say(fit.verdict, wrong=not fit.found)
+            return fit
 
-    def _run(self, setting: Setting, screen: Screen | None) -> RunOutcome:
-        if not in_notebook():
-            screen = None
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
         if not self._running.acquire(blocking=False):
             raise RuntimeError("a run is going on: wait for its end, or stop it")
         try:
             self._stop_asked.clear()
+            yield
+        finally:
+            self._running.release()
+
+    def _run(self, setting: Setting, screen: Screen | None) -> RunOutcome:
+        with self._alone():
+            return self._run_alone(setting, screen)
+
+    def _run_alone(self, setting: Setting, screen: Screen | None) -> RunOutcome:
+        if not in_notebook():
+            screen = None
+        try:
             self._panel.begin(setting)
             outcome = self._outcome(setting, screen)
             self.runs.append(Run(setting, outcome))
@@ -174,9 +224,7 @@ class Explorer:
         except BaseException as error:
             self._panel.end(_words_of(error))
             raise
-        finally:
-            self._running.release()
-        self._panel.end(outcome.problem)
+        self._panel.end(_panel_words(outcome), out_of_memory=outcome.oom)
         return outcome
 
     def _outcome(self, setting: Setting, screen: Screen | None) -> RunOutcome:
@@ -220,6 +268,12 @@ def _leave_picture(screen: Screen, run: Run) -> None:
         screen.finish(run.outcome.trace, describe(run.setting))
     else:
         screen.show(LivePicture(f"{describe(run.setting)}: {_ended(run.outcome)} before it began"))
+
+
+def _panel_words(outcome: RunOutcome) -> str | None:
+    """Why a run failed; where memory ran out, without what to call: there is a button."""
+    unfit = outcome.out_of_memory
+    return outcome.problem if unfit is None else f"{unfit.what} {unfit.where}".strip()
 
 
 def _words_of(error: BaseException) -> str:

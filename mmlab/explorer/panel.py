@@ -71,15 +71,26 @@ class Panel:
 
     Args:
       setting: where the controls stand at first.
-      on_run, on_stop: called when a button is pressed.
+      on_run, on_stop, on_fit: called when a button is pressed.
     """
 
-    def __init__(self, setting: Setting, on_run: Callable[[], None], on_stop: Callable[[], None]):
+    def __init__(
+        self,
+        setting: Setting,
+        on_run: Callable[[], None],
+        on_stop: Callable[[], None],
+        on_fit: Callable[[], None],
+    ):
         # Their values are words, since a slider of ipywidgets cannot stand on None.
         self._values = {c.part: _values(c, setting) for c in _CONTROLS}
         self._controls = {c.part: _widget(c, setting, self._values[c.part]) for c in _CONTROLS}
         self._run = widgets.Button(description="Run", icon="play", button_style="primary")
         self._stop = widgets.Button(description="Stop", icon="stop", disabled=True)
+        self._fit = widgets.Button(
+            description="Find the hint that fits", icon="search", layout={"display": "none"},
+            **{_TOOLTIP: "mmlab.fit_hint: runs hints under this memory limit"},
+        )  # fmt: skip
+        self._fit.on_click(lambda _: on_fit())
         self._run.on_click(lambda _: on_run())
         self._stop.on_click(lambda _: on_stop())
         self._progress = widgets.IntProgress(max=setting.elements, layout={"width": "180px"})
@@ -104,6 +115,7 @@ class Panel:
     def begin(self, setting: Setting) -> None:
         """A run begins: it can be stopped, and no other can begin."""
         self._run.disabled, self._stop.disabled = True, False
+        self._fit.layout.display = "none"
         self._seen, self._total = 0, setting.elements
         self._progress.value, self._progress.max = 0, setting.elements
         self._progress.bar_style = ""
@@ -115,8 +127,9 @@ class Panel:
         self._progress.value = min(self._seen, self._total)
         self.say(f"{self._seen} of {self._total} elements")
 
-    def end(self, problem: str | None) -> None:
-        """The run has ended, well or with a problem."""
+    def end(self, problem: str | None, *, out_of_memory: bool = False) -> None:
+        """The run has ended, well or with a problem; out of memory, a button finds a hint."""
+        self._fit.layout.display = None if out_of_memory else "none"
         self._run.disabled, self._stop.disabled = False, True
         self._progress.bar_style = "success" if problem is None else "danger"
         self.say("done" if problem is None else problem, wrong=problem is not None)
@@ -140,7 +153,7 @@ class Panel:
             [widgets.VBox(rows[:5]), widgets.VBox(rows[5:])], layout={"flex_flow": "row wrap"}
         )
         buttons = widgets.HBox(
-            [self._run, self._stop, self._progress, self._words],
+            [self._run, self._stop, self._fit, self._progress, self._words],
             layout={"align_items": "center", "flex_flow": "row wrap"},
         )
         whole = widgets.VBox([columns, buttons])

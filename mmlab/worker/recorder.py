@@ -343,7 +343,9 @@ def _about(kind: type[_Kind], site: Site, generation: int | None, **more: Any) -
 
 
 def describe(error: BaseException) -> str:
-    """Type and text of an exception, at most 500 characters.
+    """Type and text of an exception, at most 500 characters: the beginning and the end.
+
+    A worker's exception comes as the text of its traceback, which names it in the last line.
 
     >>> describe(KeyError("Z"))
     "KeyError: 'Z'"
@@ -352,7 +354,8 @@ def describe(error: BaseException) -> str:
         text = str(error)
     except Exception:
         text = "(no text)"
-    return f"{type(error).__name__}: {text}"[:500]
+    whole = f"{type(error).__name__}: {text}"
+    return whole if len(whole) <= 500 else f"{whole[:199]} … {whole[-298:]}"
 
 
 def with_error(members: bytes, error: BaseException) -> bytes:

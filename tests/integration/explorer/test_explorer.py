@@ -101,7 +101,25 @@ def test_out_of_memory_is_a_row_and_a_sentence(nothing_left):
     assert explorer.wait(HUNG_SECONDS)
     assert explorer.table()["ended"].tolist() == ["out of memory"]
     assert "did not fit" in words(explorer)
+    assert "fit_hint" not in words(explorer)
     assert not explorer._panel._run.disabled
+    assert explorer._panel._fit.layout.display is None
+
+
+@linux
+def test_after_it_a_button_finds_the_hint_that_fits(nothing_left):
+    small = {**SMALL, "models": 3, "elements": 6, "megabytes": 64, "memory_limit": "230MB"}
+    explorer = mmlab.explore(**{**small, "hint": None})
+    assert explorer._panel._fit.layout.display == "none"
+    explorer._panel._run.click()
+    assert explorer.wait(HUNG_SECONDS)
+    explorer._panel._fit.click()
+    assert explorer.wait(HUNG_SECONDS)
+    assert "With hint 2, 3 of 3 runs passed under a memory limit of 230 MB" in words(explorer)
+    hints = [run.setting.hint for run in explorer.runs]
+    assert hints[:2] == [None, None] and hints.count(2) == 3
+    with pytest.raises(ValueError, match="memory_limit is None: fit_hint needs one"):
+        explorer.fit_hint(memory_limit=None)
 
 
 def test_a_run_that_cannot_start_says_why(nothing_left):

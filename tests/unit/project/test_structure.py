@@ -22,7 +22,7 @@ LAYERS = (
     ("beam",),
     ("transforms",),
     ("worker",),
-    ("state",),
+    ("state", "budget"),
     ("reports",),
     ("draw",),
     ("page",),
@@ -31,7 +31,9 @@ LAYERS = (
     ("checks",),
     ("watching",),
     ("fresh",),
-    ("compare", "explorer"),
+    ("compare",),
+    ("fit",),
+    ("explorer",),
     ("lessons",),
     ("",),  # the package itself
 )
@@ -39,7 +41,7 @@ LAYERS = (
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}
 EXPORTS = {
     "mmlab": """Diagram GroupByModel Problem Trace WatchRunner WatchWarning compare_hints diagram
-        explore lessons predict prediction preflight run_fresh watch""",
+        explore fit_hint lessons predict prediction preflight run_fresh watch""",
     "mmlab.checks": """Held Problem held_by hint_problem label_problems large_hint leaves_of
         mapping_problems memory_problem missing_library_problems missing_weights odd_keys
         refresh_problems repeated_weights step_problems thread_problem""",

@@ -6,6 +6,7 @@ import pytest
 
 from mmlab.reports.shortage import is_out_of_memory, out_of_memory
 from mmlab.trace import Trace
+from mmlab.worker.recorder import describe
 from tests.events import Event
 
 MB = 1_000_000
@@ -71,6 +72,13 @@ def test_each_form_of_it_is_recognised_with_the_bytes_that_it_names(form):
     error, asked = FORMS[form]
     assert is_out_of_memory(error)
     assert run_out_of_memory(2, error=error).asked_bytes == asked
+
+
+def test_what_a_worker_says_in_the_last_line_of_a_long_traceback_is_recognised():
+    said = describe(RuntimeError("Traceback …\n" + "  a frame\n" * 90 + "can't start new thread"))
+    assert len(said) == 500
+    assert said.startswith("RuntimeError: Traceback …")
+    assert run_out_of_memory(2, error=said) is not None
 
 
 @pytest.mark.parametrize("error", OTHERS)
