@@ -89,12 +89,19 @@ class Fit:
         if self.interrupted:
             return f"Interrupted after {plural(len(self.runs), 'run')}: nothing is found yet."
         if not self.found:
-            return f"No hint that was run passes {under}: give more memory, or smaller models."
+            words = f"No hint that was run passes {under}: give more memory, or smaller models."
+            return " ".join([words, *self._other_problems])
         n = sum(hint == self.hint for hint, _ in self.runs)
         label = "Without a hint" if self.hint is None else f"With hint {self.hint}"
         words = f"{label}, {n} of {plural(n, 'run')} passed {under}"
         words += "." if self.hint is None else "; no higher hint did."
-        return words if self.sharp else f"{words} {self._uneven}"
+        uneven = [] if self.sharp else [self._uneven]
+        return " ".join([words, *uneven, *self._other_problems])
+
+    @property
+    def _other_problems(self) -> list[str]:
+        failed = {hint: o.problem for hint, o in self.runs if _failed_otherwise(o)}
+        return [f"{HintRuns(hint, ()).label}: {problem}" for hint, problem in failed.items()]
 
     @property
     def _uneven(self) -> str:
@@ -143,7 +150,7 @@ def fit_hint(
 
     Raises:
       ValueError, TypeError, NotImplementedError: see `compare_hints`.
-      FreshRunError: a run failed of something else than memory.
+      FreshRunError: the first run failed of something else than memory; later ones are rows.
     """
     limit = parse_bytes(memory_limit)
     if limit is None:
@@ -163,6 +170,11 @@ def _ended(outcome: RunOutcome) -> str:
     if outcome.interrupted:
         return "interrupted"
     return "out of memory" if outcome.oom else "failed"
+
+
+def _failed_otherwise(outcome: RunOutcome) -> bool:
+    """Whether a run failed of something else than memory."""
+    return not (outcome.succeeded or outcome.oom or outcome.starved or outcome.interrupted)
 
 
 class _Stopped(Exception):
@@ -253,7 +265,7 @@ class Search:
         self.runs.append((hint, outcome))
         if outcome.interrupted:
             raise _Stopped
-        if not outcome.succeeded and not outcome.oom and not outcome.starved:
+        if _failed_otherwise(outcome) and len(self.runs) == 1:
             raise FreshRunError(outcome)
         return outcome
 

@@ -195,7 +195,9 @@ def answers(cell: Cell) -> Answers:
     estimate = min(advice.fits or 0, cell.most)
     again = highest == 0 or cell.passes(highest, AGAIN)
     followed = again if estimate == highest else estimate == 0 or cell.passes(estimate, AGAIN)
-    return Answers(highest, fit.sharp, again, estimate, followed)
+    got = Answers(highest, fit.sharp, again, estimate, followed)
+    print(f"{cell}: {got}", flush=True)
+    return got
 
 
 def share(of: list[bool]) -> float:
@@ -210,8 +212,6 @@ def test_hints_that_are_advised_pass_when_they_are_run():
     cells = SIX if size("advice", suite=1, full=0) else CELLS
     with ThreadPoolExecutor(2) as two:
         done = dict(zip(cells, two.map(answers, cells), strict=True))
-    for cell, got in done.items():
-        print(f"{cell}: {got}")
     got = list(done.values())
     assert share([each.highest_again for each in got]) >= 0.95, done
     assert share([not each.sharp for each in got]) <= 0.1, done

@@ -133,6 +133,15 @@ def test_another_error_ends_the_search():
         search.fit(100)
 
 
+def test_another_error_of_a_later_run_is_a_row_and_a_sentence():
+    ends = {2: outcome(3, fits=False, held=2, error="KeyError: 7"), 1: outcome(3, fits=True)}
+    unfit = outcome(3, fits=False, held=2)
+    fit = Search(lambda hint, name: ends.get(hint, unfit), None).fit(100)
+    assert (fit.found, fit.hint) == (True, 1)
+    assert list(fit.table()["ended"][:3]) == ["out of memory", "failed", "passed"]
+    assert "hint 2: KeyError: 7" in fit.verdict
+
+
 def test_an_interrupt_ends_the_search_with_what_was_seen():
     stopped = RunOutcome(Trace([]), "run", "KeyboardInterrupt", "interrupted", interrupted=True)
     ends = iter([outcome(3, fits=False, held=1), stopped])
