@@ -10,13 +10,16 @@ import inspect
 import json
 import linecache
 import os
+import pickle
 import shutil
 import signal
 import sys
+import tempfile
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,13 +29,14 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
 from mmlab._arguments import seconds_argument, short
-from mmlab._files import absolute, temporary_files, temporary_folder
+from mmlab._files import absolute, temporary_files
 from mmlab.events import EndInfo, Event, MemoryLimit, RunEnds
-from mmlab.fresh.child import JOB, LOG, OUTPUT, PAYLOAD, REPORT, SCRATCH, Job, Report
-from mmlab.fresh.launch import Started, start_process
+from mmlab.fresh.child import LOG, OUTPUT, REPORT, Job, Report
+from mmlab.fresh.launch import Supervised, start_process
 from mmlab.fresh.limits import check_limits_work_here, parse_bytes, room_bytes
 from mmlab.fresh.outcome import LEAST_LIMIT, THREAD_BYTES, RunOutcome, too_small
 from mmlab.fresh.payload import pickled
+from mmlab.fresh.supervisor import Request
 from mmlab.log.folders import SUFFIX
 from mmlab.log.reader import LogReader
 from mmlab.reports.shortage import is_out_of_memory
@@ -140,7 +144,7 @@ class FreshRun:
     An interrupt while the process is started makes it an interrupted run that has seen nothing.
 
     Attributes:
-      pid: process id of the child; None when it was interrupted before there was one.
+      pid: process id of the run; None when it was interrupted before there was one.
       folder: holds the run's log and output, until the run is over.
     """
 
@@ -170,28 +174,24 @@ class FreshRun:
         self._loaded = False
         self._stalled = False
         self._busy = (time.monotonic(), 0.0)
-        self._process: Started | None = None
+        self._process: Supervised | None = None
         self.pid: int | None = None
-        self.folder = temporary_folder("mmlab-run-")
+        with temporary_files():
+            self.folder = Path(tempfile.gettempdir(), f"mmlab-run-{uuid.uuid4().hex}")
         try:
-            self._start(pickled(build, args, options), sample_seconds)
-        except BaseException as problem:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            if not isinstance(problem, KeyboardInterrupt):
-                raise
+            job = Job(
+                cwd=str(absolute(Path())),
+                path=[str(absolute(Path(entry))) for entry in sys.path],
+                environ=dict(os.environ),
+                memory_limit=self._memory_limit,
+                sample_seconds=sample_seconds,
+                payload=pickled(build, args, options),
+            )
+            self._process = start_process(Request(str(self.folder), pickle.dumps(job)))
+            self.pid = self._process.pid
+        except KeyboardInterrupt:
             self._interrupted = True
             self._outcome = self._collect(None)
-
-    def _start(self, payload: bytes, sample_seconds: float) -> None:
-        path = [str(absolute(Path(entry))) for entry in sys.path]
-        job = Job(str(absolute(Path())), path, dict(os.environ), self._memory_limit, sample_seconds)
-        with temporary_files():
-            (self.folder / SCRATCH).mkdir()
-            (self.folder / LOG).mkdir()
-            (self.folder / PAYLOAD).write_bytes(payload)
-            (self.folder / JOB).write_text(json.dumps(asdict(job)))
-        self._process = start_process(self.folder)
-        self.pid = self._process.pid
 
     @property
     def log_folder(self) -> Path | None:
@@ -258,12 +258,14 @@ class FreshRun:
         return full or _reason(_tail_of(self.folder / OUTPUT)) is not None
 
     def _finish(self) -> None:
-        """End what still runs, collect what there is, and remove the folder."""
+        """End what still runs, collect what there is, and have the folder removed."""
         try:
             code = self._insist(self._end)
             self._insist(self._read_the_rest)
             outcome = self._insist(lambda: self._collect(code))
         finally:
+            self._insist(self._process.close)
+            # The supervisor has done so, unless it was killed.
             self._insist(lambda: shutil.rmtree(self.folder, ignore_errors=True))
         self._outcome = replace(outcome, interrupted=self._interrupted)
 
@@ -280,7 +282,7 @@ class FreshRun:
             self.stop()
             while not self._process.wait(1):
                 pass
-        return self._process.close()
+        return self._process.exit_code()
 
     def _read_the_rest(self) -> None:
         if not self._interrupted:

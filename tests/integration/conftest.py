@@ -19,7 +19,7 @@ def nothing_left(tmp_path, monkeypatch):
     """The test leaves this process as it was, the warm fork server included, and that one too."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     run_fresh(pipelines.small_models, 1, 2)
-    server = launch._server()._process.pid if launch.forks() else None
+    server = launch._template()._process.pid if launch.forks() else None
     before = _counted(tmp_path, server)
     yield
     with suppress(AssertionError):  # what is left says more

@@ -51,14 +51,14 @@ def test_a_notebook_with_more_than_a_thousand_open_files_can_still_run():
 
 def test_an_interrupt_while_the_fork_server_starts_is_an_interrupted_run(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    wait_until_ready = launch._Server._wait_until_ready
+    wait_until_ready = launch._Template._wait_until_ready
 
     def interrupted(server):
         _interrupt()
         wait_until_ready(server)
 
     with monkeypatch.context() as patch:
-        patch.setattr(launch._Server, "_wait_until_ready", interrupted)
+        patch.setattr(launch._Template, "_wait_until_ready", interrupted)
         outcome = run_fresh(pipelines.small_models, 2)
     assert (outcome.interrupted, outcome.problem) == (True, "The run was interrupted.")
     assert list(outcome.trace.events) == []
@@ -73,8 +73,8 @@ def _interrupt():
 
 def test_a_fork_server_that_was_killed_is_replaced():
     run_fresh(pipelines.small_models, 1)
-    os.kill(launch._server()._process.pid, signal.SIGKILL)
-    launch._server()._process.wait()
+    os.kill(launch._template()._process.pid, signal.SIGKILL)
+    launch._template()._process.wait()
     assert run_fresh(pipelines.small_models, 1).succeeded
 
 
@@ -101,4 +101,4 @@ def test_when_the_notebook_is_killed_its_runs_and_files_go_too(tmp_path):
 def test_nothing_is_warmed_up_where_no_fork_server_is_wanted(monkeypatch):
     monkeypatch.setenv(launch.VARIABLE, "spawn")
     launch.warm_up()
-    assert launch._the_server is None
+    assert launch._the_template is None

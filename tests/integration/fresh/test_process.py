@@ -144,7 +144,7 @@ def test_an_interrupt_stops_the_process_and_keeps_what_was_seen(nothing_left):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     outcome = run_fresh(pipelines.sleepy, 2, on_events=interrupt)
-    server = psutil.Process(launch._server()._process.pid)
+    server = psutil.Process(launch._template()._process.pid)
     assert outcome.interrupted
     assert outcome.problem == "The run was interrupted."
     assert outcome.trace.state == "CANCELLED"
