@@ -1,10 +1,10 @@
 """What the process of a run does: read a job from its folder, run the pipeline, write a report.
 
-    job.pickle     where and what to run
-    output.txt     all that the run printed
-    log/           the event log of `WatchRunner`
-    tmp/           the process's own folder for temporary files
-    report.json    how it ended; missing when the process was killed
+job.pickle     a `Job`, and what `payload.pickled` made of the function and its arguments
+output.txt     all that the run printed
+log/           the event log of `WatchRunner`
+tmp/           the process's own folder for temporary files
+report.json    how it ended; missing when the process was killed
 """
 
 from __future__ import annotations
@@ -22,22 +22,30 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO, Any
 
-from mmlab.fresh.tree import end_descendants, end_with_parent
+from mmlab.fresh.supervisor import (
+    JOB,
+    LOG,
+    OUTPUT,
+    REPORT,
+    SCRATCH,
+    SET_PARENT_DEATH_SIGNAL,
+    end_descendants,
+    prctl,
+)
 
-JOB, REPORT, OUTPUT, LOG, SCRATCH = "job.pickle", "report.json", "output.txt", "log", "tmp"
 TRACEBACK_LINES = 40
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is run, and how its process becomes like the parent. All plain data.
+    """How the process of a run becomes like the parent. All plain data.
 
     Attributes:
       cwd, path, environ: of the parent: working directory, `sys.path`, environment variables.
       memory_limit: bytes that the run may take, or None.
       sample_seconds: time between samples of memory.
-      payload: the pickled function that builds the pipeline, its arguments and its options.
     """
 
     cwd: str
@@ -45,7 +53,6 @@ class Job:
     environ: dict[str, str]
     memory_limit: int | None
     sample_seconds: float
-    payload: bytes
 
 
 @dataclass(frozen=True)
@@ -66,18 +73,19 @@ class Report:
     error: str | None = None
     notes: tuple[str, ...] = ()
     traceback: str = ""
-    frame: tuple[str, int] | None = None
+    frame: tuple[str, int | None] | None = None
 
 
 def run(folder: Path) -> None:
     """Run the job of `folder`, and end all that it started; whatever happens is in its report."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    end_with_parent()
-    job: Job = pickle.loads((folder / JOB).read_bytes())
+    prctl(SET_PARENT_DEATH_SIGNAL, getattr(signal, "SIGKILL", 0))
+    file = (folder / JOB).open("rb")
+    job: Job = pickle.load(file)
     _become_like_the_parent(job, folder)
     phase = ["unpickle"]
     try:
-        _run(folder, job, phase.append)
+        _run(folder, job, file, phase.append)
         report = Report("done")
     except BaseException as error:
         report = _report(phase[-1], error)
@@ -111,7 +119,7 @@ def _become_like_the_parent(job: Job, folder: Path) -> None:
         sys.modules["numpy"].random.seed()
 
 
-def _run(folder: Path, job: Job, enter: Callable[[str], None]) -> None:
+def _run(folder: Path, job: Job, file: IO[bytes], enter: Callable[[str], None]) -> None:
     import apache_beam as beam
 
     from mmlab.beam.internals import keep_addresses_in, readable_steps
@@ -119,13 +127,14 @@ def _run(folder: Path, job: Job, enter: Callable[[str], None]) -> None:
     from mmlab.watching import WatchRunner
 
     keep_addresses_in(str(folder / SCRATCH))
-    build, args, options = pickle.loads(job.payload)
+    with file:
+        build, args, options = pickle.load(file)
     if job.memory_limit is not None:
         enter("limit")
         limit_memory(job.memory_limit)
     enter("build")
     runner = WatchRunner(live=False, log=folder / LOG, sample_seconds=job.sample_seconds)
-    pipeline = beam.Pipeline(runner, options=options)
+    pipeline: Any = beam.Pipeline(runner, options=options)
     build(pipeline, *args)
     if not any(readable_steps(pipeline)):
         raise ValueError(
@@ -149,7 +158,7 @@ def _report(phase: str, error: BaseException) -> Report:
     return Report(phase, name, str(error), notes, _tail(error), frame)
 
 
-def _author_frame(error: BaseException) -> tuple[str, int] | None:
+def _author_frame(error: BaseException) -> tuple[str, int | None] | None:
     """The last frame of an error that is neither of a library nor of mmlab."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]

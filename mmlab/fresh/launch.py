@@ -13,10 +13,11 @@ import tempfile
 import threading
 from contextlib import suppress
 from multiprocessing.connection import wait  # unlike select, for descriptors above 1023 too
+from pathlib import Path
 from typing import Any
 
 from mmlab._files import temporary_files
-from mmlab.fresh.supervisor import Request, command
+from mmlab.fresh.supervisor import command
 
 VARIABLE = "MMLAB_START"
 """Set to `spawn`, it makes every run start from nothing, also where there is fork."""
@@ -32,15 +33,15 @@ class Supervised:
       pid: process id of the run, which leads a process group, where there are groups.
     """
 
-    def __init__(self, channel: socket.socket, request: Request, python: _Python):
+    def __init__(self, channel: socket.socket, folder: Path, job: bytes, python: _Python):
         self._channel = channel
         self._python = python
         try:
             with suppress(ConnectionError):  # why, is in the answer
-                channel.sendall(pickle.dumps(request))
+                channel.sendall(pickle.dumps((folder, job)))
             answer = self._answer()
             if not isinstance(answer, int):
-                raise OSError(*answer)
+                raise OSError(answer)
         except BaseException:
             self.close()
             raise
@@ -80,20 +81,24 @@ class Supervised:
             self._python.close()
 
 
-def start_process(request: Request) -> Supervised:
+def start_process(folder: Path, job: bytes) -> Supervised:
     """Start a run.
+
+    Args:
+      folder: of the run; its supervisor makes it.
+      job: what `mmlab.fresh.child` reads.
 
     Raises:
       OSError: no process can be started, or no temporary file be written.
     """
     if not forks():
         supervisor = _Python("supervisor")
-        return Supervised(supervisor.channel, request, supervisor)
+        return Supervised(supervisor.channel, folder, job, supervisor)
     try:
-        return _template().start(request)
+        return _template().start(folder, job)
     except ConnectionError:  # it was killed since it was last asked: another one takes over
         stop_server()
-        return _template().start(request)
+        return _template().start(folder, job)
 
 
 def warm_up() -> None:
@@ -152,12 +157,12 @@ class _Template(_Python):
     def __init__(self) -> None:
         super().__init__("template")
 
-    def start(self, request: Request) -> Supervised:
+    def start(self, folder: Path, job: bytes) -> Supervised:
         self._wait_until_ready()
         channel, other = socket.socketpair()
         with other, suppress(ConnectionError):
             socket.send_fds(self.channel, [b"."], [other.fileno()])
-        return Supervised(channel, request, self)
+        return Supervised(channel, folder, job, self)
 
     def _wait_until_ready(self) -> None:
         """Wait for its word, which is left where it is: an interrupt shall not lose it."""

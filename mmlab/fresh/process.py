@@ -21,8 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
@@ -31,12 +30,12 @@ from apache_beam.runners.runner import PipelineState
 from mmlab._arguments import seconds_argument, short
 from mmlab._files import absolute, temporary_files
 from mmlab.events import EndInfo, Event, MemoryLimit, RunEnds
-from mmlab.fresh.child import LOG, OUTPUT, REPORT, Job, Report
+from mmlab.fresh.child import Job, Report
 from mmlab.fresh.launch import Supervised, start_process
-from mmlab.fresh.limits import check_limits_work_here, parse_bytes, room_bytes
+from mmlab.fresh.limits import check_limits_work_here, is_full, parse_bytes
 from mmlab.fresh.outcome import LEAST_LIMIT, THREAD_BYTES, RunOutcome, too_small
 from mmlab.fresh.payload import pickled
-from mmlab.fresh.supervisor import Request
+from mmlab.fresh.supervisor import LOG, OUTPUT, REPORT
 from mmlab.log.folders import SUFFIX
 from mmlab.log.reader import LogReader
 from mmlab.reports.shortage import is_out_of_memory
@@ -58,6 +57,7 @@ LAST_WORDS = 20_000
 """Of it, the characters in which a killed process may have said why."""
 
 OnEvents = Callable[[list[Event]], None]
+Result = TypeVar("Result")
 
 
 def run_fresh(
@@ -127,13 +127,12 @@ def _check_build(build: Any, args: Sequence[Any]) -> None:
 def _checked_options(options: Any) -> PipelineOptions | list[str] | None:
     if options is None or isinstance(options, PipelineOptions):
         return options
-    flags = list(options) if isinstance(options, list | tuple) else [None]
-    if not all(isinstance(flag, str) for flag in flags):
-        raise TypeError(
-            f"options is {short(options)}: give PipelineOptions, or a list of flags such as "
-            "['--direct_num_workers=2']"
-        )
-    return flags
+    if isinstance(options, list | tuple) and all(isinstance(flag, str) for flag in options):
+        return list(options)
+    raise TypeError(
+        f"options is {short(options)}: give PipelineOptions, or a list of flags such as "
+        "['--direct_num_workers=2']"
+    )
 
 
 class FreshRun:
@@ -174,7 +173,7 @@ class FreshRun:
         self._loaded = False
         self._stalled = False
         self._busy = (time.monotonic(), 0.0)
-        self._process: Supervised | None = None
+        self._process: Supervised  # of which there is none where there is an outcome already
         self.pid: int | None = None
         with temporary_files():
             self.folder = Path(tempfile.gettempdir(), f"mmlab-run-{uuid.uuid4().hex}")
@@ -185,9 +184,9 @@ class FreshRun:
                 environ=dict(os.environ),
                 memory_limit=self._memory_limit,
                 sample_seconds=sample_seconds,
-                payload=pickled(build, args, options),
             )
-            self._process = start_process(Request(str(self.folder), pickle.dumps(job)))
+            sent = pickle.dumps(job) + pickled(build, args, options)
+            self._process = start_process(self.folder, sent)
             self.pid = self._process.pid
         except KeyboardInterrupt:
             self._interrupted = True
@@ -222,42 +221,42 @@ class FreshRun:
 
     def wait(self, on_events: OnEvents | None = None) -> RunOutcome:
         """Wait for the end; an interrupt stops the run and is not raised."""
-        if self._outcome is None:
+        if self._outcome is not None:
+            return self._outcome
+        try:
+            while not self._process.wait(POLL_SECONDS):
+                events = self.poll()
+                if events and on_events is not None:
+                    on_events(events)
+                if not self._stalled and self._has_stalled(self._process.pid):
+                    self._stalled = True
+                    self._process.kill()
+        except KeyboardInterrupt:
+            self.stop()
+        finally:
+            self._outcome = self._finish()
+        if on_events is not None and self._last_events:
             try:
-                while not self._process.wait(POLL_SECONDS):
-                    events = self.poll()
-                    if events and on_events is not None:
-                        on_events(events)
-                    if not self._stalled and self._has_stalled():
-                        self._stalled = True
-                        self._process.kill()
-            except KeyboardInterrupt:
-                self.stop()
-            finally:
-                self._finish()
-            if on_events is not None and self._last_events:
-                try:
-                    on_events(self._last_events)
-                except KeyboardInterrupt:  # the run is over, but its caller shall still know
-                    self._outcome = replace(self._outcome, interrupted=True)
+                on_events(self._last_events)
+            except KeyboardInterrupt:  # the run is over, but its caller shall still know
+                self._outcome = replace(self._outcome, interrupted=True)
         return self._outcome
 
-    def _has_stalled(self) -> bool:
+    def _has_stalled(self, pid: int) -> bool:
         if self._memory_limit is None:
             return False
-        now, used = time.monotonic(), _waiting_after(self.pid)
+        now, used = time.monotonic(), _waiting_after(pid)
         if used is None or used - self._busy[1] > 0.02 * (now - self._busy[0]):
             self._busy = (now, used or 0.0)
-        if now - self._busy[0] <= STALLED_SECONDS:
+        if used is None or now - self._busy[0] <= STALLED_SECONDS:
             return False
         self._busy = (now, used)
         if self._loaded:  # models may fill the memory of a run that waits for its source
-            return _is_full(self.pid, FULL_BYTES)
+            return is_full(pid, FULL_BYTES)
         # A worker process that could not start a thread says so, and may be gone by now.
-        full = _is_full(self.pid, NO_ROOM_BYTES)
-        return full or _reason(_tail_of(self.folder / OUTPUT)) is not None
+        return is_full(pid, NO_ROOM_BYTES) or _reason(_tail_of(self.folder / OUTPUT)) is not None
 
-    def _finish(self) -> None:
+    def _finish(self) -> RunOutcome:
         """End what still runs, collect what there is, and have the folder removed."""
         try:
             code = self._insist(self._end)
@@ -267,9 +266,9 @@ class FreshRun:
             self._insist(self._process.close)
             # The supervisor has done so, unless it was killed.
             self._insist(lambda: shutil.rmtree(self.folder, ignore_errors=True))
-        self._outcome = replace(outcome, interrupted=self._interrupted)
+        return replace(outcome, interrupted=self._interrupted)
 
-    def _insist(self, step: Callable[[], Any]) -> Any:
+    def _insist(self, step: Callable[[], Result]) -> Result:
         """Take a step of the end, again when it was interrupted: a stop button is pressed twice."""
         while True:
             try:
@@ -336,7 +335,7 @@ class FreshRun:
 
     def _trace(self, report: Report, ended_ns: int) -> Trace:
         """The trace, with what only the parent knows: the limit, and the end of the killed."""
-        added = []
+        added: list[Event] = []
         if self._events:
             first = min(self._events, key=lambda event: event.t_ns)
             if self._memory_limit is not None:
@@ -354,15 +353,10 @@ class FreshRun:
     def __enter__(self) -> FreshRun:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._outcome is None:
             self.stop()
-            self._finish()
+            self._outcome = self._finish()
 
 
 def _waiting_after(pid: int) -> float | None:
@@ -373,16 +367,6 @@ def _waiting_after(pid: int) -> float | None:
         return times.user + times.system if process.status() == psutil.STATUS_SLEEPING else None
     except psutil.Error:
         return None
-
-
-def _is_full(pid: int, least_bytes: int) -> bool:
-    """Whether a process, or one that it started, may take less than so much more."""
-    try:
-        processes = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
-    except psutil.Error:
-        return False
-    rooms = [room for process in processes if (room := room_bytes(process)) is not None]
-    return min(rooms, default=least_bytes) < least_bytes
 
 
 def _beyond(known: Sequence[Event], events: Sequence[Event]) -> list[Event]:
@@ -469,7 +453,7 @@ def _place(frame: Sequence[Any] | None) -> str:
 
 def _name_of(file: str) -> str:
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
+    shell: Any = ipython.get_ipython() if ipython is not None else None
     try:
         kind, name = shell.compile.format_code_name(file)
     except (AttributeError, TypeError):

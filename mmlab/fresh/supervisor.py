@@ -1,10 +1,12 @@
-"""The supervisor of a run: a process that starts it, ends all that it started, removes its folder.
+"""The supervisor of a run: starts it, ends all that it started, and removes its folder.
 
-Where there is fork it is forked from the template process, elsewhere it is a Python of its own. With
-the process that wants the run, its *parent*, it shares a socket, the run's *channel*. On it go
+It is a process per run: forked from the template where there is fork, a Python of its own
+elsewhere. With the process that wants the run, its *parent*, it shares a socket, the run's
+*channel*. On it go
 
-    parent        a `Request`; then, each time that the run is to be ended, a byte
-    supervisor    a line: the run's process id, or why there is no run
+    parent        a pickle: the folder to make, and the content of its file `job.pickle`
+                  a byte, each time that the run is to be ended
+    supervisor    a line of JSON: the run's process id, or why there is no run
                   a line when the run has ended: its exit code
 
 The parent hangs up when it has read what it wants of the folder, or dies. The supervisor hangs up
@@ -13,6 +15,7 @@ when nothing is left of the run: neither a process nor the folder.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import pickle
@@ -25,13 +28,17 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from io import BufferedReader
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import IO, Any, NoReturn
+
+import psutil
 
 from mmlab._files import temporary_files
-from mmlab.fresh.child import JOB, LOG, OUTPUT, SCRATCH
-from mmlab.fresh.tree import adopt_orphans, end_descendants, end_group, wait_for_descendants
+
+JOB, REPORT, OUTPUT, LOG, SCRATCH = "job.pickle", "report.json", "output.txt", "log", "tmp"
+"""What there is in the folder of a run; see `mmlab.fresh.child`."""
+SET_PARENT_DEATH_SIGNAL, SET_CHILD_SUBREAPER = 1, 36
+"""Of Linux's `prctl`."""
 
 _RUN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -39,81 +46,63 @@ _RUN = (
 )
 
 
-class Request(NamedTuple):
-    """What the parent asks for.
+def supervise(channel: socket.socket, start: Callable[[Path], Any]) -> None:
+    """Do what the parent asks for on `channel`, and hang up.
 
-    Attributes:
-      folder: of the run; the supervisor makes it.
-      job: a pickled `Job`.
+    Args:
+      start: starts the run of a folder in a process group of its own; returns its `Popen`, or
+        psutil's `Process`.
     """
-
-    folder: str
-    job: bytes
-
-
-Start = Callable[[Path], Any]
-"""Starts the run of a folder as a group of processes; returns what has its `pid`, and waits for it:
-a `Popen`, or a `Process` of psutil."""
-
-
-def supervise(channel: socket.socket, start: Start) -> None:
-    """Do what the parent asks for on `channel`, and hang up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    adopt_orphans()
+    prctl(SET_CHILD_SUBREAPER, 1)  # what outlives its parent is ours to end, and to wait for
     words = channel.makefile("rb")
     try:
-        request: Request = pickle.load(words)
-        make_folder(request)
-        _run(Path(request.folder), channel, words, start)
+        folder, job = pickle.load(words)
+        with temporary_files():
+            folder.mkdir(mode=0o700)
+        try:
+            _run(folder, job, channel, words, start)
+        finally:
+            wait_for_descendants()
+            shutil.rmtree(folder, ignore_errors=True)
     except (EOFError, pickle.UnpicklingError):
         pass  # the parent died before it had asked
     except OSError as problem:
-        refuse(channel, problem)
+        say(channel, str(problem))
     finally:
         with suppress(OSError):
             channel.shutdown(socket.SHUT_RDWR)
 
 
-def make_folder(request: Request) -> None:
-    """Make the folder of a run, with the job in it, or leave nothing.
-
-    Raises:
-      OSError: its disk is full; the sentence says what to do.
-    """
-    folder = Path(request.folder)
+def _run(
+    folder: Path,
+    job: bytes,
+    channel: socket.socket,
+    words: IO[bytes],
+    start: Callable[[Path], Any],
+) -> None:
     with temporary_files():
-        folder.mkdir(mode=0o700)
-        try:
-            for name in (SCRATCH, LOG):
-                (folder / name).mkdir()
-            (folder / JOB).write_bytes(request.job)
-            (folder / OUTPUT).touch(mode=0o600)
-        except OSError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-
-
-def _run(folder: Path, channel: socket.socket, words: BufferedReader, start: Start) -> None:
+        (folder / JOB).write_bytes(job)
+        (folder / OUTPUT).touch()
+        for name in (LOG, SCRATCH):
+            (folder / name).mkdir()
     try:
-        try:
-            run = start(folder)
-        except OSError as problem:
-            said = f"no process could be started: {problem.strerror}"
-            raise OSError(problem.errno, said) from problem
-        listener = threading.Thread(target=_listen, args=(words,), daemon=True)
-        listener.start()
-        _say(channel, run.pid)
-        code = run.wait()
-        end_group(run.pid)
-        wait_for_descendants()
-        _say(channel, code)
-        listener.join()
-    finally:
-        wait_for_descendants()
-        shutil.rmtree(folder, ignore_errors=True)
+        run = start(folder)
+    except OSError as problem:
+        raise OSError(f"no process could be started: {problem}") from problem
+    listener = threading.Thread(target=_listen, args=(words,), daemon=True)
+    listener.start()
+    say(channel, run.pid)
+    code = run.wait()
+    if hasattr(os, "killpg"):  # without a subreaper, it alone finds what outlives its parent
+        with suppress(OSError):
+            os.killpg(run.pid, signal.SIGKILL)
+    wait_for_descendants()
+    say(channel, code)
+    listener.join()
 
 
-def _listen(words: BufferedReader) -> None:
+def _listen(words: IO[bytes]) -> None:
     """End the run each time that the parent says so, and when it hangs up."""
     with suppress(OSError):
         while words.read(1):
@@ -121,14 +110,35 @@ def _listen(words: BufferedReader) -> None:
     end_descendants()
 
 
-def refuse(channel: socket.socket, problem: OSError) -> None:
-    """Say that there is no run, and why."""
-    filename = problem.filename and str(problem.filename)
-    _say(channel, [problem.errno, problem.strerror or str(problem), filename])
+def end_descendants() -> None:
+    """Kill all that this process has started or adopted, also in sessions of its own."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            process.kill()
 
 
-def _say(channel: socket.socket, what: Any) -> None:
-    with suppress(OSError):  # the parent may have hung up
+def wait_for_descendants() -> None:
+    """Kill all descendants, and those that they start meanwhile, until there are none."""
+    if not hasattr(os, "WNOHANG"):  # Windows, where nothing waits to be waited for
+        end_descendants()
+        return
+    with suppress(ChildProcessError):  # there are no more
+        while True:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                end_descendants()
+                os.waitpid(-1, 0)
+
+
+def prctl(option: int, value: int) -> None:
+    """Set what only Linux has of a process; elsewhere, do nothing."""
+    if sys.platform.startswith("linux"):
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def say(channel: socket.socket, what: int | str) -> None:
+    """Say something to the parent, which may have hung up."""
+    with suppress(OSError):
         channel.sendall(f"{json.dumps(what)}\n".encode())
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from mmlab.fresh import child
-from mmlab.fresh.supervisor import exit_after, given_socket, refuse, supervise
+from mmlab.fresh.supervisor import exit_after, given_socket, say, supervise
 
 PRELOADED = (
     "torch",
@@ -35,7 +35,6 @@ PRELOADED = (
     "apache_beam.utils.multi_process_shared",
     "mmlab.watching",
     "mmlab.lessons",
-    "mmlab.fresh.child",
     "mmlab.fresh.limits",
     "mmlab.explorer.setting",
 )
@@ -51,23 +50,20 @@ def serve(control: socket.socket) -> None:
             return
         with socket.socket(fileno=descriptors[0]) as channel:
             try:
-                forked = os.fork()
+                if os.fork() == 0:
+                    exit_after(_supervise, control, channel)
             except OSError as problem:
-                refuse(channel, problem)
-                continue
-            if forked == 0:
-                exit_after(_supervise, control, channel)
+                say(channel, f"no process could be started: {problem}")
 
 
 def _supervise(control: socket.socket, channel: socket.socket) -> None:
     control.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    supervise(channel, lambda folder: _fork(folder, channel))
+    supervise(channel, lambda folder: _start(folder, channel))
 
 
-def _fork(folder: Path, channel: socket.socket) -> psutil.Process:
-    pid = os.fork()
-    if pid == 0:
+def _start(folder: Path, channel: socket.socket) -> psutil.Process:
+    if (pid := os.fork()) == 0:
         os.close(channel.fileno())
         os.setsid()
         exit_after(child.run, folder)

@@ -5,19 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
-from pathlib import Path
 
-import psutil
 import pytest
 
 from mmlab.fresh import launch
 from mmlab.fresh.process import run_fresh
 from tests.integration import pipelines
-from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.runs,
@@ -76,26 +71,6 @@ def test_a_fork_server_that_was_killed_is_replaced():
     os.kill(launch._template()._process.pid, signal.SIGKILL)
     launch._template()._process.wait()
     assert run_fresh(pipelines.small_models, 1).succeeded
-
-
-PARENT = """
-from mmlab.fresh.process import FreshRun
-from tests.integration import pipelines
-from tests.lanes import size
-from tests.waiting import wait_for
-run = FreshRun(pipelines.sleepy, 2)
-run.wait(lambda events: print(run.pid, run.folder, flush=True))
-"""
-
-
-def test_when_the_notebook_is_killed_its_runs_and_files_go_too(tmp_path):
-    environ = {**os.environ, "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-c", PARENT]
-    root = Path(__file__).parents[3]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ, cwd=root) as parent:
-        pid, folder = parent.stdout.readline().split()
-        parent.kill()
-    wait_for(lambda: not (psutil.pid_exists(int(pid)) or Path(os.fsdecode(folder)).exists()))
 
 
 def test_nothing_is_warmed_up_where_no_fork_server_is_wanted(monkeypatch):
