@@ -55,7 +55,7 @@ class Supervised:
             line += byte
         return json.loads(line)
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float | None) -> bool:
         """Wait for the end of the run, at most so long. Returns whether it has ended."""
         return bool(wait([self._channel], seconds))
 
@@ -72,11 +72,10 @@ class Supervised:
 
     def close(self) -> None:
         """End what there is of the run, its folder included, and wait for that."""
-        with suppress(OSError):
+        with self._channel, suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)
             while self._channel.recv(64):
                 pass
-        self._channel.close()
         if self._python.channel is self._channel:
             self._python.close()
 

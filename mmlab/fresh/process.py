@@ -17,11 +17,10 @@ import sys
 import tempfile
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
@@ -40,6 +39,7 @@ from mmlab.log.folders import SUFFIX
 from mmlab.log.reader import LogReader
 from mmlab.reports.shortage import is_out_of_memory
 from mmlab.trace import Trace
+from mmlab.watching.interrupts import interrupts_held
 
 POLL_SECONDS = 0.05
 STALLED_SECONDS = 30.0
@@ -57,7 +57,6 @@ LAST_WORDS = 20_000
 """Of it, the characters in which a killed process may have said why."""
 
 OnEvents = Callable[[list[Event]], None]
-Result = TypeVar("Result")
 
 
 def run_fresh(
@@ -169,7 +168,7 @@ class FreshRun:
         self._outcome: RunOutcome | None = None
         self._reader: LogReader | None = None
         self._events: list[Event] = []
-        self._last_events: list[Event] = []
+        self._unseen: list[Event] = []
         self._loaded = False
         self._stalled = False
         self._busy = (time.monotonic(), 0.0)
@@ -204,13 +203,22 @@ class FreshRun:
 
     def poll(self) -> list[Event]:
         """The events that were written since the last call, by any caller of `poll` or `wait`."""
+        with interrupts_held():  # one inside the reader would lose what it has read
+            self._read()
+        return self._new_events()
+
+    def _read(self) -> None:
         if self._reader is None:
             if (folder := self.log_folder) is None:
-                return []
+                return
             self._reader = LogReader(folder)
         events = self._reader.poll()
         self._events += events
+        self._unseen += events
         self._loaded = self._loaded or any(event.event == "load_begin" for event in events)
+
+    def _new_events(self) -> list[Event]:
+        events, self._unseen = self._unseen, []
         return events
 
     def stop(self) -> None:
@@ -234,13 +242,14 @@ class FreshRun:
         except KeyboardInterrupt:
             self.stop()
         finally:
-            self._outcome = self._finish()
-        if on_events is not None and self._last_events:
+            outcome = self._finish()
+        events = self._new_events()
+        if on_events is not None and events:
             try:
-                on_events(self._last_events)
+                on_events(events)
             except KeyboardInterrupt:  # the run is over, but its caller shall still know
-                self._outcome = replace(self._outcome, interrupted=True)
-        return self._outcome
+                self._outcome = outcome = replace(outcome, interrupted=True)
+        return outcome
 
     def _has_stalled(self, pid: int) -> bool:
         if self._memory_limit is None:
@@ -258,40 +267,23 @@ class FreshRun:
 
     def _finish(self) -> RunOutcome:
         """End what still runs, collect what there is, and have the folder removed."""
+        outcome = None
         try:
-            code = self._insist(self._end)
-            self._insist(self._read_the_rest)
-            outcome = self._insist(lambda: self._collect(code))
-        finally:
-            self._insist(self._process.close)
-            # The supervisor has done so, unless it was killed.
-            self._insist(lambda: shutil.rmtree(self.folder, ignore_errors=True))
-        return replace(outcome, interrupted=self._interrupted)
-
-    def _insist(self, step: Callable[[], Result]) -> Result:
-        """Take a step of the end, again when it was interrupted: a stop button is pressed twice."""
-        while True:
-            try:
-                return step()
-            except KeyboardInterrupt:
-                self._interrupted = True
-
-    def _end(self) -> int | None:
-        if not self._process.wait(0):
-            self.stop()
-            while not self._process.wait(1):
-                pass
-        return self._process.exit_code()
-
-    def _read_the_rest(self) -> None:
-        if not self._interrupted:
-            self._last_events = self.poll()
-        elif (folder := self.log_folder) is not None:
-            # The interrupt may have come while the reader held lines that it had not given yet.
-            reader = LogReader(folder)
-            events = reader.poll()
-            last = _beyond(self._events, events)
-            self._reader, self._events, self._last_events = reader, events, last
+            with interrupts_held(every=True):
+                try:
+                    if not self._process.wait(0):
+                        self.stop()
+                        self._process.wait(None)
+                    self._read()
+                    outcome = self._collect(self._process.exit_code())
+                finally:
+                    self._process.close()
+                    # The supervisor has done so, unless it was killed.
+                    shutil.rmtree(self.folder, ignore_errors=True)
+        except KeyboardInterrupt:
+            self._interrupted = True
+        self._outcome = replace(outcome or self._collect(None), interrupted=self._interrupted)
+        return self._outcome
 
     def _collect(self, code: int | None) -> RunOutcome:
         ended_ns = time.time_ns()
@@ -356,7 +348,7 @@ class FreshRun:
     def __exit__(self, *_: object) -> None:
         if self._outcome is None:
             self.stop()
-            self._outcome = self._finish()
+            self._finish()
 
 
 def _waiting_after(pid: int) -> float | None:
@@ -367,26 +359,6 @@ def _waiting_after(pid: int) -> float | None:
         return times.user + times.system if process.status() == psutil.STATUS_SLEEPING else None
     except psutil.Error:
         return None
-
-
-def _beyond(known: Sequence[Event], events: Sequence[Event]) -> list[Event]:
-    """The events that are not among those known already.
-
-    Their time does not tell them apart: another reader may begin with another process's clock.
-    """
-    left = Counter(map(_site, known))
-    new = []
-    for event in events:
-        if left[_site(event)] > 0:
-            left[_site(event)] -= 1
-        else:
-            new.append(event)
-    return new
-
-
-def _site(event: Event) -> tuple[Any, ...]:
-    about = (getattr(event, name, None) for name in ("step", "model", "generation"))
-    return event.pid, event.tid, event.event, *about
 
 
 def _stamp(like: Event, t_ns: int) -> dict[str, Any]:

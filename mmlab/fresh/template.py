@@ -44,16 +44,15 @@ def serve(control: socket.socket) -> None:
     """Fork a supervisor for each channel that comes through `control`, until that is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a supervisor
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
-        if not message:
-            return
-        with socket.socket(fileno=descriptors[0]) as channel:
-            try:
-                if os.fork() == 0:
-                    exit_after(_supervise, control, channel)
-            except OSError as problem:
-                say(channel, f"no process could be started: {problem}")
+    with suppress(ConnectionError):  # the parent died
+        control.sendall(b"ready")
+        while descriptors := socket.recv_fds(control, 1, 1)[1]:
+            with socket.socket(fileno=descriptors[0]) as channel:
+                try:
+                    if os.fork() == 0:
+                        exit_after(_supervise, control, channel)
+                except OSError as problem:
+                    say(channel, f"no process could be started: {problem}")
 
 
 def _supervise(control: socket.socket, channel: socket.socket) -> None:
@@ -70,18 +69,12 @@ def _start(folder: Path, channel: socket.socket) -> psutil.Process:
     return psutil.Process(pid)
 
 
-def _main() -> None:
+def main() -> None:
+    """Import what runs need, and serve the socket that this process was started with."""
     control = given_socket()
     for name in PRELOADED:
         with suppress(ImportError):
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # the collector would copy the pages that all processes share
-    with suppress(ConnectionError):  # the parent is gone
-        control.sendall(b"ready")
-        serve(control)
-
-
-def main() -> None:
-    """Import what runs need, and serve the socket that this process was started with."""
-    exit_after(_main)
+    exit_after(serve, control)
