@@ -144,12 +144,14 @@ def test_an_interrupt_stops_the_process_and_keeps_what_was_seen(nothing_left):
             _interrupt()
 
     outcome = run_fresh(pipelines.sleepy, 2, on_events=interrupt)
-    server = psutil.Process(launch._template()._process.pid)
+    template = psutil.Process(launch._template()._process.pid)
     assert outcome.interrupted
     assert outcome.problem == "The run was interrupted."
     assert outcome.trace.state == "CANCELLED"
     assert outcome.trace.summary().loads >= 2
-    wait_for(lambda: not any(_is(process, "sleep") for process in server.children(recursive=True)))
+    wait_for(
+        lambda: not any(_is(process, "sleep") for process in template.children(recursive=True))
+    )
 
 
 @pytest.fixture
@@ -397,7 +399,7 @@ def test_a_hundred_thrashing_reloads_leave_nothing(nothing_left):
 
 
 @pytest.mark.part("leaks", suite=True)
-def test_thrashing_runs_leave_nothing_here_nor_in_the_fork_server(nothing_left):
+def test_thrashing_runs_leave_nothing_here_nor_in_the_template(nothing_left):
     """Each run takes half a second, in which Beam mostly waits; so five go on at once."""
     runs = size("leaks", suite=20, full=600)
     with ThreadPoolExecutor(5) as threads:

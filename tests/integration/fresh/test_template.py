@@ -1,4 +1,4 @@
-"""The fork server: where it starts and ends, and what it takes with it."""
+"""The template process: where it starts and ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def none_yet():
-    """Each test begins and ends without a fork server."""
+    """Each test begins and ends without a template."""
     launch.stop_server()
     yield
     launch.stop_server()
@@ -44,13 +44,13 @@ def test_a_notebook_with_more_than_a_thousand_open_files_can_still_run():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_an_interrupt_while_the_fork_server_starts_is_an_interrupted_run(tmp_path, monkeypatch):
+def test_an_interrupt_while_the_template_starts_is_an_interrupted_run(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     wait_until_ready = launch._Template._wait_until_ready
 
-    def interrupted(server):
+    def interrupted(template):
         _interrupt()
-        wait_until_ready(server)
+        wait_until_ready(template)
 
     with monkeypatch.context() as patch:
         patch.setattr(launch._Template, "_wait_until_ready", interrupted)
@@ -66,14 +66,14 @@ def _interrupt():
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
-def test_a_fork_server_that_was_killed_is_replaced():
+def test_a_template_that_was_killed_is_replaced():
     run_fresh(pipelines.small_models, 1)
     os.kill(launch._template()._process.pid, signal.SIGKILL)
     launch._template()._process.wait()
     assert run_fresh(pipelines.small_models, 1).succeeded
 
 
-def test_nothing_is_warmed_up_where_no_fork_server_is_wanted(monkeypatch):
+def test_nothing_is_warmed_up_where_no_template_is_wanted(monkeypatch):
     monkeypatch.setenv(launch.VARIABLE, "spawn")
     launch.warm_up()
     assert launch._the_template is None
