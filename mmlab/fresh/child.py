@@ -24,17 +24,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from mmlab.fresh.supervisor import (
-    JOB,
-    LOG,
-    OUTPUT,
-    REPORT,
-    SCRATCH,
-    SET_PARENT_DEATH_SIGNAL,
-    end_descendants,
-    prctl,
-)
+from mmlab.fresh.supervisor import JOB, LOG, OUTPUT, SCRATCH, end_descendants, end_with_parent
 
+REPORT = "report.json"
 TRACEBACK_LINES = 40
 
 
@@ -79,7 +71,7 @@ class Report:
 def run(folder: Path) -> None:
     """Run the job of `folder`, and end all that it started; whatever happens is in its report."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    prctl(SET_PARENT_DEATH_SIGNAL, getattr(signal, "SIGKILL", 0))
+    end_with_parent()
     file = (folder / JOB).open("rb")
     job: Job = pickle.load(file)
     _become_like_the_parent(job, folder)

@@ -29,12 +29,12 @@ from apache_beam.runners.runner import PipelineState
 from mmlab._arguments import seconds_argument, short
 from mmlab._files import absolute, temporary_files
 from mmlab.events import EndInfo, Event, MemoryLimit, RunEnds
-from mmlab.fresh.child import Job, Report
+from mmlab.fresh.child import REPORT, Job, Report
 from mmlab.fresh.launch import Supervised, start_process
 from mmlab.fresh.limits import check_limits_work_here, is_full, parse_bytes
 from mmlab.fresh.outcome import LEAST_LIMIT, THREAD_BYTES, RunOutcome, too_small
 from mmlab.fresh.payload import pickled
-from mmlab.fresh.supervisor import LOG, OUTPUT, REPORT
+from mmlab.fresh.supervisor import LOG, OUTPUT
 from mmlab.log.folders import SUFFIX
 from mmlab.log.reader import LogReader
 from mmlab.reports.shortage import is_out_of_memory

@@ -35,7 +35,7 @@ import psutil
 
 from mmlab._files import temporary_files
 
-JOB, REPORT, OUTPUT, LOG, SCRATCH = "job.pickle", "report.json", "output.txt", "log", "tmp"
+JOB, OUTPUT, LOG, SCRATCH = "job.pickle", "output.txt", "log", "tmp"
 """What there is in the folder of a run; see `mmlab.fresh.child`."""
 SET_PARENT_DEATH_SIGNAL, SET_CHILD_SUBREAPER = 1, 36
 """Of Linux's `prctl`."""
@@ -54,7 +54,7 @@ def supervise(channel: socket.socket, start: Callable[[Path], Any]) -> None:
         psutil's `Process`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    prctl(SET_CHILD_SUBREAPER, 1)  # what outlives its parent is ours to end, and to wait for
+    _adopt_orphans()
     words = channel.makefile("rb")
     try:
         folder, job = pickle.load(words)
@@ -129,8 +129,17 @@ def wait_for_descendants() -> None:
                 os.waitpid(-1, 0)
 
 
-def prctl(option: int, value: int) -> None:
-    """Set what only Linux has of a process; elsewhere, do nothing."""
+def _adopt_orphans() -> None:
+    """Make the children of dead descendants ours, to be found, ended and waited for."""
+    _prctl(SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent() -> None:
+    """Have this process killed when its parent dies, who cannot do it then."""
+    _prctl(SET_PARENT_DEATH_SIGNAL, getattr(signal, "SIGKILL", 0))
+
+
+def _prctl(option: int, value: int) -> None:
     if sys.platform.startswith("linux"):
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
