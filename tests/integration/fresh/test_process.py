@@ -301,9 +301,9 @@ def test_a_handler_that_hangs_in_a_library_is_stopped_too(nothing_left):
 
 @linux
 def test_a_run_whose_supervisor_was_killed_ends(nothing_left):
-    with FreshRun(pipelines.sleepy, 2) as run:
-        pid = run.pid
-        outcome = run.wait(lambda events: psutil.Process(pid).parent().kill())
+    with FreshRun(pipelines.hangs, 1) as run:
+        pid, supervisor = run.pid, psutil.Process(run.pid).parent()
+        outcome = run.wait(lambda events: supervisor.kill())
     assert outcome.error == "the process ended without saying how"
     assert outcome.trace.events
     assert not run.folder.exists()
