@@ -61,7 +61,9 @@ def supervise(channel: socket.socket, start: Callable[[Path], Any]) -> None:
         with temporary_files():
             folder.mkdir(mode=0o700)
         try:
-            _run(folder, job, channel, words, start)
+            _fill(folder, job)
+            del job  # the run would have it in its memory
+            _run(folder, channel, words, start)
         finally:
             wait_for_descendants()
             shutil.rmtree(folder, ignore_errors=True)
@@ -74,18 +76,17 @@ def supervise(channel: socket.socket, start: Callable[[Path], Any]) -> None:
             channel.shutdown(socket.SHUT_RDWR)
 
 
-def _run(
-    folder: Path,
-    job: bytes,
-    channel: socket.socket,
-    words: IO[bytes],
-    start: Callable[[Path], Any],
-) -> None:
+def _fill(folder: Path, job: bytes) -> None:
     with temporary_files():
         (folder / JOB).write_bytes(job)
         (folder / OUTPUT).touch()
         for name in (LOG, SCRATCH):
             (folder / name).mkdir()
+
+
+def _run(
+    folder: Path, channel: socket.socket, words: IO[bytes], start: Callable[[Path], Any]
+) -> None:
     try:
         run = start(folder)
     except OSError as problem:

@@ -2,9 +2,9 @@
 
 It is a process of its own rather than `multiprocessing`'s fork server, because that one is shared
 with every other library of the notebook, and runs the notebook's main script again in each child.
-It has one thread, so that forking is safe, and a session of its own, so that an interrupt of the
-notebook does not reach it. It keeps no books: a request is a byte with the end of a run's channel,
-and all else is between the parent and the supervisor. It ends when its parent is gone.
+It has one Python thread, so that forking is safe, and a session of its own, so that an interrupt of
+the notebook does not reach it. It keeps no books: a request is a byte with one end of a run's
+channel, and all else is between the parent and the supervisor. It ends when its parent is gone.
 """
 
 from __future__ import annotations
