@@ -1,49 +1,38 @@
-"""What a fresh process does: read a job from its folder, run the pipeline, write a report.
+"""What the process of a run does: read a job from its folder, run the pipeline, write a report.
 
-The folder belongs to the parent process:
-
-    job.json, job.pickle   where and what to run
-    output.txt             all that the run printed
-    log/                   the event log of `WatchRunner`
-    tmp/                   the process's own folder for temporary files
-    report.json            how it ended; missing when the process was killed
+job.pickle     a `Job`, and what `payload.pickled` made of the function and its arguments
+output.txt     all that the run printed
+log/           the event log of `WatchRunner`
+tmp/           the process's own folder for temporary files
+report.json    how it ended; missing when the process was killed
 """
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import json
 import os
 import pickle
 import random
+import signal
 import sys
 import sysconfig
 import tempfile
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO, Any
 
-import psutil
+from mmlab.fresh.supervisor import JOB, LOG, OUTPUT, SCRATCH, end_descendants, end_with_parent
 
-JOB, PAYLOAD, REPORT, OUTPUT, LOG, SCRATCH = (
-    "job.json",
-    "job.pickle",
-    "report.json",
-    "output.txt",
-    "log",
-    "tmp",
-)
+REPORT = "report.json"
 TRACEBACK_LINES = 40
-SET_CHILD_SUBREAPER = 36
-"""Of Linux's `prctl`."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """How a fresh process becomes like its parent. All plain data.
+    """How the process of a run becomes like the parent. All plain data.
 
     Attributes:
       cwd, path, environ: of the parent: working directory, `sys.path`, environment variables.
@@ -76,16 +65,19 @@ class Report:
     error: str | None = None
     notes: tuple[str, ...] = ()
     traceback: str = ""
-    frame: tuple[str, int] | None = None
+    frame: tuple[str, int | None] | None = None
 
 
-def run_job(folder: Path) -> None:
-    """Run the job of `folder`; whatever happens is in its report."""
-    job = Job(**json.loads((folder / JOB).read_text()))
+def run(folder: Path) -> None:
+    """Run the job of `folder`, and end all that it started; whatever happens is in its report."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    end_with_parent()
+    file = (folder / JOB).open("rb")
+    job: Job = pickle.load(file)
     _become_like_the_parent(job, folder)
     phase = ["unpickle"]
     try:
-        _run(folder, job, phase.append)
+        _run(folder, job, file, phase.append)
         report = Report("done")
     except BaseException as error:
         report = _report(phase[-1], error)
@@ -94,6 +86,7 @@ def run_job(folder: Path) -> None:
     unfinished = folder / f"{REPORT}.part"
     unfinished.write_text(json.dumps(asdict(report)))
     unfinished.replace(folder / REPORT)
+    end_descendants()
 
 
 def _become_like_the_parent(job: Job, folder: Path) -> None:
@@ -118,7 +111,7 @@ def _become_like_the_parent(job: Job, folder: Path) -> None:
         sys.modules["numpy"].random.seed()
 
 
-def _run(folder: Path, job: Job, enter: Callable[[str], None]) -> None:
+def _run(folder: Path, job: Job, file: IO[bytes], enter: Callable[[str], None]) -> None:
     import apache_beam as beam
 
     from mmlab.beam.internals import keep_addresses_in, readable_steps
@@ -126,13 +119,14 @@ def _run(folder: Path, job: Job, enter: Callable[[str], None]) -> None:
     from mmlab.watching import WatchRunner
 
     keep_addresses_in(str(folder / SCRATCH))
-    build, args, options = pickle.loads((folder / PAYLOAD).read_bytes())
+    with file:
+        build, args, options = pickle.load(file)
     if job.memory_limit is not None:
         enter("limit")
         limit_memory(job.memory_limit)
     enter("build")
     runner = WatchRunner(live=False, log=folder / LOG, sample_seconds=job.sample_seconds)
-    pipeline = beam.Pipeline(runner, options=options)
+    pipeline: Any = beam.Pipeline(runner, options=options)
     build(pipeline, *args)
     if not any(readable_steps(pipeline)):
         raise ValueError(
@@ -156,7 +150,7 @@ def _report(phase: str, error: BaseException) -> Report:
     return Report(phase, name, str(error), notes, _tail(error), frame)
 
 
-def _author_frame(error: BaseException) -> tuple[str, int] | None:
+def _author_frame(error: BaseException) -> tuple[str, int | None] | None:
     """The last frame of an error that is neither of a library nor of mmlab."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
@@ -180,32 +174,7 @@ def _tail(error: BaseException) -> str:
     return "\n".join(lines[-TRACEBACK_LINES:])
 
 
-def adopt_orphans() -> None:
-    """Make the children of dead children ours, so that they can be found, ended and waited for."""
-    if sys.platform.startswith("linux"):
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def end_descendants(pid: int | None = None) -> None:
-    """End all processes that a process, or this one, has started, also in sessions of their own."""
-    with suppress(psutil.Error):
-        for process in psutil.Process(pid).children(recursive=True):
-            with suppress(psutil.Error):
-                process.kill()
-
-
 def main() -> None:
-    """Run one job in a process that was started for it; end when the parent has gone."""
-    import threading
-
-    def end_with_parent() -> None:
-        sys.stdin.buffer.read()
-        end_descendants()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    adopt_orphans()
-    run_job(Path(sys.argv[-1]))
-    end_descendants()
+    """Run the job of a folder in a Python that was started for it."""
+    run(Path(sys.argv[-1]))
     os._exit(0)

@@ -1,237 +1,193 @@
-"""Starts fresh processes: from a fork server where there is fork, one by one elsewhere."""
+"""Starts supervised runs: from the template process where there is fork, one by one elsewhere."""
 
 from __future__ import annotations
 
 import atexit
 import json
 import os
-import signal
+import pickle
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from contextlib import suppress
 from multiprocessing.connection import wait  # unlike select, for descriptors above 1023 too
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from mmlab._files import temporary_files
-from mmlab.fresh.child import OUTPUT, end_descendants
+from mmlab.fresh.supervisor import command
 
 VARIABLE = "MMLAB_START"
 """Set to `spawn`, it makes every run start from nothing, also where there is fork."""
 
-_RUN = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from mmlab.fresh import {0}; {0}.main()"
-)
 
+class Supervised:
+    """A run, as its parent sees it; see `mmlab.fresh.supervisor` for what is said on the channel.
 
-class Started(Protocol):
-    """A fresh process.
+    The folder of the run, and what is read of it, is there until `close`. All that waits can be
+    interrupted, and called again.
 
     Attributes:
-      pid: its process id, which is also that of its process group, where there are groups.
+      pid: process id of the run, which leads a process group, where there are groups.
     """
 
-    pid: int
+    def __init__(self, channel: socket.socket, folder: Path, job: bytes, python: _Python):
+        self._channel = channel
+        self._python = python
+        try:
+            with suppress(ConnectionError):  # why, is in the answer
+                channel.sendall(pickle.dumps((folder, job)))
+            answer = self._answer()
+            if not isinstance(answer, int):
+                raise OSError(answer)
+        except BaseException:
+            self.close()
+            raise
+        self.pid = answer
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for its end, at most so long. Returns whether it has ended."""
+    def _answer(self) -> Any:
+        line = b""
+        while not line.endswith(b"\n"):
+            if not (byte := self._channel.recv(1)):
+                raise ConnectionError(f"the supervisor ended: {self._python.last_words()}")
+            line += byte
+        return json.loads(line)
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait for the end of the run, at most so long. Returns whether it has ended."""
+        return bool(wait([self._channel], seconds))
 
     def kill(self) -> None:
-        """End it and all that it started."""
+        """End the run and all that it started."""
+        with suppress(OSError):
+            self._channel.sendall(b".")
 
-    def close(self) -> int | None:
-        """Give up what the parent holds of it; its exit code, None when that was lost."""
+    def exit_code(self) -> int | None:
+        """The exit code of a run that has ended; None when it was lost with its supervisor."""
+        with suppress(OSError, ValueError):
+            return int(self._channel.recv(64, socket.MSG_PEEK))
+        return None
+
+    def close(self) -> None:
+        """End what there is of the run, its folder included, and wait for that."""
+        with self._channel, suppress(OSError):
+            self._channel.shutdown(socket.SHUT_WR)
+            while self._channel.recv(64):
+                pass
+        if self._python.channel is self._channel:
+            self._python.close()
 
 
-def start_process(folder: Path) -> Started:
-    """Start a process that runs the job in `folder`.
+def start_process(folder: Path, job: bytes) -> Supervised:
+    """Start a run.
+
+    Args:
+      folder: of the run; its supervisor makes it.
+      job: what `mmlab.fresh.child` reads.
 
     Raises:
-      OSError: no process can be started.
+      OSError: no process can be started, or no temporary file be written.
     """
-    if forks():
-        try:
-            return _server().start(folder)
-        except ConnectionError:  # it was killed since it was last asked: another one takes over
-            stop_server()
-            return _server().start(folder)
-    return _Spawned(folder)
+    if not forks():
+        supervisor = _Python("supervisor")
+        return Supervised(supervisor.channel, folder, job, supervisor)
+    try:
+        return _template().start(folder, job)
+    except ConnectionError:  # it was killed since it was last asked: another one takes over
+        stop_server()
+        return _template().start(folder, job)
 
 
 def warm_up() -> None:
-    """Start the fork server, where runs need one, without waiting until it is ready (seconds)."""
+    """Start the template, where runs need it, without waiting until it is ready (seconds)."""
     if forks():
-        _server()
+        _template()
 
 
 def forks() -> bool:
-    """Whether runs come from a fork server."""
+    """Whether runs are forked from a template."""
     return hasattr(os, "fork") and os.environ.get(VARIABLE) != "spawn"
 
 
-class _Server:
-    """This process's end of a fork server."""
+class _Python:
+    """A Python that runs the `main` of one of our modules, which it shares `channel` with."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._ready = False
+    def __init__(self, module: str) -> None:
         self._owner = os.getpid()
         with temporary_files():
-            self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the server)
-        self._control, other = socket.socketpair()
+            self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
+        self.channel, other = socket.socketpair()
+        posix = sys.platform != "win32"
         with other:
             self._process = subprocess.Popen(
-                _command("server", str(other.fileno())),
-                stdin=subprocess.DEVNULL,
+                command(module, str(other.fileno())),
+                stdin=subprocess.DEVNULL if posix else subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self._complaints,
-                pass_fds=[other.fileno()],
+                pass_fds=[other.fileno()] if posix else [],
                 start_new_session=True,
             )
+            if sys.platform == "win32":
+                with self._process.stdin as stdin:
+                    stdin.write(other.share(self._process.pid))
 
     def is_alive(self) -> bool:
         return os.getpid() == self._owner and self._process.poll() is None
 
-    def start(self, folder: Path) -> _Forked:
-        channel, other = socket.socketpair()
-        try:
-            with other, self._lock:
-                self._wait_until_ready()
-                socket.send_fds(self._control, [os.fsencode(folder)], [other.fileno()])
-                # The next request may only be sent when this one has been read.
-                forked = _Forked(channel, other)
-        except ConnectionError as problem:
-            channel.close()
-            raise ConnectionError(f"{problem}: {self._last_words()}") from None
-        except BaseException:
-            channel.close()
-            raise
-        return forked
-
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
         size = self._complaints.seek(0, os.SEEK_END)
         self._complaints.seek(max(size - 2000, 0))
         said = self._complaints.read().decode(errors="replace").strip()
         return f"it said {said!r}" if said else "it said nothing"
 
-    def _wait_until_ready(self) -> None:
-        if not self._ready:
-            if self._control.recv(16) != b"ready\n":
-                raise ConnectionError("the fork server ended before it was ready")
-            self._ready = True
-
-    def stop(self) -> None:
-        """Hang up: the server ends by itself, with all that it started."""
-        self._control.close()
+    def close(self) -> None:
+        """Hang up, and wait for the process, which ends by itself."""
+        self.channel.close()
         self._complaints.close()
         if os.getpid() == self._owner:
             self._process.wait()
 
 
-class _Forked:
-    """A child of the fork server; see `mmlab.fresh.server` for what is said on the channel."""
+class _Template(_Python):
+    """The template process, as its parent sees it."""
 
-    def __init__(self, channel: socket.socket, other: socket.socket):
-        self._channel = channel
-        self._heard = b""
-        self._ended = False
-        other.close()
-        while b"\n" not in self._heard and not self._ended:
-            self._hear()
-        if self._heard.startswith(b"fail "):
-            raise OSError(f"no process could be started: {self._heard[5:].decode().strip()}")
-        if not self._heard.startswith(b"pid "):
-            raise ConnectionError("the fork server ended")
-        self.pid = int(self._heard.split()[1])
+    def __init__(self) -> None:
+        super().__init__("template")
 
-    def _hear(self) -> None:
-        try:
-            words = self._channel.recv(1024)
-        except ConnectionError:
-            words = b""
-        self._heard += words
-        self._ended = not words
+    def start(self, folder: Path, job: bytes) -> Supervised:
+        self._wait_until_ready()
+        channel, other = socket.socketpair()
+        with other, suppress(ConnectionError):
+            socket.send_fds(self.channel, [b"."], [other.fileno()])
+        return Supervised(channel, folder, job, self)
 
-    def wait(self, seconds: float) -> bool:
-        if not self._ended and wait([self._channel], seconds):
-            self._hear()
-        return self._ended
-
-    def kill(self) -> None:
-        with suppress(OSError):
-            self._channel.sendall(b"kill\n")
-
-    def close(self) -> int | None:
-        self._channel.close()
-        said = self._heard.split()
-        return int(said[3]) if len(said) == 4 else None
+    def _wait_until_ready(self) -> None:
+        """Wait for its word, which is left where it is: an interrupt shall not lose it."""
+        if not self.channel.recv(1, socket.MSG_PEEK):
+            raise ConnectionError(f"the template ended before it was ready: {self.last_words()}")
 
 
-class _Spawned:
-    """A process that was started from nothing."""
-
-    def __init__(self, folder: Path):
-        with temporary_files():
-            output = (folder / OUTPUT).open("ab")
-        with output:
-            self._process = subprocess.Popen(
-                _command("child", str(folder)),
-                stdin=subprocess.PIPE,  # its end tells the child that the parent has gone
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        self.pid = self._process.pid
-
-    def wait(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while (ended := self._process.poll() is not None) is False:
-            if time.monotonic() >= deadline:
-                break
-            time.sleep(0.01)
-        return ended
-
-    def kill(self) -> None:
-        end_descendants(self.pid)
-        self._process.kill()
-
-    def close(self) -> int | None:
-        self._process.stdin.close()
-        code = self._process.wait()
-        if hasattr(os, "killpg"):
-            with suppress(OSError):
-                os.killpg(self.pid, signal.SIGKILL)
-        return code
-
-
-def _command(module: str, argument: str) -> list[str]:
-    return [sys.executable, "-c", _RUN.format(module), json.dumps(sys.path), argument]
-
-
-_the_server: _Server | None = None
+_the_template: _Template | None = None
 _starting = threading.Lock()
 
 
-def _server() -> _Server:
-    global _the_server
+def _template() -> _Template:
+    global _the_template
     with _starting:
-        if _the_server is None or not _the_server.is_alive():
+        if _the_template is None or not _the_template.is_alive():
             stop_server()
-            _the_server = _Server()
-        return _the_server
+            _the_template = _Template()
+        return _the_template
 
 
 def stop_server() -> None:
-    """End the fork server, if there is one; the next run starts another."""
-    global _the_server
-    server, _the_server = _the_server, None
-    if server is not None:
-        server.stop()
+    """End the template, if there is one; the next run starts another."""
+    global _the_template
+    template, _the_template = _the_template, None
+    if template is not None:
+        template.close()
 
 
 atexit.register(stop_server)

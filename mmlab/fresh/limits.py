@@ -6,14 +6,13 @@ import mmap
 import re
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-try:
+with suppress(ImportError):  # Windows
     import resource
-except ImportError:  # Windows
-    resource = None
 
 THREAD_STACK_BYTES = 1 << 20
 PROBE_BYTES = 64 << 20
@@ -25,7 +24,7 @@ def check_limits_work_here() -> None:
     Raises:
       NotImplementedError: with what to do instead.
     """
-    if resource is None or not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux"):
         raise NotImplementedError(
             f"memory_limit needs Linux, and this is {sys.platform}: leave it out here, or run the "
             "notebook in Colab, in a container or in WSL"
@@ -54,18 +53,26 @@ def limit_memory(limit: int) -> None:
     raise OSError("this system does not enforce a memory limit (RLIMIT_DATA): leave it out")
 
 
-def room_bytes(pid: int) -> int | None:
-    """What a process may still take before it reaches its limit.
+def is_full(pid: int, least_bytes: int) -> bool:
+    """Whether a process, or one that it started, may take less than so much more."""
+    try:
+        processes = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.Error:
+        return False
+    rooms = [room for process in processes if (room := _room_bytes(process)) is not None]
+    return min(rooms, default=least_bytes) < least_bytes
 
-    None when it has no limit, has ended, or cannot be looked at.
-    """
+
+def _room_bytes(pid: int) -> int | None:
+    """What a process may take before it reaches its limit; None where that cannot be known."""
     try:
         ceiling, _ = psutil.Process(pid).rlimit(psutil.RLIMIT_DATA)
         return None if ceiling == psutil.RLIM_INFINITY else ceiling - _data_bytes(pid)
-    except (AttributeError, OSError, TypeError, psutil.Error):
+    except (AttributeError, OSError, IndexError, psutil.Error):
         return None
 
 
 def _data_bytes(pid: int | str = "self") -> int:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-    return int(re.search(r"^VmData:\s*(\d+) kB", status, re.MULTILINE)[1]) * 1024
+    kilobytes = re.findall(r"^VmData:\s*(\d+) kB", status, re.MULTILINE)
+    return int(kilobytes[0]) * 1024

@@ -93,7 +93,7 @@ class RunOutcome:
             return None
         if self.interrupted:
             return "The run was interrupted."
-        if self.starved:
+        if self.starved and self.memory_limit is not None:
             return too_small(self.memory_limit, self._said)
         if self.error_type == "Killed":
             return f"{_sentence(self.error)} {self.out_of_memory or self._guess}".strip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 from collections import ChainMap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import CodeType
 from typing import Any
@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from mmlab._arguments import short
 
 
-def pickled(build: Callable[..., Any], args: tuple, options: Any) -> bytes:
+def pickled(build: Callable[..., Any], args: Sequence[Any], options: Any) -> bytes:
     """`build`, its arguments and its options as they are sent to a child.
 
     Raises:
@@ -40,16 +40,16 @@ def pickled(build: Callable[..., Any], args: tuple, options: Any) -> bytes:
         ) from problem
 
 
-def _reduce_code(code: CodeType) -> tuple:
+def _reduce_code(code: CodeType) -> tuple[Any, ...]:
     make, arguments, *_ = cloudpickle.Pickler.dispatch_table[CodeType](code)
     return _code_of_file, (code.co_filename, make, arguments)
 
 
-def _code_of_file(name: str, make: Callable[..., CodeType], arguments: tuple) -> CodeType:
+def _code_of_file(name: str, make: Callable[..., CodeType], arguments: tuple[Any, ...]) -> CodeType:
     return make(*arguments).replace(co_filename=name)
 
 
-class _Pickler(cloudpickle.Pickler):
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """cloudpickle's pickler, which keeps the file name of a function.
 
     cloudpickle 3.1.3 calls every file `<dynamic-code>`. Without the name, the line of the author's
@@ -65,7 +65,7 @@ def _dumps(value: Any) -> bytes:
         return file.getvalue()
 
 
-def _unpicklable(build: Callable[..., Any], args: tuple) -> list[str]:
+def _unpicklable(build: Callable[..., Any], args: Sequence[Any]) -> list[str]:
     """Names of the variables that `build` uses and that cannot be pickled."""
     used = {f"argument {i}": arg for i, arg in enumerate(args, start=1)}
     with suppress(TypeError):

@@ -10,15 +10,16 @@ import inspect
 import json
 import linecache
 import os
+import pickle
 import shutil
 import signal
 import sys
+import tempfile
 import time
-from collections import Counter
+import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import psutil
@@ -26,17 +27,19 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
 from mmlab._arguments import parse_bytes, seconds_argument, short
-from mmlab._files import absolute, temporary_files, temporary_folder
+from mmlab._files import absolute, temporary_files
 from mmlab.events import EndInfo, Event, MemoryLimit, RunEnds
-from mmlab.fresh.child import JOB, LOG, OUTPUT, PAYLOAD, REPORT, SCRATCH, Job, Report
-from mmlab.fresh.launch import Started, start_process
-from mmlab.fresh.limits import check_limits_work_here, room_bytes
+from mmlab.fresh.child import REPORT, Job, Report
+from mmlab.fresh.launch import Supervised, start_process
+from mmlab.fresh.limits import check_limits_work_here, is_full
 from mmlab.fresh.outcome import LEAST_LIMIT, THREAD_BYTES, RunOutcome, too_small
 from mmlab.fresh.payload import pickled
+from mmlab.fresh.supervisor import LOG, OUTPUT
 from mmlab.log.folders import SUFFIX
 from mmlab.log.reader import LogReader
 from mmlab.reports.shortage import is_out_of_memory
 from mmlab.trace import Trace
+from mmlab.watching.interrupts import interrupts_held
 from mmlab.worker.memory import oom_kills, oom_kills_since
 
 POLL_SECONDS = 0.05
@@ -124,13 +127,12 @@ def _check_build(build: Any, args: Sequence[Any]) -> None:
 def _checked_options(options: Any) -> PipelineOptions | list[str] | None:
     if options is None or isinstance(options, PipelineOptions):
         return options
-    flags = list(options) if isinstance(options, list | tuple) else [None]
-    if not all(isinstance(flag, str) for flag in flags):
-        raise TypeError(
-            f"options is {short(options)}: give PipelineOptions, or a list of flags such as "
-            "['--direct_num_workers=2']"
-        )
-    return flags
+    if isinstance(options, list | tuple) and all(isinstance(flag, str) for flag in options):
+        return list(options)
+    raise TypeError(
+        f"options is {short(options)}: give PipelineOptions, or a list of flags such as "
+        "['--direct_num_workers=2']"
+    )
 
 
 class FreshRun:
@@ -141,7 +143,7 @@ class FreshRun:
     An interrupt while the process is started makes it an interrupted run that has seen nothing.
 
     Attributes:
-      pid: process id of the child; None when it was interrupted before there was one.
+      pid: process id of the run; None when it was interrupted before there was one.
       folder: holds the run's log and output, until the run is over.
     """
 
@@ -168,32 +170,28 @@ class FreshRun:
         self._outcome: RunOutcome | None = None
         self._reader: LogReader | None = None
         self._events: list[Event] = []
-        self._last_events: list[Event] = []
+        self._unseen: list[Event] = []
         self._loaded = False
         self._stalled = False
         self._busy = (time.monotonic(), 0.0)
-        self._process: Started | None = None
+        self._process: Supervised  # of which there is none where there is an outcome already
         self.pid: int | None = None
-        self.folder = temporary_folder("mmlab-run-")
+        with temporary_files():
+            self.folder = Path(tempfile.gettempdir(), f"mmlab-run-{uuid.uuid4().hex}")
         try:
-            self._start(pickled(build, args, options), sample_seconds)
-        except BaseException as problem:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            if not isinstance(problem, KeyboardInterrupt):
-                raise
+            job = Job(
+                cwd=str(absolute(Path())),
+                path=[str(absolute(Path(entry))) for entry in sys.path],
+                environ=dict(os.environ),
+                memory_limit=self._memory_limit,
+                sample_seconds=sample_seconds,
+            )
+            sent = pickle.dumps(job) + pickled(build, args, options)
+            self._process = start_process(self.folder, sent)
+            self.pid = self._process.pid
+        except KeyboardInterrupt:
             self._interrupted = True
             self._outcome = self._collect(None)
-
-    def _start(self, payload: bytes, sample_seconds: float) -> None:
-        path = [str(absolute(Path(entry))) for entry in sys.path]
-        job = Job(str(absolute(Path())), path, dict(os.environ), self._memory_limit, sample_seconds)
-        with temporary_files():
-            (self.folder / SCRATCH).mkdir()
-            (self.folder / LOG).mkdir()
-            (self.folder / PAYLOAD).write_bytes(payload)
-            (self.folder / JOB).write_text(json.dumps(asdict(job)))
-        self._process = start_process(self.folder)
-        self.pid = self._process.pid
 
     @property
     def log_folder(self) -> Path | None:
@@ -207,13 +205,22 @@ class FreshRun:
 
     def poll(self) -> list[Event]:
         """The events that were written since the last call, by any caller of `poll` or `wait`."""
+        with interrupts_held():  # one inside the reader would lose what it has read
+            self._read()
+        return self._new_events()
+
+    def _read(self) -> None:
         if self._reader is None:
             if (folder := self.log_folder) is None:
-                return []
+                return
             self._reader = LogReader(folder)
         events = self._reader.poll()
         self._events += events
+        self._unseen += events
         self._loaded = self._loaded or any(event.event == "load_begin" for event in events)
+
+    def _new_events(self) -> list[Event]:
+        events, self._unseen = self._unseen, []
         return events
 
     def stop(self) -> None:
@@ -224,75 +231,61 @@ class FreshRun:
 
     def wait(self, on_events: OnEvents | None = None) -> RunOutcome:
         """Wait for the end; an interrupt stops the run and is not raised."""
-        if self._outcome is None:
+        if self._outcome is not None:
+            return self._outcome
+        try:
+            while not self._process.wait(POLL_SECONDS):
+                events = self.poll()
+                if events and on_events is not None:
+                    on_events(events)
+                if not self._stalled and self._has_stalled(self._process.pid):
+                    self._stalled = True
+                    self._process.kill()
+        except KeyboardInterrupt:
+            self.stop()
+        finally:
+            outcome = self._finish()
+        events = self._new_events()
+        if on_events is not None and events:
             try:
-                while not self._process.wait(POLL_SECONDS):
-                    events = self.poll()
-                    if events and on_events is not None:
-                        on_events(events)
-                    if not self._stalled and self._has_stalled():
-                        self._stalled = True
-                        self._process.kill()
-            except KeyboardInterrupt:
-                self.stop()
-            finally:
-                self._finish()
-            if on_events is not None and self._last_events:
-                try:
-                    on_events(self._last_events)
-                except KeyboardInterrupt:  # the run is over, but its caller shall still know
-                    self._outcome = replace(self._outcome, interrupted=True)
-        return self._outcome
+                on_events(events)
+            except KeyboardInterrupt:  # the run is over, but its caller shall still know
+                self._outcome = outcome = replace(outcome, interrupted=True)
+        return outcome
 
-    def _has_stalled(self) -> bool:
+    def _has_stalled(self, pid: int) -> bool:
         if self._memory_limit is None:
             return False
-        now, used = time.monotonic(), _waiting_after(self.pid)
+        now, used = time.monotonic(), _waiting_after(pid)
         if used is None or used - self._busy[1] > 0.02 * (now - self._busy[0]):
             self._busy = (now, used or 0.0)
-        if now - self._busy[0] <= STALLED_SECONDS:
+        if used is None or now - self._busy[0] <= STALLED_SECONDS:
             return False
         self._busy = (now, used)
         if self._loaded:  # models may fill the memory of a run that waits for its source
-            return _is_full(self.pid, FULL_BYTES)
+            return is_full(pid, FULL_BYTES)
         # A worker process that could not start a thread says so, and may be gone by now.
-        full = _is_full(self.pid, NO_ROOM_BYTES)
-        return full or _reason(_tail_of(self.folder / OUTPUT)) is not None
+        return is_full(pid, NO_ROOM_BYTES) or _reason(_tail_of(self.folder / OUTPUT)) is not None
 
-    def _finish(self) -> None:
-        """End what still runs, collect what there is, and remove the folder."""
+    def _finish(self) -> RunOutcome:
+        """End what still runs, collect what there is, and have the folder removed."""
+        outcome = None
         try:
-            code = self._insist(self._end)
-            self._insist(self._read_the_rest)
-            outcome = self._insist(lambda: self._collect(code))
-        finally:
-            self._insist(lambda: shutil.rmtree(self.folder, ignore_errors=True))
-        self._outcome = replace(outcome, interrupted=self._interrupted)
-
-    def _insist(self, step: Callable[[], Any]) -> Any:
-        """Take a step of the end, again when it was interrupted: a stop button is pressed twice."""
-        while True:
-            try:
-                return step()
-            except KeyboardInterrupt:
-                self._interrupted = True
-
-    def _end(self) -> int | None:
-        if not self._process.wait(0):
-            self.stop()
-            while not self._process.wait(1):
-                pass
-        return self._process.close()
-
-    def _read_the_rest(self) -> None:
-        if not self._interrupted:
-            self._last_events = self.poll()
-        elif (folder := self.log_folder) is not None:
-            # The interrupt may have come while the reader held lines that it had not given yet.
-            reader = LogReader(folder)
-            events = reader.poll()
-            last = _beyond(self._events, events)
-            self._reader, self._events, self._last_events = reader, events, last
+            with interrupts_held(every=True):
+                try:
+                    if not self._process.wait(0):
+                        self.stop()
+                        self._process.wait(None)
+                    self._read()
+                    outcome = self._collect(self._process.exit_code())
+                finally:
+                    self._process.close()
+                    # The supervisor has done so, unless it was killed.
+                    shutil.rmtree(self.folder, ignore_errors=True)
+        except KeyboardInterrupt:
+            self._interrupted = True
+        self._outcome = replace(outcome or self._collect(None), interrupted=self._interrupted)
+        return self._outcome
 
     def _collect(self, code: int | None) -> RunOutcome:
         ended_ns = time.time_ns()
@@ -338,7 +331,7 @@ class FreshRun:
 
     def _trace(self, report: Report, ended_ns: int) -> Trace:
         """The trace, with what only the parent knows: the limit, and the end of the killed."""
-        added = []
+        added: list[Event] = []
         if self._events:
             first = min(self._events, key=lambda event: event.t_ns)
             if self._memory_limit is not None:
@@ -356,12 +349,7 @@ class FreshRun:
     def __enter__(self) -> FreshRun:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._outcome is None:
             self.stop()
             self._finish()
@@ -375,36 +363,6 @@ def _waiting_after(pid: int) -> float | None:
         return times.user + times.system if process.status() == psutil.STATUS_SLEEPING else None
     except psutil.Error:
         return None
-
-
-def _is_full(pid: int, least_bytes: int) -> bool:
-    """Whether a process, or one that it started, may take less than so much more."""
-    try:
-        processes = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
-    except psutil.Error:
-        return False
-    rooms = [room for process in processes if (room := room_bytes(process)) is not None]
-    return min(rooms, default=least_bytes) < least_bytes
-
-
-def _beyond(known: Sequence[Event], events: Sequence[Event]) -> list[Event]:
-    """The events that are not among those known already.
-
-    Their time does not tell them apart: another reader may begin with another process's clock.
-    """
-    left = Counter(map(_site, known))
-    new = []
-    for event in events:
-        if left[_site(event)] > 0:
-            left[_site(event)] -= 1
-        else:
-            new.append(event)
-    return new
-
-
-def _site(event: Event) -> tuple[Any, ...]:
-    about = (getattr(event, name, None) for name in ("step", "model", "generation"))
-    return event.pid, event.tid, event.event, *about
 
 
 def _stamp(like: Event, t_ns: int) -> dict[str, Any]:
@@ -471,7 +429,7 @@ def _place(frame: Sequence[Any] | None) -> str:
 
 def _name_of(file: str) -> str:
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
+    shell: Any = ipython.get_ipython() if ipython is not None else None
     try:
         kind, name = shell.compile.format_code_name(file)
     except (AttributeError, TypeError):

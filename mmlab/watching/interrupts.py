@@ -10,10 +10,13 @@ from typing import Any
 
 
 @contextmanager
-def interrupts_held() -> Iterator[None]:
+def interrupts_held(every: bool = False) -> Iterator[None]:
     """An interrupt that comes meanwhile is raised at the end; a second one is raised at once.
 
     Outside the main thread, which interrupts do not reach, this does nothing.
+
+    Args:
+      every: hold the second one too, and all that follow, and raise one at the end.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
@@ -22,7 +25,7 @@ def interrupts_held() -> Iterator[None]:
     held: list[Any] = []
 
     def hold(number: int, frame: Any) -> None:
-        if held:
+        if held and not every:
             before(number, frame)
         held.append(frame)
 

@@ -1,6 +1,6 @@
 """What fresh processes cost, and what grouping saves: medians of real runs.
 
-Prints seconds from the request to the first event, cold and with a warm fork server, and loads
+Prints seconds from the request to the first event, cold and with a warm template, and loads
 after grouping against the optimum, one load per model. Run it with `make bench`.
 """
 
@@ -57,8 +57,8 @@ def median_of(rounds: int, measure: Callable[[], float], before: Callable[[], No
 
 def starts() -> None:
     for name, rounds, before in (
-        ("cold: the fork server has to start", COLD_ROUNDS, launch.stop_server),
-        ("warm: the fork server is there", ROUNDS, lambda: None),
+        ("cold: the template has to start", COLD_ROUNDS, launch.stop_server),
+        ("warm: the template is there", ROUNDS, lambda: None),
     ):
         found = median_of(rounds, first_event, before)
         print(f"Run to first event, {name}: {statistics.median(found):.2f} s "

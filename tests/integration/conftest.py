@@ -16,21 +16,21 @@ from tests.waiting import wait_for
 
 @pytest.fixture
 def nothing_left(tmp_path, monkeypatch):
-    """The test leaves this process as it was, the warm fork server included, and that one too."""
+    """The test leaves this process as it was, the warm template included, and that one too."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     run_fresh(pipelines.small_models, 1, 2)
-    server = launch._server()._process.pid if launch.forks() else None
-    before = _counted(tmp_path, server)
+    template = launch._template()._process.pid if launch.forks() else None
+    before = _counted(tmp_path, template)
     yield
     with suppress(AssertionError):  # what is left says more
-        wait_for(lambda: not _left(tmp_path, server, before), seconds=60)
-    assert _left(tmp_path, server, before) == []
+        wait_for(lambda: not _left(tmp_path, template, before), seconds=60)
+    assert _left(tmp_path, template, before) == []
 
 
-def _counted(folder, server):
-    return [belongings(folder), *([belongings_of(server)] if server is not None else [])]
+def _counted(folder, template):
+    return [belongings(folder), *([belongings_of(template)] if template is not None else [])]
 
 
-def _left(folder, server, before):
-    now = _counted(folder, server)
+def _left(folder, template, before):
+    now = _counted(folder, template)
     return [more for had, has in zip(before, now, strict=True) if (more := has.beyond(had))]

@@ -13,7 +13,6 @@ import pytest
 import mmlab
 from mmlab._files import write_whole
 from mmlab.fresh import launch
-from mmlab.fresh.process import FreshRun
 from mmlab.lessons.cache import made_once
 from mmlab.trace import Trace
 from tests.unit.trace.test_trace import story
@@ -104,21 +103,10 @@ class Failing:
 SENTENCE = "temporary files cannot be written .*: free some space there, or set TMPDIR"
 
 
-def build(pipeline):
-    return pipeline | beam.Create([1])
-
-
-def test_a_fresh_run_whose_temporary_folder_has_no_space_for_what_it_is_sent(full_disk):
-    with pytest.raises(OSError, match=SENTENCE):
-        FreshRun(build)
-
-
-@pytest.mark.parametrize("what", ["server", "output"])
-def test_a_fresh_process_whose_temporary_folder_has_no_space(what, tmp_path, monkeypatch):
+def test_a_fresh_process_whose_temporary_folder_has_no_space(tmp_path, monkeypatch):
     monkeypatch.setattr(launch.tempfile, "TemporaryFile", Failing(tmp_path))
-    monkeypatch.setattr(Path, "open", Failing(tmp_path))
     with pytest.raises(OSError, match=SENTENCE):
-        launch._Server() if what == "server" else launch._Spawned(tmp_path)
+        launch._Template()
 
 
 def test_a_cache_without_space_says_which_variable_moves_it(tmp_path, monkeypatch, full_disk):

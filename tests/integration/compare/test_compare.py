@@ -285,10 +285,10 @@ def test_an_interrupt_while_a_process_is_started_is_a_row_that_can_be_drawn(
 ):
     starts, start = itertools.count(1), process.start_process
 
-    def interrupted(folder):
+    def interrupted(*request):
         if next(starts) == 2:
             raise KeyboardInterrupt
-        return start(folder)
+        return start(*request)
 
     monkeypatch.setattr(process, "start_process", interrupted)
     comparison = mmlab.compare_hints(pipelines.small_models, (1, 2, 4), progress=None)

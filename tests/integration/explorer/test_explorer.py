@@ -215,7 +215,7 @@ def test_an_explorer_that_is_shown_again_leaves_the_earlier_cell_alone(shown):
 
 
 def test_an_interrupt_before_the_first_event_leaves_words(shown, monkeypatch):
-    def interrupted(folder):
+    def interrupted(*request):
         raise KeyboardInterrupt
 
     explorer = mmlab.explore(**SMALL)

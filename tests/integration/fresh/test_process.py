@@ -141,15 +141,17 @@ def test_an_interrupt_stops_the_process_and_keeps_what_was_seen(nothing_left):
     def interrupt(events):
         asleep.extend(e for e in events if e.event == "use_begin" and e.model == "Sleepy d")
         if asleep:  # again with later events: one that arrives in a finalizer is lost
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            _interrupt()
 
     outcome = run_fresh(pipelines.sleepy, 2, on_events=interrupt)
-    server = psutil.Process(launch._server()._process.pid)
+    template = psutil.Process(launch._template()._process.pid)
     assert outcome.interrupted
     assert outcome.problem == "The run was interrupted."
     assert outcome.trace.state == "CANCELLED"
     assert outcome.trace.summary().loads >= 2
-    wait_for(lambda: not any(_is(process, "sleep") for process in server.children(recursive=True)))
+    wait_for(
+        lambda: not any(_is(process, "sleep") for process in template.children(recursive=True))
+    )
 
 
 @pytest.fixture
@@ -163,9 +165,11 @@ def nap(monkeypatch):
 @posix
 @pytest.mark.parametrize(
     ("start", "end"),
-    # Without a fork server nobody adopts what a killed run leaves.
-    [(start, end) for start in ("fork", "spawn") for end in ("Runaway", "RunawayWaiting")]
-    + [("fork", "RunawayKilled")],
+    [
+        (start, end)
+        for start in ("fork", "spawn")
+        for end in ("Runaway", "RunawayWaiting", "RunawayKilled")
+    ],
 )
 def test_what_a_run_started_in_sessions_of_its_own_ends_with_it(
     nothing_left, monkeypatch, nap, start, end
@@ -225,6 +229,10 @@ def test_an_interrupt_after_the_end_is_known_too(nothing_left):
     assert outcome.trace.summary().elements == 12
 
 
+def _interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
 def test_an_interrupt_inside_the_reader_of_the_log_loses_no_event(nothing_left, monkeypatch):
     whole = run_fresh(pipelines.models_in_turn, 1, 12).trace.summary().counts()
     parse = LogReader.parse
@@ -234,7 +242,7 @@ def test_an_interrupt_inside_the_reader_of_the_log_loses_no_event(nothing_left, 
         if not stopped and any(event.event == "load_begin" for event in events):
             stopped.append(True)
             wait_for(lambda: not run.log_folder or b'"end"' in _written(run.log_folder))
-            raise KeyboardInterrupt
+            _interrupt()
         return events
 
     stopped, seen = [], []
@@ -252,19 +260,19 @@ def _written(folder):
 
 def test_a_second_interrupt_while_the_run_is_ended_changes_nothing(nothing_left, monkeypatch):
     def interrupt(events):
+        seen.extend(events)
         raise KeyboardInterrupt
 
-    ends, end = [], FreshRun._end
+    def interrupted(*args):
+        _interrupt()
+        _interrupt()
+        return collect(*args)
 
-    def interrupted(run):
-        ends.append(run)
-        if len(ends) < 3:
-            raise KeyboardInterrupt
-        return end(run)
-
-    monkeypatch.setattr(FreshRun, "_end", interrupted)
-    assert run_fresh(pipelines.sleepy, 2, on_events=interrupt).interrupted
-    assert len(ends) == 3
+    seen, collect = [], FreshRun._collect
+    monkeypatch.setattr(FreshRun, "_collect", interrupted)
+    outcome = run_fresh(pipelines.sleepy, 2, on_events=interrupt)
+    assert outcome.interrupted
+    assert {event.t_ns for event in outcome.trace.events} >= {event.t_ns for event in seen} > set()
 
 
 @posix
@@ -289,6 +297,17 @@ def test_a_handler_that_hangs_in_a_library_is_stopped_too(nothing_left):
     assert outcome.interrupted
     assert outcome.trace.summary().uses == 4
     assert outcome.trace.residences[-1].uses[-1].end_ns is None
+
+
+@linux
+def test_a_run_whose_supervisor_was_killed_ends(nothing_left):
+    with FreshRun(pipelines.hangs, 1) as run:
+        pid, supervisor = run.pid, psutil.Process(run.pid).parent()
+        outcome = run.wait(lambda events: supervisor.kill())
+    assert outcome.error == "the process ended without saying how"
+    assert outcome.trace.events
+    assert not run.folder.exists()
+    wait_for(lambda: not psutil.pid_exists(pid))
 
 
 @posix
@@ -380,7 +399,7 @@ def test_a_hundred_thrashing_reloads_leave_nothing(nothing_left):
 
 
 @pytest.mark.part("leaks", suite=True)
-def test_thrashing_runs_leave_nothing_here_nor_in_the_fork_server(nothing_left):
+def test_thrashing_runs_leave_nothing_here_nor_in_the_template(nothing_left):
     """Each run takes half a second, in which Beam mostly waits; so five go on at once."""
     runs = size("leaks", suite=20, full=600)
     with ThreadPoolExecutor(5) as threads:

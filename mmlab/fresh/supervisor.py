@@ -1,0 +1,193 @@
+"""The supervisor of a run: starts it, ends all that it started, and removes its folder.
+
+It is a process per run: forked from the template where there is fork, a Python of its own
+elsewhere. With the process that wants the run, its *parent*, it shares a socket, the run's
+*channel*. On it go
+
+    parent        a pickle: the folder to make, and the content of its file `job.pickle`
+                  a byte, each time that the run is to be ended
+    supervisor    a line of JSON: the run's process id, or why there is no run
+                  a line when the run has ended: its exit code
+
+The parent hangs up when it has read what it wants of the folder, or dies. The supervisor hangs up
+when nothing is left of the run: neither a process nor the folder.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pickle
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import psutil
+
+from mmlab._files import temporary_files
+
+JOB, OUTPUT, LOG, SCRATCH = "job.pickle", "output.txt", "log", "tmp"
+"""What there is in the folder of a run; see `mmlab.fresh.child`."""
+SET_PARENT_DEATH_SIGNAL, SET_CHILD_SUBREAPER = 1, 36
+"""Of Linux's `prctl`."""
+
+_RUN = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from mmlab.fresh import {0}; {0}.main()"
+)
+
+
+def supervise(channel: socket.socket, start: Callable[[Path], Any]) -> None:
+    """Do what the parent asks for on `channel`, and hang up.
+
+    Args:
+      start: starts the run of a folder in a process group of its own; returns its `Popen`, or
+        psutil's `Process`.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _adopt_orphans()
+    words = channel.makefile("rb")
+    try:
+        folder, job = pickle.load(words)
+        with temporary_files():
+            folder.mkdir(mode=0o700)
+        try:
+            _fill(folder, job)
+            del job  # the run would have it in its memory
+            _run(folder, channel, words, start)
+        finally:
+            wait_for_descendants()
+            shutil.rmtree(folder, ignore_errors=True)
+    except (EOFError, pickle.UnpicklingError):
+        pass  # the parent died before it had asked
+    except OSError as problem:
+        say(channel, str(problem))
+    finally:
+        with suppress(OSError):
+            channel.shutdown(socket.SHUT_RDWR)
+
+
+def _fill(folder: Path, job: bytes) -> None:
+    with temporary_files():
+        (folder / JOB).write_bytes(job)
+        (folder / OUTPUT).touch()
+        for name in (LOG, SCRATCH):
+            (folder / name).mkdir()
+
+
+def _run(
+    folder: Path, channel: socket.socket, words: IO[bytes], start: Callable[[Path], Any]
+) -> None:
+    try:
+        run = start(folder)
+    except OSError as problem:
+        raise OSError(f"no process could be started: {problem}") from problem
+    listener = threading.Thread(target=_listen, args=(words,), daemon=True)
+    listener.start()
+    say(channel, run.pid)
+    code = run.wait()
+    if hasattr(os, "killpg"):  # without a subreaper, it alone finds what outlives its parent
+        with suppress(OSError):
+            os.killpg(run.pid, signal.SIGKILL)
+    wait_for_descendants()
+    say(channel, code)
+    listener.join()
+
+
+def _listen(words: IO[bytes]) -> None:
+    """End the run each time that the parent says so, and when it hangs up."""
+    with suppress(OSError):
+        while words.read(1):
+            end_descendants()
+    end_descendants()
+
+
+def end_descendants() -> None:
+    """Kill all that this process has started or adopted, also in sessions of its own."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            process.kill()
+
+
+def wait_for_descendants() -> None:
+    """Kill all descendants, and those that they start meanwhile, until there are none."""
+    if not hasattr(os, "WNOHANG"):  # Windows, where nothing waits to be waited for
+        end_descendants()
+        return
+    with suppress(ChildProcessError):  # there are no more
+        while True:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                end_descendants()
+                os.waitpid(-1, 0)
+
+
+def _adopt_orphans() -> None:
+    """Make the children of dead descendants ours, to be found, ended and waited for."""
+    _prctl(SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent() -> None:
+    """Have this process killed when its parent dies, who cannot do it then."""
+    _prctl(SET_PARENT_DEATH_SIGNAL, getattr(signal, "SIGKILL", 0))
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform.startswith("linux"):
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def say(channel: socket.socket, what: int | str) -> None:
+    """Say something to the parent, which may have hung up."""
+    with suppress(OSError):
+        channel.sendall(f"{json.dumps(what)}\n".encode())
+
+
+def exit_after(function: Callable[..., Any], *args: Any) -> NoReturn:
+    """Call a function, and end this process with it, whatever else it would do."""
+    code = 1
+    try:
+        function(*args)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def command(module: str, argument: str) -> list[str]:
+    """Arguments for a Python that runs the `main` of one of these modules."""
+    return [sys.executable, "-c", _RUN.format(module), json.dumps(sys.path), argument]
+
+
+def given_socket() -> socket.socket:
+    """The socket that this process was started with."""
+    if sys.platform == "win32":
+        return socket.fromshare(sys.stdin.buffer.read())
+    return socket.socket(fileno=int(sys.argv[-1]))
+
+
+def _spawn(folder: Path) -> subprocess.Popen[bytes]:
+    with (folder / OUTPUT).open("ab") as output:
+        return subprocess.Popen(
+            command("child", str(folder)),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def main() -> None:
+    """Supervise one run, of a Python that is started for it."""
+    exit_after(supervise, given_socket(), _spawn)
