@@ -24,6 +24,9 @@ MOST_ABOVE = 4
 """Where the search ends without a hint that passes, so many of the hints that it skipped are run:
 reloads leave memory behind, so that hint 1 may fail where hint 3 passes."""
 
+MOST_CONFLICTS = 4
+"""So often a run is repeated that failed by a conflict of threads, and not for want of memory."""
+
 PROMISE = (
     "That a run passed says nothing certain of other data, of more threads, of a second run in the "
     "same process, or of another machine: leave a buffer."
@@ -51,9 +54,12 @@ class Fit:
 
     @property
     def sharp(self) -> bool:
-        """Whether every hint up to a highest one passed, and all above failed, in all runs."""
+        """Whether every hint up to a highest one passed, and all above failed, in all runs.
+
+        Runs that failed by a conflict of threads are left out.
+        """
         passed = [_rank(hint) for hint, outcome in self.runs if outcome.succeeded]
-        failed = [_rank(hint) for hint, outcome in self.runs if not outcome.succeeded]
+        failed = [_rank(hint) for hint, outcome in self.runs if _failed_to_fit(outcome)]
         return not passed or not failed or max(passed) < min(failed)
 
     @property
@@ -91,7 +97,7 @@ class Fit:
         if not self.found:
             words = f"No hint that was run passes {under}: give more memory, or smaller models."
             return " ".join([words, *self._other_problems])
-        n = sum(hint == self.hint for hint, _ in self.runs)
+        n = sum(hint == self.hint and o.succeeded for hint, o in self.runs)
         label = "Without a hint" if self.hint is None else f"With hint {self.hint}"
         words = f"{label}, {n} of {plural(n, 'run')} passed {under}"
         words += "." if self.hint is None else "; no higher hint did."
@@ -100,14 +106,15 @@ class Fit:
 
     @property
     def _other_problems(self) -> list[str]:
-        failed = {hint: o.problem for hint, o in self.runs if _failed_otherwise(o)}
+        other = ((hint, o) for hint, o in self.runs if _failed_otherwise(o))
+        failed = {hint: o.trace.notes[0] if o.conflict else o.problem for hint, o in other}
         return [f"{HintRuns(hint, ()).label}: {problem}" for hint, problem in failed.items()]
 
     @property
     def _uneven(self) -> str:
         """The hints that failed at or below one that passed."""
         passed = max(_rank(hint) for hint, outcome in self.runs if outcome.succeeded)
-        failed = {h: None for h, o in self.runs if not o.succeeded and _rank(h) <= passed}
+        failed = {h: None for h, o in self.runs if _failed_to_fit(o) and _rank(h) <= passed}
         names = " and ".join(HintRuns(hint, ()).label for hint in sorted(failed, key=_rank))
         return f"There is no sharp boundary: {names} failed, and a hint as high or higher passed."
 
@@ -118,7 +125,9 @@ class Fit:
     def __repr__(self) -> str:
         return "\n".join([self.verdict, self.table().to_string(), PROMISE])
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+    def _repr_mimebundle_(
+        self, include: Any = None, exclude: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.plot()._repr_mimebundle_(include, exclude)
 
 
@@ -167,9 +176,13 @@ def _rank(hint: Hint) -> float:
 
 
 def _ended(outcome: RunOutcome) -> str:
-    if outcome.interrupted:
-        return "interrupted"
+    if outcome.interrupted or outcome.conflict:
+        return "interrupted" if outcome.interrupted else "failed by a conflict of threads"
     return "out of memory" if outcome.oom else "failed"
+
+
+def _failed_to_fit(outcome: RunOutcome) -> bool:
+    return not outcome.succeeded and not outcome.conflict
 
 
 def _failed_otherwise(outcome: RunOutcome) -> bool:
@@ -255,7 +268,8 @@ class Search:
 
     def _outcome(self, hint: Hint) -> RunOutcome:
         """Of the first run of a hint."""
-        ran = next((outcome for had, outcome in self.runs if had == hint), None)
+        tells = (outcome for had, outcome in self.runs if had == hint and not outcome.conflict)
+        ran = next(tells, None)
         return self._run(hint) if ran is None else ran
 
     def _run(self, hint: Hint) -> RunOutcome:
@@ -265,9 +279,14 @@ class Search:
         self.runs.append((hint, outcome))
         if outcome.interrupted:
             raise _Stopped
+        if outcome.conflict and self._conflicts(hint) <= MOST_CONFLICTS:
+            return self._run(hint)
         if _failed_otherwise(outcome) and len(self.runs) == 1:
             raise FreshRunError(outcome)
         return outcome
+
+    def _conflicts(self, hint: Hint) -> int:
+        return sum(outcome.conflict for ran, outcome in self.runs if ran == hint)
 
     @property
     def _expected(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mmlab._text import in_bytes, shown_everywhere
+from mmlab.events import Conflicts
 from mmlab.reports.shortage import OutOfMemory, is_out_of_memory, out_of_memory
 from mmlab.trace import Trace
 
@@ -77,6 +78,14 @@ class RunOutcome:
     def oom(self) -> bool:
         """Whether it ran out of memory."""
         return self.out_of_memory is not None
+
+    @property
+    def conflict(self) -> bool:
+        """Whether it failed because two threads changed Beam's model manager at once.
+
+        That is chance: the same run may pass. Memory has no part in it.
+        """
+        return not self.succeeded and not self.oom and bool(self.trace.facts(Conflicts))
 
     @property
     def starved(self) -> bool:

@@ -26,6 +26,7 @@ SIGNS = (
     "thread creation failed",  # OpenMP
     "can't start new thread",  # Python
     "out-of-memory kill",  # mmlab, of a fresh process that the kernel ended
+    "out of memory: the run waited",  # mmlab, of one that its limit had stopped
 )
 """What libraries say when there is no memory left, in small letters."""
 
