@@ -223,12 +223,14 @@ def compare_hints(
     plan = [(number, hint) for number in range(1, repeat + 1) for hint in hints]
     interrupted = False
     try:
-        with RunHint(build, memory_limit, options, live, progress, on_events).running() as run:
+        runner = RunHint(build, memory_limit, options, live, progress, on_events)
+        with runner.running() as run:
             for done, (number, hint) in enumerate(plan, start=1):
                 again = f", run {number} of {repeat}" if repeat > 1 else ""
                 name = f"[{done}/{len(plan)}] {HintRuns(hint, ()).label}{again}"
                 outcome = run(hint, name)
                 outcomes[hint].append(outcome)
+                runner.report(name, outcome)
                 if outcome.interrupted:
                     break
     except KeyboardInterrupt:  # between two runs
@@ -268,11 +270,7 @@ class RunHint:
 
     @contextmanager
     def running(self) -> Iterator[Callable[[Hint, str], RunOutcome]]:
-        """Gives a function of a hint and a name for the run.
-
-        Raises:
-          FreshRunError: by that function: the fresh process cannot read `build`.
-        """
+        """Give a function of a hint and a name for the run."""
         with _shown(self.live) as screen:
             yield partial(self._run, screen)
 
@@ -289,11 +287,18 @@ class RunHint:
         )
         if isinstance(screen, TerminalScreen):
             screen.clear()
+        return outcome
+
+    def report(self, name: str, outcome: RunOutcome) -> None:
+        """Report a run that has ended.
+
+        Raises:
+          FreshRunError: the fresh process could not read `build`.
+        """
         if self.progress is not None:
             self.progress(f"{name}: {_line(outcome)}")
         if outcome.phase == "unpickle":
             raise FreshRunError(outcome)
-        return outcome
 
 
 def check_hints(hints: Any, call: str) -> list[Hint]:

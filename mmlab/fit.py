@@ -166,9 +166,9 @@ def fit_hint(
         raise ValueError("memory_limit is None: fit_hint needs one, such as '1GB'")
     chosen = None if hints is None else sorted(check_hints(hints, "fit_hint"), key=_rank)
     confirm = whole_number("confirm", confirm, least=0)
-    with RunHint(build, limit, options, live, progress).running() as run, _bar() as show:
-        search = Search(lambda hint, name: run(hint, name), chosen, confirm, show)
-        return search.fit(limit)
+    runner = RunHint(build, limit, options, live, progress)
+    with runner.running() as run, _bar() as show:
+        return Search(run, chosen, confirm, show, runner.report).fit(limit)
 
 
 def _rank(hint: Hint) -> float:
@@ -204,6 +204,7 @@ class Search:
         first run has said how many models there are.
       confirm: further runs that the answer must pass.
       show: called with the runs done and an estimate of all of them.
+      report: called with the name and the outcome of each run that has ended.
 
     Attributes:
       runs: hint and outcome of each run so far.
@@ -213,13 +214,16 @@ class Search:
     hints: list[Hint] | None
     confirm: int = CONFIRM
     show: Callable[[int, int], None] = lambda done, total: None
+    report: Callable[[str, RunOutcome], None] = lambda name, outcome: None
     runs: list[tuple[Hint, RunOutcome]] = field(default_factory=list)
 
     def fit(self, memory_limit: int) -> Fit:
         """Search, and say what was found."""
         try:
             found, hint = self._search()
-        except _Stopped:
+        except (_Stopped, KeyboardInterrupt):
+            if not self.runs:
+                raise
             return Fit(False, None, tuple(self.runs), memory_limit, interrupted=True)
         self.show(len(self.runs), len(self.runs))
         return Fit(found, hint, tuple(self.runs), memory_limit)
@@ -275,8 +279,10 @@ class Search:
     def _run(self, hint: Hint) -> RunOutcome:
         done = len(self.runs)
         self.show(done, max(done + 1, self._expected))
-        outcome = self.run(hint, f"[{done + 1}] {HintRuns(hint, ()).label}")
+        name = f"[{done + 1}] {HintRuns(hint, ()).label}"
+        outcome = self.run(hint, name)
         self.runs.append((hint, outcome))
+        self.report(name, outcome)
         if outcome.interrupted:
             raise _Stopped
         if outcome.conflict and self._conflicts(hint) <= MOST_CONFLICTS:
