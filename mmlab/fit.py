@@ -119,8 +119,11 @@ class Fit:
         return f"There is no sharp boundary: {names} failed, and a hint as high or higher passed."
 
     def plot(self, title: str | None = None) -> Picture:
-        """The comparison of the hints that ran."""
-        return Picture(self.comparison.plot(title).figure, repr(self))
+        """The comparison of the hints that ran; its text is the same on every machine."""
+        ended = [_run_words(hint, outcome) for hint, outcome in self.runs]
+        return Picture(
+            self.comparison.plot(title).figure, "\n".join([self.verdict, *ended, PROMISE])
+        )
 
     def __repr__(self) -> str:
         return "\n".join([self.verdict, self.table().to_string(), PROMISE])
@@ -179,6 +182,11 @@ def _ended(outcome: RunOutcome) -> str:
     if outcome.interrupted or outcome.conflict:
         return "interrupted" if outcome.interrupted else "failed by a conflict of threads"
     return "out of memory" if outcome.oom else "failed"
+
+
+def _run_words(hint: Hint, outcome: RunOutcome) -> str:
+    ended = "passed" if outcome.succeeded else _ended(outcome)
+    return f"  {HintRuns(hint, ()).label}: {ended}"
 
 
 def _failed_to_fit(outcome: RunOutcome) -> bool:
