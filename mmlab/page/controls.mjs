@@ -167,8 +167,8 @@ export class Controls {
     slider.max = length;
     slider.value = step;
     slider.style.setProperty("--done", `${length ? (100 * step) / length : 0}%`);
-    slider.setAttribute("aria-valuetext", say("about_access", { n: step, total: manager.total }));
-    write($("position"), say("of", { n: step, total: length }));
+    slider.setAttribute("aria-valuetext", say("about_access", { n: manager.numberOf(step), total: manager.total }));
+    write($("position"), say("of", { n: manager.numberOf(step), total: manager.total }));
     $("first").disabled = $("previous").disabled = step === 0;
     $("forward").disabled = $("last").disabled = step >= length && !quiz.isAsking;
     $("play").disabled = quiz.on || length === 0;

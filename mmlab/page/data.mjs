@@ -25,19 +25,24 @@ function summed(column) {
   return numbers;
 }
 
-/** One model manager: its models, accesses, loads and limit. Steps count from 1. */
+/** One model manager: its models, accesses, loads and limit. Steps of its window count from 1. */
 export class Manager {
   constructor(content) {
     Object.assign(this, { step: content.step, process: content.process, why: content.why ?? [] });
     this.models = content.models;
     this.length = content.length;
     this.total = content.total;
+    this.first = content.first;
     this.errors = content.errors ?? {};
     this.elements = numbersOf(content.elements);
     const models = numbersOf(content.model);
     this.keySets = content.sets;
     this.sets = numbersOf(content.set).map((set, i) => set + models[i]);
-    this.accesses = new Accesses(models, this.models.length);
+    const { before } = content;
+    this.accesses = new Accesses(models, this.models.length, {
+      models: numbersOf(before.model),
+      last: numbersOf(before.last),
+    });
     this.wasRun = content.loads !== undefined;
     this.limit = content.limit ?? null;
     this.limitKnown = this.limit !== "unknown";
@@ -47,6 +52,11 @@ export class Manager {
 
   get isWindow() {
     return this.length < this.total;
+  }
+
+  /** Which access of all a step is. */
+  numberOf(step) {
+    return this.first + step - 1;
   }
 
   keysOf(step) {
@@ -68,6 +78,7 @@ export class Manager {
 
   #readTimes(content) {
     this.tick = content.tick;
+    this.start = content.start;
     this.begin = summed(content.begin);
     this.lasted = numbersOf(content.lasted);
     this.end = content.end;
@@ -93,7 +104,7 @@ export class Manager {
 
   /** Loads of each model, and how many loads and evictions there were until each step. */
   #index() {
-    const { model, load, evict, loaded, already } = this.loads;
+    const { model, load, evict, loaded, already } = this.loads; // a load before the window has step 0
     this.loadsOf = this.models.map(() => []);
     this.loadsUntil = new Int32Array(this.length + 1);
     this.evictionsUntil = new Int32Array(this.length + 1);
@@ -102,13 +113,13 @@ export class Manager {
     /** Models that were in memory before the run, the most recently used first. */
     this.waiting = [...already].reverse().map((i) => model[i]);
     for (let i = 0; i < this.loads.count; i++) {
-      const again = this.loadsOf[model[i]].some((other) => evict[other] > 0);
+      const again = this.loadsOf[model[i]].some((other) => evict[other] !== 0);
       this.loadsOf[model[i]].push(i);
-      if (loaded[i] !== NEVER && !already.has(i)) {
+      if (loaded[i] !== NEVER && load[i] > 0) {
         this.loadsUntil[load[i]]++;
         if (again) this.reloadsUntil[load[i]]++;
       }
-      if (!evict[i]) continue;
+      if (evict[i] <= 0) continue;
       this.evictionsUntil[evict[i]]++;
       if (!this.evictedAt.has(evict[i])) this.evictedAt.set(evict[i], []);
       this.evictedAt.get(evict[i]).push(model[i]);
@@ -131,7 +142,7 @@ export class Manager {
 
   /** When the state after a step was reached, in ticks: its batch has ended, the next not begun. */
   momentOf(step) {
-    if (step === 0) return Math.min(0, this.begin[0] ?? 0);
+    if (step === 0) return this.start;
     const begin = this.begin[step - 1];
     if (!this.lasted[step - 1]) return begin;
     const next = step < this.length ? this.begin[step] : Infinity;
@@ -161,11 +172,17 @@ export class Manager {
 
 export const NEVER = -(2 ** 31);
 
-/** The loads under a limit: of which model, at which step, and at which it is evicted (0: never). */
+/**
+ * The loads under a limit: of which model, at which step, and at which it is evicted (0: never).
+ * Models that are in memory when a window begins come first, with step 0.
+ */
 export function lruLoads(accesses, limit) {
   const run = accesses.run(limit);
-  const [model, load, evict] = [[], [], []];
+  const model = Array.from(accesses.before.slice(0, accesses.held(0, limit)));
+  const load = model.map(() => 0);
+  const evict = model.map(() => 0);
   const latest = new Int32Array(accesses.count);
+  model.forEach((each, i) => (latest[each] = i));
   for (let step = 1; step <= accesses.length; step++) {
     const out = run.evicted[step];
     if (out >= 0) evict[latest[out]] = step;
@@ -226,7 +243,7 @@ export class Shown {
 
   reloads(step) {
     if (this.fromEvents) return this.manager.reloadsUntil[step];
-    return this.loads(step) - this.manager.accesses.seen[step];
+    return this.manager.accesses.reloads(step, this.limit);
   }
 
   evictions(step) {

@@ -182,6 +182,13 @@ class View {
     return this.managers.length > 1 ? `${manager.step} · ${manager.process}` : manager.step;
   }
 
+  #aboutWindow() {
+    const { manager } = this;
+    const values = { a: manager.first, b: manager.numberOf(manager.length), total: manager.total };
+    const counts = manager.first > 1 ? ` ${say("window_counts", values)}` : "";
+    return say("window", values) + counts;
+  }
+
   #drawSource() {
     const { shown, manager } = this;
     const limit = !manager.limitKnown && shown.recorded ? say("unknown_limit") : shown.limit === null ? say("no_limit") : say("limit", { n: shown.limit });
@@ -192,7 +199,7 @@ class View {
     write($("source-kind"), say(kind));
     write($("source-about"), manager.length ? say(about, values) : "");
     $("source").title = $("source").textContent.trim();
-    write($("window"), manager.isWindow ? say("window", { length: manager.length, total: manager.total }) : "");
+    write($("window"), manager.isWindow ? this.#aboutWindow() : "");
     const why = shown.fromEvents && manager.length ? [say("not_lru"), ...manager.why.map(reason)].join(" ") : "";
     write($("reasons"), why);
   }
@@ -202,13 +209,31 @@ function reason([name, a, b]) {
   return say(name, { n: a, a, b });
 }
 
-const EMPTY = { step: "", process: "", models: [], total: 0, length: 0, model: "", elements: "", sets: [], set: "" };
+const EMPTY = {
+  step: "",
+  process: "",
+  models: [],
+  total: 0,
+  first: 1,
+  length: 0,
+  before: { model: "", last: "" },
+  model: "",
+  elements: "",
+  sets: [],
+  set: "",
+};
 
-/** Drives the page from outside. Steps: 0 is before the first access. A hint of null is none. */
+/**
+ * Drives the page from outside. Steps: 0 is before the first access that the page shows, which is
+ * number `first` of all. A hint of null is none.
+ */
 function driver(view) {
   return {
     get steps() {
       return view.manager.length;
+    },
+    get first() {
+      return view.manager.first;
     },
     goto(step) {
       view.go(step);

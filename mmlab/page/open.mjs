@@ -30,11 +30,17 @@ export function contentOf(name, text, mapping = "") {
 function checked(content, name) {
   const isWhole = (manager) => {
     const models = numbersOf(manager.model);
+    const before = numbersOf(manager.before.model);
+    const known = (model) => model >= 0 && model < manager.models.length;
     const columns = [manager.elements, manager.set, ...(manager.loads ? [manager.begin, manager.lasted] : [])];
     return (
       manager.models.every((model) => typeof model.name === "string" && /^#[0-9a-f]{6}$/i.test(model.colour) && Array.isArray(model.keys)) &&
       models.length === manager.length &&
-      models.every((model) => model >= 0 && model < manager.models.length) &&
+      Number.isInteger(manager.first) &&
+      models.every(known) &&
+      before.every(known) &&
+      new Set(before).size === before.length &&
+      numbersOf(manager.before.last).length === before.length &&
       columns.every((column) => numbersOf(column).length === manager.length)
     );
   };
@@ -135,7 +141,9 @@ function contentOfKeys(keys, models) {
           colour: PALETTE[i % PALETTE.length],
         })),
         total: keys.length,
+        first: 1,
         length: shown.length,
+        before: { model: "", last: "" },
         model: columnOf(model),
         elements: columnOf(shown.map(() => 1)),
         sets: [...sets.keys()].map((key) => [key]),

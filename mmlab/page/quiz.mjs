@@ -46,8 +46,9 @@ export class Quiz {
   }
 
   about(step) {
-    const { total } = this.view.manager;
-    return say("quiz_about", { n: step, total, right: this.right, asked: this.asked });
+    const { manager } = this.view;
+    const { right, asked } = this;
+    return say("quiz_about", { n: manager.numberOf(step), total: manager.total, right, asked });
   }
 
   answerHit(isHit) {

@@ -157,9 +157,10 @@ function drawRow(view, entry, y, used, state, rem, spare) {
   bar.tabIndex = look.name.length > fits || model.keys.length > 3 ? 0 : -1;
   const lastUse = manager.accesses.lastUse(entry.model, step);
   const ago = step - lastUse;
-  const unit = lastUse ? say(view.isNarrow ? "unit_ago_short" : "unit_ago", { n: ago }) : say("ago_before");
-  write(last.children[0], !lastUse ? "" : ago ? grouped(ago) : say("now"));
-  write(last.children[1], ago || !lastUse ? unit : "");
+  const isUsed = Number.isFinite(ago);
+  const unit = isUsed ? say(view.isNarrow ? "unit_ago_short" : "unit_ago", { n: ago }) : say("ago_before");
+  write(last.children[0], !isUsed ? "" : ago ? grouped(ago) : say("now"));
+  write(last.children[1], ago ? unit : "");
   const next = manager.accesses.nextUse(entry.model, step);
   drawAgain(again, next && next - step, manager, view.isNarrow);
   const toGo = !quiz.on && shown.hasLine && entry.held && entry.place === state.held.length &&

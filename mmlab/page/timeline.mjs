@@ -26,7 +26,7 @@ export class Timeline {
     this.width = this.canvas.clientWidth;
     const { accesses } = manager;
     this.seconds = shown.recorded && manager.wasRun;
-    this.span = this.seconds ? [Math.min(0, manager.begin[0] ?? 0), Math.max(manager.end, 1)] : [0, Math.max(manager.length, 1)];
+    this.span = this.seconds ? [manager.start, Math.max(manager.end, manager.start + 1)] : [0, Math.max(manager.length, 1)];
     const loads = this.seconds ? manager.loads : lruLoads(accesses, shown.limit);
     this.loadsOf = manager.models.map(() => []);
     for (let i = 0; i < loads.model.length; i++) this.loadsOf[loads.model[i]].push(i);
@@ -55,7 +55,8 @@ export class Timeline {
     );
     const limit = shown.limit === null ? say("no_limit") : say("limit", { n: shown.limit });
     const head = shown.recorded ? say("timeline_recorded") : say("timeline_simulated", { limit });
-    const aside = this.seconds ? inSeconds(this.span[1] * manager.tick, 0.1) : say("timeline_axis");
+    const [a, b] = this.span.map((t) => inSeconds(t * (manager.tick ?? 1), 0.1));
+    const aside = !this.seconds ? say("timeline_axis") : manager.first > 1 ? say("from_to", { a, b }) : b;
     $("timeline-head").replaceChildren(element("b", {}, head), ` ${aside}`);
     for (const part of document.querySelectorAll("[data-legend]"))
       part.hidden = !this.seconds && ["leaving", "failed"].includes(part.dataset.legend);
@@ -134,7 +135,7 @@ export class Timeline {
 
   #spoken() {
     const { step, manager } = this.view;
-    const words = say("about_access", { n: step, total: manager.total });
+    const words = say("about_access", { n: manager.numberOf(step), total: manager.total });
     return this.seconds ? `${words}, ${inSeconds(this.momentOf(step) * manager.tick, 0.01)}` : words;
   }
 
@@ -283,7 +284,8 @@ export class Timeline {
   #paintAxis(context) {
     const { rem, width } = this;
     const unit = this.seconds ? this.view.manager.tick : 1;
-    const [a, b] = [this.at(0) * unit, this.at(width) * unit];
+    const before = this.seconds ? 0 : this.view.manager.first - 1;
+    const [a, b] = [this.at(0) * unit + before, this.at(width) * unit + before];
     const step = niceStep(b - a, width / (rem * 6), this.seconds ? 0 : 1);
     context.fillStyle = this.ink.muted;
     context.font = `${0.88 * rem}px ${getComputedStyle(document.body).fontFamily}`;
@@ -292,7 +294,7 @@ export class Timeline {
     for (let t = Math.ceil(a / step) * step; t <= b + step * 1e-6; t += step) {
       const text = this.seconds ? inSeconds(t === 0 ? 0 : t, step) : String(Math.round(t));
       const wide = context.measureText(text).width;
-      context.fillText(text, Math.min(width - wide, Math.max(0, this.x(t / unit) - wide / 2)), y);
+      context.fillText(text, Math.min(width - wide, Math.max(0, this.x((t - before) / unit) - wide / 2)), y);
     }
   }
 
@@ -302,13 +304,13 @@ export class Timeline {
     const { manager, looks } = this.view;
     const { accesses } = manager;
     const lines = [];
-    const unit = (value) => (this.seconds ? inSeconds(value * manager.tick, 0.001) : say("about_access", { n: value, total: manager.total }));
+    const unit = (value) => (this.seconds ? inSeconds(value * manager.tick, 0.001) : say("about_access", { n: manager.numberOf(value), total: manager.total }));
     const step = this.seconds ? manager.stepAt(t) : this.stepAt(t);
     const last = accesses.lastUse(model, step);
     let name = "tip_out";
     let span = null;
     let failed = null;
-    let keys = last ? manager.keysOf(last) : manager.models[model].keys;
+    let keys = last > 0 ? manager.keysOf(last) : manager.models[model].keys;
     const place = this.loadsOf[model].findLast((load) => this.#loadBegin(load) <= t);
     if (place !== undefined) {
       const { begin, loaded, evicted, freed, error } = this.#loadTimes(place);
@@ -317,7 +319,7 @@ export class Timeline {
       else if (t < freed) [name, span] = ["tip_leaving", [evicted, freed]];
       if (error) [name, span, failed] = ["tip_failed", [begin, loaded], error];
     }
-    if (last) {
+    if (last > 0) {
       const begin = this.seconds ? manager.begin[last - 1] : last - 1;
       const end = this.seconds ? begin + Math.max(manager.lasted[last - 1] - 1, 1) : last;
       if (t >= begin && t <= end && name !== "tip_loading") [name, span] = ["tip_use", [begin, end]];

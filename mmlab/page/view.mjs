@@ -139,7 +139,7 @@ function drawCell(cell, at, view, again, looks) {
   write(button, look.letter);
   paint(button, look);
   const keys = manager.keysOf(at).map(named);
-  button.setAttribute("aria-label", say("access_label", { n: at, model: look.name, keys: keys.join(", ") }));
+  button.setAttribute("aria-label", say("access_label", { n: manager.numberOf(at), model: look.name, keys: keys.join(", ") }));
   if (at === step) button.setAttribute("aria-current", "step");
   else button.removeAttribute("aria-current");
   button.title = `${look.name}\n${keys.join(", ")}`;
@@ -156,7 +156,7 @@ export function drawSentence(view) {
   const keys = step ? manager.keysOf(step).map(named) : [];
   const about = [];
   if (step) {
-    about.push(say("about_access", { n: step, total: manager.total }));
+    about.push(say("about_access", { n: manager.numberOf(step), total: manager.total }));
     if (keys.length) about.push(listOf(keys, 4));
     if (manager.elements[step - 1]) about.push(say("elements", { n: manager.elements[step - 1] }));
   }
@@ -186,7 +186,10 @@ export function explained(view) {
   const { manager, shown, looks, step } = view;
   const { accesses } = manager;
   if (!manager.length) return { headline: [say("empty")], lines: [[say("empty_why")]] };
-  if (!step) return { headline: [say("begin")], lines: [[say("begin_why")]] };
+  if (!step) {
+    const begin = manager.first > 1 ? say("begin_window", { n: manager.first - 1 }) : say("begin");
+    return { headline: [begin], lines: [[say("begin_why")]] };
+  }
   const model = manager.modelOf(step);
   const it = () => chip(looks[model]);
   const lines = [];
@@ -198,7 +201,7 @@ export function explained(view) {
   } else if (!shown.isMiss(step)) {
     headline = pieces("sentence_hit", { model: it() });
     const before = accesses.lastUse(model, step - 1);
-    if (!before) lines.push([say(manager.waiting.includes(model) ? "why_already" : "why_unseen")]);
+    if (before === -Infinity) lines.push([say(manager.waiting.includes(model) ? "why_already" : "why_unseen")]);
     else lines.push([step - before === 1 ? say("why_top") : say("why_up", { n: step - before })]);
   } else if (!evicted.length) {
     headline = pieces("sentence_load", { model: it() });
@@ -230,7 +233,7 @@ function whyEvicted({ manager, shown, looks, step }, out) {
   const older = before.at(-1);
   const values = {
     out: shortened(looks[out].name, 40),
-    ago: last ? say("ago", { n: step - last }) : say("ago_before"),
+    ago: last === -Infinity ? say("ago_before") : say("ago", { n: step - last }),
     again: say(again, { n: next - step }),
     older: shortened(looks[older ?? out].name, 40),
   };
@@ -413,7 +416,8 @@ export function drawList(view) {
   if (!$("steps").open) return;
   const last = step;
   const first = Math.max(1, last - LISTED + 1);
-  const note = first > 1 ? say("steps_part", { a: first, b: last }) : "";
+  const part = { a: view.manager.numberOf(first), b: view.manager.numberOf(last) };
+  const note = first > 1 ? say("steps_part", part) : "";
   const items = [];
   for (let at = first; at <= last; at++) items.push(listItem(view, at));
   $("steps-note").textContent = note;
@@ -431,13 +435,13 @@ function listItem(view, at) {
     what = pieces("list_evict", { out: element("span", {}, ...evicted.map((model) => chip(looks[model], false))) });
   else if (shown.isMiss(at)) what = [say("list_load")];
   const look = looks[manager.modelOf(at)];
-  const label = say("access_label", { n: at, model: look.name, keys: keys.join(", ") });
+  const label = say("access_label", { n: manager.numberOf(at), model: look.name, keys: keys.join(", ") });
   const names = evicted.map((model) => looks[model].name).join(", ");
   const said = shown.isMiss(at) ? (names ? say("list_evict", { out: names }) : say("list_load")) : say("list_hit");
   const button = element(
     "button",
     { type: "button", "aria-label": `${label}: ${said}`, onclick: () => view.go(at) },
-    element("span", { class: "number" }, grouped(at)),
+    element("span", { class: "number" }, grouped(manager.numberOf(at))),
     element("span", { class: "keys", title: keys.join(", ") }, listOf(keys, 1).replace(", ", " ")),
     chip(look, false),
     element("span", {}, ...what),

@@ -245,7 +245,12 @@ def _prediction(
         grouped_by_room=replay.grouped_by_key(counts, numbers, plan),
         measured=frame.measured,
         sizes_given=frame.sizes is not None,
-        stepped=Stepped(accesses, lambda: (numbers.texts, numbers.models), sizes),
+        stepped=Stepped(
+            accesses=accesses,
+            visits=(lambda number: managers[number].kept()) if plan.keeps_visits else None,
+            keys_and_models=lambda: (numbers.texts, numbers.models),
+            sizes=sizes,
+        ),
     )
 
 

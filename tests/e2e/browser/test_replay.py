@@ -404,6 +404,21 @@ def test_each_manager_has_a_stack_of_its_own(show):
     assert tab.inner_text("#pill") == "limit 3 · recorded"
 
 
+def test_a_window_begins_with_the_right_stack_and_says_so(show):
+    tab = show(lru_run(ACCESSES, 2).replay(first=5))
+    assert tab.inner_text("#window") == (
+        "Accesses 5 to 12 of 12 are shown. "
+        "Counts and loads by limit begin with access 5; the stack knows those before."
+    )
+    assert sentence_now(tab)[0] == "4 accesses came before this window."
+    expected = list(lru_states(ACCESSES, 2))[4:]
+    assert tab.evaluate("[replay.first, replay.steps]") == [5, 8]
+    for state, whole in zip(states(tab, 2, range(9)), expected, strict=True):
+        assert state["slots"] == whole["slots"] and state["recorded"]
+        assert state["loads"] == whole["loads"] - expected[0]["loads"]
+    assert tab.inner_text("#position") == "12 / 12"
+
+
 def test_an_empty_trace(show):
     tab = show(Trace([]).replay())
     assert "nothing to step through" in tab.inner_text("#sentence")
