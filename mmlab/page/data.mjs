@@ -37,6 +37,7 @@ export class Manager {
     this.elements = numbersOf(content.elements);
     const models = numbersOf(content.model);
     this.keySets = content.sets;
+    this.hasBatchesOfManyKeys = content.sets.some((keys) => keys.length > 1);
     this.sets = numbersOf(content.set).map((set, i) => set + models[i]);
     const { before } = content;
     this.accesses = new Accesses(models, this.models.length, {

@@ -19,7 +19,7 @@ class View {
     this.controls = new Controls(this);
     window.addEventListener("resize", () => this.resized());
     const moved = new ResizeObserver(() => (this.width === $("controls").clientWidth ? this.#moved() : this.resized()));
-    for (const id of ["controls", "sentence", "timeline"]) moved.observe($(id));
+    for (const id of ["controls", "sentence", "counts", "chart", "timeline"]) moved.observe($(id));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.resized());
     this.choose(0);
   }
@@ -126,11 +126,11 @@ class View {
     const style = getComputedStyle(document.documentElement);
     this.rem = parseFloat(style.fontSize);
     this.isDark = style.getPropertyValue("--scheme").trim() === "dark";
-    this.top = $("stack-area").offsetTop + $("stack").offsetTop;
+    this.#place();
     this.width = $("controls").clientWidth;
-    const bar = $("most-recent").offsetWidth / this.rem;
-    this.tallName = Math.max(8, Math.floor((bar - 3.3) / 0.74));
-    this.shortName = Math.max(8, Math.floor((bar - 3) / 0.66));
+    this.bar = $("most-recent").offsetWidth / this.rem;
+    this.tallName = Math.max(8, Math.floor((this.bar - 3.3) / 0.74));
+    this.shortName = Math.max(8, Math.floor((this.bar - 3) / 0.66));
     this.arrowsWidth = $("arrows").clientWidth;
     this.isNarrow = window.innerWidth < 1000 || document.documentElement.classList.contains("projector");
   }
@@ -148,19 +148,26 @@ class View {
     if (!this.controls.playing || this.step === this.manager.length) write($("live"), said);
   }
 
-  /** Pixels that the stack can have: the timeline is whole, or below the fold. */
+  /** Pixels that the stack can have: the timeline is whole, or only its heading is in sight. */
   stackSpace() {
-    const needed = Math.min(this.manager.accesses.different, 8) * 2.2 * this.rem + 4 * this.rem;
-    const beside = window.innerHeight - this.top - this.timeline.height - 4 * this.rem;
-    const space = beside >= needed ? beside : window.innerHeight - this.top - 1.2 * this.rem;
-    return Math.max(space, 14 * this.rem);
+    const { rem, timeline } = this;
+    const needed = (Math.min(this.manager.accesses.different, 8) * 2 + 3.2) * rem;
+    const withHeading = window.innerHeight - this.top - timeline.headHeight - rem;
+    const withTimeline = withHeading - timeline.height;
+    const space = withTimeline >= Math.max(needed, this.beside) ? withTimeline : withHeading;
+    return Math.max(space, this.beside, 11 * rem);
   }
 
-  /** What stands above the stack has another height: a longer sentence, or a second line. */
+  /** What stands above the stack or beside it has another height. */
   #moved() {
-    const { top } = this;
+    const { top, beside } = this;
+    this.#place();
+    if (top !== this.top || beside !== this.beside) drawStack(this);
+  }
+
+  #place() {
     this.top = $("stack-area").offsetTop + $("stack").offsetTop;
-    if (top !== this.top) drawStack(this);
+    this.beside = $("chart").offsetTop + $("chart").offsetHeight - this.top;
   }
 
   rowPitch() {

@@ -6,10 +6,10 @@ import { grouped, inBytes, named, say, shortened } from "./texts.mjs";
 const TALL = 4.3; // heights in rem
 const SHORT = 1.7;
 const GAP = 0.55;
-const LINE = 3.6;
+const LINE = 3.1;
 const FOLD = 1.6;
 const MOST_MOVING = 30; // with more models, rows are used again for others, and do not slide
-const WITH_LINES = 2.7; // rows from this height on have two lines
+const WITH_LINES = 2.6; // rows from this height on have two lines
 
 /** Draw the stack as it is after `view.step`. */
 export function drawStack(view) {
@@ -19,7 +19,8 @@ export function drawStack(view) {
   const hidden = quiz.isAsking;
   if (hidden) sortByLetter(state, quiz);
   const { rem } = view;
-  const entries = entriesOf(view, state, rem);
+  const space = view.stackSpace();
+  const entries = entriesOf(view, state, space / rem);
   const used = new Set();
   const isStill = manager.accesses.different > MOST_MOVING;
   place.classList.toggle("still", isStill);
@@ -36,7 +37,8 @@ export function drawStack(view) {
     if ((row.dataset.model ?? row.dataset.fold) !== undefined && !used.has(row)) row.remove();
   $("line").hidden = !shown.hasLine || quiz.phase === "hit";
   $("arrows").style.visibility = hidden ? "hidden" : "";
-  place.style.height = `${y}px`;
+  const most = (manager.accesses.different * (TALL + GAP) + LINE) * rem;
+  place.style.height = `${Math.max(y, Math.min(space, most))}px`;
   place.classList.toggle("hidden-columns", hidden);
   $("stack-area").classList.toggle("asking", hidden);
   write($("most-recent"), say(hidden ? "quiz_hidden" : "most_recent"));
@@ -55,15 +57,16 @@ function sortByLetter(state, quiz) {
 }
 
 /** Rows, folds and the line, from top to bottom, as high as there is space for. */
-function entriesOf(view, state, rem) {
-  const { shown, quiz } = view;
+function entriesOf(view, state, tall) {
+  const { shown, quiz, rem } = view;
   const rows = [...state.held, ...state.gone];
   const limit = state.held.length;
   const line = shown.hasLine && quiz.phase !== "hit" ? LINE : shown.fromEvents ? 1 : 0;
-  const space = view.stackSpace() / rem - line;
+  const space = tall - line;
   const gap = (height) => (height < WITH_LINES ? GAP * 0.55 : GAP);
   let height = Math.min(TALL, space / Math.max(rows.length, 1) - GAP);
-  if (height < WITH_LINES) height = space / Math.max(rows.length, 1) - GAP * 0.55;
+  if (height < WITH_LINES)
+    height = Math.min(space / Math.max(rows.length, 1) - GAP * 0.55, WITH_LINES - 0.01);
   let kept = null;
   if (height < SHORT && !view.unfolded) {
     height = SHORT;
@@ -142,19 +145,22 @@ function drawRow(view, entry, y, used, state, rem, spare) {
   const model = manager.models[entry.model];
   const [place, bar, last, again, note] = row.children;
   const unsure = quiz.phase === "hit" && quiz.isAsking;
-  row.className = `${entry.height < WITH_LINES * rem ? "short" : "tall"} ${unsure ? "unsure" : entry.held ? "held" : "gone"}`;
+  const isShort = entry.height < WITH_LINES * rem;
+  row.className = `${isShort ? "short" : "tall"} ${unsure ? "unsure" : entry.held ? "held" : "gone"}`;
   paint(bar, look);
   write(place, quiz.isAsking ? "" : String(entry.place));
   write(bar.children[0], look.letter);
-  const fits = entry.height < WITH_LINES * rem ? view.shortName : view.tallName;
+  const fits = isShort ? view.shortName : view.tallName;
   write(bar.children[1], shortened(look.name, fits));
   bar.classList.toggle("bare", model.bytes === null && !model.keys.length);
   const size = model.bytes === null ? "" : inBytes(model.bytes);
-  const keys = listOf(model.keys.map(named), 3);
+  const all = listOf(model.keys.map(named), 3);
+  const isCut = isShort && 4.6 + 0.66 * look.name.length + 0.56 * (all.length + size.length) > view.bar;
+  const keys = isCut ? "" : all;
   write(bar.children[2].children[0], keys);
   write(bar.children[2].children[1], size && keys ? `\u00a0· ${size}` : size);
   bar.title = [look.name, model.keys.map(named).join(", "), size].filter(Boolean).join("\n");
-  bar.tabIndex = look.name.length > fits || model.keys.length > 3 ? 0 : -1;
+  bar.tabIndex = look.name.length > fits || isCut || model.keys.length > 3 ? 0 : -1;
   const lastUse = manager.accesses.lastUse(entry.model, step);
   const ago = step - lastUse;
   const isUsed = Number.isFinite(ago);

@@ -38,6 +38,7 @@ export class Timeline {
     this.lanes = busy.filter((model) => kept.has(model));
     this.left = busy.length - this.lanes.length;
     this.#labels();
+    this.headHeight = document.querySelector(".timeline-top").offsetHeight;
     this.stale = true;
   }
 
@@ -63,7 +64,7 @@ export class Timeline {
     const has = this.seconds ? manager.loads : null;
     const failed = has !== null && Object.keys(has.failed).length > 0;
     document.querySelector("[data-legend=failed]").hidden = !failed;
-    document.querySelector("[data-legend=leaving]").hidden = !has || !has.evicted.some((t, i) => t !== NEVER && (has.freed[i] === NEVER || (has.freed[i] - t) * manager.tick > 0.001));
+    document.querySelector("[data-legend=leaving]").hidden = !has || !has.evicted.some((t, i) => t !== NEVER && (has.freed[i] === NEVER || has.freed[i] - t > (this.span[1] - this.span[0]) / 500));
   }
 
   // Coordinates
@@ -145,7 +146,7 @@ export class Timeline {
     if (this.stale) this.#paintCanvas();
     const x = Math.min(width - 1, Math.max(1, this.x(this.momentOf(view.step))));
     $("playhead").style.transform = `translateX(${(x - 1).toFixed(1)}px)`;
-    $("future").style.transform = `translateX(${view.quiz.isAsking ? 0 : x.toFixed(1)}px)`;
+    $("future").style.transform = `translateX(${x.toFixed(1)}px)`;
     $("future").classList.toggle("hidden", view.quiz.on);
     canvas.dataset.drawn = view.step;
   }
@@ -327,7 +328,8 @@ export class Timeline {
       if (name === "tip_use") failed = manager.errors[last] ?? null;
     }
     lines.push(element("b", {}, say(name, { model: looks[model].name })));
-    if (span && this.seconds) lines.push(say("from_to", { a: unit(span[0]), b: unit(span[1]) }));
+    if (span && this.seconds)
+      lines.push(say(this.#isHidden(span[1]) ? "since" : "from_to", { a: unit(span[0]), b: unit(span[1]) }));
     else if (name === "tip_use") lines.push(unit(last));
     if (keys.length) lines.push(listOf(keys.map(named), 6));
     if (manager.models[model].bytes !== null) lines.push(inBytes(manager.models[model].bytes));
@@ -352,11 +354,15 @@ export class Timeline {
     return { begin: loads.begin[load], loaded, evicted, freed: gone, error: loads.failed[load] ?? null };
   }
 
+  /** A quiz hides what comes after the step. */
+  #isHidden(t) {
+    return this.view.quiz.on && t > this.momentOf(this.view.step);
+  }
+
   #showTip(lane, t, x) {
     const tip = $("tip");
     const model = this.lanes[lane];
-    const isFuture = this.view.quiz.on && (this.view.quiz.isAsking || t > this.momentOf(this.view.step));
-    if (model === undefined || isFuture) return this.#hideTip();
+    if (model === undefined || this.#isHidden(t)) return this.#hideTip();
     tip.replaceChildren(...this.#tell(model, t).map((text) => element("span", {}, text)));
     tip.hidden = false;
     const area = this.canvas.parentElement;

@@ -97,6 +97,7 @@ export function drawStrip(view) {
   const wide = view.rem * 3.7;
   const fit = Math.max(5, Math.floor(view.width / wide));
   strip.classList.toggle("few", manager.length < fit);
+  strip.classList.toggle("one-key", !manager.hasBatchesOfManyKeys);
   const first = Math.max(1, Math.min(step - Math.floor(fit * 0.4), manager.length - fit + 1));
   while (strip.children.length > fit) strip.lastChild.remove();
   while (strip.children.length < fit) strip.append(stripCell(view));
@@ -143,8 +144,8 @@ function drawCell(cell, at, view, again, looks) {
   if (at === step) button.setAttribute("aria-current", "step");
   else button.removeAttribute("aria-current");
   button.title = `${look.name}\n${keys.join(", ")}`;
-  write(key, shortened(keys[0] ?? "", 7));
-  write(more, keys.length > 2 ? `+${keys.length - 1}` : shortened(keys[1] ?? "", 7));
+  write(key, shortened(keys[0] ?? "", 6));
+  write(more, keys.length > 2 ? `+${keys.length - 1}` : shortened(keys[1] ?? "", 6));
 }
 
 // The sentence
@@ -360,7 +361,7 @@ export function drawChart(view) {
 function labelled(limits, models, current) {
   const spaced = new Set();
   let last = -Infinity;
-  const apart = models / (models > 99 ? 6 : 12);
+  const apart = models / (models > 99 ? 6 : models > 9 ? 7 : 12);
   for (const limit of limits) {
     const near = current !== null && limit !== current && Math.abs(limit - current) < apart * 0.9;
     if (limit === current || (limit - last >= apart && !near)) {

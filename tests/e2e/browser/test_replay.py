@@ -269,6 +269,28 @@ def test_the_quiz_hides_asks_explains_and_counts(show):
     assert tab.is_visible("#stack .col >> nth=0")
 
 
+def test_the_quiz_hides_of_the_timeline_what_comes_later(show):
+    trace = lru_run(ACCESSES, 2)
+    tab = show(trace.replay())
+    tab.evaluate("replay.goto(3)")
+    tab.keyboard.press("q")
+    box = tab.locator("#canvas").bounding_box()
+    lane = box["y"] + 12
+    scale = box["width"] / (trace.end_ns - trace.start_ns)
+
+    def tip(t_ns):
+        tab.mouse.move(box["x"] + scale * (t_ns - trace.start_ns), lane)
+        return tab.inner_text("#tip").splitlines() if tab.is_visible("#tip") else None
+
+    asked = trace.batches.end_ns[2]
+    assert tab.locator("#future").bounding_box()["x"] == pytest.approx(
+        box["x"] + scale * (asked - trace.start_ns), abs=2
+    )
+    held = (trace.batches.end_ns[0] + trace.batches.begin_ns[2]) / 2
+    assert tip(held)[:2] == ["CONFIG_1: in memory", "since 0.022 s"]  # not until when
+    assert tip(trace.batches.begin_ns[6]) is None
+
+
 def sentence_now(tab):
     return [" ".join(line.split()) for line in tab.inner_text("#sentence").splitlines() if line]
 
@@ -390,7 +412,7 @@ def test_a_load_that_failed(show):
 def test_evicted_and_not_yet_freed(show):
     tab = show(lru_run(ACCESSES, 2, free_after_ms=60).replay())
     tab.evaluate("replay.goto(4)")
-    assert "evicted, memory not freed yet" in tab.inner_text("#stack")
+    assert "evicted, not freed yet" in tab.inner_text("#stack")
     tab.evaluate("replay.setHint(1)")
     assert "not freed" not in tab.inner_text("#stack")
 
@@ -525,6 +547,8 @@ def test_nothing_overflows(show, name):
         tab.evaluate("step => replay.goto(step)", step)
         wide = tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert wide[0] <= wide[1]
+        head = tab.locator("#timeline-head").bounding_box()
+        assert head["y"] + head["height"] <= SIZES[name][1]
 
 
 def test_axe_finds_nothing(show):
