@@ -125,8 +125,9 @@ export class Manager {
       if (!this.evictedAt.has(evict[i])) this.evictedAt.set(evict[i], []);
       this.evictedAt.get(evict[i]).push(model[i]);
     }
-    for (const counts of [this.loadsUntil, this.evictionsUntil, this.reloadsUntil])
+    for (const counts of [this.loadsUntil, this.evictionsUntil, this.reloadsUntil]) {
       for (let step = 1; step <= this.length; step++) counts[step] += counts[step - 1];
+    }
   }
 
   /** The last load of a model that belongs to a step until `step`; -1 for none. */
@@ -197,7 +198,11 @@ export function lruLoads(accesses, limit) {
 }
 
 function readSteps(loads) {
-  return { model: numbersOf(loads.model), load: summed(loads.step), evict: numbersOf(loads.evict_step) };
+  return {
+    model: numbersOf(loads.model),
+    load: summed(loads.step),
+    evict: numbersOf(loads.evict_step),
+  };
 }
 
 /** What is shown at each step: the recorded run, or the same accesses under a limit. */
@@ -256,8 +261,9 @@ export class Shown {
     if (!this.fromEvents) return this.loads(step);
     if (!this.missesUntil) {
       this.missesUntil = new Int32Array(this.manager.length + 1);
-      for (let i = 1; i <= this.manager.length; i++)
+      for (let i = 1; i <= this.manager.length; i++) {
         this.missesUntil[i] = this.missesUntil[i - 1] + this.isMiss(i);
+      }
     }
     return this.missesUntil[step];
   }

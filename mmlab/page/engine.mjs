@@ -26,7 +26,9 @@ export class Accesses {
     this.distances = stackDistances(models, count, this.before);
     [this.offsets, this.uses] = usesOfModels(models, count);
     this.seen = new Int32Array(this.length + 1).fill(this.before.length, 0, 1);
-    for (let i = 0; i < this.length; i++) this.seen[i + 1] = this.seen[i] + (this.distances[i] === 0);
+    for (let i = 0; i < this.length; i++) {
+      this.seen[i + 1] = this.seen[i] + (this.distances[i] === 0);
+    }
     this.totals = loadsByLimit(this.distances, count);
     this.runs = new Map();
   }
@@ -42,7 +44,7 @@ export class Accesses {
     let run = this.runs.get(most);
     if (run === undefined) {
       if (this.runs.size > 3) this.runs.clear();
-      this.runs.set(most, (run = runUnder(this, most)));
+      this.runs.set(most, run = runUnder(this, most));
     }
     return run;
   }

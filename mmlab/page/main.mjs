@@ -5,9 +5,19 @@ import { Manager, Shown } from "./data.mjs";
 import { listenForFiles } from "./open.mjs";
 import { Quiz } from "./quiz.mjs";
 import { drawStack } from "./stack.mjs";
-import { say, shortened, named, useTexts } from "./texts.mjs";
+import { named, say, shortened, useTexts } from "./texts.mjs";
 import { Timeline } from "./timeline.mjs";
-import { $, drawChart, drawCounts, drawList, drawSentence, drawStrip, element, looksOf, write } from "./view.mjs";
+import {
+  $,
+  drawChart,
+  drawCounts,
+  drawList,
+  drawSentence,
+  drawStrip,
+  element,
+  looksOf,
+  write,
+} from "./view.mjs";
 
 class View {
   constructor(content) {
@@ -18,7 +28,9 @@ class View {
     this.timeline = new Timeline(this);
     this.controls = new Controls(this);
     window.addEventListener("resize", () => this.resized());
-    const moved = new ResizeObserver(() => (this.width === $("controls").clientWidth ? this.#moved() : this.resized()));
+    const moved = new ResizeObserver(
+      () => (this.width === $("controls").clientWidth ? this.#moved() : this.resized()),
+    );
     for (const id of ["controls", "sentence", "counts", "chart", "timeline"]) moved.observe($(id));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.resized());
     this.choose(0);
@@ -85,8 +97,9 @@ class View {
 
   setLimit(limit) {
     const { manager } = this;
-    if (limit !== null && !(Number.isInteger(limit) && limit >= 1))
+    if (limit !== null && !(Number.isInteger(limit) && limit >= 1)) {
       throw new RangeError(`the limit must be a whole number from 1 on, or null, got ${limit}`);
+    }
     const recorded = manager.followsLru && limit === manager.limit;
     this.#limit(new Shown(manager, limit, recorded));
   }
@@ -132,7 +145,8 @@ class View {
     this.tallName = Math.max(8, Math.floor((this.bar - 3.3) / 0.74));
     this.shortName = Math.max(8, Math.floor((this.bar - 3) / 0.66));
     this.arrowsWidth = $("arrows").clientWidth;
-    this.isNarrow = window.innerWidth < 1000 || document.documentElement.classList.contains("projector");
+    this.isNarrow = window.innerWidth < 1000 ||
+      document.documentElement.classList.contains("projector");
   }
 
   render() {
@@ -179,10 +193,19 @@ class View {
     const { content } = this;
     const select = $("managers");
     select.hidden = this.managers.length < 2;
-    select.replaceChildren(...this.managers.map((each, i) => element("option", { value: i }, shortened(named(this.#where(each)), 60))));
+    select.replaceChildren(
+      ...this.managers.map((each, i) =>
+        element("option", { value: i }, shortened(named(this.#where(each)), 60))
+      ),
+    );
     select.value = this.number;
     const out = content.managers_in_all > this.managers.length && content.managers.length;
-    write($("left-out"), out ? say("managers_left_out", { n: this.managers.length, total: content.managers_in_all }) : "");
+    write(
+      $("left-out"),
+      out
+        ? say("managers_left_out", { n: this.managers.length, total: content.managers_in_all })
+        : "",
+    );
   }
 
   #where(manager) {
@@ -198,8 +221,16 @@ class View {
 
   #drawSource() {
     const { shown, manager } = this;
-    const limit = !manager.limitKnown && shown.recorded ? say("unknown_limit") : shown.limit === null ? say("no_limit") : say("limit", { n: shown.limit });
-    const values = { where: shortened(named(this.#where(manager)), 48), accesses: say("accesses", { n: manager.total }), limit };
+    const limit = !manager.limitKnown && shown.recorded
+      ? say("unknown_limit")
+      : shown.limit === null
+      ? say("no_limit")
+      : say("limit", { n: shown.limit });
+    const values = {
+      where: shortened(named(this.#where(manager)), 48),
+      accesses: say("accesses", { n: manager.total }),
+      limit,
+    };
     const kind = !manager.wasRun ? "predicted" : shown.recorded ? "recorded" : "simulated";
     const about = shown.fromEvents ? "about_events" : `about_${kind}`;
     $("source").dataset.kind = kind;
@@ -207,7 +238,9 @@ class View {
     write($("source-about"), manager.length ? say(about, values) : "");
     $("source").title = $("source").textContent.trim();
     write($("window"), manager.isWindow ? this.#aboutWindow() : "");
-    const why = shown.fromEvents && manager.length ? [say("not_lru"), ...manager.why.map(reason)].join(" ") : "";
+    const why = shown.fromEvents && manager.length
+      ? [say("not_lru"), ...manager.why.map(reason)].join(" ")
+      : "";
     write($("reasons"), why);
   }
 }
@@ -283,7 +316,9 @@ function takeTheFrame() {
 
 function fillTexts() {
   document.title = say("title");
-  for (const place of document.querySelectorAll("[data-text]")) place.textContent = say(place.dataset.text);
+  for (const place of document.querySelectorAll("[data-text]")) {
+    place.textContent = say(place.dataset.text);
+  }
   for (const place of document.querySelectorAll("[data-label]")) {
     const label = say(place.dataset.label);
     place.setAttribute("aria-label", label);
@@ -299,7 +334,12 @@ function start() {
   const view = new View(content);
   window.replay = driver(view);
   if (content.opens) {
-    const panel = { area: $("open"), input: $("file"), mapping: $("mapping"), problem: $("open-problem") };
+    const panel = {
+      area: $("open"),
+      input: $("file"),
+      mapping: $("mapping"),
+      problem: $("open-problem"),
+    };
     listenForFiles(panel, (other) => view.open(other));
   }
 }
