@@ -7,7 +7,9 @@ export function numbersOf(column) {
   const bytes = atob(column);
   const numbers = new Int32Array(bytes.length);
   let count = 0;
-  for (let i = 0, value = 0, shift = 0; i < bytes.length; i++) {
+  let value = 0;
+  let shift = 0;
+  for (let i = 0; i < bytes.length; i++) {
     const byte = bytes.charCodeAt(i);
     value |= (byte & 127) << shift;
     shift += 7;
@@ -71,8 +73,9 @@ export class Manager {
   bytesOf(models) {
     let sum = 0;
     for (const model of models) {
-      if (this.models[model].bytes == null) return null;
-      sum += this.models[model].bytes;
+      const { bytes } = this.models[model];
+      if (bytes === null) return null;
+      sum += bytes;
     }
     return sum;
   }
