@@ -58,7 +58,8 @@ models: $(READY)
 lint: $(READY)
 	@$(BIN)/ruff check --quiet $(SOURCES) && $(BIN)/ruff format --quiet --check $(SOURCES) || \
 	  { echo "The code is not in the house style: run $(BIN)/ruff format mmlab tests"; exit 1; }
-	@command -v node >/dev/null || exit 0; for script in mmlab/page/*.mjs; do node --check $$script || exit 1; done
+	@export DENO_NO_UPDATE_CHECK=1; $(BIN)/deno lint --quiet && $(BIN)/deno fmt --quiet --check || \
+	  { echo "The page's script is not in the house style: run $(BIN)/deno fmt"; exit 1; }
 	@$(BIN)/mypy --no-error-summary || { echo "The types do not agree: see above."; exit 1; }
 
 # Runs the notebooks and stores what they show.

@@ -13,7 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
-from mmlab._arguments import file_to_write, path_argument, short
+from mmlab._arguments import file_to_write, path_argument, short, whole_number
 from mmlab._files import replacing
 from mmlab._text import shown_everywhere
 from mmlab.events import MOST_LINE_BYTES, Event
@@ -188,16 +188,28 @@ class Trace(State):
 
         return draw_timeline(self, **options)
 
-    def replay(self) -> ReplayPage:
+    def replay(self, *, first: int = 1) -> ReplayPage:
         """The run as a page to step through, access by access; see `mmlab.page.build.ReplayPage`.
 
         Each model manager has a stack of its models, the most recently used on top, and its limit
         is a line across it, which can be moved: the same accesses under another hint.
+
+        A page holds up to 100,000 accesses and says which of how many. Its stack begins with the
+        models that are in memory then; counts and loads over limits are those of the page.
+
+        Args:
+          first: access of each model manager with which the page begins, from 1; managers with
+            fewer are left out.
+
+        Raises:
+          ValueError, TypeError: no manager has so many accesses, or they are of more than 2,000
+            models until there.
         """
+        first = whole_number("first", first)
         from mmlab.page.build import ReplayPage
         from mmlab.page.content import run_content
 
-        return ReplayPage(run_content(self), self.timeline)
+        return ReplayPage(run_content(self, first), self.timeline)
 
     def __repr__(self) -> str:
         s = self.summary()

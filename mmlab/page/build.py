@@ -127,7 +127,10 @@ class ReplayPage:
 
 
 def _in_words(manager: Mapping[str, Any]) -> str:
-    accesses = plural(manager["total"], "access", "accesses")
+    first, length, total = manager["first"], manager["length"], manager["total"]
+    accesses = plural(total, "access", "accesses")
+    if length < total:
+        accesses = f"accesses {first:,} to {first + length - 1:,} of {total:,}"
     models = plural(len(manager["models"]), "model")
     if "limit" not in manager:
         return f"Replay of {accesses} of {models}, not run"

@@ -15,12 +15,14 @@ from mmlab.state import NS, UNSEEN, Ints, Residence, State
 
 FORMAT = 1
 MOST_ACCESSES = 100_000
-"""So many are in one page at most; of longer runs it shows the first, and says so."""
+"""So many are in one page at most; of longer runs it shows a window, and says so."""
 MOST_MODELS = 2_000
-"""A page ends before the access to one more."""
+"""A page ends before the access to one more, those before its window included."""
 MOST_MANAGERS = 50
 TICKS = 2**22
-"""Steps into which the time of a run is divided: the page's resolution."""
+"""Steps into which the time of a window is divided: the page's resolution."""
+MOST_TICKS = 2**28
+"""Steps into which the time of the whole run is divided at most: a column must hold them."""
 
 
 _Model = tuple[str, str | None]
@@ -91,18 +93,23 @@ class Table:
         return len(self.model)
 
 
-def run_content(state: State, most: int = MOST_ACCESSES) -> dict[str, Any]:
+def run_content(state: State, first: int = 1, most: int = MOST_ACCESSES) -> dict[str, Any]:
     """What the page shows of a run: data that JSON can hold.
 
     Args:
+      first: access of each manager with which its window begins; managers with fewer are left out.
       most: accesses that it holds, of all managers together.
+
+    Raises:
+      ValueError: no manager has so many accesses, or too many models were accessed before.
     """
     found = managers_of(state)
     tables = [(manager, table_of(state, manager)) for manager in found]
     tables = [(manager, table) for manager, table in tables if len(table)]
     tables.sort(key=lambda pair: int(pair[1].begin_ns[0]))
-    shown = tables[:MOST_MANAGERS]
-    windows = shares([len(table) for _, table in shown], most)
+    shown = [pair for pair in tables if len(pair[1]) >= first][:MOST_MANAGERS]
+    check_first(first, [len(table) for _, table in tables])
+    lengths = shares([len(table) - first + 1 for _, table in shown], most)
     return {
         "format": FORMAT,
         "kind": "run",
@@ -110,21 +117,57 @@ def run_content(state: State, most: int = MOST_ACCESSES) -> dict[str, Any]:
         "error": state.error,
         "managers_in_all": len(tables),
         "managers": [
-            _manager_content(state, manager, table, window)
-            for (manager, table), window in zip(shown, windows, strict=True)
+            _manager_content(state, manager, table, window_of(table.model, first, length))
+            for (manager, table), length in zip(shown, lengths, strict=True)
         ],
     }
 
 
-def window_of(model: Ints, most: int) -> int:
-    """How many of these accesses, numbers of models, one page shows.
+def check_first(first: int, totals: Sequence[int]) -> None:
+    """Check that some manager has so many accesses.
 
-    >>> window_of(np.array([3, 1, 3, 2, 1]), 3)
-    3
+    Raises:
+      ValueError: none has.
     """
-    _, first = np.unique(model, return_index=True)
-    beyond: list[int] = np.sort(first)[MOST_MODELS : MOST_MODELS + 1].tolist()
-    return min(len(model), most, *beyond)
+    most = max(totals, default=0)
+    if first > max(most, 1):
+        raise ValueError(
+            f"first is {first:,}: give the number of an access, up to {most:,}, which is the most "
+            "that a model manager has"
+        )
+
+
+def window_of(model: Ints, first: int, most: int) -> slice:
+    """Which of these accesses, numbers of models, one page shows.
+
+    >>> window_of(np.array([3, 1, 3, 2, 1]), 2, 3)
+    slice(1, 4, None)
+
+    Raises:
+      ValueError: more than `MOST_MODELS` models were accessed before.
+    """
+    _, places = np.unique(model, return_index=True)
+    beyond: list[int] = np.sort(places)[MOST_MODELS : MOST_MODELS + 1].tolist()
+    if beyond and first > beyond[0]:
+        raise ValueError(
+            f"first is {first:,}: a page shows up to {MOST_MODELS:,} models, and the stack holds "
+            f"more from access {beyond[0] + 1:,} on: give a number up to {beyond[0]:,}"
+        )
+    return slice(first - 1, min(len(model), first - 1 + most, *beyond))
+
+
+def used_before(model: Ints, begin: int) -> tuple[Ints, Ints]:
+    """Models that were accessed before a window, the most recently used first, and when.
+
+    Steps of the window count from 1, so 0 is the access just before it.
+
+    >>> used_before(np.array([3, 1, 3, 2, 1]), 3)
+    (array([3, 1]), array([ 0, -1]))
+    """
+    backwards = model[:begin][::-1]
+    _, places = np.unique(backwards, return_index=True)
+    places = np.sort(places)
+    return backwards[places], -places
 
 
 def renumbered(models: int, model: Ints) -> tuple[Ints, Ints]:
@@ -160,13 +203,16 @@ class Logged:
     Attributes:
       name: of the manager; empty where there is one.
       models: all that there are.
-      model, elements, keys: of each access that is shown.
+      model: of each access until the end of the window.
+      begin: accesses before the window.
+      elements, keys: of each access in the window; 0 and none where they are not known.
       total: accesses that there are.
     """
 
     name: str
     models: Sequence[Described]
     model: Ints
+    begin: int
     elements: Ints
     keys: Sequence[Sequence[str]]
     total: int
@@ -183,7 +229,9 @@ def log_content(logged: Sequence[Logged], managers: int) -> dict[str, Any]:
         "kind": "keys",
         "managers_in_all": managers,
         "managers": [
-            accesses_content(each.models, each.model, each.elements, each.keys, each.total)
+            accesses_content(
+                each.models, each.model, each.begin, each.elements, each.keys, each.total
+            )
             | {"step": each.name, "process": ""}
             for each in logged
         ],
@@ -376,63 +424,105 @@ def reasons(
 # As data
 
 
-def _manager_content(state: State, manager: Manager, table: Table, window: int) -> dict[str, Any]:
+def _manager_content(state: State, manager: Manager, table: Table, window: slice) -> dict[str, Any]:
     limit = limit_of(state, manager)
     plain = follows_lru(table, limit)
-    window = window_of(table.model, window)
     described = _describe(state, manager)
-    named, numbers = renumbered(len(described), table.model[:window])
+    named, numbers = renumbered(len(described), table.model[: window.stop])
     models = [described[i] for i in named.tolist()]
-    start = state.start_ns
+    begin_ns, end_ns = table.begin_ns[window], table.end_ns[window]
+    span = _span(state, table, window)
     last = max(int(table.end_ns.max()), int(table.begin_ns[-1]), state.end_ns)
-    tick = max(1, (last - min(start, int(table.begin_ns[0]))) // TICKS)
-    kept = np.flatnonzero(table.load_step <= window)
+    whole = last - min(state.start_ns, int(table.begin_ns[0]))
+    tick = max(1, (span[1] - span[0]) // TICKS, whole // MOST_TICKS)
+
+    def ticks(moment_ns: int) -> int:
+        return (moment_ns - state.start_ns) // tick
+
     content = accesses_content(
         models,
-        numbers[table.model[:window]],
-        table.elements[:window],
-        table.keys[:window],
+        numbers[table.model[: window.stop]],
+        window.start,
+        table.elements[window],
+        table.keys[window],
         len(table),
     )
-    begin = (table.begin_ns[:window] - start) // tick
-    ends = table.end_ns[:window]
+    begin = (begin_ns - state.start_ns) // tick
     content |= {
         "step": ", ".join(manager.steps),
         "process": str(manager.process),
         "limit": "unknown" if limit is UNKNOWN else limit,
         "recorded": plain,
         "why": [] if plain else reasons(state, manager, table, limit),
-        "errors": {str(step): text for step, text in table.errors.items() if step <= window},
+        "errors": {
+            str(step - window.start): text
+            for step, text in table.errors.items()
+            if window.start < step <= window.stop
+        },
         "tick": tick * NS,
-        "end": (_window_end(state, table, window) - start) // tick,
+        "start": ticks(span[0]),
+        "end": ticks(span[1]),
         "begin": differences(begin),
         # 0 is "not seen".
-        "lasted": column(np.where(ends == UNSEEN, 0, (ends - start) // tick - begin + 1)),
-        "loads": _loads_content(table, kept, window, plain, numbers, lambda t: (t - start) // tick),
+        "lasted": column(
+            np.where(end_ns == UNSEEN, 0, (end_ns - state.start_ns) // tick - begin + 1)
+        ),
+        "loads": _loads_content(table, window, plain, numbers, ticks),
     }
     return content
 
 
-def _window_end(state: State, table: Table, window: int) -> int:
-    if window < len(table):
-        return int(table.begin_ns[window])
-    return max(state.end_ns, int(table.begin_ns[-1]))
+def _span(state: State, table: Table, window: slice) -> tuple[int, int]:
+    """From when to when a window's timeline goes: from the end of the access before it."""
+    begin_ns = int(table.begin_ns[window.start])
+    if not window.start:
+        start_ns = min(state.start_ns, begin_ns)
+    else:
+        ends = (int(table.begin_ns[window.start - 1]), int(table.end_ns[window.start - 1]))
+        start_ns = min(begin_ns, max(ends))
+    if window.stop < len(table):
+        return start_ns, int(table.begin_ns[window.stop])
+    return start_ns, max(state.end_ns, int(table.begin_ns[-1]))
+
+
+def _loads_of_window(table: Table, window: slice, plain: bool) -> Ints:
+    """Places of the loads that a window shows, with those of models in memory when it begins.
+
+    Where they follow least recent use, the models in memory come first, the most recently used
+    one before the others, as the script lists them. Else the last eviction of each model before the
+    window is kept too: it says that a model is not in memory, and that its next load is a reload.
+    """
+    step, evict_step = table.load_step, table.evict_step
+    shown = (step <= window.stop) & ((evict_step == 0) | (evict_step > window.start))
+    if plain:
+        models, _ = used_before(table.model, window.start)
+        order = {model: place for place, model in enumerate(models.tolist())}
+        places = np.flatnonzero(shown & (step <= window.start)).tolist()
+        places.sort(key=lambda place: order[int(table.load_model[place])])
+        later = np.flatnonzero(shown & (step > window.start))
+        return np.concatenate([np.array(places, np.int64), later])
+    gone = np.flatnonzero((evict_step > 0) & (evict_step <= window.start))
+    last = {int(table.load_model[place]): int(place) for place in gone}
+    shown[list(last.values())] = True
+    return np.flatnonzero(shown)
 
 
 def _loads_content(
-    table: Table,
-    kept: Ints,
-    window: int,
-    plain: bool,
-    numbers: Ints,
-    ticks: Callable[[int], int],
+    table: Table, window: slice, plain: bool, numbers: Ints, ticks: Callable[[int], int]
 ) -> dict[str, Any]:
-    """The loads; where they follow least recent use, the script knows models and steps itself."""
-    steps, evict_steps = table.load_step[kept], table.evict_step[kept]
-    evict_steps = np.where(evict_steps > window, 0, evict_steps)
+    """The loads; where they follow least recent use, the script knows models and steps itself.
+
+    A load before the window belongs to step 0, and an eviction before it to step -1.
+    """
+    kept = _loads_of_window(table, window, plain)
+    steps = np.maximum(table.load_step[kept] - window.start, 0)
+    evict_steps = table.evict_step[kept]
+    there = (evict_steps > 0) & (evict_steps <= window.stop)
+    evict_steps = np.where(there, np.maximum(evict_steps - window.start, -1), 0)
+    evict_steps = np.where(there & (evict_steps == 0), -1, evict_steps)
     loads = [table.loads[i] for i in kept.tolist()]
     begin = np.array([ticks(load.load_begin_ns) for load in loads], np.int64)
-    places = np.maximum(steps, 1) - 1
+    places = window.start + np.maximum(steps, 1) - 1
     access = np.array([ticks(t) for t in table.begin_ns[places].tolist()], np.int64)
 
     def after(moments: Sequence[int | None], base: Ints) -> Ints:
@@ -461,6 +551,7 @@ def _loads_content(
 def accesses_content(
     models: Sequence[Described],
     model: Ints,
+    begin: int,
     elements: Ints,
     keys: Sequence[Sequence[str]],
     total: int,
@@ -468,7 +559,9 @@ def accesses_content(
     """Models and accesses of one manager.
 
     Args:
-      model, elements, keys: of each access that is in the page.
+      model: of each access until the end of the window.
+      begin: accesses before the window.
+      elements, keys: of each access in the window.
       total: accesses that there were.
     """
     from mmlab.draw.theme import model_palette  # matplotlib: a page is built where pictures are
@@ -479,6 +572,8 @@ def accesses_content(
         if len(each.keys) == 1:
             sets.setdefault(each.keys, len(sets))
     places = [sets.setdefault(tuple(each), len(sets)) for each in keys]
+    used, last = used_before(model, begin)
+    model = model[begin:]
     # Most often a model has one key: then the set has the number of the model, and 0 is written.
     return {
         "models": [
@@ -491,7 +586,9 @@ def accesses_content(
             for each in models
         ],
         "total": total,
+        "first": begin + 1,
         "length": len(model),
+        "before": {"model": column(used), "last": column(last)},
         "model": column(model),
         "elements": column(elements),
         "sets": [list(each) for each in sets],

@@ -35,7 +35,9 @@ export class Controls {
     $("slider").addEventListener("input", (event) => view.go(Number(event.target.value)));
     $("managers").addEventListener("change", (event) => view.choose(Number(event.target.value)));
     $("steps").addEventListener("toggle", () => view.render());
-    $("speed").replaceChildren(...Object.keys(SPEEDS).map((name) => element("option", { value: name }, say(name))));
+    $("speed").replaceChildren(
+      ...Object.keys(SPEEDS).map((name) => element("option", { value: name }, say(name))),
+    );
     $("speed").value = "normal";
   }
 
@@ -45,14 +47,19 @@ export class Controls {
     let drag = null;
     pill.addEventListener("pointerdown", (event) => {
       pill.setPointerCapture(event.pointerId);
-      drag = { y: event.clientY, limit: Math.min(view.shown.limit ?? Infinity, view.manager.accesses.different) };
+      drag = {
+        y: event.clientY,
+        limit: Math.min(view.shown.limit ?? Infinity, view.manager.accesses.different),
+      };
     });
     pill.addEventListener("pointermove", (event) => {
       if (!drag) return;
       const limit = drag.limit + Math.round((event.clientY - drag.y) / view.rowPitch());
       if (limit !== view.shown.limit) this.#setLimit(limit);
     });
-    for (const end of ["pointerup", "pointercancel"]) pill.addEventListener(end, () => (drag = null));
+    for (const end of ["pointerup", "pointercancel"]) {
+      pill.addEventListener(end, () => (drag = null));
+    }
   }
 
   #setLimit(limit) {
@@ -131,9 +138,14 @@ export class Controls {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const { tagName } = event.target;
     if (tagName === "TEXTAREA" || (tagName === "SELECT" && event.key !== "Escape")) return;
-    if ((event.key === " " || event.key === "Enter") && ["BUTTON", "SUMMARY", "INPUT"].includes(tagName) && event.target.id !== "slider") return;
+    if (
+      (event.key === " " || event.key === "Enter") &&
+      ["BUTTON", "SUMMARY", "INPUT"].includes(tagName) && event.target.id !== "slider"
+    ) return;
     const { view } = this;
-    if (view.quiz.on && event.key.length === 1 && view.quiz.key(event.key.toLowerCase())) return event.preventDefault();
+    if (view.quiz.on && event.key.length === 1 && view.quiz.key(event.key.toLowerCase())) {
+      return event.preventDefault();
+    }
     const actions = {
       ArrowRight: () => this.forward(),
       ArrowLeft: () => view.go(view.step - 1),
@@ -167,8 +179,11 @@ export class Controls {
     slider.max = length;
     slider.value = step;
     slider.style.setProperty("--done", `${length ? (100 * step) / length : 0}%`);
-    slider.setAttribute("aria-valuetext", say("about_access", { n: step, total: manager.total }));
-    write($("position"), say("of", { n: step, total: length }));
+    slider.setAttribute(
+      "aria-valuetext",
+      say("about_access", { n: manager.numberOf(step), total: manager.total }),
+    );
+    write($("position"), say("of", { n: manager.numberOf(step), total: manager.total }));
     $("first").disabled = $("previous").disabled = step === 0;
     $("forward").disabled = $("last").disabled = step >= length && !quiz.isAsking;
     $("play").disabled = quiz.on || length === 0;
@@ -180,7 +195,10 @@ export class Controls {
     $("play").classList.toggle("playing", this.playing !== null);
     write($("next-miss"), say(quiz.on ? "next_eviction" : "next_miss"));
     $("quiz").setAttribute("aria-pressed", String(quiz.on));
-    $("projector").setAttribute("aria-pressed", String(document.documentElement.classList.contains("projector")));
+    $("projector").setAttribute(
+      "aria-pressed",
+      String(document.documentElement.classList.contains("projector")),
+    );
     write($("theme"), say(view.isDark ? "light" : "dark"));
     $("back").hidden = !manager.wasRun || shown.recorded;
     $("try").hidden = !shown.fromEvents || !length;

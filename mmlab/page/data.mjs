@@ -7,7 +7,9 @@ export function numbersOf(column) {
   const bytes = atob(column);
   const numbers = new Int32Array(bytes.length);
   let count = 0;
-  for (let i = 0, value = 0, shift = 0; i < bytes.length; i++) {
+  let value = 0;
+  let shift = 0;
+  for (let i = 0; i < bytes.length; i++) {
     const byte = bytes.charCodeAt(i);
     value |= (byte & 127) << shift;
     shift += 7;
@@ -25,19 +27,25 @@ function summed(column) {
   return numbers;
 }
 
-/** One model manager: its models, accesses, loads and limit. Steps count from 1. */
+/** One model manager: its models, accesses, loads and limit. Steps of its window count from 1. */
 export class Manager {
   constructor(content) {
     Object.assign(this, { step: content.step, process: content.process, why: content.why ?? [] });
     this.models = content.models;
     this.length = content.length;
     this.total = content.total;
+    this.first = content.first;
     this.errors = content.errors ?? {};
     this.elements = numbersOf(content.elements);
     const models = numbersOf(content.model);
     this.keySets = content.sets;
+    this.hasBatchesOfManyKeys = content.sets.some((keys) => keys.length > 1);
     this.sets = numbersOf(content.set).map((set, i) => set + models[i]);
-    this.accesses = new Accesses(models, this.models.length);
+    const { before } = content;
+    this.accesses = new Accesses(models, this.models.length, {
+      models: numbersOf(before.model),
+      last: numbersOf(before.last),
+    });
     this.wasRun = content.loads !== undefined;
     this.limit = content.limit ?? null;
     this.limitKnown = this.limit !== "unknown";
@@ -47,6 +55,11 @@ export class Manager {
 
   get isWindow() {
     return this.length < this.total;
+  }
+
+  /** Which access of all a step is. */
+  numberOf(step) {
+    return this.first + step - 1;
   }
 
   keysOf(step) {
@@ -60,14 +73,16 @@ export class Manager {
   bytesOf(models) {
     let sum = 0;
     for (const model of models) {
-      if (this.models[model].bytes == null) return null;
-      sum += this.models[model].bytes;
+      const { bytes } = this.models[model];
+      if (bytes === null) return null;
+      sum += bytes;
     }
     return sum;
   }
 
   #readTimes(content) {
     this.tick = content.tick;
+    this.start = content.start;
     this.begin = summed(content.begin);
     this.lasted = numbersOf(content.lasted);
     this.end = content.end;
@@ -93,7 +108,7 @@ export class Manager {
 
   /** Loads of each model, and how many loads and evictions there were until each step. */
   #index() {
-    const { model, load, evict, loaded, already } = this.loads;
+    const { model, load, evict, loaded, already } = this.loads; // a load before the window has step 0
     this.loadsOf = this.models.map(() => []);
     this.loadsUntil = new Int32Array(this.length + 1);
     this.evictionsUntil = new Int32Array(this.length + 1);
@@ -102,19 +117,20 @@ export class Manager {
     /** Models that were in memory before the run, the most recently used first. */
     this.waiting = [...already].reverse().map((i) => model[i]);
     for (let i = 0; i < this.loads.count; i++) {
-      const again = this.loadsOf[model[i]].some((other) => evict[other] > 0);
+      const again = this.loadsOf[model[i]].some((other) => evict[other] !== 0);
       this.loadsOf[model[i]].push(i);
-      if (loaded[i] !== NEVER && !already.has(i)) {
+      if (loaded[i] !== NEVER && load[i] > 0) {
         this.loadsUntil[load[i]]++;
         if (again) this.reloadsUntil[load[i]]++;
       }
-      if (!evict[i]) continue;
+      if (evict[i] <= 0) continue;
       this.evictionsUntil[evict[i]]++;
       if (!this.evictedAt.has(evict[i])) this.evictedAt.set(evict[i], []);
       this.evictedAt.get(evict[i]).push(model[i]);
     }
-    for (const counts of [this.loadsUntil, this.evictionsUntil, this.reloadsUntil])
+    for (const counts of [this.loadsUntil, this.evictionsUntil, this.reloadsUntil]) {
       for (let step = 1; step <= this.length; step++) counts[step] += counts[step - 1];
+    }
   }
 
   /** The last load of a model that belongs to a step until `step`; -1 for none. */
@@ -131,7 +147,7 @@ export class Manager {
 
   /** When the state after a step was reached, in ticks: its batch has ended, the next not begun. */
   momentOf(step) {
-    if (step === 0) return Math.min(0, this.begin[0] ?? 0);
+    if (step === 0) return this.start;
     const begin = this.begin[step - 1];
     if (!this.lasted[step - 1]) return begin;
     const next = step < this.length ? this.begin[step] : Infinity;
@@ -161,11 +177,17 @@ export class Manager {
 
 export const NEVER = -(2 ** 31);
 
-/** The loads under a limit: of which model, at which step, and at which it is evicted (0: never). */
+/**
+ * The loads under a limit: of which model, at which step, and at which it is evicted (0: never).
+ * Models that are in memory when a window begins come first, with step 0.
+ */
 export function lruLoads(accesses, limit) {
   const run = accesses.run(limit);
-  const [model, load, evict] = [[], [], []];
+  const model = Array.from(accesses.before.slice(0, accesses.held(0, limit)));
+  const load = model.map(() => 0);
+  const evict = model.map(() => 0);
   const latest = new Int32Array(accesses.count);
+  model.forEach((each, i) => (latest[each] = i));
   for (let step = 1; step <= accesses.length; step++) {
     const out = run.evicted[step];
     if (out >= 0) evict[latest[out]] = step;
@@ -179,7 +201,11 @@ export function lruLoads(accesses, limit) {
 }
 
 function readSteps(loads) {
-  return { model: numbersOf(loads.model), load: summed(loads.step), evict: numbersOf(loads.evict_step) };
+  return {
+    model: numbersOf(loads.model),
+    load: summed(loads.step),
+    evict: numbersOf(loads.evict_step),
+  };
 }
 
 /** What is shown at each step: the recorded run, or the same accesses under a limit. */
@@ -226,7 +252,7 @@ export class Shown {
 
   reloads(step) {
     if (this.fromEvents) return this.manager.reloadsUntil[step];
-    return this.loads(step) - this.manager.accesses.seen[step];
+    return this.manager.accesses.reloads(step, this.limit);
   }
 
   evictions(step) {
@@ -238,8 +264,9 @@ export class Shown {
     if (!this.fromEvents) return this.loads(step);
     if (!this.missesUntil) {
       this.missesUntil = new Int32Array(this.manager.length + 1);
-      for (let i = 1; i <= this.manager.length; i++)
+      for (let i = 1; i <= this.manager.length; i++) {
         this.missesUntil[i] = this.missesUntil[i - 1] + this.isMiss(i);
+      }
     }
     return this.missesUntil[step];
   }

@@ -5,26 +5,35 @@
  * one stack, the models by last use. An access whose model lies deeper than the limit is a miss. So
  * every state is a function of (step, limit), and no state is kept. Steps count from 1: step n is
  * the state after access n, and 0 is before the first. A limit of null is none.
+ *
+ * The accesses can be a window of more. Then the stack begins with the models that were used before,
+ * at steps 0, -1, …; loads and evictions are those of the window.
  */
 
 export class Accesses {
   /**
    * @param {ArrayLike<number>} models number of the model of each access
    * @param {number} count how many models there are
+   * @param {{models: ArrayLike<number>, last: ArrayLike<number>}} before models that were used
+   *   before, the most recently used first, and the steps that used them last
    */
-  constructor(models, count) {
+  constructor(models, count, before = { models: [], last: [] }) {
     this.models = models;
     this.count = count;
     this.length = models.length;
-    this.distances = stackDistances(models, count);
+    this.before = before.models;
+    this.usedBefore = new Map(Array.from(before.models, (model, i) => [model, before.last[i]]));
+    this.distances = stackDistances(models, count, this.before);
     [this.offsets, this.uses] = usesOfModels(models, count);
-    this.seen = new Int32Array(this.length + 1);
-    for (let i = 0; i < this.length; i++) this.seen[i + 1] = this.seen[i] + (this.distances[i] === 0);
+    this.seen = new Int32Array(this.length + 1).fill(this.before.length, 0, 1);
+    for (let i = 0; i < this.length; i++) {
+      this.seen[i + 1] = this.seen[i] + (this.distances[i] === 0);
+    }
     this.totals = loadsByLimit(this.distances, count);
     this.runs = new Map();
   }
 
-  /** Models that are accessed at all. */
+  /** Models that are accessed at all, those before the window included. */
   get different() {
     return this.seen[this.length];
   }
@@ -35,7 +44,7 @@ export class Accesses {
     let run = this.runs.get(most);
     if (run === undefined) {
       if (this.runs.size > 3) this.runs.clear();
-      this.runs.set(most, (run = runUnder(this, most)));
+      this.runs.set(most, run = runUnder(this, most));
     }
     return run;
   }
@@ -50,7 +59,12 @@ export class Accesses {
   }
 
   evictions(step, limit) {
-    return this.loads(step, limit) - this.held(step, limit);
+    return this.loads(step, limit) - this.held(step, limit) + this.held(0, limit);
+  }
+
+  /** Loads of models that had been loaded before. */
+  reloads(step, limit) {
+    return this.loads(step, limit) - this.seen[step] + this.seen[0];
   }
 
   /** Models in memory after a step. */
@@ -75,7 +89,7 @@ export class Accesses {
 
   /** The fewest loads that are possible in the whole run. */
   optimum(limit) {
-    this.fewest ??= fewestLoads(this.models, this.count);
+    this.fewest ??= fewestLoads(this.models, this.count, this.before);
     return this.fewest[this.effective(limit)];
   }
 
@@ -84,15 +98,16 @@ export class Accesses {
     const found = [];
     for (let model = 0; model < this.count; model++) {
       const last = this.lastUse(model, step);
-      if (last) found.push([last, model]);
+      if (last > -Infinity) found.push([last, model]);
     }
     return found.sort((a, b) => b[0] - a[0]).map((pair) => pair[1]);
   }
 
-  /** The last step until `step` that accessed a model; 0 for none. */
+  /** The last step until `step` that accessed a model; -Infinity for none. */
   lastUse(model, step) {
     const place = this.#usesUntil(model, step);
-    return place > this.offsets[model] ? this.uses[place - 1] : 0;
+    if (place > this.offsets[model]) return this.uses[place - 1];
+    return this.usedBefore.get(model) ?? -Infinity;
   }
 
   /** The first step after `step` that accesses a model; 0 for none. */
@@ -125,11 +140,13 @@ export class Accesses {
 }
 
 /** How deep in the stack each access finds its model: 1 is the top, 0 is not there yet. */
-function stackDistances(models, count) {
+function stackDistances(models, count, before) {
   const distances = new Int32Array(models.length);
   const stack = new Int32Array(count);
   const known = new Uint8Array(count);
-  let held = 0;
+  let held = before.length;
+  stack.set(before);
+  for (const model of before) known[model] = 1;
   for (let i = 0; i < models.length; i++) {
     const model = models[i];
     let depth = held;
@@ -171,12 +188,19 @@ function loadsByLimit(distances, count) {
 
 /** One pass with the stack as a linked list, whose lowest model in memory is known. */
 function runUnder(accesses, limit) {
-  const { models, distances, count, length } = accesses;
+  const { models, before, distances, count, length } = accesses;
   const loads = new Int32Array(length + 1);
   const evicted = new Int32Array(length + 1).fill(-1);
   const above = new Int32Array(count + 1).fill(count);
   const below = new Int32Array(count + 1).fill(count);
-  let held = 0;
+  const push = (model) => {
+    below[model] = below[count];
+    above[below[count]] = model;
+    above[model] = count;
+    below[count] = model;
+  };
+  let held = Math.min(limit, before.length);
+  for (let place = held - 1; place >= 0; place--) push(before[place]);
   for (let i = 0; i < length; i++) {
     const model = models[i];
     const hit = distances[i] > 0 && distances[i] <= limit;
@@ -192,10 +216,7 @@ function runUnder(accesses, limit) {
     } else {
       held++;
     }
-    below[model] = below[count];
-    above[below[count]] = model;
-    above[model] = count;
-    below[count] = model;
+    push(model);
   }
   return { loads, evicted };
 }
@@ -203,9 +224,9 @@ function runUnder(accesses, limit) {
 /**
  * The fewest possible loads under limits 1, 2, … (Belady, 1966), as a stack algorithm: a model that
  * is accessed goes to the top; the one that was there moves down and changes places with every
- * model on its way that is needed later than itself.
+ * model on its way that is needed later than itself. Memory begins with what LRU left in it.
  */
-function fewestLoads(models, count) {
+function fewestLoads(models, count, before) {
   const end = models.length;
   const following = new Int32Array(end);
   const upcoming = new Int32Array(count).fill(end);
@@ -217,7 +238,12 @@ function fewestLoads(models, count) {
   const due = new Int32Array(count);
   const place = new Int32Array(count).fill(-1);
   const hits = new Int32Array(count + 1);
-  let held = 0;
+  let held = before.length;
+  for (let k = 0; k < held; k++) {
+    stack[k] = before[k];
+    due[k] = upcoming[before[k]];
+    place[before[k]] = k;
+  }
   for (let t = 0; t < end; t++) {
     const model = models[t];
     let depth = place[model];

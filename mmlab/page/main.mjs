@@ -5,9 +5,19 @@ import { Manager, Shown } from "./data.mjs";
 import { listenForFiles } from "./open.mjs";
 import { Quiz } from "./quiz.mjs";
 import { drawStack } from "./stack.mjs";
-import { say, shortened, named, useTexts } from "./texts.mjs";
+import { named, say, shortened, useTexts } from "./texts.mjs";
 import { Timeline } from "./timeline.mjs";
-import { $, drawChart, drawCounts, drawList, drawSentence, drawStrip, element, looksOf, write } from "./view.mjs";
+import {
+  $,
+  drawChart,
+  drawCounts,
+  drawList,
+  drawSentence,
+  drawStrip,
+  element,
+  looksOf,
+  write,
+} from "./view.mjs";
 
 class View {
   constructor(content) {
@@ -18,8 +28,10 @@ class View {
     this.timeline = new Timeline(this);
     this.controls = new Controls(this);
     window.addEventListener("resize", () => this.resized());
-    const moved = new ResizeObserver(() => (this.width === $("controls").clientWidth ? this.#moved() : this.resized()));
-    for (const id of ["controls", "sentence", "timeline"]) moved.observe($(id));
+    const moved = new ResizeObserver(
+      () => (this.width === $("controls").clientWidth ? this.#moved() : this.resized()),
+    );
+    for (const id of ["controls", "sentence", "counts", "chart", "timeline"]) moved.observe($(id));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.resized());
     this.choose(0);
   }
@@ -85,8 +97,9 @@ class View {
 
   setLimit(limit) {
     const { manager } = this;
-    if (limit !== null && !(Number.isInteger(limit) && limit >= 1))
+    if (limit !== null && !(Number.isInteger(limit) && limit >= 1)) {
       throw new RangeError(`the limit must be a whole number from 1 on, or null, got ${limit}`);
+    }
     const recorded = manager.followsLru && limit === manager.limit;
     this.#limit(new Shown(manager, limit, recorded));
   }
@@ -126,13 +139,14 @@ class View {
     const style = getComputedStyle(document.documentElement);
     this.rem = parseFloat(style.fontSize);
     this.isDark = style.getPropertyValue("--scheme").trim() === "dark";
-    this.top = $("stack-area").offsetTop + $("stack").offsetTop;
+    this.#place();
     this.width = $("controls").clientWidth;
-    const bar = $("most-recent").offsetWidth / this.rem;
-    this.tallName = Math.max(8, Math.floor((bar - 3.3) / 0.74));
-    this.shortName = Math.max(8, Math.floor((bar - 3) / 0.66));
+    this.bar = $("most-recent").offsetWidth / this.rem;
+    this.tallName = Math.max(8, Math.floor((this.bar - 3.3) / 0.74));
+    this.shortName = Math.max(8, Math.floor((this.bar - 3) / 0.66));
     this.arrowsWidth = $("arrows").clientWidth;
-    this.isNarrow = window.innerWidth < 1000 || document.documentElement.classList.contains("projector");
+    this.isNarrow = window.innerWidth < 1000 ||
+      document.documentElement.classList.contains("projector");
   }
 
   render() {
@@ -148,19 +162,26 @@ class View {
     if (!this.controls.playing || this.step === this.manager.length) write($("live"), said);
   }
 
-  /** Pixels that the stack can have: the timeline is whole, or below the fold. */
+  /** Pixels that the stack can have: the timeline is whole, or only its heading is in sight. */
   stackSpace() {
-    const needed = Math.min(this.manager.accesses.different, 8) * 2.2 * this.rem + 4 * this.rem;
-    const beside = window.innerHeight - this.top - this.timeline.height - 4 * this.rem;
-    const space = beside >= needed ? beside : window.innerHeight - this.top - 1.2 * this.rem;
-    return Math.max(space, 14 * this.rem);
+    const { rem, timeline } = this;
+    const needed = (Math.min(this.manager.accesses.different, 8) * 2 + 3.2) * rem;
+    const withHeading = window.innerHeight - this.top - timeline.headHeight - rem;
+    const withTimeline = withHeading - timeline.height;
+    const space = withTimeline >= Math.max(needed, this.beside) ? withTimeline : withHeading;
+    return Math.max(space, this.beside, 11 * rem);
   }
 
-  /** What stands above the stack has another height: a longer sentence, or a second line. */
+  /** What stands above the stack or beside it has another height. */
   #moved() {
-    const { top } = this;
+    const { top, beside } = this;
+    this.#place();
+    if (top !== this.top || beside !== this.beside) drawStack(this);
+  }
+
+  #place() {
     this.top = $("stack-area").offsetTop + $("stack").offsetTop;
-    if (top !== this.top) drawStack(this);
+    this.beside = $("chart").offsetTop + $("chart").offsetHeight - this.top;
   }
 
   rowPitch() {
@@ -172,28 +193,54 @@ class View {
     const { content } = this;
     const select = $("managers");
     select.hidden = this.managers.length < 2;
-    select.replaceChildren(...this.managers.map((each, i) => element("option", { value: i }, shortened(named(this.#where(each)), 60))));
+    select.replaceChildren(
+      ...this.managers.map((each, i) =>
+        element("option", { value: i }, shortened(named(this.#where(each)), 60))
+      ),
+    );
     select.value = this.number;
     const out = content.managers_in_all > this.managers.length && content.managers.length;
-    write($("left-out"), out ? say("managers_left_out", { n: this.managers.length, total: content.managers_in_all }) : "");
+    write(
+      $("left-out"),
+      out
+        ? say("managers_left_out", { n: this.managers.length, total: content.managers_in_all })
+        : "",
+    );
   }
 
   #where(manager) {
     return this.managers.length > 1 ? `${manager.step} · ${manager.process}` : manager.step;
   }
 
+  #aboutWindow() {
+    const { manager } = this;
+    const values = { a: manager.first, b: manager.numberOf(manager.length), total: manager.total };
+    const counts = manager.first > 1 ? ` ${say("window_counts", values)}` : "";
+    return say("window", values) + counts;
+  }
+
   #drawSource() {
     const { shown, manager } = this;
-    const limit = !manager.limitKnown && shown.recorded ? say("unknown_limit") : shown.limit === null ? say("no_limit") : say("limit", { n: shown.limit });
-    const values = { where: shortened(named(this.#where(manager)), 48), accesses: say("accesses", { n: manager.total }), limit };
+    const limit = !manager.limitKnown && shown.recorded
+      ? say("unknown_limit")
+      : shown.limit === null
+      ? say("no_limit")
+      : say("limit", { n: shown.limit });
+    const values = {
+      where: shortened(named(this.#where(manager)), 48),
+      accesses: say("accesses", { n: manager.total }),
+      limit,
+    };
     const kind = !manager.wasRun ? "predicted" : shown.recorded ? "recorded" : "simulated";
     const about = shown.fromEvents ? "about_events" : `about_${kind}`;
     $("source").dataset.kind = kind;
     write($("source-kind"), say(kind));
     write($("source-about"), manager.length ? say(about, values) : "");
     $("source").title = $("source").textContent.trim();
-    write($("window"), manager.isWindow ? say("window", { length: manager.length, total: manager.total }) : "");
-    const why = shown.fromEvents && manager.length ? [say("not_lru"), ...manager.why.map(reason)].join(" ") : "";
+    write($("window"), manager.isWindow ? this.#aboutWindow() : "");
+    const why = shown.fromEvents && manager.length
+      ? [say("not_lru"), ...manager.why.map(reason)].join(" ")
+      : "";
     write($("reasons"), why);
   }
 }
@@ -202,13 +249,31 @@ function reason([name, a, b]) {
   return say(name, { n: a, a, b });
 }
 
-const EMPTY = { step: "", process: "", models: [], total: 0, length: 0, model: "", elements: "", sets: [], set: "" };
+const EMPTY = {
+  step: "",
+  process: "",
+  models: [],
+  total: 0,
+  first: 1,
+  length: 0,
+  before: { model: "", last: "" },
+  model: "",
+  elements: "",
+  sets: [],
+  set: "",
+};
 
-/** Drives the page from outside. Steps: 0 is before the first access. A hint of null is none. */
+/**
+ * Drives the page from outside. Steps: 0 is before the first access that the page shows, which is
+ * number `first` of all. A hint of null is none.
+ */
 function driver(view) {
   return {
     get steps() {
       return view.manager.length;
+    },
+    get first() {
+      return view.manager.first;
     },
     goto(step) {
       view.go(step);
@@ -251,7 +316,9 @@ function takeTheFrame() {
 
 function fillTexts() {
   document.title = say("title");
-  for (const place of document.querySelectorAll("[data-text]")) place.textContent = say(place.dataset.text);
+  for (const place of document.querySelectorAll("[data-text]")) {
+    place.textContent = say(place.dataset.text);
+  }
   for (const place of document.querySelectorAll("[data-label]")) {
     const label = say(place.dataset.label);
     place.setAttribute("aria-label", label);
@@ -267,7 +334,12 @@ function start() {
   const view = new View(content);
   window.replay = driver(view);
   if (content.opens) {
-    const panel = { area: $("open"), input: $("file"), mapping: $("mapping"), problem: $("open-problem") };
+    const panel = {
+      area: $("open"),
+      input: $("file"),
+      mapping: $("mapping"),
+      problem: $("open-problem"),
+    };
     listenForFiles(panel, (other) => view.open(other));
   }
 }

@@ -5,7 +5,17 @@ import { grouped, say, shortened } from "./texts.mjs";
 
 export const MOST_BYTES = 50_000_000;
 export const MOST_KEYS = 100_000;
-const PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#882255", "#999933", "#332288"];
+const PALETTE = [
+  "#0072B2",
+  "#E69F00",
+  "#009E73",
+  "#CC79A7",
+  "#D55E00",
+  "#56B4E9",
+  "#882255",
+  "#999933",
+  "#332288",
+];
 
 /** What a person can mend, in a sentence. */
 export class Unreadable extends Error {}
@@ -30,11 +40,24 @@ export function contentOf(name, text, mapping = "") {
 function checked(content, name) {
   const isWhole = (manager) => {
     const models = numbersOf(manager.model);
-    const columns = [manager.elements, manager.set, ...(manager.loads ? [manager.begin, manager.lasted] : [])];
+    const before = numbersOf(manager.before.model);
+    const known = (model) => model >= 0 && model < manager.models.length;
+    const columns = [
+      manager.elements,
+      manager.set,
+      ...(manager.loads ? [manager.begin, manager.lasted] : []),
+    ];
     return (
-      manager.models.every((model) => typeof model.name === "string" && /^#[0-9a-f]{6}$/i.test(model.colour) && Array.isArray(model.keys)) &&
+      manager.models.every((model) =>
+        typeof model.name === "string" && /^#[0-9a-f]{6}$/i.test(model.colour) &&
+        Array.isArray(model.keys)
+      ) &&
       models.length === manager.length &&
-      models.every((model) => model >= 0 && model < manager.models.length) &&
+      Number.isInteger(manager.first) &&
+      models.every(known) &&
+      before.every(known) &&
+      new Set(before).size === before.length &&
+      numbersOf(manager.before.last).length === before.length &&
       columns.every((column) => numbersOf(column).length === manager.length)
     );
   };
@@ -57,15 +80,18 @@ function parsed(text, name) {
 function keysOf(name, text) {
   const lines = text.split(/\r\n|\n|\r/).filter((line) => line.trim());
   if (!lines.length) return [];
-  if (/^[{["]/.test(lines[0]) && (/\.(jsonl|ndjson|json)$/i.test(name) || lines[0].startsWith("{"))) {
+  if (
+    /^[{["]/.test(lines[0]) && (/\.(jsonl|ndjson|json)$/i.test(name) || lines[0].startsWith("{"))
+  ) {
     if (lines[0].startsWith("[")) return parsed(text, name).map(keyOf);
     return lines.map((line) => keyOf(parsed(line, name)));
   }
   const first = fieldsOf(lines[0]);
   const column = first.findIndex((field) => field.trim().toLowerCase() === "key");
   if (column >= 0) return lines.slice(1).map((line) => fieldsOf(line)[column] ?? "");
-  if (first.length > 1)
+  if (first.length > 1) {
     throw new Unreadable(say("open_column", { name, columns: shortened(first.join(", "), 80) }));
+  }
   return lines.map((line) => fieldsOf(line)[0]);
 }
 
@@ -96,7 +122,10 @@ function fieldsOf(line) {
 function modelsOf(mapping) {
   const models = new Map();
   for (const line of mapping.split("\n")) {
-    const [model, keys] = [line.slice(0, line.lastIndexOf(":")), line.slice(line.lastIndexOf(":") + 1)];
+    const [model, keys] = [
+      line.slice(0, line.lastIndexOf(":")),
+      line.slice(line.lastIndexOf(":") + 1),
+    ];
     if (!line.trim() || !model.trim()) continue;
     for (const key of keys.split(",")) if (key.trim()) models.set(key.trim(), model.trim());
   }
@@ -112,13 +141,14 @@ function contentOfKeys(keys, models) {
   const set = [];
   const byName = (map, name) => map.get(name) ?? (map.set(name, map.size), map.size - 1);
   shown.forEach((key, i) => {
-    if (models.size && !models.has(key))
+    if (models.size && !models.has(key)) {
       throw new Unreadable(say("open_unmapped", { n: i + 1, key: shortened(key, 40) }));
+    }
     model.push(byName(names, models.get(key) ?? key));
     set.push(byName(sets, key));
   });
   const keysOfModel = [...names.keys()].map((name) =>
-    models.size ? [...models].filter(([, of]) => of === name).map(([key]) => key) : [name],
+    models.size ? [...models].filter(([, of]) => of === name).map(([key]) => key) : [name]
   );
   return {
     format: 1,
@@ -135,7 +165,9 @@ function contentOfKeys(keys, models) {
           colour: PALETTE[i % PALETTE.length],
         })),
         total: keys.length,
+        first: 1,
         length: shown.length,
+        before: { model: "", last: "" },
         model: columnOf(model),
         elements: columnOf(shown.map(() => 1)),
         sets: [...sets.keys()].map((key) => [key]),
@@ -154,7 +186,9 @@ function columnOf(numbers) {
     bytes.push(left);
   }
   let text = "";
-  for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.slice(i, i + 8192));
+  for (let i = 0; i < bytes.length; i += 8192) {
+    text += String.fromCharCode(...bytes.slice(i, i + 8192));
+  }
   return btoa(text);
 }
 
@@ -164,12 +198,16 @@ export function listenForFiles(panel, show) {
   const read = async (file) => {
     problem.textContent = "";
     try {
-      if (file.size > MOST_BYTES)
-        throw new Unreadable(say("open_large", { name: file.name, n: file.size, most: grouped(MOST_BYTES) }));
+      if (file.size > MOST_BYTES) {
+        throw new Unreadable(
+          say("open_large", { name: file.name, n: file.size, most: grouped(MOST_BYTES) }),
+        );
+      }
       show(contentOf(file.name, await file.text(), mapping.value));
     } catch (error) {
-      if (!(error instanceof Unreadable)) problem.textContent = say("open_bad", { name: file.name, why: error.message });
-      else problem.textContent = error.message;
+      if (!(error instanceof Unreadable)) {
+        problem.textContent = say("open_bad", { name: file.name, why: error.message });
+      } else problem.textContent = error.message;
     }
   };
   area.hidden = false;

@@ -46,8 +46,9 @@ export class Quiz {
   }
 
   about(step) {
-    const { total } = this.view.manager;
-    return say("quiz_about", { n: step, total, right: this.right, asked: this.asked });
+    const { manager } = this.view;
+    const { right, asked } = this;
+    return say("quiz_about", { n: manager.numberOf(step), total: manager.total, right, asked });
   }
 
   answerHit(isHit) {
@@ -55,7 +56,8 @@ export class Quiz {
     if (this.phase !== "hit") return;
     const next = step + 1;
     const right = isHit === !shown.isMiss(next);
-    const asksMore = shown.isMiss(next) && shown.evicted(next).length === 1 && shown.stack(step).held.length > 1;
+    const asksMore = shown.isMiss(next) && shown.evicted(next).length === 1 &&
+      shown.stack(step).held.length > 1;
     this.#score(right);
     if (!asksMore) return this.#reveal(right);
     this.phase = "which";
@@ -85,7 +87,9 @@ export class Quiz {
   key(key) {
     if (this.phase === "hit" && (key === "h" || key === "m")) this.answerHit(key === "h");
     else if (this.phase === "which") {
-      const model = this.#candidates().find((each) => this.view.looks[each].letter.toLowerCase() === key);
+      const model = this.#candidates().find((each) =>
+        this.view.looks[each].letter.toLowerCase() === key
+      );
       if (model === undefined) return false;
       this.answerWhich(model);
     } else return false;
@@ -107,11 +111,17 @@ export class Quiz {
       ? [say(this.verdict)]
       : pieces(keys ? "quiz_ask" : "quiz_ask_plain", { keys, model });
     const answers = which
-      ? this.#candidates().slice(0, 26).map((each) => this.#answer([chip(looks[each])], looks[each].letter.toLowerCase(), () => this.answerWhich(each)))
+      ? this.#candidates().slice(0, 26).map((each) =>
+        this.#answer(
+          [chip(looks[each])],
+          looks[each].letter.toLowerCase(),
+          () => this.answerWhich(each),
+        )
+      )
       : [
-          this.#answer([say("quiz_hit")], "h", () => this.answerHit(true)),
-          this.#answer([say("quiz_miss")], "m", () => this.answerHit(false)),
-        ];
+        this.#answer([say("quiz_hit")], "h", () => this.answerHit(true)),
+        this.#answer([say("quiz_miss")], "m", () => this.answerHit(false)),
+      ];
     const place = $("sentence");
     place.replaceChildren(
       element("p", { class: "about" }, this.about(next)),
@@ -122,7 +132,12 @@ export class Quiz {
   }
 
   #answer(content, key, onclick) {
-    return element("button", { type: "button", class: "answer", onclick }, ...content, " ", element("kbd", {}, key));
+    return element(
+      "button",
+      { type: "button", class: "answer", onclick },
+      ...content,
+      " ",
+      element("kbd", {}, key),
+    );
   }
-
 }

@@ -13,7 +13,8 @@ const ENGLISH = {
   about_events: "{where}, {accesses}, {limit}, as the events say.",
   about_simulated: "the same {accesses} under {limit}.",
   about_predicted: "{accesses} of a key log under {limit}. Nothing was run.",
-  window: "The first {length} of {total} accesses.",
+  window: "Accesses {a} to {b} of {total} are shown.",
+  window_counts: "Counts and loads by limit begin with access {a}; the stack knows those before.",
   managers_left_out: "{n} of {total} model managers are shown.",
   back: "Back to recorded",
   not_lru: "The line is not drawn: this run was no plain LRU.",
@@ -21,8 +22,10 @@ const ENGLISH = {
   limit_unknown: "The limit is not known.",
   limit_changed: "The limit changed from {a} to {b} while copies of the handler arrived.",
   loads_failed: "{n} load failed.|{n} loads failed.",
-  in_memory_before: "{n} access found a model whose load is not in this trace.|{n} accesses found models whose loads are not in this trace.",
-  already_there: "{n} model was in memory before the run.|{n} models were in memory before the run.",
+  in_memory_before:
+    "{n} access found a model whose load is not in this trace.|{n} accesses found models whose loads are not in this trace.",
+  already_there:
+    "{n} model was in memory before the run.|{n} models were in memory before the run.",
   refreshed: "A model was replaced {n} time.|Models were replaced {n} times.",
   overlap: "Batches overlapped, so the order of uses is not the order of accesses.",
   dropped: "Some events could not be written.",
@@ -62,6 +65,7 @@ const ENGLISH = {
   no_limit: "no limit",
   unknown_limit: "limit unknown",
   begin: "Nothing has happened yet.",
+  begin_window: "{n} access came before this window.|{n} accesses came before this window.",
   begin_why: "Press → for the first access, or space to play.",
   empty: "There is nothing to step through.",
   empty_why: "No batch reached a model in this run.",
@@ -70,7 +74,8 @@ const ENGLISH = {
   sentence_evict: "Miss: {model} is loaded, {out} is evicted.",
   sentence_failed: "Failed: {model} could not be loaded.",
   why_top: "It was used just before and stays on top. Nothing is loaded.",
-  why_up: "It was used {n} access ago and moves to the top. Nothing is loaded.|It was used {n} accesses ago and moves to the top. Nothing is loaded.",
+  why_up:
+    "It was used {n} access ago and moves to the top. Nothing is loaded.|It was used {n} accesses ago and moves to the top. Nothing is loaded.",
   why_already: "It was in memory before the run. Nothing is loaded.",
   why_unseen: "Its load is not in this trace: it was in memory before the run.",
   why_free: "Memory is not full: {held} of {limit} models are held, and nothing is evicted.",
@@ -105,7 +110,7 @@ const ENGLISH = {
   col_never: "never again",
   col_unknown: "not in window",
   next_to_go: "next to go",
-  not_freed: "evicted, memory not freed yet",
+  not_freed: "evicted, not freed yet",
   line_recorded: "limit {n} · recorded",
   line_simulated: "limit {n} · simulated",
   line_none_recorded: "no limit · recorded",
@@ -159,6 +164,7 @@ const ENGLISH = {
   tip_out: "{model}: not in memory",
   tip_failed: "{model}: failed to load",
   from_to: "{a} to {b}",
+  since: "since {a}",
   steps: "Steps so far ({n})",
   steps_part: "Steps {a} to {b} are listed.",
   list_hit: "hit",
@@ -176,9 +182,11 @@ const ENGLISH = {
   quiz_wrong: "No.",
   quiz_go_on: "Press → for the next question.",
   quiz_over: "That was the last access.",
-  keys: "← → step · Home End · space play · n next miss · ↑ ↓ move the line · 1–9 set it · 0 no limit · r recorded · + − zoom · q quiz · p projector · t theme · f full screen",
+  keys:
+    "← → step · Home End · space play · n next miss · ↑ ↓ move the line · 1–9 set it · 0 no limit · r recorded · + − zoom · q quiz · p projector · t theme · f full screen",
   open: "Open a file",
-  open_why: "Drop a key log here (CSV, JSON lines, or one key a line), or the data of another replay. Nothing leaves this machine.",
+  open_why:
+    "Drop a key log here (CSV, JSON lines, or one key a line), or the data of another replay. Nothing leaves this machine.",
   open_mapping: "Keys of models (optional): a line per model, such as CONFIG_2: KEY_2, KEY_3",
   open_other: "{name} is no data of a replay that this page can show.",
   open_empty: "{name} holds no keys.",
@@ -234,7 +242,9 @@ export function shortened(name, most) {
   const letters = [...name];
   if (letters.length <= most) return name;
   const head = Math.ceil((most - 1) / 2);
-  return `${letters.slice(0, head).join("")}…${letters.slice(letters.length - (most - 1 - head)).join("")}`;
+  return `${letters.slice(0, head).join("")}…${
+    letters.slice(letters.length - (most - 1 - head)).join("")
+  }`;
 }
 
 /** A name as a page shows it: an invisible one is described, and control characters are replaced. */

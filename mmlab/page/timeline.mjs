@@ -1,6 +1,6 @@
 /** The timeline: a lane per model, in seconds where the run was recorded, else over accesses. */
 
-import { NEVER, lruLoads } from "./data.mjs";
+import { lruLoads, NEVER } from "./data.mjs";
 import { $, chip, element, listOf } from "./view.mjs";
 import { inBytes, inSeconds, named, say, shortened } from "./texts.mjs";
 
@@ -26,18 +26,24 @@ export class Timeline {
     this.width = this.canvas.clientWidth;
     const { accesses } = manager;
     this.seconds = shown.recorded && manager.wasRun;
-    this.span = this.seconds ? [Math.min(0, manager.begin[0] ?? 0), Math.max(manager.end, 1)] : [0, Math.max(manager.length, 1)];
+    this.span = this.seconds
+      ? [manager.start, Math.max(manager.end, manager.start + 1)]
+      : [0, Math.max(manager.length, 1)];
     const loads = this.seconds ? manager.loads : lruLoads(accesses, shown.limit);
     this.loadsOf = manager.models.map(() => []);
     for (let i = 0; i < loads.model.length; i++) this.loadsOf[loads.model[i]].push(i);
     this.loads = loads;
     const busy = manager.models.map((_, model) => model)
-      .filter((model) => accesses.offsets[model + 1] > accesses.offsets[model] || this.loadsOf[model].length);
-    const work = (model) => this.loadsOf[model].length + accesses.offsets[model + 1] - accesses.offsets[model];
+      .filter((model) =>
+        accesses.offsets[model + 1] > accesses.offsets[model] || this.loadsOf[model].length
+      );
+    const work = (model) =>
+      this.loadsOf[model].length + accesses.offsets[model + 1] - accesses.offsets[model];
     const kept = new Set([...busy].sort((a, b) => work(b) - work(a)).slice(0, MOST_LANES));
     this.lanes = busy.filter((model) => kept.has(model));
     this.left = busy.length - this.lanes.length;
     this.#labels();
+    this.headHeight = document.querySelector(".timeline-top").offsetHeight;
     this.stale = true;
   }
 
@@ -49,30 +55,47 @@ export class Timeline {
     const { looks, shown, manager } = this.view;
     $("lanes").replaceChildren(
       ...this.lanes.map((model) =>
-        element("li", { title: looks[model].name }, chip(looks[model], false), element("span", {}, shortened(looks[model].name, 12))),
+        element(
+          "li",
+          { title: looks[model].name },
+          chip(looks[model], false),
+          element("span", {}, shortened(looks[model].name, 12)),
+        )
       ),
       ...(this.left ? [element("li", { class: "more" }, say("more", { n: this.left }))] : []),
     );
     const limit = shown.limit === null ? say("no_limit") : say("limit", { n: shown.limit });
     const head = shown.recorded ? say("timeline_recorded") : say("timeline_simulated", { limit });
-    const aside = this.seconds ? inSeconds(this.span[1] * manager.tick, 0.1) : say("timeline_axis");
+    const [a, b] = this.span.map((t) => inSeconds(t * (manager.tick ?? 1), 0.1));
+    const aside = !this.seconds
+      ? say("timeline_axis")
+      : manager.first > 1
+      ? say("from_to", { a, b })
+      : b;
     $("timeline-head").replaceChildren(element("b", {}, head), ` ${aside}`);
-    for (const part of document.querySelectorAll("[data-legend]"))
+    for (const part of document.querySelectorAll("[data-legend]")) {
       part.hidden = !this.seconds && ["leaving", "failed"].includes(part.dataset.legend);
+    }
     const has = this.seconds ? manager.loads : null;
     const failed = has !== null && Object.keys(has.failed).length > 0;
     document.querySelector("[data-legend=failed]").hidden = !failed;
-    document.querySelector("[data-legend=leaving]").hidden = !has || !has.evicted.some((t, i) => t !== NEVER && (has.freed[i] === NEVER || (has.freed[i] - t) * manager.tick > 0.001));
+    document.querySelector("[data-legend=leaving]").hidden = !has ||
+      !has.evicted.some((t, i) =>
+        t !== NEVER &&
+        (has.freed[i] === NEVER || has.freed[i] - t > (this.span[1] - this.span[0]) / 500)
+      );
   }
 
   // Coordinates
 
   at(x) {
-    return this.span[0] + (this.from + (x / this.width) * (this.to - this.from)) * (this.span[1] - this.span[0]);
+    return this.span[0] +
+      (this.from + (x / this.width) * (this.to - this.from)) * (this.span[1] - this.span[0]);
   }
 
   x(t) {
-    return (((t - this.span[0]) / (this.span[1] - this.span[0]) - this.from) / (this.to - this.from)) * this.width;
+    return (((t - this.span[0]) / (this.span[1] - this.span[0]) - this.from) /
+      (this.to - this.from)) * this.width;
   }
 
   momentOf(step) {
@@ -81,7 +104,9 @@ export class Timeline {
 
   stepAt(t) {
     const { manager } = this.view;
-    return this.seconds ? manager.stepAt(t) : Math.max(0, Math.min(manager.length, Math.ceil(t - 1e-9)));
+    return this.seconds
+      ? manager.stepAt(t)
+      : Math.max(0, Math.min(manager.length, Math.ceil(t - 1e-9)));
   }
 
   zoom(factor, x = this.width / 2) {
@@ -134,8 +159,10 @@ export class Timeline {
 
   #spoken() {
     const { step, manager } = this.view;
-    const words = say("about_access", { n: step, total: manager.total });
-    return this.seconds ? `${words}, ${inSeconds(this.momentOf(step) * manager.tick, 0.01)}` : words;
+    const words = say("about_access", { n: manager.numberOf(step), total: manager.total });
+    return this.seconds
+      ? `${words}, ${inSeconds(this.momentOf(step) * manager.tick, 0.01)}`
+      : words;
   }
 
   #paintAll() {
@@ -144,7 +171,7 @@ export class Timeline {
     if (this.stale) this.#paintCanvas();
     const x = Math.min(width - 1, Math.max(1, this.x(this.momentOf(view.step))));
     $("playhead").style.transform = `translateX(${(x - 1).toFixed(1)}px)`;
-    $("future").style.transform = `translateX(${view.quiz.isAsking ? 0 : x.toFixed(1)}px)`;
+    $("future").style.transform = `translateX(${x.toFixed(1)}px)`;
     $("future").classList.toggle("hidden", view.quiz.on);
     canvas.dataset.drawn = view.step;
   }
@@ -198,16 +225,18 @@ export class Timeline {
     for (const load of this.loadsOf[model]) {
       const { from, loaded, evicted, freed, failed } = this.#moments(load);
       if (evicted < busyUntil && freed < busyUntil) continue; // below a pixel, and drawn already
-      if (!failed)
+      if (!failed) {
         bar(loaded, evicted, (x, wide) => {
           context.fillStyle = edge;
           context.fillRect(x, middle - thick / 2, wide, thick);
         });
-      if (freed > evicted + 1 && !failed)
+      }
+      if (freed > evicted + 1 && !failed) {
         bar(evicted, freed, (x, wide) => {
           context.strokeStyle = edge;
           context.strokeRect(x, middle - thick / 2, wide, thick);
         });
+      }
       bar(from, loaded, (x, wide) => {
         context.fillStyle = this.hatching;
         context.fillRect(x, middle - half, wide, 2 * half);
@@ -266,7 +295,13 @@ export class Timeline {
       const from = this.x(loads.load[load] - 0.95);
       const evict = loads.evict[load];
       const evicted = this.x(evict ? evict - 1 : span[1]);
-      return { from, loaded: this.x(loads.load[load] - 0.5), evicted, freed: evicted, failed: false };
+      return {
+        from,
+        loaded: this.x(loads.load[load] - 0.5),
+        evicted,
+        freed: evicted,
+        failed: false,
+      };
     }
     const [loaded, evicted, freed] = [loads.loaded[load], loads.evicted[load], loads.freed[load]];
     const failed = loaded === NEVER;
@@ -283,7 +318,8 @@ export class Timeline {
   #paintAxis(context) {
     const { rem, width } = this;
     const unit = this.seconds ? this.view.manager.tick : 1;
-    const [a, b] = [this.at(0) * unit, this.at(width) * unit];
+    const before = this.seconds ? 0 : this.view.manager.first - 1;
+    const [a, b] = [this.at(0) * unit + before, this.at(width) * unit + before];
     const step = niceStep(b - a, width / (rem * 6), this.seconds ? 0 : 1);
     context.fillStyle = this.ink.muted;
     context.font = `${0.88 * rem}px ${getComputedStyle(document.body).fontFamily}`;
@@ -292,7 +328,11 @@ export class Timeline {
     for (let t = Math.ceil(a / step) * step; t <= b + step * 1e-6; t += step) {
       const text = this.seconds ? inSeconds(t === 0 ? 0 : t, step) : String(Math.round(t));
       const wide = context.measureText(text).width;
-      context.fillText(text, Math.min(width - wide, Math.max(0, this.x(t / unit) - wide / 2)), y);
+      context.fillText(
+        text,
+        Math.min(width - wide, Math.max(0, this.x((t - before) / unit) - wide / 2)),
+        y,
+      );
     }
   }
 
@@ -302,13 +342,17 @@ export class Timeline {
     const { manager, looks } = this.view;
     const { accesses } = manager;
     const lines = [];
-    const unit = (value) => (this.seconds ? inSeconds(value * manager.tick, 0.001) : say("about_access", { n: value, total: manager.total }));
+    const unit = (
+      value,
+    ) => (this.seconds
+      ? inSeconds(value * manager.tick, 0.001)
+      : say("about_access", { n: manager.numberOf(value), total: manager.total }));
     const step = this.seconds ? manager.stepAt(t) : this.stepAt(t);
     const last = accesses.lastUse(model, step);
     let name = "tip_out";
     let span = null;
     let failed = null;
-    let keys = last ? manager.keysOf(last) : manager.models[model].keys;
+    let keys = last > 0 ? manager.keysOf(last) : manager.models[model].keys;
     const place = this.loadsOf[model].findLast((load) => this.#loadBegin(load) <= t);
     if (place !== undefined) {
       const { begin, loaded, evicted, freed, error } = this.#loadTimes(place);
@@ -317,16 +361,20 @@ export class Timeline {
       else if (t < freed) [name, span] = ["tip_leaving", [evicted, freed]];
       if (error) [name, span, failed] = ["tip_failed", [begin, loaded], error];
     }
-    if (last) {
+    if (last > 0) {
       const begin = this.seconds ? manager.begin[last - 1] : last - 1;
       const end = this.seconds ? begin + Math.max(manager.lasted[last - 1] - 1, 1) : last;
-      if (t >= begin && t <= end && name !== "tip_loading") [name, span] = ["tip_use", [begin, end]];
-      else if (name !== "tip_use") keys = manager.models[model].keys;
+      if (t >= begin && t <= end && name !== "tip_loading") {
+        [name, span] = ["tip_use", [begin, end]];
+      } else if (name !== "tip_use") keys = manager.models[model].keys;
       if (name === "tip_use") failed = manager.errors[last] ?? null;
     }
     lines.push(element("b", {}, say(name, { model: looks[model].name })));
-    if (span && this.seconds) lines.push(say("from_to", { a: unit(span[0]), b: unit(span[1]) }));
-    else if (name === "tip_use") lines.push(unit(last));
+    if (span && this.seconds) {
+      lines.push(
+        say(this.#isHidden(span[1]) ? "since" : "from_to", { a: unit(span[0]), b: unit(span[1]) }),
+      );
+    } else if (name === "tip_use") lines.push(unit(last));
     if (keys.length) lines.push(listOf(keys.map(named), 6));
     if (manager.models[model].bytes !== null) lines.push(inBytes(manager.models[model].bytes));
     if (failed) lines.push(shortened(named(failed), 200));
@@ -347,14 +395,24 @@ export class Timeline {
     const gone = loads.freed[load] === NEVER ? span[1] : loads.freed[load];
     const evicted = loads.evicted[load] === NEVER ? gone : loads.evicted[load];
     const loaded = loads.loaded[load] === NEVER ? gone : loads.loaded[load];
-    return { begin: loads.begin[load], loaded, evicted, freed: gone, error: loads.failed[load] ?? null };
+    return {
+      begin: loads.begin[load],
+      loaded,
+      evicted,
+      freed: gone,
+      error: loads.failed[load] ?? null,
+    };
+  }
+
+  /** A quiz hides what comes after the step. */
+  #isHidden(t) {
+    return this.view.quiz.on && t > this.momentOf(this.view.step);
   }
 
   #showTip(lane, t, x) {
     const tip = $("tip");
     const model = this.lanes[lane];
-    const isFuture = this.view.quiz.on && (this.view.quiz.isAsking || t > this.momentOf(this.view.step));
-    if (model === undefined || isFuture) return this.#hideTip();
+    if (model === undefined || this.#isHidden(t)) return this.#hideTip();
     tip.replaceChildren(...this.#tell(model, t).map((text) => element("span", {}, text)));
     tip.hidden = false;
     const area = this.canvas.parentElement;
@@ -370,12 +428,19 @@ export class Timeline {
 
   #showFocus() {
     const { manager, step } = this.view;
-    const lane = this.focusedLane ?? Math.max(0, this.lanes.indexOf(step ? manager.modelOf(step) : this.lanes[0]));
-    const t = this.seconds && step ? manager.begin[step - 1] : Math.max(0, this.momentOf(step) - 0.2);
+    const lane = this.focusedLane ??
+      Math.max(0, this.lanes.indexOf(step ? manager.modelOf(step) : this.lanes[0]));
+    const t = this.seconds && step
+      ? manager.begin[step - 1]
+      : Math.max(0, this.momentOf(step) - 0.2);
     this.#showTip(lane, t, this.x(t));
     const model = this.lanes[lane];
-    if (model !== undefined && !$("tip").hidden)
-      this.canvas.setAttribute("aria-valuetext", `${this.#spoken()}. ${[...$("tip").children].map((line) => line.textContent).join(", ")}`);
+    if (model !== undefined && !$("tip").hidden) {
+      this.canvas.setAttribute(
+        "aria-valuetext",
+        `${this.#spoken()}. ${[...$("tip").children].map((line) => line.textContent).join(", ")}`,
+      );
+    }
   }
 
   #listen() {
@@ -396,7 +461,9 @@ export class Timeline {
       this.#showTip(lane(event), this.at(event.offsetX), event.offsetX);
     });
     canvas.addEventListener("pointerup", (event) => {
-      if (dragged && !dragged.moved && !this.view.quiz.on) this.view.go(this.stepAt(this.at(event.offsetX)));
+      if (dragged && !dragged.moved && !this.view.quiz.on) {
+        this.view.go(this.stepAt(this.at(event.offsetX)));
+      }
       dragged = null;
     });
     canvas.addEventListener("pointerleave", () => this.#hideTip());
@@ -416,8 +483,14 @@ export class Timeline {
       if (event.key !== "ArrowUp" && event.key !== "ArrowDown") return;
       event.preventDefault();
       event.stopPropagation();
-      const now = this.focusedLane ?? this.lanes.indexOf(this.view.step ? this.view.manager.modelOf(this.view.step) : this.lanes[0]);
-      this.focusedLane = Math.max(0, Math.min(this.lanes.length - 1, now + (event.key === "ArrowUp" ? -1 : 1)));
+      const now = this.focusedLane ??
+        this.lanes.indexOf(
+          this.view.step ? this.view.manager.modelOf(this.view.step) : this.lanes[0],
+        );
+      this.focusedLane = Math.max(
+        0,
+        Math.min(this.lanes.length - 1, now + (event.key === "ArrowUp" ? -1 : 1)),
+      );
       this.#showFocus();
     });
   }

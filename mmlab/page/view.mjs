@@ -56,7 +56,7 @@ function channels(colour) {
 
 function luminance(colour) {
   const [r, g, b] = channels(colour).map((c) =>
-    c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4,
+    c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4
   );
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
@@ -67,9 +67,11 @@ function inkOn(colour) {
 
 function mixed(colour, other, share) {
   const to = channels(other);
-  return `#${channels(colour)
-    .map((c, i) => Math.round(c + (to[i] - c) * share).toString(16).padStart(2, "0"))
-    .join("")}`;
+  return `#${
+    channels(colour)
+      .map((c, i) => Math.round(c + (to[i] - c) * share).toString(16).padStart(2, "0"))
+      .join("")
+  }`;
 }
 
 export function paint(place, look) {
@@ -97,6 +99,7 @@ export function drawStrip(view) {
   const wide = view.rem * 3.7;
   const fit = Math.max(5, Math.floor(view.width / wide));
   strip.classList.toggle("few", manager.length < fit);
+  strip.classList.toggle("one-key", !manager.hasBatchesOfManyKeys);
   const first = Math.max(1, Math.min(step - Math.floor(fit * 0.4), manager.length - fit + 1));
   while (strip.children.length > fit) strip.lastChild.remove();
   while (strip.children.length < fit) strip.append(stripCell(view));
@@ -139,12 +142,15 @@ function drawCell(cell, at, view, again, looks) {
   write(button, look.letter);
   paint(button, look);
   const keys = manager.keysOf(at).map(named);
-  button.setAttribute("aria-label", say("access_label", { n: at, model: look.name, keys: keys.join(", ") }));
+  button.setAttribute(
+    "aria-label",
+    say("access_label", { n: manager.numberOf(at), model: look.name, keys: keys.join(", ") }),
+  );
   if (at === step) button.setAttribute("aria-current", "step");
   else button.removeAttribute("aria-current");
   button.title = `${look.name}\n${keys.join(", ")}`;
-  write(key, shortened(keys[0] ?? "", 7));
-  write(more, keys.length > 2 ? `+${keys.length - 1}` : shortened(keys[1] ?? "", 7));
+  write(key, shortened(keys[0] ?? "", 6));
+  write(more, keys.length > 2 ? `+${keys.length - 1}` : shortened(keys[1] ?? "", 6));
 }
 
 // The sentence
@@ -156,7 +162,7 @@ export function drawSentence(view) {
   const keys = step ? manager.keysOf(step).map(named) : [];
   const about = [];
   if (step) {
-    about.push(say("about_access", { n: step, total: manager.total }));
+    about.push(say("about_access", { n: manager.numberOf(step), total: manager.total }));
     if (keys.length) about.push(listOf(keys, 4));
     if (manager.elements[step - 1]) about.push(say("elements", { n: manager.elements[step - 1] }));
   }
@@ -186,7 +192,10 @@ export function explained(view) {
   const { manager, shown, looks, step } = view;
   const { accesses } = manager;
   if (!manager.length) return { headline: [say("empty")], lines: [[say("empty_why")]] };
-  if (!step) return { headline: [say("begin")], lines: [[say("begin_why")]] };
+  if (!step) {
+    const begin = manager.first > 1 ? say("begin_window", { n: manager.first - 1 }) : say("begin");
+    return { headline: [begin], lines: [[say("begin_why")]] };
+  }
   const model = manager.modelOf(step);
   const it = () => chip(looks[model]);
   const lines = [];
@@ -198,8 +207,9 @@ export function explained(view) {
   } else if (!shown.isMiss(step)) {
     headline = pieces("sentence_hit", { model: it() });
     const before = accesses.lastUse(model, step - 1);
-    if (!before) lines.push([say(manager.waiting.includes(model) ? "why_already" : "why_unseen")]);
-    else lines.push([step - before === 1 ? say("why_top") : say("why_up", { n: step - before })]);
+    if (before === -Infinity) {
+      lines.push([say(manager.waiting.includes(model) ? "why_already" : "why_unseen")]);
+    } else lines.push([step - before === 1 ? say("why_top") : say("why_up", { n: step - before })]);
   } else if (!evicted.length) {
     headline = pieces("sentence_load", { model: it() });
     lines.push([roomFor(view)]);
@@ -208,8 +218,9 @@ export function explained(view) {
     headline = pieces("sentence_evict", { model: it(), out });
     lines.push(...whyEvicted(view, evicted[0]));
   }
-  if (shown.hasFailed(step) && !shown.loadFailed(step))
+  if (shown.hasFailed(step) && !shown.loadFailed(step)) {
     lines.push([say("error", { error: shortened(named(manager.errors[step]), 160) })]);
+  }
   return { headline, lines };
 }
 
@@ -230,7 +241,7 @@ function whyEvicted({ manager, shown, looks, step }, out) {
   const older = before.at(-1);
   const values = {
     out: shortened(looks[out].name, 40),
-    ago: last ? say("ago", { n: step - last }) : say("ago_before"),
+    ago: last === -Infinity ? say("ago_before") : say("ago", { n: step - last }),
     again: say(again, { n: next - step }),
     older: shortened(looks[older ?? out].name, 40),
   };
@@ -256,10 +267,13 @@ export function drawCounts(view) {
   const misses = shown.misses(step);
   const { held } = shown.stack(step);
   const bytes = manager.bytesOf(held);
-  const of = shown.limit === null || shown.fromEvents ? "" : say("held_of", { n: "", limit: shown.limit }).trim();
+  const of = shown.limit === null || shown.fromEvents
+    ? ""
+    : say("held_of", { n: "", limit: shown.limit }).trim();
   const most = of ? shown.limit : held.length;
-  const recorded =
-    !shown.recorded && manager.wasRun ? say("was_recorded", { n: manager.loadsUntil[step] }) : "";
+  const recorded = !shown.recorded && manager.wasRun
+    ? say("was_recorded", { n: manager.loadsUntil[step] })
+    : "";
   const rows = [
     [grouped(loads), recorded, say("loads", { n: loads })],
     [grouped(step - misses), "", say("hits", { n: step - misses })],
@@ -269,15 +283,21 @@ export function drawCounts(view) {
     [
       grouped(held.length),
       of,
-      bytes === null ? say("models", { n: most }) : say("models_bytes", { n: most, bytes: inBytes(bytes) }),
+      bytes === null
+        ? say("models", { n: most })
+        : say("models_bytes", { n: most, bytes: inBytes(bytes) }),
     ],
   ];
-  if (shown.recorded && Object.keys(manager.errors).length)
+  if (shown.recorded && Object.keys(manager.errors).length) {
     rows.push([grouped(shown.failures(step)), "", say("failures", { n: shown.failures(step) })]);
+  }
   const list = $("counts");
   while (list.children.length > rows.length) list.lastChild.remove();
-  while (list.children.length < rows.length)
-    list.append(element("div", {}, element("dt"), element("dd", {}, element("b"), " ", element("small"))));
+  while (list.children.length < rows.length) {
+    list.append(
+      element("div", {}, element("dt"), element("dd", {}, element("b"), " ", element("small"))),
+    );
+  }
   rows.forEach(([value, aside, label], i) => {
     const [term, count] = list.children[i].children;
     write(term, label);
@@ -294,8 +314,9 @@ const MOST_POINTS = 32;
 /** The limits that the chart shows: all of them, or some that lie evenly, and those that matter. */
 export function chartLimits(models, ...needed) {
   const limits = new Set();
-  for (let i = 0; i < MOST_POINTS; i++)
+  for (let i = 0; i < MOST_POINTS; i++) {
     limits.add(Math.round(1 + (i * Math.max(models - 1, 0)) / (MOST_POINTS - 1)));
+  }
   for (const limit of needed) if (limit >= 1 && limit <= models) limits.add(limit);
   return [...limits].sort((a, b) => a - b);
 }
@@ -317,25 +338,41 @@ export function drawChart(view) {
   const least = accesses.total(models);
   const { width, height, left, right, top, bottom } = CHART;
   const x = (limit) => left + ((limit - 1) / Math.max(models - 1, 1)) * (width - left - right);
-  const y = (loads) => top + (1 - (loads - least * 0.6) / Math.max(most - least * 0.6, 1)) * (height - top - bottom);
-  const path = (of) => limits.map((limit, i) => `${i ? "L" : "M"}${x(limit)} ${y(of(limit))}`).join("");
+  const y = (loads) =>
+    top + (1 - (loads - least * 0.6) / Math.max(most - least * 0.6, 1)) * (height - top - bottom);
+  const path = (of) =>
+    limits.map((limit, i) => `${i ? "L" : "M"}${x(limit)} ${y(of(limit))}`).join("");
   const lru = (limit) => accesses.total(limit);
   const best = (limit) => accesses.optimum(limit);
   const dense = limits.length > 14;
   const few = limits.length <= 7;
-  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
+  const drawing = svg(
+    "svg",
+    { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
     svg("path", { d: `M${left - 12} ${height - 4}H${width - right + 12}`, class: "axis" }),
     svg("path", { d: path(best), class: "best" }),
-    ...limits.map((n) => svg("path", { d: diamond(x(n), y(best(n)), dense ? 2.5 : 4), class: "best point" })),
+    ...limits.map((n) =>
+      svg("path", { d: diamond(x(n), y(best(n)), dense ? 2.5 : 4), class: "best point" })
+    ),
     svg("path", { d: path(lru), class: "lru" }),
     ...limits.map((n) =>
-      svg("circle", { cx: x(n), cy: y(lru(n)), r: n === current ? 8 : dense ? 3.5 : 5, class: n === current ? "lru point now" : "lru point" }),
+      svg("circle", {
+        cx: x(n),
+        cy: y(lru(n)),
+        r: n === current ? 8 : dense ? 3.5 : 5,
+        class: n === current ? "lru point now" : "lru point",
+      })
     ),
     ...limits
-      .filter((n) => few || n === current || ((n === 1 || n === models) && Math.abs(x(n) - x(current ?? -models)) > 60))
+      .filter((n) =>
+        few || n === current ||
+        ((n === 1 || n === models) && Math.abs(x(n) - x(current ?? -models)) > 60)
+      )
       .map((n) => svg("text", { x: x(n), y: y(lru(n)) - 12 }, grouped(lru(n)))),
   );
-  const buttons = limits.map((n) => pointButton(view, n, n === current, n === recorded, [lru(n), best(n)], [x(n), y(lru(n))]));
+  const buttons = limits.map((n) =>
+    pointButton(view, n, n === current, n === recorded, [lru(n), best(n)], [x(n), y(lru(n))])
+  );
   const spaced = labelled(limits, models, current);
   const labels = limits
     .filter((n) => spaced.has(n))
@@ -344,8 +381,12 @@ export function drawChart(view) {
       label.style.left = `${(100 * x(n)) / width}%`;
       return label;
     });
-  const below = recorded === null ? null : element("span", { class: "recorded" }, say("chart_recorded"));
-  if (below) below.style.left = `${(100 * Math.min(Math.max(x(recorded), 40), width - 40)) / width}%`;
+  const below = recorded === null
+    ? null
+    : element("span", { class: "recorded" }, say("chart_recorded"));
+  if (below) {
+    below.style.left = `${(100 * Math.min(Math.max(x(recorded), 40), width - 40)) / width}%`;
+  }
   chart.replaceChildren(
     element("h3", {}, say(manager.isWindow ? "chart_window" : "chart")),
     element("p", { class: "legend" }, mark("lru"), say("lru"), mark("best"), say("best_line")),
@@ -357,7 +398,7 @@ export function drawChart(view) {
 function labelled(limits, models, current) {
   const spaced = new Set();
   let last = -Infinity;
-  const apart = models / (models > 99 ? 6 : 12);
+  const apart = models / (models > 99 ? 6 : models > 9 ? 7 : 12);
   for (const limit of limits) {
     const near = current !== null && limit !== current && Math.abs(limit - current) < apart * 0.9;
     if (limit === current || (limit - last >= apart && !near)) {
@@ -395,7 +436,9 @@ function diamond(x, y, r) {
 }
 
 function mark(kind) {
-  return svg("svg", { viewBox: "0 0 32 12", class: "mark", "aria-hidden": "true" },
+  return svg(
+    "svg",
+    { viewBox: "0 0 32 12", class: "mark", "aria-hidden": "true" },
     svg("path", { d: "M0 6H32", class: kind }),
     kind === "lru"
       ? svg("circle", { cx: 16, cy: 6, r: 5, class: "lru point" })
@@ -413,7 +456,8 @@ export function drawList(view) {
   if (!$("steps").open) return;
   const last = step;
   const first = Math.max(1, last - LISTED + 1);
-  const note = first > 1 ? say("steps_part", { a: first, b: last }) : "";
+  const part = { a: view.manager.numberOf(first), b: view.manager.numberOf(last) };
+  const note = first > 1 ? say("steps_part", part) : "";
   const items = [];
   for (let at = first; at <= last; at++) items.push(listItem(view, at));
   $("steps-note").textContent = note;
@@ -427,17 +471,25 @@ function listItem(view, at) {
   const evicted = shown.evicted(at);
   let what = [say("list_hit")];
   if (shown.loadFailed(at)) what = [say("list_failed")];
-  else if (evicted.length)
-    what = pieces("list_evict", { out: element("span", {}, ...evicted.map((model) => chip(looks[model], false))) });
-  else if (shown.isMiss(at)) what = [say("list_load")];
+  else if (evicted.length) {
+    what = pieces("list_evict", {
+      out: element("span", {}, ...evicted.map((model) => chip(looks[model], false))),
+    });
+  } else if (shown.isMiss(at)) what = [say("list_load")];
   const look = looks[manager.modelOf(at)];
-  const label = say("access_label", { n: at, model: look.name, keys: keys.join(", ") });
+  const label = say("access_label", {
+    n: manager.numberOf(at),
+    model: look.name,
+    keys: keys.join(", "),
+  });
   const names = evicted.map((model) => looks[model].name).join(", ");
-  const said = shown.isMiss(at) ? (names ? say("list_evict", { out: names }) : say("list_load")) : say("list_hit");
+  const said = shown.isMiss(at)
+    ? (names ? say("list_evict", { out: names }) : say("list_load"))
+    : say("list_hit");
   const button = element(
     "button",
     { type: "button", "aria-label": `${label}: ${said}`, onclick: () => view.go(at) },
-    element("span", { class: "number" }, grouped(at)),
+    element("span", { class: "number" }, grouped(manager.numberOf(at))),
     element("span", { class: "keys", title: keys.join(", ") }, listOf(keys, 1).replace(", ", " ")),
     chip(look, false),
     element("span", {}, ...what),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mmlab._arguments import whole_number
 from mmlab._text import plural
 from mmlab.prediction.advice import Advice, advise
 from mmlab.prediction.result import MOST_RELOADS, PredictedLoads
@@ -47,16 +48,26 @@ class Prediction(PredictedLoads):
         )
         return draw_hints(curves, repr(self), title)
 
-    def replay(self) -> ReplayPage:
+    def replay(self, *, first: int = 1) -> ReplayPage:
         """The accesses of the log as a page to step through, with a line for every limit.
 
         Nothing was run: it shows what would be loaded and evicted. Of a long log it shows the first
-        100,000 elements, and says so. See `mmlab.page.build.ReplayPage`.
+        100,000 elements, or 100,000 accesses from `first` on, and says so; its stack begins with
+        the models of the accesses before. See `mmlab.page.build.ReplayPage`.
+
+        Args:
+          first: access of each model manager with which the page begins, from 1; managers with
+            fewer are left out. Keys are shown for the first 100,000 elements of the log.
+
+        Raises:
+          ValueError, TypeError: no manager has so many accesses, `predict` kept only the first
+            ones (`optimum=False`), or they are of more than 2,000 models until there.
         """
+        first = whole_number("first", first)
         from mmlab.page.build import ReplayPage
 
         totals = self.managers.visits.tolist()
-        return ReplayPage(self.stepped.content(self.models, totals), self.plot)
+        return ReplayPage(self.stepped.content(self.models, totals, first), self.plot)
 
     def advise(
         self,

@@ -246,7 +246,12 @@ def _prediction(
         measured=frame.measured,
         sizes=None if sizes is None else np.where(visited, sizes, 0),
         sizes_given=frame.sizes is not None,
-        stepped=Stepped(accesses, lambda: (numbers.texts, numbers.models), sizes),
+        stepped=Stepped(
+            accesses=accesses,
+            visits=(lambda number: managers[number].kept()) if plan.keeps_visits else None,
+            keys_and_models=lambda: (numbers.texts, numbers.models),
+            sizes=sizes,
+        ),
     )
 
 

@@ -9,16 +9,21 @@ from typing import Any
 import numpy as np
 
 from mmlab.page.content import (
+    MOST_ACCESSES,
     MOST_MANAGERS,
     Described,
     Logged,
+    check_first,
     log_content,
     renumbered,
+    shares,
     window_of,
 )
 
 Access = tuple[int, Mapping[int, int]]
 """The model of an access, and its elements per key: numbers."""
+
+_NO_KEYS: Access = (0, {})
 
 
 @dataclass(frozen=True)
@@ -27,40 +32,66 @@ class Stepped:
 
     Attributes:
       accesses: gives the first accesses of a manager.
+      visits: gives the model of every access of a manager; None where they were not kept.
       keys_and_models: gives all keys, as text, and the number of the model of each.
       sizes: bytes of each model; None where they are not known.
     """
 
     accesses: Callable[[int], Sequence[Access]]
+    visits: Callable[[int], np.ndarray] | None
     keys_and_models: Callable[[], tuple[Sequence[str], np.ndarray]]
     sizes: np.ndarray | None
 
-    def content(self, models: Sequence[str], totals: Sequence[int]) -> dict[str, Any]:
+    def content(
+        self, models: Sequence[str], totals: Sequence[int], first: int = 1
+    ) -> dict[str, Any]:
         """What the page shows.
 
         Args:
           models: names.
           totals: accesses of each manager.
+          first: access of each manager with which its window begins; managers with fewer are left
+            out.
+
+        Raises:
+          ValueError: no manager has so many accesses, they were not kept, or too many models were
+            accessed before.
         """
+        check_first(first, totals)
         keys, model_of_key = self.keys_and_models()
         used = [number for number, total in enumerate(totals) if total]
+        shown = [number for number in used if totals[number] >= first][:MOST_MANAGERS]
+        lengths = shares([totals[number] - first + 1 for number in shown], MOST_ACCESSES)
         logged = []
-        for number in used[:MOST_MANAGERS]:
+        for number, length in zip(shown, lengths, strict=True):
             accesses = self.accesses(number)
-            model = np.array([model for model, _ in accesses], np.int64)
-            window = window_of(model, len(model))
-            named, numbers = renumbered(len(models), model[:window])
+            model = self._models(number, accesses, first)
+            window = window_of(model, first, length)
+            accesses = [*accesses[window], *[_NO_KEYS] * (window.stop - len(accesses))]
+            named, numbers = renumbered(len(models), model[: window.stop])
             logged.append(
                 Logged(
                     name="" if len(used) == 1 else f"manager {number + 1}",
                     models=self._described(models, named.tolist(), keys, model_of_key),
-                    model=numbers[model[:window]],
-                    elements=np.array([sum(n.values()) for _, n in accesses[:window]], np.int64),
-                    keys=[[keys[key] for key in counts] for _, counts in accesses[:window]],
+                    model=numbers[model[: window.stop]],
+                    begin=window.start,
+                    elements=np.array([sum(counts.values()) for _, counts in accesses], np.int64),
+                    keys=[[keys[key] for key in counts] for _, counts in accesses],
                     total=totals[number],
                 )
             )
         return log_content(logged, len(used))
+
+    def _models(self, number: int, accesses: Sequence[Access], first: int) -> np.ndarray:
+        """The model of each access of a manager, as far as it is known and the page needs it."""
+        if first == 1 or (self.visits is None and first <= len(accesses)):
+            return np.array([model for model, _ in accesses], np.int64)
+        if self.visits is None:
+            raise ValueError(
+                f"first is {first:,}: of these accesses {len(accesses):,} were kept; predict with "
+                "optimum=True, which keeps all"
+            )
+        return self.visits(number).astype(np.int64)
 
     def _described(
         self,

@@ -207,6 +207,13 @@ def test_everything_by_key(show):
     assert tab.get_attribute("#projector", "aria-pressed") == "true"
 
 
+def test_full_screen_by_one_key(show):
+    tab = show(lru_run(ACCESSES, 2).replay())
+    for is_full in (True, False):
+        tab.keyboard.press("f")
+        tab.wait_for_function("full => (document.fullscreenElement !== null) === full", arg=is_full)
+
+
 def test_playing_goes_to_the_end_and_stops(show):
     tab = show(lru_run(ACCESSES, 2).replay())
     tab.select_option("#speed", "fastest")
@@ -269,6 +276,28 @@ def test_the_quiz_hides_asks_explains_and_counts(show):
     assert tab.is_visible("#stack .col >> nth=0")
 
 
+def test_the_quiz_hides_of_the_timeline_what_comes_later(show):
+    trace = lru_run(ACCESSES, 2)
+    tab = show(trace.replay())
+    tab.evaluate("replay.goto(3)")
+    tab.keyboard.press("q")
+    box = tab.locator("#canvas").bounding_box()
+    lane = box["y"] + 12
+    scale = box["width"] / (trace.end_ns - trace.start_ns)
+
+    def tip(t_ns):
+        tab.mouse.move(box["x"] + scale * (t_ns - trace.start_ns), lane)
+        return tab.inner_text("#tip").splitlines() if tab.is_visible("#tip") else None
+
+    asked = trace.batches.end_ns[2]
+    assert tab.locator("#future").bounding_box()["x"] == pytest.approx(
+        box["x"] + scale * (asked - trace.start_ns), abs=2
+    )
+    held = (trace.batches.end_ns[0] + trace.batches.begin_ns[2]) / 2
+    assert tip(held)[:2] == ["CONFIG_1: in memory", "since 0.022 s"]  # not until when
+    assert tip(trace.batches.begin_ns[6]) is None
+
+
 def sentence_now(tab):
     return [" ".join(line.split()) for line in tab.inner_text("#sentence").splitlines() if line]
 
@@ -321,6 +350,41 @@ def test_zoom_and_pan(show):
     assert position(tab) == near  # what is dragged is not clicked
     tab.click("#zoom-all")
     tab.mouse.click(box["x"] + box["width"] - 2, middle[1])
+    assert position(tab) == 12
+
+
+def test_focus_tells_what_hover_tells(show):
+    tab = show(lru_run(ACCESSES, 2).replay())
+    tab.evaluate("replay.goto(3)")
+    tab.focus("#canvas")
+    told = tab.inner_text("#tip").splitlines()
+    assert told[0] == "CONFIG_1: in use" and {"KCONFIG_1", "64 MB"} <= set(told)
+    assert re.fullmatch(r"\d\.\d{3} s to \d\.\d{3} s", told[1])
+    assert tab.get_attribute("#canvas", "aria-valuetext").endswith(", ".join(told))
+    tab.keyboard.press("ArrowDown")
+    assert tab.inner_text("#tip").splitlines()[0] == "CONFIG_2: in memory"
+    tab.focus("#forward")
+    assert not tab.is_visible("#tip")
+
+
+WHEEL = """([clientX, clientY, how]) => document.getElementById("canvas").dispatchEvent(
+    new WheelEvent("wheel", { clientX, clientY, ...how, bubbles: true, cancelable: true }))"""
+
+
+def test_zoom_keeps_what_is_under_the_pointer_and_the_wheel_pans(show):
+    tab = show(lru_run(ACCESSES, 2).replay())
+    box = tab.locator("#canvas").bounding_box()
+    axis = (box["x"] + box["width"] * 0.75, box["y"] + 10)
+    tab.mouse.click(*axis)
+    at = position(tab)
+    tab.evaluate(WHEEL, [*axis, {"deltaY": -200, "ctrlKey": True}])
+    tab.mouse.click(*axis)
+    assert position(tab) == at
+    far = box["x"] + box["width"] - 2
+    tab.mouse.click(far, axis[1])
+    assert at <= position(tab) < 12
+    tab.evaluate(WHEEL, [*axis, {"deltaX": 10 * box["width"]}])
+    tab.mouse.click(far, axis[1])
     assert position(tab) == 12
 
 
@@ -390,7 +454,7 @@ def test_a_load_that_failed(show):
 def test_evicted_and_not_yet_freed(show):
     tab = show(lru_run(ACCESSES, 2, free_after_ms=60).replay())
     tab.evaluate("replay.goto(4)")
-    assert "evicted, memory not freed yet" in tab.inner_text("#stack")
+    assert "evicted, not freed yet" in tab.inner_text("#stack")
     tab.evaluate("replay.setHint(1)")
     assert "not freed" not in tab.inner_text("#stack")
 
@@ -402,6 +466,21 @@ def test_each_manager_has_a_stack_of_its_own(show):
     tab.select_option("#managers", "1")
     assert tab.evaluate("[replay.state().process, replay.steps]") == ["host-1:2", 5]
     assert tab.inner_text("#pill") == "limit 3 · recorded"
+
+
+def test_a_window_begins_with_the_right_stack_and_says_so(show):
+    tab = show(lru_run(ACCESSES, 2).replay(first=5))
+    assert tab.inner_text("#window") == (
+        "Accesses 5 to 12 of 12 are shown. "
+        "Counts and loads by limit begin with access 5; the stack knows those before."
+    )
+    assert sentence_now(tab)[0] == "4 accesses came before this window."
+    expected = list(lru_states(ACCESSES, 2))[4:]
+    assert tab.evaluate("[replay.first, replay.steps]") == [5, 8]
+    for state, whole in zip(states(tab, 2, range(9)), expected, strict=True):
+        assert state["slots"] == whole["slots"] and state["recorded"]
+        assert state["loads"] == whole["loads"] - expected[0]["loads"]
+    assert tab.inner_text("#position") == "12 / 12"
 
 
 def test_an_empty_trace(show):
@@ -462,6 +541,34 @@ def test_the_page_without_a_run_opens_what_is_given_to_it(tab, tmp_path):
     assert tab.said == [FILE.as_uri()]
 
 
+DROP = """([name, text]) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([text], name));
+    const at = { bubbles: true, cancelable: true, dataTransfer: transfer };
+    const over = new DragEvent("dragover", at);
+    document.body.dispatchEvent(over);
+    document.body.dispatchEvent(new DragEvent("drop", at));
+    return over.defaultPrevented;  // else the browser opens the file instead
+}"""
+
+
+def test_files_are_dropped_on_the_page_without_a_run(tab, tmp_path):
+    tab.said.clear()
+    tab.goto(FILE.as_uri())
+    assert tab.evaluate(DROP, ["keys.csv", "key\na\nb\na\n"])
+    tab.wait_for_selector("#source[data-kind=predicted]")
+    assert tab.evaluate("replay.steps") == 3
+    window = lru_run(ACCESSES, 2).replay(first=5).html
+    tab.evaluate(DROP, ["run.html", window])
+    tab.wait_for_selector("#source[data-kind=recorded]")
+    assert tab.evaluate("[replay.first, replay.steps]") == [5, 8]
+    tab.evaluate(DROP, ["picture.json", "{"])
+    tab.wait_for_selector("#open-problem:not(:empty)")
+    assert "picture.json cannot be read" in tab.inner_text("#open-problem")
+    assert tab.evaluate("replay.steps") == 8
+    assert tab.said == [FILE.as_uri()]
+
+
 def test_the_file_holds_no_address():
     html = lru_run([f"gs://bucket/{name}" for name in "AB"], 2).replay().html
     found = set(re.findall(r"\w+://[^\"'\s<>)]*", html))
@@ -510,6 +617,25 @@ def test_nothing_overflows(show, name):
         tab.evaluate("step => replay.goto(step)", step)
         wide = tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert wide[0] <= wide[1]
+        head = tab.locator("#timeline-head").bounding_box()
+        assert head["y"] + head["height"] <= SIZES[name][1]
+
+
+def test_a_small_window_can_be_used(show):
+    tab = show(lru_run(ACCESSES, 2).replay(), *SIZES["small"])
+    tab.keyboard.press("n")
+    for button in ("#forward", "#last", "#previous", "#first", "#next-miss", "#quiz", "#quiz"):
+        tab.click(button)
+    seen = tab.evaluate(
+        """() => ["#strip", "#controls", "#sentence h2", "#stack", "#pill", "#counts", "nav"]
+            .flatMap((name) => [...document.querySelectorAll(name)])
+            .map((each) => each.getBoundingClientRect())
+            .map(({ left, right, top, bottom }) => [left >= 0, right <= innerWidth, top >= 0,
+                                                    bottom <= innerHeight])"""
+    )
+    assert seen == [[True] * 4] * 7
+    tab.click("#chart .point-button >> nth=2")
+    assert tab.inner_text("#pill") == "limit 3 · simulated"
 
 
 def test_axe_finds_nothing(show):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from mmlab import Trace
+from mmlab.page import content as content_module
 from mmlab.page.columns import MOST, column
-from mmlab.page.content import managers_of, run_content, table_of
+from mmlab.page.content import lru_steps, managers_of, run_content, table_of
 from tests.events import Event
 from tests.lanes import size
 from tests.unit.page import node
@@ -137,11 +138,149 @@ def test_a_manager_per_process_and_step():
 
 def test_a_window_of_a_longer_run():
     manager = only(lru_run(ACCESSES, 2), most=6)
-    assert (manager["length"], manager["total"]) == (6, len(ACCESSES))
+    assert (manager["first"], manager["length"], manager["total"]) == (1, 6, len(ACCESSES))
     assert manager["recorded"]
     assert manager["loads"]["count"] == 4
     steps = node.run(READ, manager)
     assert steps["evict"] == [5, 4, 0, 0]
+
+
+STATES = """
+  import { Manager, Shown } from "SCRIPTS/data.mjs";
+  ---
+  answer = given.map(([content, limit, recorded]) => {
+    const manager = new Manager(content);
+    const shown = new Shown(manager, limit, recorded);
+    const since = (count) => (step) => count(step) - count(0);
+    const loads = since((step) => shown.loads(step));
+    const evictions = since((step) => shown.evictions(step));
+    const reloads = since((step) => shown.reloads(step));
+    return [...Array(manager.length + 1).keys()].map((step) => ({
+      number: manager.numberOf(step),
+      moment: recorded ? manager.momentOf(step) * manager.tick : null,
+      ago: manager.models.map((_, model) => String(step - manager.accesses.lastUse(model, step))),
+      miss: step ? shown.isMiss(step) : null,
+      counts: [loads(step), evictions(step), reloads(step)],
+      evicted: step ? shown.evicted(step) : null,
+      ...shown.stack(step),
+    }));
+  });
+"""
+
+
+def check_window(trace, first, most, limits):
+    """A window shows what the page of the whole run shows at the same accesses."""
+    whole, window = only(trace), only(trace, first=first, most=most)
+    assert (window["first"], window["total"]) == (first, whole["total"])
+    assert [model["name"] for model in window["models"]] == [
+        model["name"] for model in whole["models"]
+    ]
+    shown = [(whole["limit"], True), *((limit, False) for limit in limits)]
+    given = [[content, *how] for how in shown for content in (whole, window)]
+    found = iter(node.run(STATES, given))
+    for everything, part in zip(found, found, strict=True):
+        expected = everything[first - 1 : first + window["length"]]
+        base = expected[0]["counts"]
+        for step, (one, other) in enumerate(zip(expected, part, strict=True)):
+            one["counts"] = [a - b for a, b in zip(one["counts"], base, strict=True)]
+            moments = one.pop("moment"), other.pop("moment")
+            if step == 0:
+                one["miss"] = one["evicted"] = None
+            elif moments[0] is not None:
+                assert moments[0] == pytest.approx(moments[1], abs=1e-5)
+            assert one == other
+
+
+@pytest.mark.parametrize("limit", [1, 3, None])
+def test_a_window_begins_with_what_the_accesses_before_left(limit):
+    accesses = random_accesses(random.Random(9), 6, 40)
+    for first in (2, 14, 40):
+        check_window(lru_run(accesses, limit), first, 9, [1, 2, 4, 9, None])
+
+
+def test_a_window_of_a_run_that_was_no_plain_lru():
+    trace = lru_run(list("ABCADBACDBAC"), 2)
+    for changed in (
+        without(trace, "evict", 1),
+        without(trace, "load_begin", 0),
+        Trace([*trace.events, *_failing(trace)]),
+    ):
+        for first in (4, 8, 11):
+            check_window(changed, first, 3, [2])
+
+
+def test_a_window_shows_the_loads_of_models_in_memory_when_it_begins():
+    trace = lru_run(ACCESSES, 2)  # A B and C, which evicts one, are loaded before
+    read = node.run(READ, only(trace, first=5, most=2))
+    tick = round(read["tick"] * 1e9)
+    held = [load for load in trace.residences if load.load_begin_ns < trace.batches.begin_ns[4]]
+    assert read["load"][:2] == [0, 0]
+    begins = {(load.load_begin_ns - trace.start_ns) // tick for load in held}
+    assert set(read["begin"][:2]) <= begins
+    assert all(end == -(2**31) or end > read["moments"][0] for end in read["evicted"])
+    assert read["moments"] == sorted(read["moments"])
+
+
+def test_the_optimum_of_a_window_begins_with_what_lru_left():
+    accesses = random_accesses(random.Random(4), 6, 60)
+    names, first = sorted(set(accesses)), 25
+    code = """
+      import { Manager } from "SCRIPTS/data.mjs";
+      ---
+      const { accesses } = new Manager(given);
+      answer = [1, 2, 3, 4, 5, 6].map((limit) => [accesses.total(limit), accesses.optimum(limit)]);
+    """
+    found = node.run(code, only(lru_run(accesses, 2, names=names), first=first))
+    for limit, [loads, fewest] in enumerate(found, 1):
+        before, later = accesses[: first - 1], accesses[first - 1 :]
+        memory = list(dict.fromkeys(reversed(before)))[:limit]
+        assert fewest == fewest_loads(set(memory), later, limit)
+        assert loads == lru_loads(accesses, limit) - lru_loads(before, limit)
+
+
+def fewest_loads(memory, accesses, limit):
+    """Belady from what is in memory: the model that is needed again last goes."""
+    loads = 0
+    for place, model in enumerate(accesses):
+        if model in memory:
+            continue
+        loads += 1
+        if len(memory) == limit:
+            rest = accesses[place:]
+            far = max(memory, key=lambda m: rest.index(m) if m in rest else len(rest))
+            memory.remove(far)
+        memory.add(model)
+    return loads
+
+
+def lru_loads(accesses, limit):
+    return len(lru_steps([ord(name[-1]) for name in accesses], limit)[0])
+
+
+def test_a_window_that_cannot_be():
+    trace = lru_run(ACCESSES, 2)
+    with pytest.raises(ValueError, match=r"^first is 12: give the number of an access, up to 11,"):
+        trace.replay(first=12)
+    with pytest.raises(ValueError, match="^first is 0: give a whole number, 1 or more"):
+        trace.replay(first=0)
+    with pytest.raises(TypeError, match="^first is 1.5: give a whole number"):
+        trace.replay(first=1.5)
+    assert repr(trace.replay(first=5)).startswith("Replay of accesses 5 to 11 of 11 of 4 models")
+
+
+def test_managers_with_fewer_accesses_are_left_out():
+    one, other = lru_run(ACCESSES, 2), lru_run(ACCESSES[:5], 3, pid=2, described=False)
+    content = run_content(Trace([*one.events, *other.events]), first=6)
+    assert [manager["process"] for manager in content["managers"]] == ["host-1:1"]
+    assert content["managers_in_all"] == 2
+
+
+def test_more_models_than_a_page_shows(monkeypatch):
+    monkeypatch.setattr(content_module, "MOST_MODELS", 5)
+    trace = lru_run(list("ABCDEAFGAB"), 3)
+    assert only(trace, first=4)["length"] == 3
+    with pytest.raises(ValueError, match="more from access 7 on: give a number up to 6$"):
+        only(trace, first=7)
 
 
 READ = """

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import mmlab
 from mmlab.page import content
+from mmlab.prediction import replay, stepped
 from tests.unit.page import node
 from tests.unit.prediction.oracle import visits_of
 
@@ -34,9 +36,9 @@ READ = """
 """
 
 
-def read(prediction):
+def read(prediction, first=1):
     totals = prediction.managers.visits.tolist()
-    return node.run(READ, prediction.stepped.content(prediction.models, totals))
+    return node.run(READ, prediction.stepped.content(prediction.models, totals, first))
 
 
 def test_accesses_keys_elements_and_sizes():
@@ -76,7 +78,34 @@ def test_a_long_log_of_many_models_is_cut(monkeypatch):
     assert len(found["bytes"]) == 20
 
 
+def test_a_window_of_a_long_log(monkeypatch):
+    """Keys are kept for the first elements, models for all."""
+    monkeypatch.setattr(replay, "MOST_ACCESSES", 6)
+    monkeypatch.setattr(stepped, "MOST_ACCESSES", 4)
+    prediction = mmlab.predict(KEYS, MAPPING, sizes=1)
+    models = [MODEL[key] for key in KEYS]
+    [found] = read(prediction, first=4)
+    assert (found["models"], found["total"]) == (models[3:7], 10)
+    assert found["keys"] == [["bb"], ["a"], ["a"], []]
+    before, until = (mmlab.predict(KEYS[:n], MAPPING).at(2) for n in (3, 7))
+    assert found["loads"] == until["loads"] - before["loads"]
+    assert found["evictions"] == until["evictions"] - before["evictions"]
+    assert repr(prediction.replay(first=10)).startswith("Replay of accesses 10 to 10 of 10 of")
+
+
+def test_accesses_that_were_not_kept(monkeypatch):
+    monkeypatch.setattr(replay, "MOST_ACCESSES", 6)
+    prediction = mmlab.predict(KEYS, MAPPING, optimum=False)
+    assert read(prediction, first=6)[0]["keys"] == [["a"]]
+    with pytest.raises(
+        ValueError, match="^first is 7: of these accesses 6 were kept; predict with"
+    ):
+        prediction.replay(first=7)
+    with pytest.raises(ValueError, match="^first is 11: give the number of an access, up to 10,"):
+        prediction.replay(first=11)
+
+
 def test_it_says_that_nothing_was_run():
-    replay = mmlab.predict(KEYS, MAPPING).replay()
-    assert repr(replay) == "Replay of 10 accesses of 3 models, not run"
-    assert "image/png" in replay._repr_mimebundle_()[0]
+    page = mmlab.predict(KEYS, MAPPING).replay()
+    assert repr(page) == "Replay of 10 accesses of 3 models, not run"
+    assert "image/png" in page._repr_mimebundle_()[0]
