@@ -8,6 +8,7 @@ from mmlab.lessons.leftovers import leftovers_per_load, print_leftovers
 from mmlab.lessons.memory import show_memory, show_release
 from mmlab.lessons.models import DigitClassifier, handler, mapping, predicted_digit, weights_file
 from mmlab.lessons.pictures import show_right, show_scans
+from mmlab.lessons.recorded import recorded_run
 from mmlab.lessons.start import start
 from mmlab.lessons.tables import compare, per_model
 from mmlab.transforms import FixedBatches
@@ -28,6 +29,7 @@ __all__ = [
     "predicted_digit",
     "print_leftovers",
     "real_error",
+    "recorded_run",
     "scan",
     "scans_file",
     "show_memory",

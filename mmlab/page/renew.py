@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
-
+from mmlab.events import decode_lines
 from mmlab.page.build import HERE, page
+from mmlab.page.content import run_content
+from mmlab.state import State
 
-LESSON = HERE / "lesson.json"
+LESSON = HERE / "lesson.jsonl"
 """A run of notebook 04, which `tests.fixtures.lesson_replay` records: the page is never empty."""
 FILE = HERE / "replay.html"
 
 
 def empty_page() -> str:
     """The page that opens what is dropped on it."""
-    return page({**json.loads(LESSON.read_text("utf-8")), "opens": True})
+    run = State(decode_lines(LESSON.read_bytes()))
+    return page({**run_content(run), "opens": True})
 
 
 if __name__ == "__main__":
