@@ -88,7 +88,7 @@ class Advice:
 def _table_of(inputs: tuple[Input, ...]) -> Iterator[str]:
     width = max(len(each.what) for each in inputs)
     for each in inputs:
-        yield f"{each.what:<{width}}  {in_bytes(each.bytes):>8}  {each.source}"
+        yield f"{each.what:<{width}}  {each.bytes / 1e6:>7,.1f} MB  {each.source}"
 
 
 def advise(
