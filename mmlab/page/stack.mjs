@@ -45,7 +45,6 @@ export function drawStack(view) {
   write($("most-recent"), say(hidden ? "quiz_hidden" : "most_recent"));
   drawRecordedLimit(view, entries, state, rem);
   if (!hidden) drawArrows(view, entries, y, rem);
-  place.dataset.shown = `${step}/${manager.length}`;
 }
 
 function sortByLetter(state, quiz) {

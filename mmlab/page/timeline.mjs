@@ -166,14 +166,13 @@ export class Timeline {
   }
 
   #paintAll() {
-    const { canvas, width, view } = this;
+    const { width, view } = this;
     if (!width) return;
     if (this.stale) this.#paintCanvas();
     const x = Math.min(width - 1, Math.max(1, this.x(this.momentOf(view.step))));
     $("playhead").style.transform = `translateX(${(x - 1).toFixed(1)}px)`;
     $("future").style.transform = `translateX(${x.toFixed(1)}px)`;
     $("future").classList.toggle("hidden", view.quiz.on);
-    canvas.dataset.drawn = view.step;
   }
 
   #paintCanvas() {
