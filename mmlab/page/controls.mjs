@@ -1,7 +1,7 @@
 /** Buttons, slider, keys, the line that can be dragged, and playing. */
 
 import { $, element, write } from "./view.mjs";
-import { grouped, say } from "./texts.mjs";
+import { say } from "./texts.mjs";
 
 const SPEEDS = { slow: 1600, normal: 800, fast: 200, fastest: 0 }; // milliseconds from step to step
 
@@ -118,6 +118,7 @@ export class Controls {
   }
 
   stop() {
+    if (!this.playing) return;
     this.playing = null;
     this.draw();
   }
@@ -202,6 +203,5 @@ export class Controls {
     write($("theme"), say(view.isDark ? "light" : "dark"));
     $("back").hidden = !manager.wasRun || shown.recorded;
     $("try").hidden = !shown.fromEvents || !length;
-    $("play").dataset.of = grouped(length);
   }
 }

@@ -278,6 +278,12 @@ export class Shown {
 
   /** Models that were accessed or there, most recently used first: in memory, and evicted. */
   stack(step) {
+    if (this.known?.step !== step) this.known = { step, ...this.#stack(step) };
+    const { held, gone } = this.known;
+    return { held: [...held], gone: [...gone] };
+  }
+
+  #stack(step) {
     const stack = this.manager.accesses.stack(step);
     if (!this.fromEvents) {
       const held = this.manager.accesses.held(step, this.limit);

@@ -56,6 +56,7 @@ class View {
     this.unfolded = false;
     this.timeline.all();
     $("stack").querySelectorAll("li").forEach((row) => row.remove());
+    $("strip").replaceChildren();
     $("chart").dataset.key = "";
     this.step = 0;
     this.quiz.moved();

@@ -45,7 +45,6 @@ export function drawStack(view) {
   write($("most-recent"), say(hidden ? "quiz_hidden" : "most_recent"));
   drawRecordedLimit(view, entries, state, rem);
   if (!hidden) drawArrows(view, entries, y, rem);
-  place.dataset.shown = `${step}/${manager.length}`;
 }
 
 function sortByLetter(state, quiz) {
@@ -106,8 +105,8 @@ function entriesOf(view, state, tall) {
 /** The rows that stay in sight: the top, and those at the line. */
 function keptRows(count, limit, most) {
   const kept = new Set();
-  const order = [0, limit - 1, limit, 1, limit - 2, limit + 1, 2, limit - 3, limit + 2];
-  for (let i = 0; i < count; i++) order.push(i < limit ? i : i);
+  const near = [0, limit - 1, limit, 1, limit - 2, limit + 1, 2, limit - 3, limit + 2];
+  const order = [...near, ...Array(count).keys()];
   for (const i of order) if (i >= 0 && i < count && kept.size < Math.max(most, 4)) kept.add(i);
   return kept;
 }

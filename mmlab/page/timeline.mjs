@@ -166,14 +166,13 @@ export class Timeline {
   }
 
   #paintAll() {
-    const { canvas, width, view } = this;
+    const { width, view } = this;
     if (!width) return;
     if (this.stale) this.#paintCanvas();
     const x = Math.min(width - 1, Math.max(1, this.x(this.momentOf(view.step))));
     $("playhead").style.transform = `translateX(${(x - 1).toFixed(1)}px)`;
     $("future").style.transform = `translateX(${x.toFixed(1)}px)`;
     $("future").classList.toggle("hidden", view.quiz.on);
-    canvas.dataset.drawn = view.step;
   }
 
   #paintCanvas() {
@@ -223,7 +222,12 @@ export class Timeline {
     let busyUntil = -1;
     let lastCross = -8;
     for (const load of this.loadsOf[model]) {
-      const { from, loaded, evicted, freed, failed } = this.#moments(load);
+      const times = this.#times(load);
+      const { failed } = times;
+      const from = this.x(times.begin);
+      const loaded = this.x(times.loaded);
+      const evicted = this.x(times.evicted);
+      const freed = this.x(times.freed);
       if (evicted < busyUntil && freed < busyUntil) continue; // below a pixel, and drawn already
       if (!failed) {
         bar(loaded, evicted, (x, wide) => {
@@ -249,7 +253,7 @@ export class Timeline {
         cross(context, evicted, middle, half * 0.55, this.ink.text);
         lastCross = evicted;
       }
-      busyUntil = Math.floor(Math.max(evicted, freed === Infinity ? evicted : freed)) + 0.999;
+      busyUntil = Math.floor(Math.max(evicted, freed)) + 0.999;
     }
     this.#paintUses(context, model, middle, half, look.colour, edge);
   }
@@ -289,29 +293,22 @@ export class Timeline {
     return this.seconds ? this.loads.evicted[load] !== NEVER : this.loads.evict[load] > 0;
   }
 
-  #moments(load) {
+  /** When a load began, and the model was in memory, evicted and freed. */
+  #times(load) {
     const { loads, span } = this;
     if (!this.seconds) {
-      const from = this.x(loads.load[load] - 0.95);
-      const evict = loads.evict[load];
-      const evicted = this.x(evict ? evict - 1 : span[1]);
-      return {
-        from,
-        loaded: this.x(loads.load[load] - 0.5),
-        evicted,
-        freed: evicted,
-        failed: false,
-      };
+      const step = loads.load[load];
+      const evicted = loads.evict[load] ? loads.evict[load] - 1 : span[1];
+      return { begin: step - 0.95, loaded: step - 0.5, evicted, freed: evicted, failed: false };
     }
-    const [loaded, evicted, freed] = [loads.loaded[load], loads.evicted[load], loads.freed[load]];
-    const failed = loaded === NEVER;
-    const gone = freed === NEVER ? span[1] : freed;
+    const known = (moment, otherwise) => (moment === NEVER ? otherwise : moment);
+    const freed = known(loads.freed[load], span[1]);
     return {
-      from: this.x(loads.begin[load]),
-      loaded: this.x(failed ? gone : loaded),
-      evicted: this.x(evicted === NEVER ? gone : evicted),
-      freed: this.x(gone),
-      failed,
+      begin: loads.begin[load],
+      loaded: known(loads.loaded[load], freed),
+      evicted: known(loads.evicted[load], freed),
+      freed,
+      failed: loads.loaded[load] === NEVER,
     };
   }
 
@@ -353,9 +350,10 @@ export class Timeline {
     let span = null;
     let failed = null;
     let keys = last > 0 ? manager.keysOf(last) : manager.models[model].keys;
-    const place = this.loadsOf[model].findLast((load) => this.#loadBegin(load) <= t);
+    const place = this.loadsOf[model].findLast((load) => this.#times(load).begin <= t);
     if (place !== undefined) {
-      const { begin, loaded, evicted, freed, error } = this.#loadTimes(place);
+      const { begin, loaded, evicted, freed } = this.#times(place);
+      const error = this.seconds ? this.loads.failed[place] : null;
       if (t < loaded) [name, span] = ["tip_loading", [begin, loaded]];
       else if (t < evicted) [name, span] = ["tip_held", [loaded, evicted]];
       else if (t < freed) [name, span] = ["tip_leaving", [evicted, freed]];
@@ -379,29 +377,6 @@ export class Timeline {
     if (manager.models[model].bytes !== null) lines.push(inBytes(manager.models[model].bytes));
     if (failed) lines.push(shortened(named(failed), 200));
     return lines;
-  }
-
-  #loadBegin(load) {
-    return this.seconds ? this.loads.begin[load] : this.loads.load[load] - 1;
-  }
-
-  #loadTimes(load) {
-    const { loads, span } = this;
-    if (!this.seconds) {
-      const begin = loads.load[load] - 1;
-      const evicted = loads.evict[load] ? loads.evict[load] - 1 : span[1];
-      return { begin, loaded: begin + 0.5, evicted, freed: evicted, error: null };
-    }
-    const gone = loads.freed[load] === NEVER ? span[1] : loads.freed[load];
-    const evicted = loads.evicted[load] === NEVER ? gone : loads.evicted[load];
-    const loaded = loads.loaded[load] === NEVER ? gone : loads.loaded[load];
-    return {
-      begin: loads.begin[load],
-      loaded,
-      evicted,
-      freed: gone,
-      error: loads.failed[load] ?? null,
-    };
   }
 
   /** A quiz hides what comes after the step. */

@@ -75,6 +75,8 @@ function mixed(colour, other, share) {
 }
 
 export function paint(place, look) {
+  if (place.look === look) return; // to set a style again is to compute styles again
+  place.look = look;
   place.style.setProperty("--fill", look.colour);
   place.style.setProperty("--on", look.ink);
   place.style.setProperty("--dark", look.dark);
@@ -94,7 +96,7 @@ export function chip(look, withName = true) {
 // The strip of accesses
 
 export function drawStrip(view) {
-  const { shown, manager, looks, step, quiz } = view;
+  const { shown, manager, step, quiz } = view;
   const strip = $("strip");
   const wide = view.rem * 3.7;
   const fit = Math.max(5, Math.floor(view.width / wide));
@@ -103,9 +105,14 @@ export function drawStrip(view) {
   const first = Math.max(1, Math.min(step - Math.floor(fit * 0.4), manager.length - fit + 1));
   while (strip.children.length > fit) strip.lastChild.remove();
   while (strip.children.length < fit) strip.append(stripCell(view));
+  const moved = first - strip.firstChild.dataset.step;
+  if (Math.abs(moved) < fit) {
+    for (let i = 0; i < moved; i++) strip.append(strip.firstChild);
+    for (let i = 0; i < -moved; i++) strip.prepend(strip.lastChild);
+  }
   const gone = quiz.isAsking ? [] : shown.evicted(step);
   const again = new Set(gone.map((model) => manager.accesses.nextUse(model, step)));
-  for (let i = 0; i < fit; i++) drawCell(strip.children[i], first + i, view, again, looks);
+  for (let i = 0; i < fit; i++) drawCell(strip.children[i], first + i, view, again);
 }
 
 function stripCell(view) {
@@ -115,39 +122,41 @@ function stripCell(view) {
   return cell;
 }
 
-function drawCell(cell, at, view, again, looks) {
+function drawCell(cell, at, view, again) {
   const { manager, shown, step, quiz } = view;
-  const [mark, button, key, more] = cell.children;
+  const [mark, button] = cell.children;
   cell.hidden = at > manager.length;
   if (cell.hidden) return;
-  const look = looks[manager.modelOf(at)];
   const miss = at <= step && shown.isMiss(at);
-  const failed = at <= step && (shown.loadFailed(at) || shown.hasFailed(at));
-  cell.dataset.step = at;
-  cell.className = [
-    at > step ? "future" : "past",
-    miss && "miss",
-    at === step && "current",
-    quiz.isAsking && at === step + 1 && "asked",
-  ]
-    .filter(Boolean)
-    .join(" ");
   let word = "";
-  if (failed) word = say("failed");
+  if (at <= step && (shown.loadFailed(at) || shown.hasFailed(at))) word = say("failed");
   else if (miss) word = say("miss");
   else if (at === step) word = say("hit");
   else if (again.has(at)) word = say("again");
   else if (at === step + 1) word = say("next");
   write(mark, word);
-  write(button, look.letter);
-  paint(button, look);
-  const keys = manager.keysOf(at).map(named);
-  button.setAttribute(
-    "aria-label",
-    say("access_label", { n: manager.numberOf(at), model: look.name, keys: keys.join(", ") }),
-  );
+  const kinds = {
+    future: at > step,
+    miss,
+    current: at === step,
+    asked: quiz.isAsking && at === step + 1,
+  };
+  for (const [kind, holds] of Object.entries(kinds)) cell.classList.toggle(kind, holds);
   if (at === step) button.setAttribute("aria-current", "step");
   else button.removeAttribute("aria-current");
+  if (cell.dataset.step !== String(at)) fillCell(cell, at, view);
+}
+
+/** What does not depend on the step that is shown. */
+function fillCell(cell, at, { manager, looks }) {
+  const [, button, key, more] = cell.children;
+  const look = looks[manager.modelOf(at)];
+  const keys = manager.keysOf(at).map(named);
+  cell.dataset.step = at;
+  write(button, look.letter);
+  paint(button, look);
+  const values = { n: manager.numberOf(at), model: look.name, keys: keys.join(", ") };
+  button.setAttribute("aria-label", say("access_label", values));
   button.title = `${look.name}\n${keys.join(", ")}`;
   write(key, shortened(keys[0] ?? "", 6));
   write(more, keys.length > 2 ? `+${keys.length - 1}` : shortened(keys[1] ?? "", 6));
@@ -451,7 +460,7 @@ function mark(kind) {
 const LISTED = 400;
 
 export function drawList(view) {
-  const { step, quiz } = view;
+  const { step } = view;
   write($("steps-head"), say("steps", { n: step }));
   if (!$("steps").open) return;
   const last = step;
@@ -462,7 +471,6 @@ export function drawList(view) {
   for (let at = first; at <= last; at++) items.push(listItem(view, at));
   $("steps-note").textContent = note;
   $("steps-list").replaceChildren(...items);
-  $("steps-list").dataset.quiz = quiz.on;
 }
 
 function listItem(view, at) {
