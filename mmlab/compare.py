@@ -486,7 +486,7 @@ def _failures(rows: Sequence[HintRuns]) -> str | None:
 def _listed(rows: Sequence[HintRuns]) -> str:
     """
     >>> _listed([HintRuns(1, ()), HintRuns(2, ()), HintRuns(None, ())])
-    'hint 1, hint 2 and no hint'
+    'hint 1, hint 2 and the run without a hint'
     """
-    *first, last = [row.label for row in rows]
+    *first, last = ["the run without a hint" if row.hint is None else row.label for row in rows]
     return f"{', '.join(first)} and {last}" if first else last

@@ -241,6 +241,9 @@ class Search:
         first = self._outcome(top)
         hints = self.hints = self.hints or _hints_of(first)
         place = len(hints) - 1
+        unfit = first.out_of_memory
+        if unfit is not None and unfit.alone and copies_of(first.trace) == 1:
+            return False, None
         if not first.succeeded:
             place = self._highest_that_passes(hints, _guess(hints, first))
         while place >= 0:

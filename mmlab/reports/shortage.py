@@ -53,6 +53,7 @@ class OutOfMemory:
         were.
       memory_limit: bytes that the run was allowed to take; None without a limit.
       keyed: whether the step maps keys to several models, so that a hint can help.
+      alone: whether it was the first model that its process loaded, so that no hint can help.
     """
 
     step: str | None
@@ -67,6 +68,7 @@ class OutOfMemory:
     processes: int
     memory_limit: int | None
     keyed: bool
+    alone: bool
 
     @property
     def what(self) -> str:
@@ -96,9 +98,10 @@ class OutOfMemory:
     @property
     def advice(self) -> str:
         """What to call or to compare next, in a sentence: no number that nobody has tried."""
-        if not self.keyed:
+        if self.alone or not self.keyed:
             more = "Give a larger memory_limit" if self.memory_limit else "Take more memory"
-            return f"{more} or smaller models: a step with one model has no hint."
+            why = "not one model fits" if self.alone else "a step with one model has no hint"
+            return f"{more} or smaller models: {why}."
         if self.memory_limit is not None:
             return (
                 f"Call mmlab.fit_hint(build, memory_limit={_typed(self.memory_limit)!r}): it runs "
@@ -185,12 +188,14 @@ def out_of_memory(state: State) -> OutOfMemory | None:
     limits = state.facts(MemoryLimit)
     at_ns = _moment(culprit, state)
     held = _held(state, culprit, at_ns)
+    loading = culprit is not None and culprit.load_end_ns is None
+    before = [r for r in state.residences if r.loaded and r.process == process]
     sizes = [r.bytes for r in held if isinstance(r.bytes, int)]
     cards = [m for m in state.models if culprit and m.step == culprit.step]
     return OutOfMemory(
         step=culprit.step if culprit else None,
         model=culprit.model if culprit else None,
-        loading=culprit is not None and culprit.load_end_ns is None,
+        loading=loading,
         at_ns=at_ns,
         asked_bytes=_asked_bytes(f"{error} {state.error}"),
         held=len(held),
@@ -200,6 +205,7 @@ def out_of_memory(state: State) -> OutOfMemory | None:
         processes=len(state.processes),
         memory_limit=limits[-1].bytes if limits else None,
         keyed=any(card.keys for card in cards),
+        alone=loading and not held and not before,
     )
 
 

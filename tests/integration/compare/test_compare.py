@@ -60,7 +60,9 @@ def test_a_hint_that_is_out_of_memory_is_a_row(nothing_left):
         pipelines.huge_models, hints=(1, None), memory_limit="200MB", progress=None
     )
     assert list(comparison.table()["ended"]) == ["done", "out of memory"]
-    assert comparison.verdict.endswith("no hint ran out of memory.")
+    assert comparison.verdict.endswith(
+        "; hint 1 passed and the run without a hint ran out of memory."
+    )
     assert "did not fit" in repr(comparison)
     figure = comparison.plot().figure
     assert "did not fit" in [text.get_text() for text in figure.axes[2].texts]
@@ -123,8 +125,8 @@ def test_the_verdict_in_one_sentence():
         HintRuns(None, (outcome_of(1, 1.05, 60),)),
     )
     assert Comparison(rows).verdict == (
-        "Hint 2 and no hint are the fastest (1.0 s); hint 1 holds the least (20 MB of models); 2 "
-        "is the smallest hint that does not thrash."
+        "Hint 2 and the run without a hint are the fastest (1.0 s); hint 1 holds the least (20 MB "
+        "of models); 2 is the smallest hint that does not thrash."
     )
     failed = outcome_of(1, 1, phase="run", error_type="ValueError", error="no")
     assert Comparison((*rows, HintRuns(3, (failed,)))).verdict.endswith("; hint 3 failed.")
@@ -147,7 +149,7 @@ FAILED = (outcome_of(1, 1.0, phase="run", error_type="ValueError", error="no"),)
         ({1: FAILED, None: CALM}, "without a hint nothing thrashes"),
         ({1: WILD, 2: FAILED, None: CALM}, "without a hint nothing thrashes"),
         ({None: CALM}, "without a hint nothing thrashes"),
-        ({None: WILD}, "no hint thrashes"),
+        ({None: WILD}, "the run without a hint thrashes"),
     ],
 )
 def test_what_is_said_of_thrashing_is_what_was_seen(rows, said):

@@ -50,7 +50,7 @@ class Machine:
         key = hint or 0
         self.runs[key] += 1
         fits = key in self.passes and self.runs[key] <= self.times.get(key, 99)
-        held = max((n for n in self.passes if n), default=0)
+        held = max((n for n in self.passes if n), default=1)
         return outcome(self.models, fits=fits, held=min(held, self.models - 1))
 
 
@@ -106,6 +106,12 @@ def test_a_lower_hint_may_fail_where_a_higher_one_passes():
     assert fit.found and fit.hint in {3, 4}
     only = found(Machine(12, frozenset({11})), hints=[1, 2, 4, 11, None])
     assert only.hint == 11 and MOST_ABOVE >= 2
+
+
+def test_where_not_even_the_first_model_fits_one_run_says_so():
+    fit = Search(lambda hint, name: outcome(4, fits=False, held=0), None).fit(100)
+    assert (fit.found, len(fit.runs)) == (False, 1)
+    assert "not one model fits" in fit.runs[0][1].problem
 
 
 def test_hints_to_choose_from():

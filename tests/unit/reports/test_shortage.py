@@ -112,5 +112,7 @@ def test_it_says_what_was_held_what_was_refused_and_where():
 def test_no_hint_and_no_limit_is_recommended_that_nobody_has_tried(held, limit, keyed):
     advice = run_out_of_memory(held, limit=limit, keyed=keyed).advice
     assert not any(character.isdigit() for character in advice.replace("100MB", ""))
-    assert ("fit_hint" in advice) == keyed
-    assert ("memory_limit='100MB'" in advice) == (keyed and limit is not None)
+    helps = keyed and held > 0
+    assert ("fit_hint" in advice) == helps
+    assert ("memory_limit='100MB'" in advice) == (helps and limit is not None)
+    assert ("not one model fits" in advice) == (held == 0)
