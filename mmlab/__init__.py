@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mmlab import lessons, prediction
     from mmlab.checks import Problem
     from mmlab.checks.preflight import preflight
-    from mmlab.compare import compare_hints
+    from mmlab.compare import compare_hints, compare_traces
     from mmlab.diagrams import Diagram, diagram
     from mmlab.explorer.explorer import explore
     from mmlab.fit import fit_hint
@@ -33,6 +33,7 @@ _MODULE_OF = {
     "WatchRunner": "mmlab.watching",
     "WatchWarning": "mmlab.watching",
     "compare_hints": "mmlab.compare",
+    "compare_traces": "mmlab.compare",
     "diagram": "mmlab.diagrams",
     "explore": "mmlab.explorer.explorer",
     "fit_hint": "mmlab.fit",
@@ -52,6 +53,7 @@ __all__ = [
     "WatchRunner",
     "WatchWarning",
     "compare_hints",
+    "compare_traces",
     "diagram",
     "explore",
     "fit_hint",

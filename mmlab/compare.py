@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -11,15 +12,17 @@ from typing import Any
 
 import pandas as pd
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
 
 from mmlab._arguments import short, whole_number
-from mmlab._text import plural, say, shown_everywhere
+from mmlab._text import in_bytes, plural, say, shown_everywhere
 from mmlab.checks.before_run import check_hint
 from mmlab.draw.comparison import Multiple, draw_comparison, words_of
 from mmlab.draw.picture import Picture
-from mmlab.events import UNKNOWN, Event, Unknown
+from mmlab.events import UNKNOWN, Event, MemoryLimit, Unknown
 from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.fresh.process import run_fresh
+from mmlab.prediction.recorded import copies_of
 from mmlab.prediction.result import MOST_RELOADS
 from mmlab.reports.summary import DIFFERS, Differs, Summary
 from mmlab.trace import Trace
@@ -40,15 +43,19 @@ class HintRuns:
     """All runs of one hint.
 
     Attributes:
-      hint: as it was given to `build`.
+      hint: as it was given to `build`, or recorded.
       outcomes: one per repeat, in order.
+      name: what the run is called instead of its hint.
     """
 
     hint: Hint
     outcomes: tuple[RunOutcome, ...]
+    name: str | None = None
 
     @property
     def label(self) -> str:
+        if self.name is not None:
+            return self.name
         return "no hint" if self.hint is None else f"hint {self.hint}"
 
     @property
@@ -109,15 +116,19 @@ class Comparison:
     Attributes:
       rows: the runs of each hint, in the order that was asked for.
       interrupted: whether it was stopped before all hints had run.
+      differences: in what else than the hint recorded runs differ, each as "elements (48, 96)".
     """
 
     rows: tuple[HintRuns, ...]
     interrupted: bool = False
+    differences: tuple[str, ...] = ()
 
     @property
-    def traces(self) -> dict[Hint, list[Trace]]:
-        """Hint to the traces of its runs, also of those that failed."""
-        return {row.hint: [outcome.trace for outcome in row.outcomes] for row in self.rows}
+    def traces(self) -> dict[Hint | str, list[Trace]]:
+        """Hint, or name of a recorded run, to the traces of its runs, also of those that failed."""
+        return {
+            row.name or row.hint: [outcome.trace for outcome in row.outcomes] for row in self.rows
+        }
 
     @property
     def notes(self) -> list[str]:
@@ -126,7 +137,7 @@ class Comparison:
             f"{row.label}: the handler that build made has the hint {seen}. Give the argument "
             "hint on to KeyedModelHandler(…, max_models_per_worker_hint=hint)."
             for row in self.rows
-            if (seen := _other_hint(row)) is not False
+            if row.name is None and (seen := _other_hint(row)) is not False
         ]
 
     def table(self, *, times: bool = False) -> pd.DataFrame:
@@ -141,7 +152,9 @@ class Comparison:
             them spent loading, megabytes of the highest resident set size of one process.
         """
         rows = {row.label: _table_row(row, times) for row in self.rows}
-        return pd.DataFrame.from_dict(rows, orient="index", dtype=object).rename_axis("hint")
+        named = any(row.name is not None for row in self.rows)
+        table = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
+        return table.rename_axis("run" if named else "hint")
 
     @property
     def verdict(self) -> str:
@@ -156,10 +169,17 @@ class Comparison:
         sentence = "; ".join(part for part in parts if part)
         if self.interrupted:
             sentence = f"{sentence}; interrupted before the end" if sentence else "interrupted"
-        return f"{sentence[:1].upper()}{sentence[1:]}."
+        sentence = f"{sentence[:1].upper()}{sentence[1:]}."
+        if self.differences:
+            sentence += f" The runs differ in more than the hint: {', '.join(self.differences)}."
+        return sentence
 
     @property
     def _calm(self) -> str | None:
+        hints = [row.hint for row in self.rows]
+        if self.differences or len(set(hints)) < len(hints):  # it may not be the hint's doing
+            thrashing = [row for row in self.rows if row.succeeded and row.thrashes]
+            return f"{_listed(thrashing)} {_thrash(len(thrashing))}" if thrashing else None
         return _smallest_calm(self.rows, whole=not self.interrupted)
 
     def plot(self, title: str | None = None) -> Picture:
@@ -169,7 +189,9 @@ class Comparison:
             for row in self.rows
         ]
         steps = dict.fromkeys(model.step for run in runs for model in run.state.models)
-        title = title or f"{', '.join(steps)}: one pipeline under several hints"
+        named = any(row.name is not None for row in self.rows)
+        what = "recorded runs" if named else "one pipeline under several hints"
+        title = title or f"{', '.join(steps)}: {what}"
         return Picture(draw_comparison(runs, title, self.verdict), repr(self))
 
     def __repr__(self) -> str:
@@ -243,6 +265,69 @@ def compare_hints(
     if not interrupted and not any(outcome.ran or outcome.oom for outcome in every):
         raise FreshRunError(every[0])
     return Comparison(rows, interrupted)
+
+
+def compare_traces(traces: Mapping[str, Trace | str | os.PathLike[str]]) -> Comparison:
+    """Compare recorded runs, from any runner: aligned at their start, on one scale.
+
+    The verdict says in what the runs differ besides the hint. Where they do, or two have the same
+    hint, it names the runs that thrash, and no smallest hint.
+
+    Args:
+      traces: name to trace, the path of a saved one, or the log folder of a run.
+
+    Raises:
+      TypeError: `traces` is not a dict of names to traces.
+      ValueError: it is empty.
+      OSError, ValueError: a trace cannot be read; see `Trace.load`.
+    """
+    if not isinstance(traces, Mapping):
+        raise TypeError(f"traces is {short(traces)}: give a dict such as {{'hint 2': trace}}")
+    if not traces:
+        raise ValueError("traces is empty: give at least one, such as {'hint 2': trace}")
+    for name in traces:
+        if not isinstance(name, str) or not name.strip():
+            raise TypeError(f"a name of traces is {short(name)}: give text")
+    read = {
+        name: given if isinstance(given, Trace) else Trace.load(given)
+        for name, given in traces.items()
+    }
+    rows = tuple(_recorded_row(name, trace) for name, trace in read.items())
+    return Comparison(rows, differences=tuple(_differences([*read.values()])))
+
+
+def _recorded_row(name: str, trace: Trace) -> HintRuns:
+    error_type, _, error = (trace.error or "").partition(": ")
+    limits = trace.facts(MemoryLimit)
+    outcome = RunOutcome(
+        trace=trace,
+        phase="done" if trace.state == PipelineState.DONE else "run",
+        error_type=error_type or None,
+        error=error or f"the run ended as {trace.state}",
+        memory_limit=limits[-1].bytes if limits else None,
+    )
+    hint = trace.summary().hint
+    return HintRuns(hint if isinstance(hint, int) else None, (outcome,), name)
+
+
+def _differences(traces: Sequence[Trace]) -> Iterator[str]:
+    """In what runs differ besides the hint, each as "elements (48, 96)"."""
+    facts = {
+        "elements": lambda trace: trace.summary().elements,
+        "most elements in a batch": lambda trace: int(max(trace.batches.n, default=0)),
+        "models": lambda trace: len({(model.step, model.model) for model in trace.models}),
+        "processes with models": lambda trace: len(trace.residences_by_process),
+        "worker threads that share models": copies_of,
+        "machines": lambda trace: ", ".join(sorted({p.host for p in trace.processes})),
+        "memory limits": lambda trace: in_bytes(
+            max((limit.bytes for limit in trace.facts(MemoryLimit)), default=0)
+        ),
+    }
+    for what, fact in facts.items():
+        values = [fact(trace) for trace in traces]
+        if len(set(values)) > 1:
+            shown = "" if what == "machines" else f" ({', '.join(map(str, values))})"
+            yield f"{what}{shown}"
 
 
 @dataclass(frozen=True)
@@ -488,5 +573,6 @@ def _listed(rows: Sequence[HintRuns]) -> str:
     >>> _listed([HintRuns(1, ()), HintRuns(2, ()), HintRuns(None, ())])
     'hint 1, hint 2 and the run without a hint'
     """
-    *first, last = ["the run without a hint" if row.hint is None else row.label for row in rows]
+    unnamed = "the run without a hint"
+    *first, last = [unnamed if row.hint is None and row.name is None else row.label for row in rows]
     return f"{', '.join(first)} and {last}" if first else last

@@ -40,8 +40,8 @@ LAYERS = (
 """Lowest first: a module imports from its own package and from lower layers, and nothing else."""
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}
 EXPORTS = {
-    "mmlab": """Diagram GroupByModel Problem Trace WatchRunner WatchWarning compare_hints diagram
-        explore fit_hint lessons predict prediction preflight run_fresh watch""",
+    "mmlab": """Diagram GroupByModel Problem Trace WatchRunner WatchWarning compare_hints
+        compare_traces diagram explore fit_hint lessons predict prediction preflight run_fresh watch""",
     "mmlab.checks": """Held Problem held_by hint_problem label_problems large_hint leaves_of
         mapping_problems memory_problem missing_library_problems missing_weights odd_keys
         refresh_problems repeated_weights step_problems thread_problem""",
