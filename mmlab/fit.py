@@ -334,13 +334,17 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
     if not in_notebook():
         yield lambda done, total: None
         return
-    from IPython.display import ProgressBar
+    from IPython.display import display
 
-    bar = ProgressBar(1)
+    nothing = {"text/html": "", "text/plain": ""}  # what a notebook keeps, run again or compared
+    handle = display(nothing, raw=True, display_id=True)
 
     def show(done: int, total: int) -> None:
-        bar.total = total
-        bar.progress = done  # shows it anew
+        bar = f'<progress max="{total}" value="{done}" style="width: 60ex"></progress>'
+        words = f"{plural(done, 'run')} of about {total}"
+        handle.update({**nothing, "text/html": f"{bar} {words}"}, raw=True)
 
-    bar.display()
-    yield show
+    try:
+        yield show
+    finally:
+        handle.update(nothing, raw=True)

@@ -26,8 +26,10 @@ from mmlab import (
     Trace,
     WatchRunner,
     compare_hints,
+    compare_traces,
     diagram,
     explore,
+    fit_hint,
     lessons,
     predict,
     preflight,
@@ -207,7 +209,11 @@ CASES = {
         case(lambda: predict(empty), ValueError, "the trace has no step with a KeyedModelHandler"),
     ],
     "advise": [
-        case(lambda: predict(abab).advise(memory="8GB"), TypeError, "memory is '8GB'"),
+        case(
+            lambda: predict(abab).advise(memory="much"), ValueError, "memory is 'much'", "'600MB'"
+        ),
+        case(lambda: predict(abab).advise(memory=[]), TypeError, "memory is []: give a number"),
+        case(lambda: predict(abab).advise(memory=1, memory_limit=1), ValueError, "not both"),
         case(lambda: predict(abab).advise(memory=-1), ValueError, "memory is -1"),
         case(lambda: predict(abab).advise(memory=8e9), NoAdviceError, "give sizes= to predict"),
         case(
@@ -251,6 +257,23 @@ CASES = {
         case(lambda: compare_hints(never, hints=[1, 1]), ValueError, "the hint 1 is there twice"),
         case(lambda: compare_hints(never, repeat=0), ValueError, "repeat is 0"),
         case(lambda: compare_hints(never, progress=3), TypeError, "progress is 3: give a function"),
+    ],
+    "compare_traces": [
+        case(lambda: compare_traces([empty]), TypeError, "give a dict such as {'hint 2': trace}"),
+        case(lambda: compare_traces({}), ValueError, "traces is empty: give at least one"),
+        case(lambda: compare_traces({1: empty}), TypeError, "a name of traces is 1: give text"),
+        case(lambda: compare_traces({"a": "no"}), FileNotFoundError, "no trace at no"),
+    ],
+    "fit_hint": [
+        case(lambda: fit_hint(None, memory_limit="1GB"), TypeError, "build is None"),
+        case(lambda: fit_hint(never, memory_limit=None), ValueError, "fit_hint needs one"),
+        case(lambda: fit_hint(never, memory_limit="much"), ValueError, "memory_limit is 'much'"),
+        case(lambda: fit_hint(never, memory_limit="1GB", hints=[]), ValueError, "hints is empty"),
+        case(
+            lambda: fit_hint(never, memory_limit="1GB", confirm=-1),
+            ValueError,
+            "confirm is -1: give a whole number, 0 or more",
+        ),
     ],
     "run_fresh": [
         case(lambda: run_fresh(3), TypeError, "build is 3: give a function build(pipeline, …)"),

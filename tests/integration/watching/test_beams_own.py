@@ -25,6 +25,13 @@ pytestmark = [
 RECORDED = ROOT / "tests/fixtures/beams_own.json"
 """Version of Beam to test to outcome, unwatched: saves half of the time where it is known."""
 BOTH = ("unwatched", "watched")
+REFRESHES = {
+    "test_run_inference_side_input_in_batch",
+    "test_run_inference_side_input_in_batch_multi_process_shared",
+    "test_run_inference_side_input_in_batch_per_key_models",
+    "test_run_inference_side_input_in_batch_per_key_models_split_cohort",
+}
+MANAGED = "test_run_inference_impl_with_model_manager"
 
 
 def run(folder, names=(), ways=BOTH):
@@ -56,8 +63,11 @@ def beams_tests(tmp_path_factory):
     if recorded is None or size("beams_own", suite=False, full=True):
         ways = run(folder / "all")
     else:
-        ways = run(folder / "all", ways=["watched"])
-        ways["unwatched"] = {test: (outcome, {}) for test, outcome in recorded.items()}
+        names = sorted(
+            {*list(recorded)[::3], *REFRESHES, MANAGED}
+        )  # the suite runs a third of them
+        ways = run(folder / "all", names, ways=["watched"])
+        ways["unwatched"] = {test: (recorded[test], {}) for test in names}
     # Some of them allow a few seconds, which a busy machine may miss either way: once more, alone.
     if names := different(ways):
         again = run(folder / "again", sorted(names))
@@ -85,22 +95,17 @@ def test_what_is_recorded_of_unwatched_tests_is_so(beams_tests):
 def test_they_were_run_at_all_and_really_watched(beams_tests):
     unwatched, watched = beams_tests["unwatched"], beams_tests["watched"]
     passed = [test for test, (outcome, _) in unwatched.items() if outcome == "passed"]
-    assert len(passed) > 80
+    assert len(passed) > len(unwatched) * 0.8
     assert not any(seen for _, seen in unwatched.values())
-    assert sum("load_begin" in seen for _, seen in watched.values()) > 50
+    assert sum("load_begin" in seen for _, seen in watched.values()) > len(watched) * 0.3
 
 
 def test_refreshes_were_seen(beams_tests):
     refreshed = {test for test, (_, seen) in beams_tests["watched"].items() if "refresh" in seen}
-    assert refreshed >= {
-        "test_run_inference_side_input_in_batch",
-        "test_run_inference_side_input_in_batch_multi_process_shared",
-        "test_run_inference_side_input_in_batch_per_key_models",
-        "test_run_inference_side_input_in_batch_per_key_models_split_cohort",
-    }
+    assert refreshed >= REFRESHES
 
 
 def test_models_of_the_model_manager_were_seen(beams_tests):
-    seen = beams_tests["watched"]["test_run_inference_impl_with_model_manager"][1]
+    seen = beams_tests["watched"][MANAGED][1]
     assert seen["load_end"] >= 1
     assert seen["use_end"] == seen["use_begin"] >= 1

@@ -395,7 +395,7 @@ class Bomb:
 def test_nothing_here_reads_weights_that_could_be_code():
     """Every call of `load` on torch, pickle and their like in mmlab, but for those that
     read what this very process has sent to its child, and what that child answers."""
-    allowed = {"fresh/child.py", "lessons/exercises/ab_pattern.py"}
+    allowed = {"fresh/child.py", "fresh/supervisor.py", "lessons/exercises/ab_pattern.py"}
     package = Path(mmlab.__file__).parent
     found = []
     for path in package.rglob("*.py"):
