@@ -11,7 +11,7 @@ run, given by the caller, or assumed; the assumptions are the constants below, m
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,8 @@ MEASURED = "measured in the trace"
 GIVEN = "given"
 
 Bytes = npt.NDArray[np.int64]
+
+_RESIDUE = "residue of reloads"
 
 
 @dataclass(frozen=True)
@@ -102,30 +104,34 @@ class Budget:
     def inputs(self, hint: int) -> list[Input]:
         """The summands of one hint, the margin last; those of 0 bytes are left out."""
         i = hint - 1
-        evicts, reloads = int(self.evicts[i]), int(self.reloads[i])
-        parts = [
-            Input("beside the models", self.beside.bytes, self.beside.source),
-            Input("models", int(self.models[i]), self.models_source),
-            Input("loading", self.loading.bytes, self.loading.source),
-            Input("evicted models still in use", evicts * self.late.bytes, self.late.source),
-            Input(
-                f"residue of {plural(reloads, 'reload')}",
-                reloads * self.per_reload.bytes,
-                self.per_reload.source,
-            ),
-            Input("kept by the allocator", evicts * self.kept.bytes, self.kept.source),
-        ]
-        total = sum(part.bytes for part in parts)
-        margin = Input("margin", round(total * self.margin), f"assumed: {self.margin:.0%} of it")
-        return [part for part in [*parts, margin] if part.bytes]
+        parts = [Input(what, int(n[i]), source) for what, n, source in self._parts]
+        reloads = f"residue of {plural(int(self.reloads[i]), 'reload')}"
+        named = [replace(p, what=reloads) if p.what == _RESIDUE else p for p in parts]
+        margin = Input(
+            "margin", int(self.need[i]) - sum(part.bytes for part in parts),
+            f"assumed: {self.margin:.0%} of it",
+        )  # fmt: skip
+        return [part for part in [*named, margin] if part.bytes]
 
     @property
     def need(self) -> Bytes:
         """Bytes needed, margin included."""
-        always = self.beside.bytes + self.loading.bytes
-        evicting = self.late.bytes + self.kept.bytes
-        total = always + self.models + self.reloads * self.per_reload.bytes + self.evicts * evicting
+        total: Bytes = np.sum([n for _, n, _ in self._parts], axis=0)
         return total + np.round(total * self.margin).astype(np.int64)
+
+    @property
+    def _parts(self) -> list[tuple[str, Bytes, str]]:
+        """What takes memory, bytes at each hint, and where they come from."""
+        always, evicts = np.ones_like(self.models), self.evicts.astype(np.int64)
+        fixed = (
+            ("beside the models", self.beside, always),
+            ("loading", self.loading, always),
+            ("evicted models still in use", self.late, evicts),
+            (_RESIDUE, self.per_reload, self.reloads),
+            ("kept by the allocator", self.kept, evicts),
+        )
+        beside, *others = [(what, f.bytes * times, f.source) for what, f, times in fixed]
+        return [beside, ("models", self.models, self.models_source), *others]
 
 
 def assumed_share(workers: int) -> Figure:

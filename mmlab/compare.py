@@ -32,6 +32,8 @@ from mmlab.watching.screens import Screen, TerminalScreen, screen_for
 Hint = int | None
 
 COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident", "limit")
+ENDS = ("interrupted", "out of memory", "failed", "unknown", "done")
+"""How a run can end: of several runs, the first of these is said."""
 EQUALLY_FAST = 1.1
 """Medians that differ by less than this factor count as equal."""
 EQUAL_RSS = 1.02
@@ -298,12 +300,13 @@ def compare_traces(traces: Mapping[str, Trace | str | os.PathLike[str]]) -> Comp
 
 def _recorded_row(name: str, trace: Trace) -> HintRuns:
     error_type, _, error = (trace.error or "").partition(": ")
+    seen = trace.state != PipelineState.UNKNOWN
     limits = trace.facts(MemoryLimit)
     outcome = RunOutcome(
         trace=trace,
         phase="done" if trace.state == PipelineState.DONE else "run",
         error_type=error_type or None,
-        error=error or f"the run ended as {trace.state}",
+        error=error or (f"it ended as {trace.state}" if seen else "its end was not recorded"),
         memory_limit=limits[-1].bytes if limits else None,
     )
     hint = trace.summary().hint
@@ -319,15 +322,18 @@ def _differences(traces: Sequence[Trace]) -> Iterator[str]:
         "processes with models": lambda trace: len(trace.residences_by_process),
         "worker threads that share models": copies_of,
         "machines": lambda trace: ", ".join(sorted({p.host for p in trace.processes})),
-        "memory limits": lambda trace: in_bytes(
-            max((limit.bytes for limit in trace.facts(MemoryLimit)), default=0)
-        ),
+        "memory limits": _memory_limit,
     }
     for what, fact in facts.items():
         values = [fact(trace) for trace in traces]
         if len(set(values)) > 1:
             shown = "" if what == "machines" else f" ({', '.join(map(str, values))})"
             yield f"{what}{shown}"
+
+
+def _memory_limit(trace: Trace) -> str:
+    limits = [limit.bytes for limit in trace.facts(MemoryLimit)]
+    return in_bytes(max(limits)) if limits else "none"
 
 
 @dataclass(frozen=True)
@@ -437,12 +443,7 @@ def _line(outcome: RunOutcome) -> str:
 
 
 def _table_row(row: HintRuns, times: bool) -> dict[str, Any]:
-    ended = {True: "done", False: "failed"}[row.succeeded]
-    if any(outcome.oom for outcome in row.outcomes):
-        ended = "out of memory"
-    if any(outcome.interrupted and not outcome.succeeded for outcome in row.outcomes):
-        ended = "interrupted"
-    cells: dict[str, Any] = {"ended": ended}
+    cells: dict[str, Any] = {"ended": min((o.ended for o in row.outcomes), key=ENDS.index)}
     for name in COUNTS:
         cells[name] = _cell(getattr(s, name) for s in row.summaries)
     cells["model MB"] = _cell(_mega(s.model_bytes) for s in row.summaries)
@@ -560,11 +561,13 @@ def _failures(rows: Sequence[HintRuns]) -> str | None:
     failed = [row for row in rows if not row.succeeded]
     stopped = [row for row in failed if any(o.interrupted for o in row.outcomes)]
     memory = [row for row in failed if any(o.oom for o in row.outcomes)]
-    other = [row for row in failed if row not in memory and row not in stopped]
+    unknown = [row for row in failed if all(o.ended in ("unknown", "done") for o in row.outcomes)]
+    other = [row for row in failed if row not in [*memory, *stopped, *unknown]]
     passed = [row for row in rows if row.succeeded]
     parts = [f"{_listed(passed)} passed"] if memory and passed else []
     parts += [f"{_listed(memory)} ran out of memory"] if memory else []
     parts += [f"{_listed(other)} failed"] if other else []
+    parts += [f"the end of {_listed(unknown)} was not recorded"] if unknown else []
     return " and ".join(parts) or None
 
 

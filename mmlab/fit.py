@@ -28,8 +28,8 @@ MOST_CONFLICTS = 4
 """So often a run is repeated that failed by a conflict of threads, and not for want of memory."""
 
 PROMISE = (
-    "That a run passed says nothing certain of other data, of more threads, of a second run in the "
-    "same process, or of another machine: leave a buffer."
+    "Other data, more threads, a second run in the same process or another machine may need more "
+    "memory than these runs: leave a buffer."
 )
 
 
@@ -80,7 +80,7 @@ class Fit:
             rows.append(
                 {
                     "hint": "none" if hint is None else hint,
-                    "ended": "passed" if outcome.succeeded else _ended(outcome),
+                    "ended": _words(outcome),
                     "loads": s.loads,
                     "peak RSS MB": "unknown" if peak is None else round(peak / 1e6),
                     "seconds": round(s.wall_seconds, 1),
@@ -100,7 +100,7 @@ class Fit:
         n = sum(hint == self.hint and o.succeeded for hint, o in self.runs)
         label = "Without a hint" if self.hint is None else f"With hint {self.hint}"
         words = f"{label}, {n} of {plural(n, 'run')} passed {under}"
-        words += "." if self.hint is None else "; no higher hint did."
+        words += "." if self.hint is None else "; no higher hint passed each of its runs."
         uneven = [] if self.sharp else [self._uneven]
         return " ".join([words, *uneven, *self._other_problems])
 
@@ -120,7 +120,7 @@ class Fit:
 
     def plot(self, title: str | None = None) -> Picture:
         """The comparison of the hints that ran; its text is the same on every machine."""
-        ended = [_run_words(hint, outcome) for hint, outcome in self.runs]
+        ended = [f"  {HintRuns(hint, ()).label}: {_words(o)}" for hint, o in self.runs]
         return Picture(
             self.comparison.plot(title).figure, "\n".join([self.verdict, *ended, PROMISE])
         )
@@ -178,15 +178,10 @@ def _rank(hint: Hint) -> float:
     return float("inf") if hint is None else hint
 
 
-def _ended(outcome: RunOutcome) -> str:
-    if outcome.interrupted or outcome.conflict:
-        return "interrupted" if outcome.interrupted else "failed by a conflict of threads"
-    return "out of memory" if outcome.oom else "failed"
-
-
-def _run_words(hint: Hint, outcome: RunOutcome) -> str:
-    ended = "passed" if outcome.succeeded else _ended(outcome)
-    return f"  {HintRuns(hint, ()).label}: {ended}"
+def _words(outcome: RunOutcome) -> str:
+    if outcome.conflict and not outcome.interrupted:
+        return "failed by a conflict of threads"
+    return "passed" if outcome.succeeded else outcome.ended
 
 
 def _failed_to_fit(outcome: RunOutcome) -> bool:

@@ -49,7 +49,7 @@ class Run:
             "group": setting.group,
             "batch": setting.batch_size,
             "workers": _workers(setting),
-            "ended": _ended(self.outcome),
+            "ended": self.outcome.ended,
             **counts,
         }
         return {name: "–" if value is None else value for name, value in row.items()}
@@ -267,7 +267,7 @@ def _leave_picture(screen: Screen, run: Run) -> None:
     if run.outcome.trace.events:
         screen.finish(run.outcome.trace, describe(run.setting))
     else:
-        screen.show(LivePicture(f"{describe(run.setting)}: {_ended(run.outcome)} before it began"))
+        screen.show(LivePicture(f"{describe(run.setting)}: {run.outcome.ended} before it began"))
 
 
 def _panel_words(outcome: RunOutcome) -> str | None:
@@ -308,14 +308,6 @@ def _workers(setting: Setting) -> str:
     if setting.processes > 1:
         return f"{setting.processes} processes"
     return f"{setting.threads} threads" if setting.threads > 1 else "1"
-
-
-def _ended(outcome: RunOutcome) -> str:
-    if outcome.succeeded:
-        return "done"
-    if outcome.oom:
-        return "out of memory"
-    return "interrupted" if outcome.interrupted else "failed"
 
 
 class _LatestScreen:

@@ -87,7 +87,8 @@ class Panel:
         self._run = widgets.Button(description="Run", icon="play", button_style="primary")
         self._stop = widgets.Button(description="Stop", icon="stop", disabled=True)
         self._fit = widgets.Button(
-            description="Find the hint that fits", icon="search", layout={"display": "none"},
+            description="Find the hint that fits", icon="search",
+            layout={"display": "none", "width": "auto"},
             **{_TOOLTIP: "mmlab.fit_hint: runs hints under this memory limit"},
         )  # fmt: skip
         self._fit.on_click(lambda _: on_fit())

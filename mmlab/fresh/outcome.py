@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from apache_beam.runners.runner import PipelineState
+
 from mmlab._text import in_bytes, shown_everywhere
 from mmlab.events import Conflicts
 from mmlab.reports.shortage import OutOfMemory, is_out_of_memory, out_of_memory
@@ -94,6 +96,18 @@ class RunOutcome:
             return False
         ended = self.error_type == "Stalled" or (self.error_type, self.phase) == ("Killed", "limit")
         return ended or is_out_of_memory(self.error)
+
+    @property
+    def ended(self) -> str:
+        """ "done", "interrupted", "out of memory" or "failed"; "unknown" where nothing tells."""
+        if self.succeeded:
+            return "done"
+        if self.interrupted:
+            return "interrupted"
+        if self.oom:
+            return "out of memory"
+        seen = self.error_type is not None or self.trace.state != PipelineState.UNKNOWN
+        return "failed" if seen else "unknown"
 
     @property
     def problem(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections import OrderedDict
@@ -619,6 +620,24 @@ def test_nothing_overflows(show, name):
         assert wide[0] <= wide[1]
         head = tab.locator("#timeline-head").bounding_box()
         assert head["y"] + head["height"] <= SIZES[name][1]
+
+
+@pytest.mark.parametrize("width", [800, 900, 1000, 1040, 1100, 1280, 1440])
+def test_no_column_covers_the_next(show, width):
+    tab = show(lru_run(ACCESSES, 2).replay(), width)
+    for _ in "notebook", "projector":
+        heads = tab.evaluate(
+            """() => [...document.querySelectorAll("#columns > *")].map((cell) => {
+                const words = document.createRange();
+                words.selectNodeContents(cell);
+                const { left, right, height } = words.getBoundingClientRect();
+                return [left, right, height];
+            }).filter(([left, right]) => right > left)"""
+        )
+        assert all(one[1] <= other[0] for one, other in itertools.pairwise(heads))
+        room = tab.locator("#columns").bounding_box()["height"]
+        assert max(height for _, _, height in heads) <= room
+        tab.keyboard.press("p")
 
 
 def test_a_small_window_can_be_used(show):

@@ -125,7 +125,8 @@ def test_each_run_is_a_row_and_the_verdict_speaks_of_runs():
     assert list(fit.table()["hint"]) == ["none", 2, 3, 1, 2, 2]
     assert list(fit.table()["ended"][:2]) == ["out of memory", "passed"]
     assert fit.verdict == (
-        "With hint 2, 3 of 3 runs passed under a memory limit of 100 bytes; no higher hint did."
+        "With hint 2, 3 of 3 runs passed under a memory limit of 100 bytes; no higher hint passed "
+        "each of its runs."
     )
     assert [row.hint for row in fit.comparison.rows] == [1, 2, 3, None]
     nothing = found(Machine(3, frozenset()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import mmlab
+from mmlab.events import RunEnds
 from mmlab.trace import Trace
 from tests.events import Event
 from tests.unit.trace.test_recorded_runs import FIXTURES
@@ -67,12 +68,21 @@ def test_logs_and_saved_traces_of_any_run_are_compared(tmp_path):
             "killed": Trace.load(FIXTURES / "killed_worker/1"),
         }
     )
-    assert list(comparison.table()["ended"]) == ["done", "out of memory", "failed"]
+    assert list(comparison.table()["ended"]) == ["done", "out of memory", "unknown"]
     assert "saved ran out of memory" in comparison.verdict
     comparison.plot().save(tmp_path / "picture.png")
     figure = comparison.plot().figure
     assert "did not fit" in [text.get_text() for text in figure.axes[2].texts]
     assert figure.texts[0].get_text().endswith(": recorded runs")
+
+
+def test_a_run_whose_end_was_not_recorded_is_not_said_to_have_failed():
+    whole = recorded(1, 4)
+    cut = Trace([event for event in whole.events if not isinstance(event, RunEnds)])
+    comparison = mmlab.compare_traces({"whole": whole, "cut": cut})
+    assert list(comparison.table()["ended"]) == ["done", "unknown"]
+    assert "the end of cut was not recorded" in comparison.verdict.lower()
+    assert "failed" not in comparison.verdict
 
 
 @pytest.mark.parametrize(
