@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from mmlab import lessons, prediction
     from mmlab.checks import Problem
     from mmlab.checks.preflight import preflight
-    from mmlab.compare import compare_hints, compare_traces
+    from mmlab.compare.hints import compare_hints
+    from mmlab.compare.traces import compare_traces
     from mmlab.diagrams import Diagram, diagram
     from mmlab.explorer.explorer import explore
     from mmlab.fit import fit_hint
@@ -32,8 +33,8 @@ _MODULE_OF = {
     "Trace": "mmlab.trace",
     "WatchRunner": "mmlab.watching",
     "WatchWarning": "mmlab.watching",
-    "compare_hints": "mmlab.compare",
-    "compare_traces": "mmlab.compare",
+    "compare_hints": "mmlab.compare.hints",
+    "compare_traces": "mmlab.compare.traces",
     "diagram": "mmlab.diagrams",
     "explore": "mmlab.explorer.explorer",
     "fit_hint": "mmlab.fit",

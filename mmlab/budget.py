@@ -134,6 +134,22 @@ class Budget:
         return [beside, ("models", self.models, self.models_source), *others]
 
 
+def resident_estimate(at_start: int, model: int, models: int) -> int:
+    """Resident set size of a run that keeps all its models, before such a run has ended.
+
+    Args:
+      at_start: resident set size before the first model.
+      model: bytes of the largest model that was loaded.
+      models: how many there are.
+
+    >>> resident_estimate(400_000_000, 64_000_000, 4)
+    840000000
+    """
+    models += 1  # one is loading, which takes twice its size
+    need = at_start + SHARE_BYTES + models * model
+    return round(need * (1 + MARGIN))
+
+
 def assumed_share(workers: int) -> Figure:
     """Address space that Beam needs beside the models.
 

@@ -12,7 +12,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from mmlab._arguments import parse_bytes, whole_number
 from mmlab._text import in_bytes, plural, say, shown_everywhere
-from mmlab.compare import Comparison, Hint, HintRuns, RunHint, check_hints
+from mmlab.compare.comparison import Comparison, Hint, HintRuns
+from mmlab.compare.hints import RunHint, check_hints
 from mmlab.draw.picture import Picture
 from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.prediction.recorded import copies_of

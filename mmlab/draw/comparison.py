@@ -1,10 +1,10 @@
-"""Several runs become small multiples: the same seconds, the same scale of memory."""
+"""Several runs as small multiples on one screen: the same seconds, the same scale of memory."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,6 +15,7 @@ from mmlab import fonts
 from mmlab._text import named, plural
 from mmlab.draw import theme
 from mmlab.draw.lanes import (
+    LABEL_POINTS,
     Lane,
     Seconds,
     busiest,
@@ -24,17 +25,22 @@ from mmlab.draw.lanes import (
     lanes_of,
     leaves_late,
     left_inches,
-    shortened,
 )
 from mmlab.draw.layout import TEXT_INCHES, draw_legend, dress, in_lines
 from mmlab.draw.picture import WIDTH_INCHES
 from mmlab.draw.timeline import draw_memory_curves, highest_memory, limit_in_words, memory_limit
 from mmlab.reports.shortage import out_of_memory
 from mmlab.reports.summary import summarize
-from mmlab.state import State
+from mmlab.state import NS, State
 
-LANE_INCHES = 0.25
+MOST_INCHES = 7.0
+"""Height of a picture: what a laptop's screen shows of a notebook at once."""
+LANE_INCHES = (0.25, 0.2)
+SLIM_LANE_INCHES = (0.16, 0.13, 0.11)
+"""Heights of a lane, the first that fits; the slim ones only where runs stand in columns."""
 MEMORY_INCHES = 0.7
+SLIM_MEMORY_INCHES = 0.45
+WORDS_INCHES = 0.19
 BLOCK_INCHES = 0.56
 """From one run's memory to the next run's lanes, with a line of words between."""
 HEAD_INCHES = 0.72
@@ -48,22 +54,163 @@ class Multiple:
 
     Attributes:
       label: stands above the run, in bold.
-      words: stand beside the label.
+      words: counts, and last the seconds; they stand beside the label, or, where runs stand in
+        columns, all but the last below it.
       problem: why the run failed, in a sentence; None when it succeeded.
       state: what happened.
     """
 
     label: str
-    words: str
+    words: Sequence[str]
     problem: str | None
     state: State
 
 
+@dataclass(frozen=True)
+class Grid:
+    """How runs are arranged on one screen.
+
+    Attributes:
+      columns: of runs.
+      lane: height of a model's lane, in inches.
+      memory: height of the axes of memory, in inches.
+      most_lanes: of a run; the other models share the last of them.
+    """
+
+    columns: int
+    lane: float
+    memory: float = MEMORY_INCHES
+    most_lanes: int = 40
+
+    def lanes_inches(self, lanes: int) -> float:
+        """Height of a run's lanes."""
+        return min(max(lanes, 1), self.most_lanes) * self.lane + 0.1
+
+    def rows(self, lanes: Sequence[int]) -> list[float]:
+        """Height of the lanes in each row of runs, in inches."""
+        tops = [self.lanes_inches(n) for n in lanes]
+        return [max(tops[i : i + self.columns]) for i in range(0, len(tops), self.columns)]
+
+    def height(self, lanes: Sequence[int], head: float) -> float:
+        """Of the whole picture, in inches."""
+        rows = self.rows(lanes)
+        return head + sum(rows) + len(rows) * (self.memory + self.block) + FOOT_INCHES
+
+    @property
+    def block(self) -> float:
+        """What a run needs beside its lanes and its memory, in inches."""
+        return BLOCK_INCHES if self.columns == 1 else BLOCK_INCHES + WORDS_INCHES
+
+
+def arrange(lanes: Sequence[int], head: float = HEAD_INCHES) -> Grid:
+    """The most legible arrangement of runs that fits on a screen.
+
+    Args:
+      lanes: how many each run has.
+      head: height of the title and what stands below it, in inches.
+
+    >>> arrange([4, 4])
+    Grid(columns=1, lane=0.25, memory=0.7, most_lanes=40)
+    >>> arrange([4] * 4)
+    Grid(columns=2, lane=0.25, memory=0.7, most_lanes=40)
+    >>> arrange([40] * 8).most_lanes
+    5
+    """
+    two = 2 if len(lanes) > 1 else 1
+    three = 3 if len(lanes) > 4 else two
+    grids = [
+        *(Grid(1, lane) for lane in LANE_INCHES),
+        *(Grid(two, lane) for lane in LANE_INCHES),
+        *(Grid(two, lane, SLIM_MEMORY_INCHES) for lane in (*LANE_INCHES, *SLIM_LANE_INCHES)),
+        *(Grid(three, lane, SLIM_MEMORY_INCHES) for lane in SLIM_LANE_INCHES),
+    ]
+    for grid in grids:
+        if grid.height(lanes, head) <= MOST_INCHES:
+            return grid
+    last = grids[-1]
+    others = last.height([0] * len(lanes), head) - last.lane * len(last.rows(lanes))
+    fits = (MOST_INCHES - others) / len(last.rows(lanes)) / last.lane
+    return Grid(last.columns, last.lane, last.memory, max(3, int(fits)))
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a frame has of one run.
+
+    Attributes:
+      label: stands above it.
+      lanes: how many it has.
+      limit: see `memory_limit`.
+    """
+
+    label: str
+    lanes: int
+    limit: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class GridLayout:
+    """All that the frame of a comparison depends on: equal layouts give equal frames.
+
+    Attributes:
+      title: first line of the header.
+      words: further lines of it.
+      grid: how the runs are arranged.
+      blocks: one for each run.
+      left_inches: room for the labels of lanes.
+      seconds: up to where the time axes go.
+      memory: up to where the axes of memory go, bytes.
+      since: what the seconds count from.
+      late: see `draw_legend`.
+      ends: whether the legend has the line at which a run ends.
+    """
+
+    title: str
+    words: tuple[str, ...]
+    grid: Grid
+    blocks: tuple[Block, ...]
+    left_inches: float
+    seconds: float
+    memory: float
+    since: str
+    late: bool = False
+    ends: bool = False
+
+    @property
+    def unit(self) -> float:
+        """Bytes per unit of the axes of memory."""
+        return 1e9 if self.memory >= 2e9 * MEMORY_ROOM else 1e6
+
+    @property
+    def points(self) -> float:
+        """Size of the labels of lanes."""
+        return min(LABEL_POINTS, self.grid.lane * 60)
+
+    @property
+    def axes_inches(self) -> float:
+        """Width of the axes of a run."""
+        width = (WIDTH_INCHES - SIDE_INCHES) / self.grid.columns
+        return width - self.left_inches - (0 if self.grid.columns == 1 else 0.12)
+
+
+MEMORY_ROOM = 1.42
+"""The axes of memory go up to so many times the highest value: there are words above it."""
+
+
+@dataclass(frozen=True)
+class RunAxes:
+    """Where a run is drawn: lanes of models, and memory below them."""
+
+    lanes: Axes
+    memory: Axes
+
+
 def draw_comparison(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
-    """Draw runs below each other: lanes of models and memory, on aligned axes.
+    """Draw runs beside each other: lanes of models and memory, on equal axes.
 
     Seconds count from the submission of each pipeline. A run that ended early leaves the rest of
-    its axes empty, so that lengths can be compared by eye.
+    its axes empty, so that lengths can be compared by eye. The picture fits on one screen: with
+    many runs they stand in columns, and lanes are slim; the least busy models share one.
 
     Args:
       runs: at least one.
@@ -75,81 +222,143 @@ def draw_comparison(runs: Sequence[Multiple], title: str, verdict: str) -> Figur
 
 
 def _drawn(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
-    shown = [busiest(lanes_of(run.state)) for run in runs]
-    verdict_lines = in_lines(
-        [fonts.drawable(word) for word in verdict.split()], " ", TEXT_INCHES, 10
-    )
-    head = HEAD_INCHES + 0.19 * max(len(verdict_lines) - 1, 0)
-    figure, rows = _figure(shown, head)
+    words = verdict_lines(verdict)
+    every = [lanes_of(run.state) for run in runs]
+    grid = arrange([len(lanes) for lanes in every], head_inches(words))
+    shown = _same_models(every, grid.most_lanes)
     width_ns = max(run.state.end_ns - run.state.start_ns for run in runs) or 1
-    scale = _Scale.of(runs)
-    late = False
-    for run, (top, bottom), mine in zip(runs, rows, shown, strict=True):
-        x = Seconds(run.state.start_ns, run.state.start_ns + width_ns)
-        _draw_run(run, top, bottom, mine, x, scale)
-        late = late or leaves_late(run.state, x)
-    _explain_memory(rows[0][1])
-    rows[-1][1].set_xlabel("seconds since the pipeline was submitted")
-    rows[-1][1].tick_params(labelbottom=True)
-    height = figure.get_size_inches()[1]
-    left: theme.Style = {"x": 0.012, "va": "top", "color": theme.INK}
-    title = fitting(title, TEXT_INCHES, 14, bold=True)
-    figure.text(y=1 - 0.12 / height, s=title, fontsize=14, fontweight="bold", **left)
-    for i, line in enumerate(verdict_lines):
-        figure.text(y=1 - (0.42 + 0.19 * i) / height, s=line, fontsize=10, **left)
-    draw_legend(figure, late=late, ends=any(run.problem is None for run in runs))
+    limits = [memory_limit(run.state) for run in runs]
+    top = max([1, *(limit[1] for limit in limits if limit)]
+              + [highest_memory(run.state) for run in runs])  # fmt: skip
+    layout = GridLayout(
+        title=fitting(title, TEXT_INCHES, 14, bold=True),
+        words=tuple(words),
+        grid=grid,
+        blocks=tuple(
+            Block(named(run.label), len(lanes), limit)
+            for run, lanes, limit in zip(runs, shown, limits, strict=True)
+        ),
+        left_inches=left_inches(lane.label for lanes in shown for lane in lanes),
+        seconds=width_ns * NS,
+        memory=top * MEMORY_ROOM,
+        since="seconds since the pipeline was submitted",
+        late=any(
+            leaves_late(run.state, Seconds(run.state.start_ns, run.state.start_ns + width_ns))
+            for run in runs
+        ),
+        ends=any(run.problem is None for run in runs),
+    )
+    figure, places = draw_grid(layout)
+    for run, place, lanes in zip(runs, places, shown, strict=True):
+        x = Seconds(run.state.start_ns, run.state.start_ns + width_ns, layout.axes_inches)
+        _draw_run(run, place, lanes, x, layout)
     return figure
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """The scale of memory that all runs share."""
+def _same_models(every: Sequence[Sequence[Lane]], most: int) -> list[list[Lane]]:
+    """The lanes that are drawn of each run: where not all fit, those of the same models."""
+    if all(len(lanes) <= most for lanes in every):
+        return [busiest(lanes) for lanes in every]
+    work: Counter[str] = Counter()
+    for lanes in every:
+        for lane in lanes:
+            work[lane.model] += lane.work
+    chosen = {model for model, _ in work.most_common(most - 1)}
+    names = [name for name in dict.fromkeys(x.model for lanes in every for x in lanes)
+             if name in chosen]  # fmt: skip
+    return [busiest(lanes, names) for lanes in every]
 
-    top: int
-    unit: float
-    name: str
 
-    @classmethod
-    def of(cls, runs: Sequence[Multiple]) -> _Scale:
-        limits = [limit[1] for run in runs if (limit := memory_limit(run.state))]
-        top = max([1, *limits, *(highest_memory(run.state) for run in runs)])
-        return cls(top, *((1e9, "GB") if top >= 2e9 else (1e6, "MB")))
+def verdict_lines(verdict: str) -> list[str]:
+    """A verdict in lines that fit below a title."""
+    return in_lines([fonts.drawable(word) for word in verdict.split()], " ", TEXT_INCHES, 10)
 
 
-def _draw_run(
-    run: Multiple,
-    top: Axes,
-    bottom: Axes,
-    lanes: Sequence[Lane],
-    x: Seconds,
-    scale: _Scale,
-) -> None:
-    draw_lanes(top, lanes, x.until(run.state.end_ns))
-    draw_memory_curves(bottom, run.state, x, scale.unit)
-    _draw_limit(bottom, run.state, scale.unit)
-    bottom.set_ylim(0, scale.top / scale.unit * 1.42)
-    bottom.yaxis.set_major_locator(MaxNLocator(nbins=3))
-    bottom.set_ylabel(f"memory\n{scale.name}")
-    for axes in (top, bottom):
-        axes.set_xlim(0, x.end)
+def head_inches(words: Sequence[str]) -> float:
+    """Height of a header with so many lines below its title."""
+    return HEAD_INCHES + WORDS_INCHES * max(len(words) - 1, 0)
+
+
+# The frame
+
+
+def draw_grid(layout: GridLayout) -> tuple[Figure, list[RunAxes]]:
+    """Draw a comparison in which nothing has happened."""
+    grid, head = layout.grid, head_inches(layout.words)
+    lanes = [block.lanes for block in layout.blocks]
+    height = grid.height(lanes, head)
+    figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
+    FigureCanvasAgg(figure)
+    places = []
+    y = height - head
+    for row, top in enumerate(grid.rows(lanes)):
+        y -= grid.block - 0.28 + top
+        for place in range(row * grid.columns, min((row + 1) * grid.columns, len(lanes))):
+            places.append(_add_axes(figure, layout, place, y, top))
+        y -= grid.memory + 0.28
+    for place, block in zip(places, layout.blocks, strict=True):
+        _dress(place, block, layout)
+    last = places[-grid.columns :]
+    for place in last:
+        place.memory.set_xlabel(layout.since if len(last) < 3 else "seconds")
+        place.memory.tick_params(labelbottom=True)
+    _explain_memory(places[0].memory, layout.axes_inches)
+    left: theme.Style = {"x": 0.012, "va": "top", "color": theme.INK}
+    figure.text(y=1 - 0.12 / height, s=layout.title, fontsize=14, fontweight="bold", **left)
+    for i, line in enumerate(layout.words):
+        figure.text(y=1 - (0.42 + WORDS_INCHES * i) / height, s=line, fontsize=10, **left)
+    draw_legend(figure, late=layout.late, ends=layout.ends)
+    return figure, places
+
+
+def _add_axes(figure: Figure, layout: GridLayout, place: int, y: float, top: float) -> RunAxes:
+    """The axes of a run whose lanes stand `y` inches above the foot, in a row `top` inches high."""
+    grid, height = layout.grid, figure.get_size_inches()[1]
+    column = place % grid.columns
+    left = column * (WIDTH_INCHES - SIDE_INCHES) / grid.columns + layout.left_inches
+    width = layout.axes_inches / WIDTH_INCHES
+    own = grid.lanes_inches(layout.blocks[place].lanes)
+    x, lower = left / WIDTH_INCHES, y - grid.memory - 0.06
+    lanes = figure.add_axes((x, (y + top - own) / height, width, own / height))
+    lower += top - own  # memory follows the lanes of its own run
+    memory = figure.add_axes((x, lower / height, width, grid.memory / height))
+    return RunAxes(lanes, memory)
+
+
+def _dress(place: RunAxes, block: Block, layout: GridLayout) -> None:
+    for axes in (place.lanes, place.memory):
+        dress(axes)
+        axes.set_xlim(0, layout.seconds)
         axes.tick_params(labelbottom=False)
-    end = x(run.state.end_ns)
-    unfit = out_of_memory(run.state) if run.problem is not None else None
-    if unfit is not None:
-        draw_end(top, lanes, unfit, x)
-    for axes in (top, bottom):
-        colour = theme.MUTED if run.problem is None else theme.ALERT
-        axes.axvline(end, color=colour, linewidth=1, linestyle="-" if run.problem else ":")
-    _label(top, run)
+    place.lanes.set_ylim(max(block.lanes, 1) - 0.45, -0.75)
+    place.lanes.set_yticks([])
+    place.memory.set_ylim(0, layout.memory / layout.unit or 1)
+    place.memory.yaxis.set_major_locator(MaxNLocator(nbins=3))
+    place.memory.set_ylabel(f"memory\n{'GB' if layout.unit == 1e9 else 'MB'}")
+    _draw_limit(place.memory, block.limit, layout.unit)
+    line = 1 if layout.grid.columns > 1 else 0
+    write_above(place.lanes, label_of(block, layout), 10.5, line=line, fontweight="bold")
 
 
-def _explain_memory(axes: Axes) -> None:
-    axes.annotate("RSS (line), models' own bytes (grey)", (0.008, 0.97), xycoords="axes fraction",
-                  va="top", fontsize=8.5, color=theme.INK)  # fmt: skip
+def label_of(block: Block, layout: GridLayout) -> str:
+    """The label of a run, as far as there is room for it."""
+    room = layout.axes_inches if layout.grid.columns > 1 else layout.axes_inches / 2
+    return fitting(block.label, room, 10.5, bold=True)
 
 
-def _draw_limit(axes: Axes, state: State, unit: float) -> None:
-    limit = memory_limit(state)
+def beside_label(block: Block, layout: GridLayout) -> float:
+    """Where words begin that stand beside the label of a run, in points."""
+    return 12 + 72 * theme.text_inches(label_of(block, layout), 10.5, bold=True)
+
+
+def _explain_memory(axes: Axes, inches: float) -> None:
+    ways = ("RSS (line), models' own bytes (grey)", "RSS (line), models (grey)")
+    text = next((way for way in ways if theme.text_inches(way, 8.5) < inches - 0.1), ways[-1])
+    axes.annotate(text, (0.008, 0.97), xycoords="axes fraction", va="top", fontsize=8.5,
+                  color=theme.INK)  # fmt: skip
+
+
+def _draw_limit(axes: Axes, limit: tuple[int, int] | None, unit: float) -> None:
     if limit is not None:
         axes.axhline(limit[1] / unit, color=theme.ALERT, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.annotate(limit_in_words(limit), (1, limit[1] / unit),
@@ -158,58 +367,78 @@ def _draw_limit(axes: Axes, state: State, unit: float) -> None:
                       color=theme.ALERT)  # fmt: skip
 
 
-def _label(axes: Axes, run: Multiple) -> None:
-    def write(text: str, points: float, line: int, **style: Any) -> None:
-        axes.annotate(
-            text, (0, 1), xycoords="axes fraction", xytext=(points, 4 + 13 * line),
-            textcoords="offset points", va="bottom", annotation_clip=False, **style,
-        )  # fmt: skip
+def write_above(
+    axes: Axes, text: str, points: float, *, beside: float = 0, line: int = 0,
+    color: str = theme.INK, fontweight: str = "normal",
+) -> None:  # fmt: skip
+    """Write above the lanes of a run.
 
-    label = shortened(named(run.label), 60)
-    write(label, 0, 0, fontsize=10.5, fontweight="bold", color=theme.INK)
-    beside = 12 + 72 * theme.text_inches(label, 10.5, bold=True)
-    if run.problem is None:
-        write(run.words, beside, 0, fontsize=9.5, color=theme.INK)
-    else:
-        room = axes.get_position().width * WIDTH_INCHES - beside / 72
-        problem = fitting(" ".join(run.problem.split()), room, 9.5)
-        write(problem, beside, 0, fontsize=9.5, color=theme.ALERT)
-
-
-def _figure(lanes: Sequence[Sequence[Lane]], head: float) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    tops = [max(len(some), 1) * LANE_INCHES + 0.1 for some in lanes]
-    height = head + sum(top + MEMORY_INCHES + BLOCK_INCHES for top in tops) + FOOT_INCHES
-    figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
-    FigureCanvasAgg(figure)
-    left = left_inches(lane.label for some in lanes for lane in some) / WIDTH_INCHES
-    width = 1 - left - SIDE_INCHES / WIDTH_INCHES
-    rows = []
-    y = height - head
-    for top in tops:
-        y -= BLOCK_INCHES - 0.28 + top
-        upper = figure.add_axes((left, y / height, width, top / height))
-        y -= MEMORY_INCHES + 0.06
-        lower = figure.add_axes((left, y / height, width, MEMORY_INCHES / height))
-        y -= 0.22
-        for ax in (upper, lower):
-            dress(ax)
-        rows.append((upper, lower))
-    return figure, rows
+    Args:
+      beside: points from the left.
+      line: 0 is the line next to the lanes.
+    """
+    axes.annotate(
+        text, (0, 1), xycoords="axes fraction", xytext=(beside, 4 + 13 * line), va="bottom",
+        textcoords="offset points", annotation_clip=False, fontsize=points, color=color,
+        fontweight=fontweight,
+    )  # fmt: skip
 
 
-def words_of(state: State, *, seconds: str | None = None) -> str:
-    """A run in one line: loads, evictions, seconds, and how much of them went into loading.
+# Runs
+
+
+def _draw_run(
+    run: Multiple, place: RunAxes, lanes: Sequence[Lane], x: Seconds, layout: GridLayout
+) -> None:
+    top, bottom = place.lanes, place.memory
+    draw_lanes(top, lanes, x.until(run.state.end_ns), points=layout.points)
+    draw_memory_curves(bottom, run.state, x, layout.unit)
+    end = x(run.state.end_ns)
+    unfit = out_of_memory(run.state) if run.problem is not None else None
+    if unfit is not None:
+        draw_end(top, lanes, unfit, x)
+    for axes in (top, bottom):
+        axes.set_xlim(0, layout.seconds)
+        colour = theme.MUTED if run.problem is None else theme.ALERT
+        axes.axvline(end, color=colour, linewidth=1, linestyle="-" if run.problem else ":")
+    bottom.set_ylim(0, layout.memory / layout.unit)
+    _write_words(top, run, layout)
+
+
+def _write_words(axes: Axes, run: Multiple, layout: GridLayout) -> None:
+    colour = theme.INK if run.problem is None else theme.ALERT
+    beside = beside_label(Block(named(run.label), 0), layout)
+    room = layout.axes_inches - beside / 72
+    words = run.words if run.problem is None else [" ".join(run.problem.split())]
+    if layout.grid.columns == 1:
+        text = fitting("   ·   ".join(words), room, 9.5)
+        write_above(axes, text, 9.5, beside=beside, color=colour)
+        return
+    if run.problem is None and words:
+        *words, seconds = words
+        write_above(axes, fitting(seconds, room, 9.5), 9.5, beside=beside, line=1)
+    write_above(axes, fitting_words(words, layout.axes_inches), 9.5, color=colour)
+
+
+def fitting_words(words: Sequence[str], inches: float) -> str:
+    """As many of some words, the most important first, as fit into a line of 9.5 points."""
+    shown = list(words)
+    while len(shown) > 1 and theme.text_inches(" · ".join(shown), 9.5) > inches:
+        shown.pop()
+    return fitting(" · ".join(shown), inches, 9.5)
+
+
+def words_of(state: State, *, seconds: str | None = None) -> list[str]:
+    """A run in words: loads, evictions, seconds, and how much of them went into loading.
 
     Args:
       seconds: replaces the seconds of this run, where there were several.
     """
     s = summarize(state)
     reloads = f" ({plural(s.reloads, 'reload')})" if s.reloads else ""
-    return "   ·   ".join(
-        [
-            f"{plural(s.loads, 'load')}{reloads}",
-            plural(s.evictions, "eviction"),
-            f"at most {plural(s.most_resident, 'model')}",
-            f"{seconds or f'{s.wall_seconds:.1f} s'}, {s.loading_share:.0%} of it loading",
-        ]
-    )
+    return [
+        f"{plural(s.loads, 'load')}{reloads}",
+        plural(s.evictions, "eviction"),
+        f"at most {plural(s.most_resident, 'model')}",
+        f"{seconds or f'{s.wall_seconds:.1f} s'}, {s.loading_share:.0%} of it loading",
+    ]

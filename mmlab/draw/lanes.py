@@ -334,10 +334,10 @@ def fitting(words: str, inches: float, points: float, *, bold: bool = False) -> 
 class Seconds:
     """Turns nanoseconds into seconds of the picture, and knows how wide one of its pixels is."""
 
-    def __init__(self, start_ns: int, end_ns: int):
+    def __init__(self, start_ns: int, end_ns: int, inches: float = WIDTH_INCHES * 0.8):
         self.start_ns, self.end_ns = start_ns, end_ns
         self.end = (end_ns - start_ns) * NS
-        self.pixel = self.end / (WIDTH_INCHES * DPI * 0.8)
+        self.pixel = self.end / (inches * DPI)
 
     def until(self, end_ns: int) -> Seconds:
         """The same axis for a run that ends earlier: what is still open ends there."""
@@ -387,13 +387,15 @@ def merge_close(intervals: np.ndarray, gap: float, least: float) -> np.ndarray:
 # Drawing
 
 
-def draw_lanes(axes: Axes, lanes: Sequence[Lane], x: Seconds) -> None:
-    """Draw one lane below the other."""
+def draw_lanes(
+    axes: Axes, lanes: Sequence[Lane], x: Seconds, *, points: float = LABEL_POINTS
+) -> None:
+    """Draw one lane below the other, with labels of so many points at most."""
     for y, lane in enumerate(lanes):
         _draw_lane(axes, y, lane, x)
     axes.set_yticks(range(len(lanes)), [lane.label for lane in lanes])
     for tick, lane in zip(axes.get_yticklabels(), lanes, strict=True):
-        tick.set_fontsize(SMALL_POINTS if "\n" in lane.label else LABEL_POINTS)
+        tick.set_fontsize(min(points, SMALL_POINTS) if "\n" in lane.label else points)
     for tick, lane in zip(axes.get_yticklabels(), lanes, strict=True):
         tick.set_fontweight("bold" if lane.work else "normal")
         tick.set_color(theme.INK if lane.work else theme.MUTED)

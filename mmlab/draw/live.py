@@ -12,8 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.axes import Axes
 from PIL import Image
 
 from mmlab._text import plural
@@ -42,7 +40,6 @@ from mmlab.draw.paint import (
     Flags,
     Pen,
     canvas_of,
-    is_background,
     number,
     paint_area,
     paint_counts,
@@ -51,6 +48,7 @@ from mmlab.draw.paint import (
 )
 from mmlab.draw.picture import PIXELS_PER_INCH, WIDTH_INCHES
 from mmlab.draw.pixels import TimeAxis
+from mmlab.draw.places import Place, lane_rows, place_of
 from mmlab.draw.progress import STATES, LiveLane, Reader
 from mmlab.draw.timeline import memory_limit, memory_top, memory_words_inches
 from mmlab.events import Event, Refreshes, RunBegins
@@ -111,7 +109,7 @@ class LivePicture:
     def image(self) -> Image.Image:
         """The frame, 950 pixels wide, in the colours of a palette; words before the run begins."""
         if not self.begun:
-            return self._words_alone()
+            return words_alone(self._title, "nothing has happened yet")
         self._reader.read()
         lanes = self._reader.lanes()
         background = self._fitting_background(lanes)
@@ -121,17 +119,6 @@ class LivePicture:
         self._paint_model_bytes(canvas, background)
         pen = Pen(canvas)
         self._write(pen, background, lanes)
-        return pen.finished()
-
-    def _words_alone(self) -> Image.Image:
-        size = round(WIDTH_INCHES * PIXELS_PER_INCH)
-        pen = Pen(np.full((64, size), number(theme.PAPER), np.uint8))
-        left = TEXT_LEFT * PIXELS_PER_INCH
-        pen.write(
-            (left, TITLE_INCHES * PIXELS_PER_INCH), self._title, TITLE_POINTS, "la", bold=True
-        )
-        words = "nothing has happened yet"
-        pen.write((left, HEADLINE_INCHES * PIXELS_PER_INCH), words, HEADLINE_POINTS, "la")
         return pen.finished()
 
     # The frame
@@ -148,7 +135,7 @@ class LivePicture:
         limit = memory_limit(state)
         highest = max(self._reader.highest_memory, limit[1] if limit else 0)
         left = left_inches(lane.label for lane in lanes)
-        seconds = _grown(old.seconds if old else FIRST_SPAN, self._seconds)
+        seconds = grown(old.seconds if old else FIRST_SPAN, self._seconds)
         unit = unit_of(highest)
         words = self._memory_words(left, unit)
         memory = memory_top(highest, len(words), limited=limit is not None)
@@ -159,7 +146,7 @@ class LivePicture:
             seconds=seconds,
             most_models=self._reader.most_models,
             limits=limit_lines(state),
-            memory=_roof(memory),
+            memory=roof(memory),
             unit=unit,
             memory_limit=limit,
             already=state.counts.already > 0,
@@ -188,9 +175,8 @@ class LivePicture:
         colours = theme.model_palette.colours(lane.model for lane in lanes if not lane.others)
         for lane, middle in zip(lanes, background.lane_rows, strict=True):
             if lane.numbers:
-                mine = {state: _any_of(covers[state], lane.numbers) for state in STATES}
                 colour = theme.OTHERS if lane.others else colours[lane.model]
-                self._paint_lane(canvas, background, middle, mine, colour)
+                self._paint_lane(canvas, background, middle, cover_of(covers, lane), colour)
 
     def _paint_lane(
         self, canvas: Canvas, background: _Background, middle: int, covers: dict[str, Flags],
@@ -228,14 +214,11 @@ class LivePicture:
     def _write(self, pen: Pen, background: _Background, lanes: Sequence[LiveLane]) -> None:
         place, axis = background.memory, background.axis
         for curve, dashed in self._reader.memory_curves():
-            heights = curve.in_columns(axis)
-            columns = np.flatnonzero(~np.isnan(heights))
-            rows = place.foot - heights[columns] * place.pixels_per_unit
-            points = list(zip((columns + background.left).tolist(), rows.tolist(), strict=True))
+            points = place.points(curve.in_columns(axis))
             if len(points) > 1:
                 pen.line(points, width=2, dashed=dashed)
         for lane, middle in zip(lanes, background.lane_rows, strict=True):
-            self._write_label(pen, background.left - 5, middle, lane)
+            write_label(pen, background.left - 5, middle, lane)
         lines = self._memory_words(background.layout.left_inches, background.layout.unit)
         for i, text in enumerate(lines):
             at = (background.left + 6, place.top + 6 + 15 * i)
@@ -244,22 +227,44 @@ class LivePicture:
             pen.write(at, text, MEMORY_POINTS, "la")
         self._write_headline(pen)
 
-    @staticmethod
-    def _write_label(pen: Pen, right: int, middle: int, lane: LiveLane) -> None:
-        lines = lane.label.split("\n")
-        points = LABEL_POINTS if len(lines) == 1 else SMALL_POINTS
-        for i, text in enumerate(lines):
-            at = (right, middle + 13 * (i - (len(lines) - 1) / 2))
-            pen.write(at, text, points, "rm", bold=bool(lane.numbers), muted=not lane.numbers)
-
     def _write_headline(self, pen: Pen) -> None:
         parts = [*headline_parts(self._state), f"running, {self._seconds:.1f} s"]
-        x, y = TEXT_LEFT * PIXELS_PER_INCH, HEADLINE_INCHES * PIXELS_PER_INCH
-        line, points = headline(parts)
-        for word in line.split(" "):  # one by one: most stay for many frames
-            if word:
-                x += pen.write((x, y), word, points, "la")
-            x += 5
+        write_headline(pen, *headline(parts))
+
+
+def words_alone(title: str, words: str) -> Image.Image:
+    """What is shown before a run begins."""
+    size = round(WIDTH_INCHES * PIXELS_PER_INCH)
+    pen = Pen(np.full((64, size), number(theme.PAPER), np.uint8))
+    left = TEXT_LEFT * PIXELS_PER_INCH
+    pen.write((left, TITLE_INCHES * PIXELS_PER_INCH), title, TITLE_POINTS, "la", bold=True)
+    write_headline(pen, words, HEADLINE_POINTS)
+    return pen.finished()
+
+
+def write_headline(pen: Pen, line: str, points: float) -> None:
+    """Write the second line of the header."""
+    x, y = TEXT_LEFT * PIXELS_PER_INCH, HEADLINE_INCHES * PIXELS_PER_INCH
+    for word in line.split(" "):  # one by one: most stay for many frames
+        if word:
+            x += pen.write((x, y), word, points, "la")
+        x += 5
+
+
+def write_label(
+    pen: Pen, right: int, middle: int, lane: LiveLane, points: float = LABEL_POINTS
+) -> None:
+    """Write the label of a lane, in `points` at most."""
+    lines = lane.label.split("\n")
+    size = points if len(lines) == 1 else min(points, SMALL_POINTS)
+    for i, text in enumerate(lines):
+        at = (right, middle + 13 * (i - (len(lines) - 1) / 2))
+        pen.write(at, text, size, "rm", bold=bool(lane.numbers), muted=not lane.numbers)
+
+
+def cover_of(covers: dict[str, Flags], lane: LiveLane) -> dict[str, Flags]:
+    """The columns of one lane that each state covers."""
+    return {state: _any_of(covers[state], lane.numbers) for state in STATES}
 
 
 def _any_of(cover: Flags, lanes: Sequence[int]) -> Flags:
@@ -268,17 +273,17 @@ def _any_of(cover: Flags, lanes: Sequence[int]) -> Flags:
     return flags
 
 
-def _grown(seconds: float, now: float) -> float:
+def grown(seconds: float, now: float) -> float:
     """The first of longer and longer axes that is as long as the run."""
     while now > seconds:
         seconds *= 1.5
     return seconds
 
 
-def _roof(value: float) -> float:
+def roof(value: float) -> float:
     """The next of some round numbers, so that an axis grows seldom.
 
-    >>> _roof(130e6), _roof(0)
+    >>> roof(130e6), roof(0)
     (160000000.0, 0.0)
     """
     if value <= 0:
@@ -292,40 +297,6 @@ def _roof(value: float) -> float:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where axes lie on the canvas, in pixels.
-
-    Attributes:
-      rows, columns: of the canvas.
-      pixels_per_unit: of the vertical axis.
-      free: where it may be painted.
-    """
-
-    rows: slice
-    columns: slice
-    pixels_per_unit: float
-    free: Flags
-
-    @property
-    def top(self) -> int:
-        return int(self.rows.start)
-
-    @property
-    def foot(self) -> int:
-        return int(self.rows.stop)
-
-    def area(self, canvas: Canvas) -> Canvas:
-        return canvas[self.rows, self.columns]
-
-    def heights(
-        self, values: npt.NDArray[np.float64], now: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.int64]:
-        """Values as pixels above the foot, and nothing after now."""
-        pixels = np.nan_to_num(values * self.pixels_per_unit).astype(np.int64)
-        return np.where(np.arange(len(pixels)) <= now, pixels, 0)
-
-
-@dataclass(frozen=True)
 class _Background:
     """A frame on a canvas, and where its parts are."""
 
@@ -334,8 +305,8 @@ class _Background:
     axis: TimeAxis
     left: int
     lane_rows: tuple[int, ...]
-    models: _Place
-    memory: _Place
+    models: Place
+    memory: Place
     painted: dict[int, tuple[object, Canvas]] = field(default_factory=dict)
     """Row of a lane to what it looked like last."""
 
@@ -349,26 +320,12 @@ class _Background:
         canvas = canvas_of(frame.figure)
         box = frame.lanes.get_window_extent()
         left, right = round(box.x0), round(box.x1)
-        rows = [frame.lanes.transData.transform((0, y))[1] for y in range(layout.lanes)]
         return cls(
             layout=layout,
             canvas=canvas,
             axis=TimeAxis(right - left, layout.seconds),
             left=left,
-            lane_rows=tuple(len(canvas) - round(row) for row in rows),
-            models=_place(frame.models, canvas, unit=1),
-            memory=_place(frame.memory, canvas, unit=layout.unit),
+            lane_rows=lane_rows(frame.lanes, canvas, layout.lanes),
+            models=place_of(frame.models, canvas, unit=1),
+            memory=place_of(frame.memory, canvas, unit=layout.unit),
         )
-
-
-def _place(axes: Axes, canvas: Canvas, unit: float) -> _Place:
-    """The place of axes on the canvas.
-
-    Args:
-      unit: of the vertical axis, in bytes or models.
-    """
-    box = axes.get_window_extent()
-    rows = slice(len(canvas) - round(box.y1), len(canvas) - round(box.y0))
-    columns = slice(round(box.x0), round(box.x1))
-    top = axes.get_ylim()[1] * unit
-    return _Place(rows, columns, box.height / top, is_background(canvas[rows, columns]))

@@ -93,25 +93,27 @@ def png(image: Image.Image) -> bytes:
 
 
 def paint_lane(
-    canvas: Canvas, middle: int, left: int, covers: Mapping[str, Flags], colour: str
-) -> None:
+    canvas: Canvas, middle: int, left: int, covers: Mapping[str, Flags], colour: str,
+    bar: int = BAR,
+) -> None:  # fmt: skip
     """Paint one lane: hatched while loading, pale resident, outlined leaving, full in use.
 
     Args:
       middle: row of the canvas in the middle of the lane.
       left: column of the canvas at which the time axis begins.
       covers: state to the columns that it covers, shape (columns,).
+      bar: height of a resident model's bar, in pixels.
     """
     states = np.zeros(len(covers[IN_BAR[0]]), np.uint8)
     for bit, state in enumerate(IN_BAR):
         states |= covers[state].astype(np.uint8) << np.uint8(bit)
     phases = np.arange(left, left + len(states)) % PHASES
-    strip = _bars(colour).take(states * np.int64(PHASES) + phases, axis=1)
-    top = middle - BAR // 2
-    place = canvas[top - 2 : top + BAR + 2, left : left + len(states)]
+    strip = _bars(colour, bar).take(states * np.int64(PHASES) + phases, axis=1)
+    top = middle - bar // 2
+    place = canvas[top - 2 : top + bar + 2, left : left + len(states)]
     np.copyto(place, strip, where=strip != _CLEAR)
     _stamp(canvas, top - 7, left, covers["evicted"], _triangle())
-    _stamp(canvas, top + BAR - 1, left, covers["freed"], _circle())
+    _stamp(canvas, top + bar - 1, left, covers["freed"], _circle())
     _stamp(canvas, middle - 4, left, covers["batch failed"], _alert_cross())
     _stamp(canvas, middle - 4, left, covers["timed out"], _square())
     _stamp(canvas, middle - 4, left, covers["already"], _arrowhead())
@@ -120,16 +122,16 @@ def paint_lane(
 
 
 @cache
-def _bars(colour: str) -> Canvas:
+def _bars(colour: str, height: int) -> Canvas:
     """How columns of a lane look: shape (pixels from top to bottom, states and phases).
 
     A set of states is a number whose bits stand for `IN_BAR`; each comes in all phases.
     """
     pale, full, deep = (number(paint) for paint in _paints(colour))
-    y, x = np.mgrid[0 : BAR + 4, 0:PHASES]
-    inside = (y >= 2) & (y < BAR + 2)
-    edge = inside & ((y == 2) | (y == BAR + 1))
-    bars = np.full((2 ** len(IN_BAR), BAR + 4, PHASES), _CLEAR, np.uint8)
+    y, x = np.mgrid[0 : height + 4, 0:PHASES]
+    inside = (y >= 2) & (y < height + 2)
+    edge = inside & ((y == 2) | (y == height + 1))
+    bars = np.full((2 ** len(IN_BAR), height + 4, PHASES), _CLEAR, np.uint8)
     for states, bar in enumerate(bars):
         loading, resident, leaving, used = (states >> bit & 1 for bit in range(len(IN_BAR)))
         if leaving:
@@ -142,7 +144,7 @@ def _bars(colour: str) -> Canvas:
             bar[inside & (((x + y) % PHASES < 2) | edge)] = full
         if used:
             bar[:] = deep
-    return np.ascontiguousarray(bars.transpose(1, 0, 2).reshape(BAR + 4, -1))
+    return np.ascontiguousarray(bars.transpose(1, 0, 2).reshape(height + 4, -1))
 
 
 def _stamp(canvas: Canvas, top: int, left: int, where: Flags, stamp: Canvas) -> None:

@@ -22,14 +22,17 @@ class TimeAxis:
     Attributes:
       columns: how many pixels it is wide.
       seconds: that it spans.
+      begin: seconds at its left edge.
     """
 
     columns: int
     seconds: float
+    begin: float = 0.0
 
     def place(self, seconds: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The columns in which moments lie; what is beyond the axis lies in its last."""
-        at = (np.asarray(seconds, np.float64) * (self.columns / self.seconds)).astype(np.int64)
+        since = np.asarray(seconds, np.float64) - self.begin
+        at = (since * (self.columns / self.seconds)).astype(np.int64)
         return np.clip(at, 0, self.columns - 1)
 
 

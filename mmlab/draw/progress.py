@@ -212,8 +212,8 @@ class Reader:
 
     # Lanes
 
-    def lanes(self) -> list[LiveLane]:
-        """The lanes that are drawn: at most `MOST_LANES`, and one for all others together."""
+    def lanes(self, most: int = MOST_LANES) -> list[LiveLane]:
+        """The lanes that are drawn: at most so many, and one for all others together."""
         guessed = {key: first_ns for key, (first_ns, _) in self._guessed.items()}
         first_ns = {**guessed, **self._first_ns}
         for key in guessed.keys() & self._first_ns.keys():
@@ -222,8 +222,8 @@ class Reader:
         keys = lane_keys(self._state.models, loaded)
         versions = versions_of(self._state, self._last_load_ns)
         shown = keys
-        if len(keys) > MOST_LANES:
-            chosen = set(sorted(keys, key=lambda key: -self._work_of(key))[:MOST_LANES])
+        if len(keys) > most:
+            chosen = set(sorted(keys, key=lambda key: -self._work_of(key))[:most])
             shown = [key for key in keys if key in chosen]
         lanes = [
             LiveLane(key[2], label, self._numbers_of([key] if key in first_ns else []))

@@ -38,6 +38,7 @@ class Job:
       cwd, path, environ: of the parent: working directory, `sys.path`, environment variables.
       memory_limit: bytes that the run may take, or None.
       sample_seconds: time between samples of memory.
+      torch_threads: threads of PyTorch, or None.
     """
 
     cwd: str
@@ -45,6 +46,7 @@ class Job:
     environ: dict[str, str]
     memory_limit: int | None
     sample_seconds: float
+    torch_threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,19 @@ def _become_like_the_parent(job: Job, folder: Path) -> None:
     os.dup2(output, 2)
     os.close(output)
     faulthandler.enable()
+    if job.torch_threads is not None:
+        _limit_torch(job.torch_threads)
     # A fork has its parent's state of chance; a new process has one of its own.
     random.seed()
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
+
+
+def _limit_torch(threads: int) -> None:
+    """Of this process, and of those that it starts."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
 
 
 def _run(folder: Path, job: Job, file: IO[bytes], enter: Callable[[str], None]) -> None:

@@ -142,6 +142,10 @@ class FreshRun:
     what still runs at its end. `stop` may be called from any thread, such as that of a button.
     An interrupt while the process is started makes it an interrupted run that has seen nothing.
 
+    Args:
+      torch_threads: threads of PyTorch, where it shares the cores with other runs; None leaves
+        what is set.
+
     Attributes:
       pid: process id of the run; None when it was interrupted before there was one.
       folder: holds the run's log and output, until the run is over.
@@ -154,6 +158,7 @@ class FreshRun:
         memory_limit: int | str | None = None,
         options: PipelineOptions | Sequence[str] | None = None,
         sample_seconds: float = 0.05,
+        torch_threads: int | None = None,
     ):
         self._memory_limit = parse_bytes(memory_limit)
         if self._memory_limit is not None:
@@ -185,6 +190,7 @@ class FreshRun:
                 environ=dict(os.environ),
                 memory_limit=self._memory_limit,
                 sample_seconds=sample_seconds,
+                torch_threads=torch_threads,
             )
             sent = pickle.dumps(job) + pickled(build, args, options)
             self._process = start_process(self.folder, sent)
@@ -229,18 +235,29 @@ class FreshRun:
             self._interrupted = True
             self._process.kill()
 
+    def goes_on(self, on_events: OnEvents | None = None, seconds: float = POLL_SECONDS) -> bool:
+        """Wait for the end, at most so long, and hand out what is new.
+
+        Returns:
+          Whether it still runs; where it does not, `wait` returns at once.
+        """
+        if self._outcome is not None or self._process.wait(seconds):
+            return False
+        events = self.poll()
+        if events and on_events is not None:
+            on_events(events)
+        if not self._stalled and self._has_stalled(self._process.pid):
+            self._stalled = True
+            self._process.kill()
+        return True
+
     def wait(self, on_events: OnEvents | None = None) -> RunOutcome:
         """Wait for the end; an interrupt stops the run and is not raised."""
         if self._outcome is not None:
             return self._outcome
         try:
-            while not self._process.wait(POLL_SECONDS):
-                events = self.poll()
-                if events and on_events is not None:
-                    on_events(events)
-                if not self._stalled and self._has_stalled(self._process.pid):
-                    self._stalled = True
-                    self._process.kill()
+            while self.goes_on(on_events):
+                pass
         except KeyboardInterrupt:
             self.stop()
         finally:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mmlab.events import Event
-from mmlab.watching.screens import Frames, Screen
+from mmlab.watching.screens import RunFrames, Screen
 
 _log = logging.getLogger(__name__)
 
@@ -31,11 +31,11 @@ def quietly(work: Callable[..., Any]) -> Callable[..., None]:
 
 def live_view(title: str, screen: Screen) -> Callable[[list[Event]], None]:
     """Takes events and draws them on a screen; something is shown at once."""
-    frames: list[Frames] = []
+    frames: list[RunFrames] = []
 
     def show(events: list[Event]) -> None:
         if not frames:
-            frames.append(Frames(title, screen))
+            frames.append(RunFrames(title, screen))
         frames[0].add(events)
 
     view = quietly(show)

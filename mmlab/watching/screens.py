@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from PIL import Image
+
 from mmlab._arguments import short
 from mmlab._text import shown
 from mmlab.draw.live import LivePicture
@@ -25,13 +27,27 @@ CREDIT_SECONDS = 0.5
 run has no others."""
 
 
+class Drawn(Protocol):
+    """A picture that changes while something goes on."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether its layout is known: what is shown before is words."""
+
+    def image(self) -> Image.Image:
+        """The frame of this moment."""
+
+    def line(self) -> str:
+        """The same in one line of text."""
+
+
 class Screen(Protocol):
     """Shows one picture, over and over in the same place."""
 
-    def wait(self, picture: LivePicture) -> None:
+    def wait(self, picture: Drawn) -> None:
         """Show that a run is about to begin, unless something else is shown already."""
 
-    def show(self, picture: LivePicture) -> None:
+    def show(self, picture: Drawn) -> None:
         """Show how a run stands."""
 
     def finish(self, trace: Trace, title: str | None = None) -> None:
@@ -88,11 +104,11 @@ class NotebookScreen:
         self._text = text
         self._handle: Any = None
 
-    def wait(self, picture: LivePicture) -> None:
+    def wait(self, picture: Drawn) -> None:
         if self._handle is None:
             self.show(picture)
 
-    def show(self, picture: LivePicture) -> None:
+    def show(self, picture: Drawn) -> None:
         image = picture.image()
         self._put(png(image), {"width": image.width, "height": image.height})
 
@@ -117,10 +133,10 @@ class NotebookScreen:
 class TerminalScreen:
     """One line on standard error, written over and over."""
 
-    def wait(self, picture: LivePicture) -> None:
+    def wait(self, picture: Drawn) -> None:
         pass
 
-    def show(self, picture: LivePicture) -> None:
+    def show(self, picture: Drawn) -> None:
         if sys.stderr.isatty():
             self._write(picture.line())
 
@@ -137,29 +153,26 @@ class TerminalScreen:
 
 
 class Frames:
-    """Draws a run on a screen, as often as it may.
+    """Shows a picture on a screen, as often as it may.
 
     Args:
-      title: stands above the picture.
+      picture: what is shown.
       screen: where it is shown.
-      events: what has happened already.
     """
 
-    def __init__(self, title: str, screen: Screen, events: Iterable[Event] = ()):
-        self._picture = LivePicture(title)
+    def __init__(self, picture: Drawn, screen: Screen):
+        self._picture = picture
         self._screen = screen
         self._last = self._began = time.monotonic()
         self._drawn_seconds = 0.0
         self._frames = 0
         self._news = True
-        self.add(events)
-        if not self._picture.begun:
-            screen.wait(self._picture)
+        self.note(())
+        if not picture.begun:
+            screen.wait(picture)
 
-    def add(self, events: Iterable[Event]) -> None:
-        """Take events, and draw them unless the last frame was a moment ago."""
-        events = list(events)
-        self._picture.add(events)
+    def note(self, events: Iterable[Event]) -> None:
+        """Draw what the picture has taken, unless the last frame was a moment ago."""
         self._news = self._news or any(event.event not in _BACKGROUND for event in events)
         if self._picture.begun and self._is_due():
             self._draw()
@@ -181,3 +194,24 @@ class Frames:
         self._frames += 1
         self._last = time.monotonic()
         self._news = False
+
+
+class RunFrames(Frames):
+    """Draws a run on a screen, as often as it may.
+
+    Args:
+      title: stands above the picture.
+      screen: where it is shown.
+      events: what has happened already.
+    """
+
+    def __init__(self, title: str, screen: Screen, events: Iterable[Event] = ()):
+        self._run = LivePicture(title)
+        self._run.add(events)
+        super().__init__(self._run, screen)
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Take events, and draw them unless the last frame was a moment ago."""
+        events = list(events)
+        self._run.add(events)
+        self.note(events)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from mmlab.log.reader import LogReader
 from mmlab.trace import Trace
-from mmlab.watching.screens import Frames, Screen
+from mmlab.watching.screens import RunFrames, Screen
 
 
 class LiveView:
@@ -22,7 +22,7 @@ class LiveView:
     def __init__(self, folder: str, title: str, screen: Screen):
         self._reader = LogReader(folder)
         self._screen = screen
-        self._frames: Frames | None = None
+        self._frames: RunFrames | None = None
         _quietly(lambda: self._begin(title))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mmlab-live", daemon=True)
@@ -35,7 +35,7 @@ class LiveView:
         _quietly(lambda: self._screen.finish(trace()))
 
     def _begin(self, title: str) -> None:
-        self._frames = Frames(title, self._screen, self._reader.poll())
+        self._frames = RunFrames(title, self._screen, self._reader.poll())
 
     def _follow(self) -> None:
         if self._frames is None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import mmlab
-from mmlab.compare import Comparison, HintRuns
+from mmlab.compare.comparison import Comparison, HintRuns
 from mmlab.fresh.outcome import RunOutcome
 from tests.unit.diagrams.pipelines import BUILDERS, HOSTILE_LABELS, keyed_handler, torch_handler
 from tests.unit.trace.test_hostile_traces import hostile_trace

@@ -11,8 +11,8 @@ import pytest
 from nbclient import NotebookClient
 
 import mmlab
-from mmlab import compare
-from mmlab.compare import Comparison, HintRuns
+from mmlab.compare import hints as compare
+from mmlab.compare.comparison import Comparison, HintRuns
 from mmlab.fresh import process
 from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.trace import Trace

@@ -45,8 +45,8 @@ def run() -> list[Event]:
 def compared() -> Figure:
     trace = Trace(run())
     runs = [
-        Multiple("힌트 подсказка 🦖", "3 loads", None, trace),
-        Multiple("hint 2", "", "ValueError: 오류가 났습니다 " * 9, trace),
+        Multiple("힌트 подсказка 🦖", ("3 loads", "1 s"), None, trace),
+        Multiple("hint 2", (), "ValueError: 오류가 났습니다 " * 9, trace),
     ]
     return draw_comparison(runs, "비교 сравнение 🦖", "판정 всё хорошо 好 🦖 " * 20)
 

@@ -9,7 +9,7 @@ import pytest
 from mmlab.events import Limit, RunBegins
 from mmlab.log.writer import LogWriter
 from mmlab.watching import screens
-from mmlab.watching.screens import CREDIT_SECONDS, Frames
+from mmlab.watching.screens import CREDIT_SECONDS, RunFrames
 from mmlab.watching.view import LiveView
 from tests.events import Event
 
@@ -49,9 +49,9 @@ def use(second):
 
 
 def frames_in(seconds, clock, cost):
-    """Frames that are drawn while an event comes every hundredth of a second."""
+    """RunFrames that are drawn while an event comes every hundredth of a second."""
     screen = Counting(clock, cost)
-    frames = Frames("Busy", screen)
+    frames = RunFrames("Busy", screen)
     end = clock.now + seconds
     while clock.now < end:
         clock.now += 0.01
@@ -70,7 +70,7 @@ def test_drawing_takes_a_twentieth_of_the_time_and_what_the_first_frames_need(cl
 
 def test_events_of_the_same_moment_are_one_frame(clock):
     screen = Counting()
-    frames = Frames("At once", screen)
+    frames = RunFrames("At once", screen)
     clock.now = 1.0
     for _ in range(1000):
         frames.add([use(1.0)])
@@ -79,7 +79,7 @@ def test_events_of_the_same_moment_are_one_frame(clock):
 
 def test_samples_of_memory_alone_are_drawn_seldom(clock):
     screen = Counting()
-    frames = Frames("Idle", screen, [Event("r", 0, "h", 1, 1, "run")])
+    frames = RunFrames("Idle", screen, [Event("r", 0, "h", 1, 1, "run")])
     for _ in range(40):
         clock.now += 0.5
         frames.add([Event("r", int(clock.now * 1e9), "h", 1, 1, "memory", rss=1)])
@@ -91,7 +91,7 @@ def test_samples_of_memory_alone_are_drawn_seldom(clock):
 
 def test_no_frame_comes_before_it_is_known_which_models_there_are():
     screen = Counting()
-    frames = Frames("Begins", screen, [Event("r", 0, "h", 1, 1, "process")])
+    frames = RunFrames("Begins", screen, [Event("r", 0, "h", 1, 1, "process")])
     assert screen.frames == 0
     frames.add([Event("r", 1, "h", 1, 1, "run")])
     assert screen.frames == 1

@@ -1,39 +1,33 @@
-"""`compare_hints`: one pipeline under several hints, each in a fresh process."""
+"""Runs of one pipeline beside each other: their picture, their table, and a verdict."""
 
 from __future__ import annotations
 
-import os
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import PipelineState
 
-from mmlab._arguments import short, whole_number
-from mmlab._text import in_bytes, plural, say, shown_everywhere
-from mmlab.checks.before_run import check_hint
+from mmlab._text import plural, shown_everywhere
 from mmlab.draw.comparison import Multiple, draw_comparison, words_of
 from mmlab.draw.picture import Picture
-from mmlab.events import UNKNOWN, Event, MemoryLimit, Unknown
-from mmlab.fresh.outcome import FreshRunError, RunOutcome
-from mmlab.fresh.process import run_fresh
-from mmlab.prediction.recorded import copies_of
+from mmlab.events import UNKNOWN, Unknown
+from mmlab.fresh.outcome import RunOutcome
 from mmlab.prediction.result import MOST_RELOADS
 from mmlab.reports.summary import DIFFERS, Differs, Summary
 from mmlab.trace import Trace
-from mmlab.watching.follow import live_view, quietly
-from mmlab.watching.screens import Screen, TerminalScreen, screen_for
 
 Hint = int | None
 
 COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident", "limit")
 ENDS = ("interrupted", "out of memory", "failed", "unknown", "done")
 """How a run can end: of several runs, the first of these is said."""
+SHARED = "The runs shared the machine: their seconds cannot be compared."
+UNEVEN = "Batches had other sizes in each run, so loads vary too."
+VARY = "Seconds vary from run to run, loads do not."
+VARY_BOTH = "Batches had other sizes in each run: loads vary like seconds."
 EQUALLY_FAST = 1.1
 """Medians that differ by less than this factor count as equal."""
 EQUAL_RSS = 1.02
@@ -118,11 +112,13 @@ class Comparison:
     Attributes:
       rows: the runs of each hint, in the order that was asked for.
       interrupted: whether it was stopped before all hints had run.
+      together: whether the runs of different hints went on at the same time.
       differences: in what else than the hint recorded runs differ, each as "elements (48, 96)".
     """
 
     rows: tuple[HintRuns, ...]
     interrupted: bool = False
+    together: bool = False
     differences: tuple[str, ...] = ()
 
     @property
@@ -167,7 +163,8 @@ class Comparison:
         bytes are not known, the least memory is that of the lowest peak RSS.
         """
         done = [row for row in self.rows if row.succeeded]
-        parts = [_fastest(done), _least_memory(done), self._calm, _failures(self.rows)]
+        fastest = None if self.together else _fastest(done)
+        parts = [fastest, _least_memory(done), self._calm, _failures(self.rows)]
         sentence = "; ".join(part for part in parts if part)
         if self.interrupted:
             sentence = f"{sentence}; interrupted before the end" if sentence else "interrupted"
@@ -175,6 +172,21 @@ class Comparison:
         if self.differences:
             sentence += f" The runs differ in more than the hint: {', '.join(self.differences)}."
         return sentence
+
+    @property
+    def remark(self) -> str | None:
+        """Whether seconds and loads of the runs can be compared; None without two to compare."""
+        if sum(row.succeeded for row in self.rows) < 2:
+            return None
+        if self.together:
+            return SHARED if self._have_equal_batches else f"{SHARED} {UNEVEN}"
+        return VARY if self._have_equal_batches else VARY_BOTH
+
+    @property
+    def _have_equal_batches(self) -> bool:
+        """Whether batches of each size are as many in each run that succeeded."""
+        traces = [o.trace for row in self.rows for o in row.outcomes if o.succeeded]
+        return len({tuple(sorted(trace.batches.n.tolist())) for trace in traces}) < 2
 
     @property
     def _calm(self) -> str | None:
@@ -194,249 +206,18 @@ class Comparison:
         named = any(row.name is not None for row in self.rows)
         what = "recorded runs" if named else "one pipeline under several hints"
         title = title or f"{', '.join(steps)}: {what}"
-        return Picture(draw_comparison(runs, title, self.verdict), repr(self))
+        words = " ".join(filter(None, [self.verdict, self.remark]))
+        return Picture(draw_comparison(runs, title, words), repr(self))
 
     def __repr__(self) -> str:
         problems = [f"{row.label}: {row.problem}" for row in self.rows if row.problem]
         calm = self._calm
         judged = [f"{calm[0].upper()}{calm[1:]}."] if calm else []
+        judged += [self.remark] if self.together and self.remark else []
         return "\n".join([self.table().to_string(), *judged, *problems, *self.notes])
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         return self.plot()._repr_mimebundle_(include, exclude)
-
-
-def compare_hints(
-    build: Callable[[Any, Hint], Any],
-    hints: Sequence[Hint] = (1, 2, 4, None),
-    *,
-    repeat: int = 1,
-    memory_limit: int | str | None = None,
-    options: PipelineOptions | Sequence[str] | None = None,
-    live: bool | str = "auto",
-    progress: Callable[[str], None] | None = say,
-    on_events: Callable[[Hint, list[Event]], None] | None = None,
-) -> Comparison:
-    """Run the pipeline that `build(pipeline, hint)` makes once per hint, each in a fresh process.
-
-    A hint whose run fails, out of memory or otherwise, is a row of the comparison and not its end.
-    Repeats take turns, so that a machine that gets slower is unfair to no hint. An interrupt stops
-    the run and returns what was seen until then.
-
-    Args:
-      build: adds the steps to the pipeline that it is given, and gives `hint` on to its keyed
-        handler: `KeyedModelHandler(…, max_models_per_worker_hint=hint)`.
-      hints: positive integers, or None for no limit; each once.
-      repeat: runs per hint; with 3 or more, tables show medians and ranges.
-      memory_limit: see `run_fresh`.
-      options: see `run_fresh`.
-      live: whether to draw each run while it goes on, one after another in one place, as
-        `WatchRunner` does; the comparison takes its place.
-      progress: called with one line per run, or None for silence.
-      on_events: called with the hint and its new events while it runs; for a view of your own.
-
-    Raises:
-      ValueError: no hints, a hint twice, or one that is not a positive integer; `repeat` is less
-        than 1; `memory_limit` cannot be read or is too small.
-      TypeError: `hints` is not a sequence, or `build` cannot be sent to another process.
-      FreshRunError: no hint came so far that a model was asked for: the mistake is in `build`.
-    """
-    hints = check_hints(hints, "compare_hints")
-    repeat = whole_number("repeat", repeat)
-    outcomes: dict[Hint, list[RunOutcome]] = {hint: [] for hint in hints}
-    plan = [(number, hint) for number in range(1, repeat + 1) for hint in hints]
-    interrupted = False
-    try:
-        runner = RunHint(build, memory_limit, options, live, progress, on_events)
-        with runner.running() as run:
-            for done, (number, hint) in enumerate(plan, start=1):
-                again = f", run {number} of {repeat}" if repeat > 1 else ""
-                name = f"[{done}/{len(plan)}] {HintRuns(hint, ()).label}{again}"
-                outcome = run(hint, name)
-                outcomes[hint].append(outcome)
-                runner.report(name, outcome)
-                if outcome.interrupted:
-                    break
-    except KeyboardInterrupt:  # between two runs
-        if not any(outcomes.values()):
-            raise
-        interrupted = True
-    rows = tuple(HintRuns(hint, tuple(runs)) for hint, runs in outcomes.items() if runs)
-    every = [outcome for row in rows for outcome in row.outcomes]
-    interrupted = interrupted or any(outcome.interrupted for outcome in every)
-    if not interrupted and not any(outcome.ran or outcome.oom for outcome in every):
-        raise FreshRunError(every[0])
-    return Comparison(rows, interrupted)
-
-
-def compare_traces(traces: Mapping[str, Trace | str | os.PathLike[str]]) -> Comparison:
-    """Compare recorded runs, from any runner: aligned at their start, on one scale.
-
-    The verdict says in what the runs differ besides the hint. Where they do, or two have the same
-    hint, it names the runs that thrash, and no smallest hint.
-
-    Args:
-      traces: name to trace, the path of a saved one, or the log folder of a run.
-
-    Raises:
-      TypeError: `traces` is not a dict of names to traces.
-      ValueError: it is empty.
-      OSError, ValueError: a trace cannot be read; see `Trace.load`.
-    """
-    if not isinstance(traces, Mapping):
-        raise TypeError(f"traces is {short(traces)}: give a dict such as {{'hint 2': trace}}")
-    if not traces:
-        raise ValueError("traces is empty: give at least one, such as {'hint 2': trace}")
-    for name in traces:
-        if not isinstance(name, str) or not name.strip():
-            raise TypeError(f"a name of traces is {short(name)}: give text")
-    read = {
-        name: given if isinstance(given, Trace) else Trace.load(given)
-        for name, given in traces.items()
-    }
-    rows = tuple(_recorded_row(name, trace) for name, trace in read.items())
-    return Comparison(rows, differences=tuple(_differences([*read.values()])))
-
-
-def _recorded_row(name: str, trace: Trace) -> HintRuns:
-    error_type, _, error = (trace.error or "").partition(": ")
-    seen = trace.state != PipelineState.UNKNOWN
-    limits = trace.facts(MemoryLimit)
-    outcome = RunOutcome(
-        trace=trace,
-        phase="done" if trace.state == PipelineState.DONE else "run",
-        error_type=error_type or None,
-        error=error or (f"it ended as {trace.state}" if seen else "its end was not recorded"),
-        memory_limit=limits[-1].bytes if limits else None,
-    )
-    hint = trace.summary().hint
-    return HintRuns(hint if isinstance(hint, int) else None, (outcome,), name)
-
-
-def _differences(traces: Sequence[Trace]) -> Iterator[str]:
-    """In what runs differ besides the hint, each as "elements (48, 96)"."""
-    facts = {
-        "elements": lambda trace: trace.summary().elements,
-        "most elements in a batch": lambda trace: int(max(trace.batches.n, default=0)),
-        "models": lambda trace: len({(model.step, model.model) for model in trace.models}),
-        "processes with models": lambda trace: len(trace.residences_by_process),
-        "worker threads that share models": copies_of,
-        "machines": lambda trace: ", ".join(sorted({p.host for p in trace.processes})),
-        "memory limits": _memory_limit,
-    }
-    for what, fact in facts.items():
-        values = [fact(trace) for trace in traces]
-        if len(set(values)) > 1:
-            shown = "" if what == "machines" else f" ({', '.join(map(str, values))})"
-            yield f"{what}{shown}"
-
-
-def _memory_limit(trace: Trace) -> str:
-    limits = [limit.bytes for limit in trace.facts(MemoryLimit)]
-    return in_bytes(max(limits)) if limits else "none"
-
-
-@dataclass(frozen=True)
-class RunHint:
-    """Runs `build(pipeline, hint)` in fresh processes, drawn in one place, with a line for each.
-
-    Arguments are those of `compare_hints`.
-
-    Raises:
-      TypeError: `progress` or `on_events` is no function.
-    """
-
-    build: Callable[[Any, Hint], Any]
-    memory_limit: int | str | None
-    options: PipelineOptions | Sequence[str] | None
-    live: bool | str
-    progress: Callable[[str], None] | None
-    on_events: Callable[[Hint, list[Event]], None] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("progress", "on_events"):
-            function = getattr(self, name)
-            if function is not None and not callable(function):
-                raise TypeError(f"{name} is {short(function)}: give a function, or None")
-
-    @contextmanager
-    def running(self) -> Iterator[Callable[[Hint, str], RunOutcome]]:
-        """Give a function of a hint and a name for the run."""
-        with _shown(self.live) as screen:
-            yield partial(self._run, screen)
-
-    def _run(self, screen: Screen | None, hint: Hint, name: str) -> RunOutcome:
-        views = [] if screen is None else [live_view(name, screen)]
-        if self.on_events is not None:
-            views.append(partial(self.on_events, hint))
-        outcome = run_fresh(
-            self.build,
-            hint,
-            memory_limit=self.memory_limit,
-            options=self.options,
-            on_events=partial(_show, views),
-        )
-        if isinstance(screen, TerminalScreen):
-            screen.clear()
-        return outcome
-
-    def report(self, name: str, outcome: RunOutcome) -> None:
-        """Report a run that has ended.
-
-        Raises:
-          FreshRunError: the fresh process could not read `build`.
-        """
-        if self.progress is not None:
-            self.progress(f"{name}: {_line(outcome)}")
-        if outcome.phase == "unpickle":
-            raise FreshRunError(outcome)
-
-
-def check_hints(hints: Any, call: str) -> list[Hint]:
-    """Hints to run, as a list.
-
-    Args:
-      call: the public function that they were given to.
-
-    Raises:
-      TypeError, ValueError: it is no sequence of different hints.
-    """
-    if not isinstance(hints, Iterable) or isinstance(hints, str):
-        raise TypeError(f"hints is {hints!r}: give several, such as (1, 2, 4, None)")
-    listed = list(hints)
-    if not listed:
-        raise ValueError("hints is empty: give at least one, such as (1, 2, 4, None)")
-    for place, hint in enumerate(listed):
-        check_hint(hint, call)
-        if hint in listed[:place]:
-            raise ValueError(f"the hint {hint} is there twice: give each once, and repeat=")
-    return listed
-
-
-@contextmanager
-def _shown(live: bool | str) -> Iterator[Screen | None]:
-    """A screen for the runs, which is empty afterwards: the comparison shows them all."""
-    screen = screen_for(live, "")
-    try:
-        yield screen
-    finally:
-        if screen is not None:
-            quietly(screen.clear)()
-
-
-def _show(views: Sequence[Callable[[list[Event]], None]], events: list[Event]) -> None:
-    for view in views:
-        view(events)
-
-
-def _line(outcome: RunOutcome) -> str:
-    if outcome.out_of_memory is not None:
-        return outcome.out_of_memory.what
-    if outcome.problem is not None:
-        return outcome.problem
-    s = outcome.trace.summary()
-    loads = f"{plural(s.loads, 'load')} ({plural(s.reloads, 'reload')})"
-    return f"{loads}, {plural(s.evictions, 'eviction')}, {plural(s.elements, 'element')}"
 
 
 # Tables and words
@@ -481,7 +262,7 @@ def _short_problem(row: HintRuns) -> str | None:
     return row.problem if unfit is None else unfit.what
 
 
-def _words(row: HintRuns) -> str:
+def _words(row: HintRuns) -> list[str]:
     seconds = sorted(s.wall_seconds for s in row.summaries)
     spread = None
     if len(seconds) > 1:
@@ -579,3 +360,14 @@ def _listed(rows: Sequence[HintRuns]) -> str:
     unnamed = "the run without a hint"
     *first, last = [unnamed if row.hint is None and row.name is None else row.label for row in rows]
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def line_of(outcome: RunOutcome) -> str:
+    """A run in one line: its counts, or why it failed."""
+    if outcome.out_of_memory is not None:
+        return outcome.out_of_memory.what
+    if outcome.problem is not None:
+        return outcome.problem
+    s = outcome.trace.summary()
+    loads = f"{plural(s.loads, 'load')} ({plural(s.reloads, 'reload')})"
+    return f"{loads}, {plural(s.evictions, 'eviction')}, {plural(s.elements, 'element')}"

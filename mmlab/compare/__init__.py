@@ -1,0 +1,1 @@
+"""Runs of one pipeline beside each other."""

@@ -1,0 +1,233 @@
+"""`compare_hints`: one pipeline under several hints, each in a fresh process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from mmlab._arguments import short, whole_number
+from mmlab._text import say
+from mmlab.checks.before_run import check_hint
+from mmlab.compare.comparison import Comparison, Hint, HintRuns, line_of
+from mmlab.compare.race import Race
+from mmlab.events import Event
+from mmlab.fresh.outcome import FreshRunError, RunOutcome
+from mmlab.fresh.process import FreshRun, run_fresh
+from mmlab.fresh.together import torch_threads
+from mmlab.watching.follow import live_view, quietly
+from mmlab.watching.screens import Screen, TerminalScreen, screen_for
+
+
+def compare_hints(
+    build: Callable[[Any, Hint], Any],
+    hints: Sequence[Hint] = (1, 2, 4, None),
+    *,
+    repeat: int = 1,
+    together: bool = False,
+    memory_limit: int | str | None = None,
+    options: PipelineOptions | Sequence[str] | None = None,
+    live: bool | str = "auto",
+    progress: Callable[[str], None] | None = say,
+    on_events: Callable[[Hint, list[Event]], None] | None = None,
+) -> Comparison:
+    """Run the pipeline that `build(pipeline, hint)` makes once per hint, each in a fresh process.
+
+    A hint whose run fails, out of memory or otherwise, is a row of the comparison and not its end.
+    Repeats take turns, so that a machine that gets slower is unfair to no hint. An interrupt stops
+    what runs and returns what was seen until then.
+
+    Args:
+      build: adds the steps to the pipeline that it is given, and gives `hint` on to its keyed
+        handler: `KeyedModelHandler(…, max_models_per_worker_hint=hint)`.
+      hints: positive integers, or None for no limit; each once.
+      repeat: runs per hint; with 3 or more, tables show medians and ranges.
+      together: whether to run all hints at the same time, drawn on one screen with one clock: a
+        race. Their seconds cannot be compared, since the runs share the machine, and each has its
+        share of PyTorch's threads. Where memory has no room for all, fewer run at once.
+      memory_limit: see `run_fresh`.
+      options: see `run_fresh`.
+      live: whether to draw the runs while they go on, one after another in one place, as
+        `WatchRunner` does, or all at once; the comparison takes their place.
+      progress: called with one line per run, or None for silence.
+      on_events: called with the hint and its new events while it runs; for a view of your own.
+
+    Raises:
+      ValueError: no hints, a hint twice, or one that is not a positive integer; `repeat` is less
+        than 1; `memory_limit` cannot be read or is too small.
+      TypeError: `hints` is not a sequence, or `build` cannot be sent to another process.
+      FreshRunError: no hint came so far that a model was asked for: the mistake is in `build`.
+    """
+    hints = check_hints(hints, "compare_hints")
+    repeat = whole_number("repeat", repeat)
+    runner = RunHint(build, memory_limit, options, live, progress, on_events)
+    outcomes: dict[Hint, list[RunOutcome]] = {hint: [] for hint in hints}
+    run_all = _all_together if together else _one_after_another
+    interrupted = False
+    try:
+        for hint, outcome in run_all(runner, hints, repeat):
+            outcomes[hint].append(outcome)
+    except KeyboardInterrupt:  # between two runs
+        if not any(outcomes.values()):
+            raise
+        interrupted = True
+    rows = tuple(HintRuns(hint, tuple(runs)) for hint, runs in outcomes.items() if runs)
+    every = [outcome for row in rows for outcome in row.outcomes]
+    interrupted = interrupted or any(outcome.interrupted for outcome in every)
+    if not interrupted and not any(outcome.ran or outcome.oom for outcome in every):
+        raise FreshRunError(every[0])
+    return Comparison(rows, interrupted, together)
+
+
+def _one_after_another(
+    runner: RunHint, hints: Sequence[Hint], repeat: int
+) -> Iterator[tuple[Hint, RunOutcome]]:
+    plan = [(number, hint) for number in range(1, repeat + 1) for hint in hints]
+    with runner.running() as run:
+        for done, (number, hint) in enumerate(plan, start=1):
+            name = f"[{done}/{len(plan)}] {_name(hint, number, repeat)}"
+            outcome = run(hint, name)
+            yield hint, outcome
+            runner.report(name, outcome)
+            if outcome.interrupted:
+                return
+
+
+def _all_together(
+    runner: RunHint, hints: Sequence[Hint], repeat: int
+) -> Iterator[tuple[Hint, RunOutcome]]:
+    for number in range(1, repeat + 1):
+        names = [_name(hint, number, repeat) for hint in hints]
+        outcomes = runner.race(hints, names)
+        yield from outcomes.items()
+        if len(outcomes) < len(hints) or any(one.interrupted for one in outcomes.values()):
+            return
+
+
+def _name(hint: Hint, number: int, repeat: int) -> str:
+    return f"{HintRuns(hint, ()).label}{f', run {number} of {repeat}' if repeat > 1 else ''}"
+
+
+@dataclass(frozen=True)
+class RunHint:
+    """Runs `build(pipeline, hint)` in fresh processes, drawn in one place, with a line for each.
+
+    Arguments are those of `compare_hints`.
+
+    Raises:
+      TypeError: `progress` or `on_events` is no function.
+    """
+
+    build: Callable[[Any, Hint], Any]
+    memory_limit: int | str | None
+    options: PipelineOptions | Sequence[str] | None
+    live: bool | str
+    progress: Callable[[str], None] | None
+    on_events: Callable[[Hint, list[Event]], None] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("progress", "on_events"):
+            function = getattr(self, name)
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} is {short(function)}: give a function, or None")
+
+    @contextmanager
+    def running(self) -> Iterator[Callable[[Hint, str], RunOutcome]]:
+        """Give a function of a hint and a name for the run."""
+        with _shown(self.live) as screen:
+            yield partial(self._run, screen)
+
+    def _run(self, screen: Screen | None, hint: Hint, name: str) -> RunOutcome:
+        views = [] if screen is None else [live_view(name, screen)]
+        if self.on_events is not None:
+            views.append(partial(self.on_events, hint))
+        outcome = run_fresh(
+            self.build,
+            hint,
+            memory_limit=self.memory_limit,
+            options=self.options,
+            on_events=partial(_show, views),
+        )
+        if isinstance(screen, TerminalScreen):
+            screen.clear()
+        return outcome
+
+    def race(self, hints: Sequence[Hint], names: Sequence[str]) -> dict[Hint, RunOutcome]:
+        """Run several hints at once; hint to outcome, of those that ran."""
+        threads = torch_threads(len(hints))
+
+        def start(hint: Hint) -> FreshRun:
+            return FreshRun(
+                self.build, hint, memory_limit=self.memory_limit, options=self.options,
+                torch_threads=threads,
+            )  # fmt: skip
+
+        def take(place: int, events: list[Event]) -> None:
+            if self.on_events is not None:
+                self.on_events(hints[place], events)
+
+        ended: list[int] = []
+
+        def end(place: int, outcome: RunOutcome) -> None:
+            ended.append(place)
+            if isinstance(screen, TerminalScreen):
+                screen.clear()
+            self.report(f"[{len(ended)}/{len(hints)}] {names[place]}", outcome)
+
+        starts = [partial(start, hint) for hint in hints]
+        with _shown(self.live) as screen:
+            race = Race("One pipeline under several hints", names, starts, screen, take, end)
+            outcomes = race.run()
+        return {hints[place]: outcomes[place] for place in sorted(outcomes)}
+
+    def report(self, name: str, outcome: RunOutcome) -> None:
+        """Report a run that has ended.
+
+        Raises:
+          FreshRunError: the fresh process could not read `build`.
+        """
+        if self.progress is not None:
+            self.progress(f"{name}: {line_of(outcome)}")
+        if outcome.phase == "unpickle":
+            raise FreshRunError(outcome)
+
+
+def check_hints(hints: Any, call: str) -> list[Hint]:
+    """Hints to run, as a list.
+
+    Args:
+      call: the public function that they were given to.
+
+    Raises:
+      TypeError, ValueError: it is no sequence of different hints.
+    """
+    if not isinstance(hints, Iterable) or isinstance(hints, str):
+        raise TypeError(f"hints is {hints!r}: give several, such as (1, 2, 4, None)")
+    listed = list(hints)
+    if not listed:
+        raise ValueError("hints is empty: give at least one, such as (1, 2, 4, None)")
+    for place, hint in enumerate(listed):
+        check_hint(hint, call)
+        if hint in listed[:place]:
+            raise ValueError(f"the hint {hint} is there twice: give each once, and repeat=")
+    return listed
+
+
+@contextmanager
+def _shown(live: bool | str) -> Iterator[Screen | None]:
+    """A screen for the runs, which is empty afterwards: the comparison shows them all."""
+    screen = screen_for(live, "")
+    try:
+        yield screen
+    finally:
+        if screen is not None:
+            quietly(screen.clear)()
+
+
+def _show(views: Sequence[Callable[[list[Event]], None]], events: list[Event]) -> None:
+    for view in views:
+        view(events)

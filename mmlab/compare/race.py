@@ -1,0 +1,69 @@
+"""Runs that go on at the same time, drawn in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mmlab.compare.comparison import line_of
+from mmlab.draw.race import RacePicture
+from mmlab.events import Event
+from mmlab.fresh.outcome import RunOutcome
+from mmlab.fresh.process import FreshRun
+from mmlab.fresh.together import Together
+from mmlab.watching.follow import quietly
+from mmlab.watching.screens import Frames, Screen
+
+
+class Race:
+    """Runs that go on at the same time, as many as the free memory has room for.
+
+    Args:
+      title: stands above the picture.
+      labels: what the runs are called.
+      starts: start the runs, in the order of the labels.
+      screen: where they are drawn, or None.
+      on_events: called with the place of a run and its new events.
+      on_end: called with the place of a run and its outcome.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        labels: Sequence[str],
+        starts: Sequence[Callable[[], FreshRun]],
+        screen: Screen | None,
+        on_events: Callable[[int, list[Event]], None] = lambda place, events: None,
+        on_end: Callable[[int, RunOutcome], None] = lambda place, outcome: None,
+    ):
+        self._on_events = on_events
+        self._on_end = on_end
+        self._together = Together(starts, self._take, self._end)
+        self._picture = RacePicture(title, labels, self._together.states)
+        self._screen = screen
+        self._frames: Frames | None = None
+        self._note = quietly(self._draw)
+
+    def run(self) -> dict[int, RunOutcome]:
+        """Run them all, and wait. See `Together.run`."""
+        self._note([])
+        return self._together.run()
+
+    def stop(self) -> None:
+        """End all runs, from any thread; what was seen stays."""
+        self._together.stop()
+
+    def _take(self, place: int, events: list[Event]) -> None:
+        self._note(events)
+        self._on_events(place, events)
+
+    def _end(self, place: int, outcome: RunOutcome) -> None:
+        self._picture.end(place, None if outcome.succeeded else line_of(outcome))
+        self._on_end(place, outcome)
+
+    def _draw(self, events: list[Event]) -> None:
+        if self._screen is None:
+            return
+        self._picture.wait(self._together.waiting)
+        if self._frames is None:
+            self._frames = Frames(self._picture, self._screen)
+        self._frames.note(events)

@@ -1,0 +1,257 @@
+"""Several runs that go on at the same time, drawn on one screen with one clock.
+
+It has the layout of the comparison that follows, and is painted like the picture of a single run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from mmlab._text import named
+from mmlab.draw import theme
+from mmlab.draw.comparison import (
+    MEMORY_ROOM,
+    Block,
+    Grid,
+    GridLayout,
+    arrange,
+    beside_label,
+    draw_grid,
+    fitting_words,
+)
+from mmlab.draw.lanes import fitting, left_inches
+from mmlab.draw.layout import HEADLINE_POINTS, TEXT_INCHES, TITLE_POINTS, count_words
+from mmlab.draw.live import (
+    FIRST_SPAN,
+    cover_of,
+    grown,
+    roof,
+    words_alone,
+    write_headline,
+    write_label,
+)
+from mmlab.draw.paint import Canvas, Pen, canvas_of, number, paint_area, paint_lane
+from mmlab.draw.picture import PIXELS_PER_INCH
+from mmlab.draw.pixels import TimeAxis
+from mmlab.draw.places import Place, lane_rows, place_of
+from mmlab.draw.progress import LiveLane, Reader
+from mmlab.draw.timeline import memory_limit
+from mmlab.state import NS, State
+
+REMARK = "the runs share the machine: compare their loads, not their seconds"
+POINTS = 9.5
+LINE_PIXELS = 22
+"""From one line of words above a run to the next."""
+
+
+class RacePicture:
+    """Draws the states of several runs, which grow while they go on.
+
+    Args:
+      title: stands above the picture.
+      labels: one for each run.
+      states: what is known of the runs; empty for those that have not begun.
+    """
+
+    def __init__(self, title: str, labels: Sequence[str], states: Sequence[State]):
+        self._title = fitting(title, TEXT_INCHES, TITLE_POINTS, bold=True)
+        self._labels = [named(label) for label in labels]
+        self._states = states
+        self._readers = [Reader(state) for state in states]
+        self._problems: dict[int, str | None] = {}
+        self._waiting: set[int] = set()
+        self._background: _Background | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is known which models a run has."""
+        return any(state.models for state in self._states)
+
+    def wait(self, places: Sequence[int]) -> None:
+        """Mark the runs that wait for free memory, and no others."""
+        self._waiting = set(places)
+
+    def end(self, place: int, problem: str | None) -> None:
+        """Take the end of a run, and why it failed."""
+        self._problems[place] = problem
+
+    @property
+    def _start_ns(self) -> int:
+        return min(state.start_ns for state in self._states if state.processes)
+
+    @property
+    def _seconds(self) -> float:
+        ends = [state.end_ns for state in self._states if state.processes]
+        return (max(ends) - self._start_ns) * NS if ends else 0.0
+
+    def line(self) -> str:
+        """The runs in one line of text, for a terminal."""
+        runs = [f"{label}: {self._words_of(place)[0]}" for place, label in enumerate(self._labels)]
+        return " · ".join([f"{self._seconds:5.1f} s", *runs])
+
+    def _words_of(self, place: int) -> list[str]:
+        """How a run stands, the most important first."""
+        problem = self._problems.get(place)
+        if problem is not None:
+            return [problem]
+        state = self._states[place]
+        if not state.processes:
+            return ["waits for memory" if place in self._waiting else "starting …"]
+        return count_words(state.counts)
+
+    def _clock_of(self, place: int) -> str:
+        """Seconds of a run, and whether it goes on."""
+        state = self._states[place]
+        if not state.processes:
+            return ""
+        seconds = f"{(state.end_ns - state.start_ns) * NS:.1f} s"
+        if place not in self._problems:
+            return seconds
+        return f"{seconds}, {'done' if self._problems[place] is None else 'failed'}"
+
+    def image(self) -> Image.Image:
+        """The frame; words before the first run begins."""
+        if not self.begun:
+            return words_alone(self._title, "starting fresh processes …")
+        for reader in self._readers:
+            reader.read()
+        background = self._fitting_background()
+        lanes = [reader.lanes(background.layout.grid.most_lanes) for reader in self._readers]
+        longest = max(lanes, key=len)
+        idle = [LiveLane(lane.model, lane.label) for lane in longest]
+        shown = [mine or idle for mine in lanes]
+        canvas = background.canvas.copy()
+        axes = [self._axis(place, background) for place in range(len(shown))]
+        for place, mine in enumerate(shown):
+            self._paint_run(canvas, background.runs[place], place, mine, axes[place])
+        pen = Pen(canvas)
+        for place, mine in enumerate(shown):
+            self._write_run(pen, background, place, mine, axes[place])
+        write_headline(pen, f"{self._seconds:.1f} s   ·   {REMARK}", HEADLINE_POINTS)
+        return pen.finished()
+
+    def _axis(self, place: int, background: _Background) -> TimeAxis:
+        """The clock of the race as that of a run, which may have begun later."""
+        state, width = self._states[place], background.runs[place].memory
+        late = (state.start_ns - self._start_ns) * NS if state.processes else 0.0
+        return TimeAxis(width.right - width.left, background.layout.seconds, -late)
+
+    def _fitting_background(self) -> _Background:
+        layout = self._layout()
+        if self._background is None or self._background.layout != layout:
+            with theme.style():
+                self._background = _Background.of(layout)
+        return self._background
+
+    def _layout(self) -> GridLayout:
+        old = self._background.layout if self._background else None
+        lanes = [reader.lanes() for reader in self._readers]
+        most = max(map(len, lanes))
+        grid = arrange([most] * len(lanes))
+        shown = [reader.lanes(grid.most_lanes) for reader in self._readers]
+        most = max(map(len, shown))
+        limits = [memory_limit(state) for state in self._states]
+        highest = max([1, *(reader.highest_memory for reader in self._readers)]
+                      + [limit[1] for limit in limits if limit])  # fmt: skip
+        return GridLayout(
+            title=self._title,
+            words=(),
+            grid=grid,
+            blocks=tuple(
+                Block(label, most, limit) for label, limit in zip(self._labels, limits, strict=True)
+            ),
+            left_inches=left_inches(lane.label for mine in shown for lane in mine),
+            seconds=grown(old.seconds if old else FIRST_SPAN, self._seconds),
+            memory=roof(highest * MEMORY_ROOM),
+            since="seconds since the first pipeline was submitted",
+            ends=bool(self._problems),
+        )
+
+    def _paint_run(
+        self, canvas: Canvas, place: _RunPlace, run: int, lanes: Sequence[LiveLane], axis: TimeAxis
+    ) -> None:
+        state, reader = self._states[run], self._readers[run]
+        if not state.processes:
+            return
+        covers = reader.covers(axis)
+        colours = theme.model_palette.colours(lane.model for lane in lanes if not lane.others)
+        left = place.memory.left
+        for lane, middle in zip(lanes, place.lane_rows, strict=False):
+            if lane.numbers:
+                colour = theme.OTHERS if lane.others else colours[lane.model]
+                paint_lane(canvas, middle, left, cover_of(covers, lane), colour, place.bar)
+        now = axis.place((state.end_ns - state.start_ns) * NS)
+        for level in reader.machine_bytes.values():
+            held = level.curve.in_columns(axis)
+            paint_area(
+                place.memory.area(canvas), place.memory.free, place.memory.heights(held, now)
+            )
+        if run in self._problems:
+            well = self._problems[run] is None
+            rows = canvas[place.lanes.top : place.memory.foot, left + int(now)]
+            rows[:: 3 if well else 1] = number(theme.MUTED if well else theme.ALERT)
+
+    def _write_run(
+        self, pen: Pen, background: _Background, run: int, lanes: Sequence[LiveLane], axis: TimeAxis
+    ) -> None:
+        place, layout, state = background.runs[run], background.layout, self._states[run]
+        if state.processes:
+            for curve, dashed in self._readers[run].memory_curves():
+                points = place.memory.points(curve.in_columns(axis))
+                if len(points) > 1:
+                    pen.line(points, width=2, dashed=dashed)
+        for lane, middle in zip(lanes, place.lane_rows, strict=False):
+            write_label(pen, place.memory.left - 5, middle, lane, layout.points)
+        x, y = place.lanes.left, place.lanes.top - 6
+        words, clock = self._words_of(run), self._clock_of(run)
+        beside = round(beside_label(layout.blocks[run], layout) * PIXELS_PER_INCH / 72)
+        if layout.grid.columns == 1:
+            words, room = [*words, clock] if clock else words, layout.axes_inches
+            pen.write((x + beside, y), fitting_words(words, room - beside / 100), POINTS, "ls")
+            return
+        pen.write((x + beside, y - LINE_PIXELS), clock, POINTS, "ls")
+        pen.write((x, y), fitting_words(words, layout.axes_inches), POINTS, "ls")
+
+
+@dataclass(frozen=True)
+class _RunPlace:
+    """Where a run is painted; `bar` is the height of a bar in pixels."""
+
+    lanes: Place
+    memory: Place
+    lane_rows: tuple[int, ...]
+    bar: int
+
+
+@dataclass(frozen=True)
+class _Background:
+    """A frame on a canvas, and where the runs are painted."""
+
+    layout: GridLayout
+    canvas: Canvas
+    runs: tuple[_RunPlace, ...]
+
+    @classmethod
+    def of(cls, layout: GridLayout) -> _Background:
+        figure, places = draw_grid(layout)
+        canvas = canvas_of(figure)
+        bar = _bar_pixels(layout.grid)
+        runs = tuple(
+            _RunPlace(
+                place_of(place.lanes, canvas, unit=1),
+                place_of(place.memory, canvas, unit=layout.unit),
+                lane_rows(place.lanes, canvas, block.lanes),
+                bar,
+            )
+            for place, block in zip(places, layout.blocks, strict=True)
+        )
+        return cls(layout, canvas, runs)
+
+
+def _bar_pixels(grid: Grid) -> int:
+    """An even number, as the paint of a lane needs it."""
+    return int(np.clip(round(grid.lane * PIXELS_PER_INCH * 0.62 / 2) * 2, 4, 22))

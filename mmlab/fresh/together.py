@@ -1,0 +1,128 @@
+"""Several fresh runs at once: as many as the free memory has room for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from mmlab.budget import resident_estimate
+from mmlab.checks.memory import memory_left
+from mmlab.events import Event
+from mmlab.fresh.outcome import RunOutcome
+from mmlab.fresh.process import POLL_SECONDS, FreshRun
+from mmlab.state import State
+
+
+def torch_threads(runs: int) -> int:
+    """The share of the cores that each of several runs has for PyTorch, at least 1.
+
+    >>> torch_threads(10_000)
+    1
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // runs)
+
+
+class Together:
+    """Runs that go on at the same time; the next one starts when memory has room for it.
+
+    The first starts at once. Each other one starts when the free memory exceeds the highest
+    resident set size that a run of these had, beside what those that go on may still take. Until
+    one has ended, that is an estimate from the models that the runs have loaded.
+
+    Args:
+      starts: start the runs, in this order.
+      on_events: called with the place of a run and its new events, in the calling thread.
+      on_end: called with the place of a run that has ended, and its outcome.
+
+    Attributes:
+      states: what is known of each run so far; empty before it has begun.
+      outcomes: by place, of the runs that have ended.
+      waiting: places of the runs that have not started.
+    """
+
+    def __init__(
+        self,
+        starts: Sequence[Callable[[], FreshRun]],
+        on_events: Callable[[int, list[Event]], None] = lambda place, events: None,
+        on_end: Callable[[int, RunOutcome], None] = lambda place, outcome: None,
+    ):
+        self._starts = starts
+        self._on_events = on_events
+        self._on_end = on_end
+        self._running: dict[int, FreshRun] = {}
+        self._stopped = False
+        self._highest = 0
+        self.states = [State() for _ in starts]
+        self.outcomes: dict[int, RunOutcome] = {}
+        self.waiting = list(range(len(starts)))
+
+    def stop(self) -> None:
+        """End the runs that go on, from any thread; no other one starts."""
+        self._stopped = True
+        for run in [*self._running.values()]:
+            run.stop()
+
+    def run(self) -> dict[int, RunOutcome]:
+        """Run them all. An interrupt stops them, and is not raised where one has begun."""
+        with ExitStack() as stack:
+            try:
+                self._run(stack)
+            except KeyboardInterrupt:
+                if not self._running and not self.outcomes:
+                    raise
+                self.stop()
+                for place in [*self._running]:
+                    self._end(place)
+        return self.outcomes
+
+    def _run(self, stack: ExitStack) -> None:
+        while self._running or (self.waiting and not self._stopped):
+            while self.waiting and not self._stopped and self._has_room():
+                place = self.waiting.pop(0)
+                self._running[place] = stack.enter_context(self._starts[place]())
+            for place, run in [*self._running.items()]:
+                seconds = POLL_SECONDS / len(self._running)
+                if self._stopped:
+                    run.stop()
+                if not run.goes_on(self._taker(place), seconds):
+                    self._end(place)
+
+    def _end(self, place: int) -> None:
+        outcome = self._running[place].wait(self._taker(place))
+        del self._running[place]
+        self.outcomes[place] = outcome
+        self._highest = max(self._highest, outcome.trace.summary().peak_rss_bytes or 0)
+        self._on_end(place, outcome)
+
+    def _taker(self, place: int) -> Callable[[list[Event]], None]:
+        def take(events: list[Event]) -> None:
+            self.states[place].add(events)
+            self._on_events(place, events)
+
+        return take
+
+    def _has_room(self) -> bool:
+        if not self._running:
+            return True
+        need = max(self._highest, *(self._need(place) or 0 for place in self._running))
+        if not need:
+            return False  # nothing is known yet
+        now = [self.states[place].memory.rss or 0 for place in self._running]
+        promised = sum(max(0, need - rss) for rss in now)
+        return memory_left() - promised > need
+
+    def _need(self, place: int) -> int | None:
+        """What a run like this one may need, as far as its first load tells; None before that."""
+        state = self.states[place]
+        sizes = [
+            load.bytes
+            for of in state.processes.values()
+            for load in of.loads
+            if isinstance(load.bytes, int)
+        ]
+        firsts = [of.rss.values[0] for of in state.processes.values() if len(of.rss)]
+        if self._highest or not firsts or not sizes:
+            return None
+        return resident_estimate(min(firsts), max(sizes), len(state.models))
