@@ -42,6 +42,7 @@ PARTS = {
     "advice": "hints that are advised for models under a memory limit, and run",
     "exercises": "detours of learners, four or more for each exercise",
     "replay": "random runs in the replay page under every hint, and runs of its largest size",
+    "race": "several hints at once beside the same hints one after another, and predictions",
     "leaks": "hundreds of runs and reloads that leave nothing behind",
 }
 """What `make full` can run, by name."""

@@ -109,7 +109,7 @@ class LivePicture:
     def image(self) -> Image.Image:
         """The frame, 950 pixels wide, in the colours of a palette; words before the run begins."""
         if not self.begun:
-            return words_alone(self._title, "nothing has happened yet")
+            return words_alone(self._title, "starting …")
         self._reader.read()
         lanes = self._reader.lanes()
         background = self._fitting_background(lanes)
@@ -228,7 +228,7 @@ class LivePicture:
         self._write_headline(pen)
 
     def _write_headline(self, pen: Pen) -> None:
-        parts = [*headline_parts(self._state), f"running, {self._seconds:.1f} s"]
+        parts = [*headline_parts(self._state), f"{self._seconds:.1f} s so far"]
         write_headline(pen, *headline(parts))
 
 

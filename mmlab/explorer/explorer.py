@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from mmlab._arguments import parse_bytes
 from mmlab._text import shown_everywhere
+from mmlab.compare.comparison import Comparison, Hint, HintRuns
+from mmlab.compare.hints import check_hints
+from mmlab.compare.race import Race
 from mmlab.draw.live import LivePicture
+from mmlab.draw.picture import Picture
 from mmlab.events import Event
 from mmlab.explorer.setting import Setting, build
 from mmlab.fit import Fit, Search
 from mmlab.fresh import launch
 from mmlab.fresh.outcome import RunOutcome
 from mmlab.fresh.process import FreshRun
+from mmlab.fresh.together import torch_threads
+from mmlab.page.build import ReplayPage
 from mmlab.trace import Trace
 from mmlab.watching.follow import live_view, quietly
 from mmlab.watching.screens import NotebookScreen, Screen, in_notebook
@@ -38,8 +45,16 @@ class Run:
     setting: Setting
     outcome: RunOutcome
 
-    def row(self) -> dict[str, Any]:
-        """Integers and words, the same on every machine as long as one worker ran."""
+    @property
+    def trace(self) -> Trace:
+        return self.outcome.trace
+
+    def row(self, *, times: bool = False) -> dict[str, Any]:
+        """Integers and words, the same on every machine as long as one worker ran.
+
+        Args:
+          times: see `Explorer.table`.
+        """
         s, setting = self.outcome.trace.summary(), self.setting
         counts = {name: getattr(s, name) for name in COLUMNS}
         row = {
@@ -52,6 +67,10 @@ class Run:
             "ended": self.outcome.ended,
             **counts,
         }
+        if times:
+            peak = s.peak_rss_bytes
+            row["seconds"] = f"{s.wall_seconds:.1f}"
+            row["peak MB"] = "unknown" if peak is None else round(peak / 1e6)
         return {name: "–" if value is None else value for name, value in row.items()}
 
 
@@ -89,17 +108,26 @@ class Explorer:
 
     def __init__(self, setting: Setting):
         # Workers import mmlab too, and need no widgets.
-        from mmlab.explorer.panel import Panel
+        from mmlab.explorer.panel import Panel, Pressed
 
         self.runs: list[Run] = []
         self._running = threading.Lock()
         self._stop_asked = threading.Event()
-        self._fresh: FreshRun | None = None
+        self._ongoing: FreshRun | Race | None = None
         self._thread: threading.Thread | None = None
         self._screen = _LatestScreen()
         self._table = _TableScreen()
+        self._again = _AgainScreen()
         self._panel = Panel(
-            setting, on_run=self._run_pressed, on_stop=self.stop, on_fit=self._fit_pressed
+            setting,
+            Pressed(
+                run=lambda: self._start(self._run),
+                race=lambda: self._start(self._race),
+                fit=lambda: self._start(self._fit_hint),
+                stop=self.stop,
+                picture=lambda number: self._again.show(self._picture_of(number)),
+                replay=lambda number: self._again.show(self.runs[number - 1].trace.replay()),
+            ),
         )
         launch.warm_up()
 
@@ -112,10 +140,11 @@ class Explorer:
         """
         return self._panel.setting()
 
-    def run(self, **changes: Any) -> RunOutcome:
+    def run(self, *, live: bool = True, **changes: Any) -> RunOutcome:
         """Run the setting of the controls, with changes, and wait; draws under the running cell.
 
         Args:
+          live: whether to draw.
           changes: see `mmlab.Setting`; the controls stay where they are.
 
         Raises:
@@ -124,7 +153,27 @@ class Explorer:
         """
         _check_names("explorer.run", changes)
         setting = replace(self.setting, **changes)
-        return self._run(setting, NotebookScreen(f"The explorer's timeline: {describe(setting)}"))
+        text = f"The explorer's timeline: {describe(setting)}"
+        return self._run(setting, NotebookScreen(text) if live else None)
+
+    def race(self, hints: Sequence[Hint] | None = None, **changes: Any) -> Comparison:
+        """Run the setting under several hints at once, and compare them; draws under the cell.
+
+        See `mmlab.compare_hints` with `together=True`; each of its runs becomes one of the
+        explorer's.
+
+        Args:
+          hints: by default those of 1, 2 and 4 that are below the number of models, and none.
+          changes: see `run`.
+
+        Raises:
+          RuntimeError: another run is going on.
+          TypeError, ValueError: see `explore` and `mmlab.compare_hints`.
+        """
+        _check_names("explorer.race", changes)
+        setting = replace(self.setting, **changes)
+        text = f"The explorer's race: {describe(setting, hint=False)}"
+        return self._race(setting, NotebookScreen(text), hints)
 
     def fit_hint(self, **changes: Any) -> Fit:
         """Find the highest hint that passes under the setting's memory limit, by runs.
@@ -144,11 +193,11 @@ class Explorer:
         return self._fit_hint(setting, NotebookScreen("The explorer's timeline while it searches"))
 
     def stop(self) -> None:
-        """End the run that is going on, if there is one; what was seen stays."""
+        """End what is going on, if there is something; what was seen stays."""
         self._stop_asked.set()
-        fresh = self._fresh
-        if fresh is not None:
-            fresh.stop()
+        ongoing = self._ongoing
+        if ongoing is not None:
+            ongoing.stop()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for the run that a click began, at most so long. Returns whether none goes on."""
@@ -157,17 +206,16 @@ class Explorer:
             thread.join(seconds)
         return not self._running.locked()
 
-    def table(self) -> pd.DataFrame:
-        """The runs so far, one row each."""
-        rows = [run.row() for run in self.runs]
+    def table(self, *, times: bool = False) -> pd.DataFrame:
+        """The runs so far, one row each.
+
+        Args:
+          times: whether to add what differs from machine to machine: seconds, and megabytes of the
+            highest resident set size of one process.
+        """
+        rows = [run.row(times=times) for run in self.runs]
         table = pd.DataFrame(rows, index=range(1, len(rows) + 1), dtype=object)
         return table.rename_axis("run")
-
-    def _run_pressed(self) -> None:
-        self._start(self._run)
-
-    def _fit_pressed(self) -> None:
-        self._start(self._fit_hint)
 
     def _start(self, what: Callable[[Setting, Screen | None], Any]) -> None:
         if self._running.locked():
@@ -217,35 +265,88 @@ class Explorer:
         try:
             self._panel.begin(setting)
             outcome = self._outcome(setting, screen)
-            self.runs.append(Run(setting, outcome))
+            self._add([Run(setting, outcome)])
             if screen is not None:
                 quietly(_leave_picture)(screen, self.runs[-1])
-            quietly(self._table.show)(self.table())
         except BaseException as error:
             self._panel.end(_words_of(error))
             raise
-        self._panel.end(_panel_words(outcome), out_of_memory=outcome.oom)
+        if outcome.interrupted:
+            self._panel.stopped(outcome.trace.summary().elements)
+        else:
+            self._panel.end(_panel_words(outcome), out_of_memory=outcome.oom)
         return outcome
 
+    def _add(self, runs: Sequence[Run]) -> None:
+        self.runs += runs
+        quietly(self._table.show)(self.table(times=True))
+        quietly(self._panel.offer)([describe(run.setting) for run in self.runs])
+
+    def _race(
+        self, setting: Setting, screen: Screen | None, hints: Sequence[Hint] | None = None
+    ) -> Comparison:
+        chosen = _race_hints(setting) if hints is None else check_hints(hints, "explorer.race")
+        settings = [replace(setting, hint=hint) for hint in chosen]
+        with self._alone():
+            try:
+                self._panel.begin(setting, len(settings))
+                comparison = self._race_alone(settings, screen if in_notebook() else None)
+            except BaseException as error:
+                self._panel.end(_words_of(error))
+                raise
+            if comparison.interrupted:
+                every = (o for row in comparison.rows for o in row.outcomes)
+                self._panel.stopped(sum(o.trace.summary().elements for o in every))
+            else:
+                self._panel.end(None)
+            return comparison
+
+    def _race_alone(self, settings: Sequence[Setting], screen: Screen | None) -> Comparison:
+        threads = torch_threads(len(settings))
+        count = quietly(self._panel.count)
+        race = Race(
+            describe(settings[0], hint=False),
+            [HintRuns(setting.hint, ()).label for setting in settings],
+            [partial(_started, setting, threads) for setting in settings],
+            screen,
+            on_events=lambda place, events: count(events),
+        )
+        self._ongoing = race
+        try:
+            if self._stop_asked.is_set():
+                race.stop()
+            outcomes = race.run()
+        finally:
+            self._ongoing = None
+        runs = [Run(settings[place], outcomes[place]) for place in sorted(outcomes)]
+        self._add(runs)
+        rows = tuple(HintRuns(run.setting.hint, (run.outcome,)) for run in runs)
+        stopped = len(runs) < len(settings) or any(run.outcome.interrupted for run in runs)
+        comparison = Comparison(rows, stopped, together=True)
+        if screen is not None and rows:
+            quietly(screen.leave)(comparison.plot())
+        return comparison
+
+    def _picture_of(self, number: int) -> Picture:
+        run = self.runs[number - 1]
+        return run.trace.timeline(title=describe(run.setting))
+
     def _outcome(self, setting: Setting, screen: Screen | None) -> RunOutcome:
-        views = [quietly(self._panel.count)]
-        if screen is not None:
-            views.append(live_view(describe(setting), screen))
+        views = [] if screen is None else [live_view(describe(setting), screen)]
+        views.append(quietly(self._panel.count))
 
         def show(events: list[Event]) -> None:
             for view in views:
                 view(events)
 
-        with FreshRun(
-            build, setting, memory_limit=setting.memory_limit, options=setting.options
-        ) as fresh:
-            self._fresh = fresh
+        with _started(setting) as fresh:
+            self._ongoing = fresh
             if self._stop_asked.is_set():
                 fresh.stop()
             try:
                 return fresh.wait(show)
             finally:
-                self._fresh = None
+                self._ongoing = None
 
     def _ipython_display_(self) -> None:
         # What an earlier cell shows stays there: this one has places of its own.
@@ -256,7 +357,9 @@ class Explorer:
         else:
             self._screen.show(LivePicture("Press Run"))
         self._table.move()
-        self._table.show(self.table())
+        self._table.show(self.table(times=True))
+        self._panel.display_shelf()
+        self._again.move()
 
     def __repr__(self) -> str:
         return f"Explorer({describe(self.setting)}; {len(self.runs)} runs so far)"
@@ -282,14 +385,30 @@ def _words_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def describe(setting: Setting) -> str:
-    """A setting in one line.
+def _started(setting: Setting, torch_threads: int | None = None) -> FreshRun:
+    return FreshRun(
+        build, setting, memory_limit=setting.memory_limit, options=setting.options,
+        torch_threads=torch_threads,
+    )  # fmt: skip
+
+
+def _race_hints(setting: Setting) -> list[Hint]:
+    """Hints that differ: one of as many as there are models is no hint.
+
+    >>> _race_hints(Setting(models=3))
+    [1, 2, None]
+    """
+    return [*(hint for hint in (1, 2, 4) if hint < setting.models), None]
+
+
+def describe(setting: Setting, *, hint: bool = True) -> str:
+    """A setting in one line, with its hint or without.
 
     >>> describe(Setting(hint=None, threads=2))
     'no hint, 4 models of 64 MB, round robin, 2 threads'
     """
     parts = [
-        "no hint" if setting.hint is None else f"hint {setting.hint}",
+        *([HintRuns(setting.hint, ()).label] if hint else []),
         f"{setting.models} models of {setting.megabytes} MB",
         setting.order,
     ]
@@ -328,8 +447,31 @@ class _LatestScreen:
     def finish(self, trace: Trace, title: str | None = None) -> None:
         self._screen.finish(trace, title)
 
+    def leave(self, picture: Picture) -> None:
+        self._screen.leave(picture)
+
     def clear(self) -> None:
         self._screen.clear()
+
+
+class _AgainScreen:
+    """Shows an earlier run again, below the table."""
+
+    def __init__(self) -> None:
+        self.move()
+
+    def move(self) -> None:
+        self._handle: Any = None
+        if in_notebook():
+            from IPython.display import display
+
+            nothing = {"text/html": "", "text/plain": ""}
+            self._handle = display(nothing, raw=True, display_id=True)
+
+    def show(self, thing: Picture | ReplayPage) -> None:
+        if self._handle is not None:
+            data, metadata = thing._repr_mimebundle_()
+            self._handle.update(data, raw=True, metadata=metadata)
 
 
 class _TableScreen:

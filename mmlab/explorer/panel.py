@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -66,21 +66,27 @@ _CONTROLS = (
 _TOOLTIP = "tooltip" if hasattr(widgets.DOMWidget, "tooltip") else "description_tooltip"
 
 
+@dataclass(frozen=True)
+class Pressed:
+    """What is called when a button is pressed; `picture` and `replay` with the number of a run."""
+
+    run: Callable[[], None]
+    race: Callable[[], None]
+    fit: Callable[[], None]
+    stop: Callable[[], None]
+    picture: Callable[[int], None]
+    replay: Callable[[int], None]
+
+
 class Panel:
     """The controls, the buttons, and one line that says how it goes.
 
     Args:
       setting: where the controls stand at first.
-      on_run, on_stop, on_fit: called when a button is pressed.
+      pressed: what the buttons do.
     """
 
-    def __init__(
-        self,
-        setting: Setting,
-        on_run: Callable[[], None],
-        on_stop: Callable[[], None],
-        on_fit: Callable[[], None],
-    ):
+    def __init__(self, setting: Setting, pressed: Pressed):
         # Their values are words, since a slider of ipywidgets cannot stand on None.
         self._values = {c.part: _values(c, setting) for c in _CONTROLS}
         self._controls = {c.part: _widget(c, setting, self._values[c.part]) for c in _CONTROLS}
@@ -91,9 +97,15 @@ class Panel:
             layout={"display": "none", "width": "auto"},
             **{_TOOLTIP: "mmlab.fit_hint: runs hints under this memory limit"},
         )  # fmt: skip
-        self._fit.on_click(lambda _: on_fit())
-        self._run.on_click(lambda _: on_run())
-        self._stop.on_click(lambda _: on_stop())
+        self._race = widgets.Button(
+            description="Race", icon="flag-checkered", button_style="primary",
+            **{_TOOLTIP: "Several hints at once: mmlab.compare_hints(…, together=True)"},
+        )  # fmt: skip
+        self._fit.on_click(lambda _: pressed.fit())
+        self._run.on_click(lambda _: pressed.run())
+        self._race.on_click(lambda _: pressed.race())
+        self._stop.on_click(lambda _: pressed.stop())
+        self._shelf = _Shelf(pressed)
         self._progress = widgets.IntProgress(max=setting.elements, layout={"width": "180px"})
         self._words = widgets.HTML()
         self._total = setting.elements
@@ -113,14 +125,15 @@ class Panel:
             **{part: self._values[part][widget.value] for part, widget in self._controls.items()}
         )
 
-    def begin(self, setting: Setting) -> None:
-        """A run begins: it can be stopped, and no other can begin."""
-        self._run.disabled, self._stop.disabled = True, False
+    def begin(self, setting: Setting, runs: int = 1) -> None:
+        """A run begins, or several: they can be stopped, and no other can begin."""
+        self._run.disabled = self._race.disabled = True
+        self._stop.disabled = False
         self._fit.layout.display = "none"
-        self._seen, self._total = 0, setting.elements
-        self._progress.value, self._progress.max = 0, setting.elements
+        self._seen, self._total = 0, setting.elements * runs
+        self._progress.value, self._progress.max = 0, self._total
         self._progress.bar_style = ""
-        self.say("starting a fresh process …")
+        self.say("starting a fresh process …" if runs == 1 else "starting fresh processes …")
 
     def count(self, events: list[Event]) -> None:
         """Take events: how many elements are done."""
@@ -131,9 +144,19 @@ class Panel:
     def end(self, problem: str | None, *, out_of_memory: bool = False) -> None:
         """The run has ended, well or with a problem; out of memory, a button finds a hint."""
         self._fit.layout.display = None if out_of_memory else "none"
-        self._run.disabled, self._stop.disabled = False, True
-        self._progress.bar_style = "success" if problem is None else "danger"
+        self._over("success" if problem is None else "danger")
         self.say("done" if problem is None else problem, wrong=problem is not None)
+
+    def stopped(self, elements: int) -> None:
+        """The run was stopped after so many elements."""
+        self._over("")
+        self._progress.value = min(elements, self._total)
+        self.say(f"Stopped after {elements} of {self._total} elements.")
+
+    def _over(self, style: str) -> None:
+        self._run.disabled = self._race.disabled = False
+        self._stop.disabled = True
+        self._progress.bar_style = style
 
     def say(self, words: str, *, wrong: bool = False) -> None:
         """Put words beside the buttons."""
@@ -147,23 +170,57 @@ class Panel:
 
     def display(self) -> None:
         """Show the controls under the running cell."""
-        from IPython.display import display
-
         rows = list(self._controls.values())
         columns = widgets.HBox(
             [widgets.VBox(rows[:5]), widgets.VBox(rows[5:])], layout={"flex_flow": "row wrap"}
         )
         buttons = widgets.HBox(
-            [self._run, self._stop, self._fit, self._progress, self._words],
+            [self._run, self._race, self._stop, self._fit, self._progress, self._words],
             layout={"align_items": "center", "flex_flow": "row wrap"},
         )
-        whole = widgets.VBox([columns, buttons])
-        view = {"version_major": 2, "version_minor": 0, "model_id": whole.model_id}
-        data = {
-            "application/vnd.jupyter.widget-view+json": view,
-            "text/plain": "Controls of the explorer, in a running notebook",
-        }
-        display(data, raw=True)
+        _show(widgets.VBox([columns, buttons]), "Controls of the explorer, in a running notebook")
+
+    def display_shelf(self) -> None:
+        """Show what brings the picture of an earlier run back."""
+        _show(self._shelf.box, "Pictures of earlier runs, in a running notebook")
+
+    def offer(self, runs: Sequence[str]) -> None:
+        """Offer runs by their names, the first as number 1."""
+        self._shelf.offer(runs)
+
+
+class _Shelf:
+    """A choice of runs, and buttons that show the chosen one again."""
+
+    def __init__(self, pressed: Pressed):
+        self._runs = widgets.Dropdown(description="run", layout={"width": "480px"})
+        picture = widgets.Button(description="Picture", icon="image")
+        replay = widgets.Button(description="Replay", icon="step-forward")
+        picture.on_click(lambda _: self._call(pressed.picture))
+        replay.on_click(lambda _: self._call(pressed.replay))
+        self.box = widgets.HBox(
+            [self._runs, picture, replay], layout={"flex_flow": "row wrap", "display": "none"}
+        )
+
+    def offer(self, runs: Sequence[str]) -> None:
+        """Put runs into the list, and choose the last."""
+        self._runs.options = [(f"{n}: {name}", n) for n, name in enumerate(runs, start=1)]
+        if runs:
+            self._runs.value = len(runs)
+            self.box.layout.display = None
+
+    def _call(self, show: Callable[[int], None]) -> None:
+        if self._runs.value is not None:
+            show(self._runs.value)
+
+
+def _show(widget: widgets.Widget, text: str) -> None:
+    """Show a widget under the running cell, and text where there is none."""
+    from IPython.display import display
+
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    data = {"application/vnd.jupyter.widget-view+json": view, "text/plain": text}
+    display(data, raw=True)
 
 
 def _values(control: _Control, setting: Setting) -> dict[str, Any]:

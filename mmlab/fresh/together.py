@@ -116,13 +116,10 @@ class Together:
     def _need(self, place: int) -> int | None:
         """What a run like this one may need, as far as its first load tells; None before that."""
         state = self.states[place]
-        sizes = [
-            load.bytes
-            for of in state.processes.values()
-            for load in of.loads
-            if isinstance(load.bytes, int)
-        ]
+        loads = [load for of in state.processes.values() for load in of.loads if load.end_ns]
         firsts = [of.rss.values[0] for of in state.processes.values() if len(of.rss)]
-        if self._highest or not firsts or not sizes:
+        if self._highest or not firsts or not loads:
             return None
-        return resident_estimate(min(firsts), max(sizes), len(state.models))
+        sizes = [load.bytes for load in loads if isinstance(load.bytes, int)]
+        grown = (state.memory.peak_rss or 0) - min(firsts)
+        return resident_estimate(min(firsts), max(sizes, default=grown), len(state.models))

@@ -13,6 +13,7 @@ from mmlab._arguments import short
 from mmlab._text import shown
 from mmlab.draw.live import LivePicture
 from mmlab.draw.paint import png
+from mmlab.draw.picture import Picture
 from mmlab.events import Event
 from mmlab.trace import Trace
 
@@ -52,6 +53,9 @@ class Screen(Protocol):
 
     def finish(self, trace: Trace, title: str | None = None) -> None:
         """Leave the last, full-quality picture of a run, under a title of its own if wanted."""
+
+    def leave(self, picture: Picture) -> None:
+        """Leave a picture in full quality."""
 
     def clear(self) -> None:
         """Leave nothing: what was shown is shown elsewhere."""
@@ -113,7 +117,10 @@ class NotebookScreen:
         self._put(png(image), {"width": image.width, "height": image.height})
 
     def finish(self, trace: Trace, title: str | None = None) -> None:
-        data, metadata = trace.timeline(title=title)._repr_mimebundle_()
+        self.leave(trace.timeline(title=title))
+
+    def leave(self, picture: Picture) -> None:
+        data, metadata = picture._repr_mimebundle_()
         self._put(data["image/png"], metadata["image/png"])
 
     def clear(self) -> None:
@@ -142,6 +149,9 @@ class TerminalScreen:
 
     def finish(self, trace: Trace, title: str | None = None) -> None:
         self._write(f"{trace!r}\n")
+
+    def leave(self, picture: Picture) -> None:
+        self._write(f"{picture!r}\n")
 
     def clear(self) -> None:
         self._write("")

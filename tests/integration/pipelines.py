@@ -5,14 +5,17 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import random
 import subprocess
 import time
+from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.ml.inference.base import RunInference
 
 from mmlab import GroupByModel
 from tests.handlers import NamedModels, keyed
+from tests.waiting import wait_for
 
 NEVER_SECONDS = 900
 """What sleeps so long is ended by something else, on the slowest machine too."""
@@ -218,3 +221,41 @@ class Aborting(NamedModels):
 
 def aborting(pipeline, hint):
     models_in_turn(pipeline, hint, handler=Aborting)
+
+
+def meeting(pipeline, hint, folder, runs):
+    """After its first model is loaded, each run waits until `runs` of them have come so far."""
+
+    def wait(result):
+        Path(folder, str(hint)).touch()
+        wait_for(lambda: len([*Path(folder).iterdir()]) >= runs)
+        return result
+
+    keyed_handler = keyed(COHORTS, hint, handler=TorchModels)
+    results = (
+        pipeline | beam.Create(turns(6), reshuffle=False) | "Score" >> RunInference(keyed_handler)
+    )
+    _ = results | beam.Map(wait)
+
+
+def counting_threads(pipeline, hint, folder):
+    """Notes in a file how many threads PyTorch has."""
+    models_in_turn(pipeline, hint)
+
+    def note(_):
+        import torch
+
+        Path(folder, str(hint)).write_text(f"{torch.get_num_threads()}")
+
+    _ = pipeline | "One" >> beam.Create([0]) | beam.Map(note)
+
+
+def random_keys(pipeline, hint, seed):
+    """Keys in a random order; batches of one element."""
+    chance = random.Random(seed)
+    models = [[f"{seed} {m} {k}" for k in range(chance.randint(1, 3))]
+              for m in range(chance.randint(2, 6))]  # fmt: skip
+    keys = [key for cohort in models for key in cohort]
+    pairs = [(chance.choice(keys), i) for i in range(chance.randint(1, 60))]
+    elements = pipeline | beam.Create(pairs, reshuffle=False)
+    _ = elements | "Score" >> RunInference(keyed(models, hint))

@@ -434,7 +434,7 @@ def test_models_that_do_not_fit_this_machine(five_models):
     [
         (1, "in_memory", 1, None),
         (1, "multi_threading", 2, "up to 2 models may be held at once (hint 1 × 2 copies): 9 MB"),
-        (1, "multi_processing", 4, "up to 4 models may be held at once (hint 1 × 4 copies): 14 MB"),
+        (1, "multi_processing", 2, "up to 2 models may be held at once (hint 1 × 2 copies): 9 MB"),
     ],
 )
 @pytest.mark.runs

@@ -268,7 +268,7 @@ def test_an_interrupt_before_the_first_run_is_one(nothing_left, monkeypatch):
         mmlab.compare_hints(pipelines.small_models, (1, 2), progress=None, live=True)
 
 
-@pytest.mark.parametrize("where", ["live_view", "_line"])
+@pytest.mark.parametrize("where", ["live_view", "line_of"])
 @pytest.mark.runs
 def test_an_interrupt_while_a_picture_or_a_line_is_made_keeps_the_runs(
     nothing_left, monkeypatch, where

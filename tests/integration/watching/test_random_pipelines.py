@@ -27,7 +27,7 @@ from tests.integration.watching.random_pipelines import (
 )
 from tests.lanes import size
 
-NUMBER = size("random_pipelines", suite=20, full=500)
+NUMBER = size("random_pipelines", suite=12, full=500)
 """Of pipelines."""
 
 
