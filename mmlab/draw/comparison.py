@@ -113,16 +113,18 @@ def arrange(lanes: Sequence[int], head: float = HEAD_INCHES) -> Grid:
     Grid(columns=1, lane=0.25, memory=0.7, most_lanes=40)
     >>> arrange([4] * 4)
     Grid(columns=2, lane=0.25, memory=0.7, most_lanes=40)
-    >>> arrange([40] * 8).most_lanes
-    5
+    >>> arrange([40] * 8).columns, arrange([40] * 8).most_lanes
+    (4, 12)
     """
     two = 2 if len(lanes) > 1 else 1
     three = 3 if len(lanes) > 4 else two
+    four = 4 if len(lanes) > 6 else three
     grids = [
         *(Grid(1, lane) for lane in LANE_INCHES),
         *(Grid(two, lane) for lane in LANE_INCHES),
         *(Grid(two, lane, SLIM_MEMORY_INCHES) for lane in (*LANE_INCHES, *SLIM_LANE_INCHES)),
         *(Grid(three, lane, SLIM_MEMORY_INCHES) for lane in SLIM_LANE_INCHES),
+        *(Grid(four, lane, SLIM_MEMORY_INCHES) for lane in SLIM_LANE_INCHES),
     ]
     for grid in grids:
         if grid.height(lanes, head) <= MOST_INCHES:

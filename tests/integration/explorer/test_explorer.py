@@ -69,7 +69,8 @@ def test_stop_keeps_what_was_seen(nothing_left):
     row = explorer.table().loc[1]
     assert row["ended"] == "interrupted"
     assert 0 < row["elements"] < 5000
-    assert "interrupted" in words(explorer)
+    assert f"Stopped after {row['elements']} of 5000 elements." in words(explorer)
+    assert "color: #667085" in words(explorer)  # nothing is wrong
 
 
 def test_stop_before_the_process_is_there(nothing_left, monkeypatch):
@@ -210,8 +211,8 @@ def test_an_explorer_that_is_shown_again_leaves_the_earlier_cell_alone(shown):
     assert explorer.wait(HUNG_SECONDS)
     assert len(pictures(shown)[0]) == before
     assert len(pictures(shown)[1]) > 2
-    tables = [place.data for place in shown if "text/html" in place.data[0]]
-    assert [data[-1]["text/html"].count("round robin") for data in tables] == [1, 2]
+    tables = [place.data[-1]["text/html"] for place in shown if "text/html" in place.data[0]]
+    assert [html.count("round robin") for html in tables if "<table" in html] == [1, 2]
 
 
 def test_an_interrupt_before_the_first_event_leaves_words(shown, monkeypatch):
@@ -221,10 +222,55 @@ def test_an_interrupt_before_the_first_event_leaves_words(shown, monkeypatch):
     explorer = mmlab.explore(**SMALL)
     monkeypatch.setattr(process, "start_process", interrupted)
     assert explorer.run().interrupted
-    assert words(explorer).count("The run was interrupted.") == 1
+    assert words(explorer).count("Stopped after 0 of 12 elements.") == 1
     assert explorer.table()["ended"].tolist() == ["interrupted"]
     assert size(pictures(shown)[-1][-1])[0] == 950
     assert not explorer._panel._run.disabled
+
+
+def test_a_race_is_a_row_for_each_hint_and_leaves_their_comparison(shown):
+    explorer = mmlab.explore(**SMALL)
+    comparison = explorer.race()
+    assert [row.hint for row in comparison.rows] == [1, 2, None]  # 4 is no hint, of 3 models
+    assert explorer.table()["hint"].tolist() == [1, 2, "–"]
+    assert comparison.together
+    assert size(pictures(shown)[-1][-1])[0] == 1900
+    explorer._panel._race.click()
+    assert explorer.wait(HUNG_SECONDS)
+    assert explorer.table()["loads"].tolist() == [9, 9, 3] * 2
+    assert "done" in words(explorer)
+    assert explorer._panel._progress.value == 36
+
+
+def test_a_race_is_stopped_as_a_run_is(nothing_left):
+    explorer = mmlab.explore(**{**SMALL, "megabytes": 64, "elements": 5000})
+    explorer._panel._race.click()
+    wait_for(lambda: explorer._panel._progress.value > 0)
+    explorer._panel._stop.click()
+    assert explorer.wait(HUNG_SECONDS)
+    assert "interrupted" in set(explorer.table()["ended"])
+    assert "of 15000 elements." in words(explorer)
+
+
+def test_each_run_of_the_table_can_be_seen_again(shown):
+    explorer = mmlab.explore(**SMALL)
+    explorer.run(hint=1)
+    explorer.run(hint=3)
+    explorer._ipython_display_()
+    shelf = explorer._panel._shelf
+    assert [name for name, _ in shelf._runs.options] == [
+        "1: hint 1, 3 models of 1 MB, round robin", "2: hint 3, 3 models of 1 MB, round robin",
+    ]  # fmt: skip
+    shelf._runs.value = 1
+    picture, replay = shelf.box.children[1:]
+    picture.click()
+    assert size(shown[-1].data[-1])[0] == 1900
+    replay.click()
+    assert "mmlab-replay" in shown[-1].data[-1]["text/html"]
+    table = next(
+        p.data[-1]["text/html"] for p in shown if "<table" in p.data[-1].get("text/html", "")
+    )
+    assert "seconds" in table and "peak MB" in table
 
 
 @pytest.mark.parametrize("what", ["add", "image"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmlab import compare
+from mmlab.compare import comparison as compare
 from mmlab.events import UNKNOWN
 from mmlab.prediction.recorded import Measured
 from mmlab.reports.summary import DIFFERS, StepLimit
