@@ -356,8 +356,7 @@ class Explorer:
             _leave_picture(self._screen, self.runs[-1])
         else:
             self._screen.show(LivePicture("Press Run"))
-        self._table.move()
-        self._table.show(self.table(times=True))
+        self._table.move(self.table(times=True))
         self._panel.display_shelf()
         self._again.move()
 
@@ -478,19 +477,21 @@ class _TableScreen:
     """The runs so far, in their place below the picture; they stay in the saved notebook."""
 
     def __init__(self) -> None:
-        self.move()
-
-    def move(self) -> None:
         self._handle: Any = None
 
-    def show(self, table: pd.DataFrame) -> None:
-        if not in_notebook():
-            return
+    def move(self, table: pd.DataFrame) -> None:
+        """Show the table under the running cell, from now on."""
         from IPython.display import display
 
-        html = table.to_html(escape=True) if len(table) else ""
-        data = {"text/html": html, "text/plain": "The explorer's runs: explorer.table()"}
-        if self._handle is None:
-            self._handle = display(data, raw=True, display_id=True)
-        else:
-            self._handle.update(data, raw=True)
+        self._handle = display(_data_of(table), raw=True, display_id=True)
+
+    def show(self, table: pd.DataFrame) -> None:
+        if self._handle is not None:
+            self._handle.update(_data_of(table), raw=True)
+
+
+def _data_of(table: pd.DataFrame) -> dict[str, str]:
+    """The columns that a notebook has the width for."""
+    shown = table.drop(columns=["elements", "most_resident"], errors="ignore")
+    html = shown.to_html(escape=True, index_names=False) if len(table) else ""
+    return {"text/html": html, "text/plain": "The explorer's runs: explorer.table()"}

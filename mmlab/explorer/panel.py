@@ -178,6 +178,7 @@ class Panel:
             [self._run, self._race, self._stop, self._fit, self._progress, self._words],
             layout={"align_items": "center", "flex_flow": "row wrap"},
         )
+        _note()
         _show(widgets.VBox([columns, buttons]), "Controls of the explorer, in a running notebook")
 
     def display_shelf(self) -> None:
@@ -214,10 +215,27 @@ class _Shelf:
             show(self._runs.value)
 
 
-def _show(widget: widgets.Widget, text: str) -> None:
+_WORDS = "The controls need a running kernel: run this cell again."
+_LIVE = ".mmlab-panel:not(.jupyter-widgets-disconnected)"
+_NOTE = f"""<style>
+.mmlab-panel.jupyter-widgets-disconnected {{ display: none !important; }}
+.jp-OutputArea:has({_LIVE}) .mmlab-note {{ display: none; }}
+body:not(:has(.jp-OutputArea)):has({_LIVE}) .mmlab-note {{ display: none; }}
+</style><p class="mmlab-note">{_WORDS}</p>"""
+"""Stands in the place of widgets without a kernel: after a restart, or in a saved notebook."""
+
+
+def _note() -> None:
+    from IPython.display import display
+
+    display({"text/html": _NOTE, "text/plain": _WORDS}, raw=True)
+
+
+def _show(widget: widgets.DOMWidget, text: str) -> None:
     """Show a widget under the running cell, and text where there is none."""
     from IPython.display import display
 
+    widget.add_class("mmlab-panel")
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
     data = {"application/vnd.jupyter.widget-view+json": view, "text/plain": text}
     display(data, raw=True)
