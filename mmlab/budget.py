@@ -134,6 +134,10 @@ class Budget:
         return [beside, ("models", self.models, self.models_source), *others]
 
 
+AT_START_BYTES = 600_000_000
+"""Resident set size of a process with Beam and PyTorch, before its first model."""
+
+
 def resident_estimate(at_start: int, model: int, models: int) -> int:
     """Resident set size of a run that keeps all its models, before such a run has ended.
 

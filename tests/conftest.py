@@ -9,7 +9,7 @@ import pytest
 from mmlab.beam import internals
 from tests import without_torch as hidden
 
-collect_ignore = ["fixtures/without_torch"]
+collect_ignore = ["fixtures/without_torch", "fixtures/stub_torch"]
 
 
 @pytest.fixture(autouse=True, scope="session")

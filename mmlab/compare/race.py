@@ -24,6 +24,7 @@ class Race:
       screen: where they are drawn, or None.
       on_events: called with the place of a run and its new events.
       on_end: called with the place of a run and its outcome.
+      estimate: see `Together`.
     """
 
     def __init__(
@@ -34,10 +35,11 @@ class Race:
         screen: Screen | None,
         on_events: Callable[[int, list[Event]], None] = lambda place, events: None,
         on_end: Callable[[int, RunOutcome], None] = lambda place, outcome: None,
+        estimate: int | None = None,
     ):
         self._on_events = on_events
         self._on_end = on_end
-        self._together = Together(starts, self._take, self._end)
+        self._together = Together(starts, self._take, self._end, estimate)
         self._picture = RacePicture(title, labels, self._together.states)
         self._screen = screen
         self._frames: Frames | None = None
@@ -63,7 +65,8 @@ class Race:
     def _draw(self, events: list[Event]) -> None:
         if self._screen is None:
             return
-        self._picture.wait(self._together.waiting)
+        known = self._together.need is not None
+        self._picture.wait(self._together.waiting if known else ())
         if self._frames is None:
             self._frames = Frames(self._picture, self._screen)
         self._frames.note(events)

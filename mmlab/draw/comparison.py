@@ -393,7 +393,8 @@ def _draw_run(
     run: Multiple, place: RunAxes, lanes: Sequence[Lane], x: Seconds, layout: GridLayout
 ) -> None:
     top, bottom = place.lanes, place.memory
-    draw_lanes(top, lanes, x.until(run.state.end_ns), points=layout.points)
+    more = {} if run.state.processes else {"nothing": "ended before it began"}
+    draw_lanes(top, lanes, x.until(run.state.end_ns), points=layout.points, **more)
     draw_memory_curves(bottom, run.state, x, layout.unit)
     end = x(run.state.end_ns)
     unfit = out_of_memory(run.state) if run.problem is not None else None

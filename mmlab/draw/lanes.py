@@ -388,9 +388,15 @@ def merge_close(intervals: np.ndarray, gap: float, least: float) -> np.ndarray:
 
 
 def draw_lanes(
-    axes: Axes, lanes: Sequence[Lane], x: Seconds, *, points: float = LABEL_POINTS
-) -> None:
-    """Draw one lane below the other, with labels of so many points at most."""
+    axes: Axes, lanes: Sequence[Lane], x: Seconds, *, points: float = LABEL_POINTS,
+    nothing: str = "no RunInference step was watched",
+) -> None:  # fmt: skip
+    """Draw one lane below the other.
+
+    Args:
+      points: size of the labels, at most.
+      nothing: what to say where there is no lane.
+    """
     for y, lane in enumerate(lanes):
         _draw_lane(axes, y, lane, x)
     axes.set_yticks(range(len(lanes)), [lane.label for lane in lanes])
@@ -401,8 +407,7 @@ def draw_lanes(
         tick.set_color(theme.INK if lane.work else theme.MUTED)
     axes.set_ylim(max(len(lanes), 1) - 0.45, -0.75)
     if not lanes:
-        note = "no RunInference step was watched"
-        axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", color=theme.MUTED)
+        axes.text(0.5, 0.5, nothing, transform=axes.transAxes, ha="center", color=theme.MUTED)
 
 
 def _draw_lane(axes: Axes, y: int, lane: Lane, x: Seconds) -> None:

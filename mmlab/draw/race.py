@@ -100,7 +100,7 @@ class RacePicture:
             return [problem]
         state = self._states[place]
         if not state.processes:
-            return ["waits for memory" if place in self._waiting else "starting …"]
+            return ["waits for memory" if place in self._waiting else "waits to start"]
         return count_words(state.counts)
 
     def _clock_of(self, place: int) -> str:

@@ -310,6 +310,7 @@ class Explorer:
             [partial(_started, setting, threads) for setting in settings],
             screen,
             on_events=lambda place, events: count(events),
+            estimate=settings[0].resident_estimate,
         )
         self._ongoing = race
         try:
@@ -457,15 +458,14 @@ class _AgainScreen:
     """Shows an earlier run again, below the table."""
 
     def __init__(self) -> None:
-        self.move()
+        self._handle: Any = None
 
     def move(self) -> None:
-        self._handle: Any = None
-        if in_notebook():
-            from IPython.display import display
+        """Show under the running cell, from now on."""
+        from IPython.display import display
 
-            nothing = {"text/html": "", "text/plain": ""}
-            self._handle = display(nothing, raw=True, display_id=True)
+        nothing = {"text/html": "", "text/plain": ""}
+        self._handle = display(nothing, raw=True, display_id=True)
 
     def show(self, thing: Picture | ReplayPage) -> None:
         if self._handle is not None:

@@ -18,6 +18,7 @@ from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
 from torch import nn
 
 from mmlab._arguments import parse_bytes, short, whole_number
+from mmlab.budget import AT_START_BYTES, resident_estimate
 from mmlab.checks.before_run import check_hint
 from mmlab.transforms import FixedBatches, GroupByModel
 
@@ -119,6 +120,11 @@ class Setting:
         if self.threads > 1:
             return ["--direct_running_mode=multi_threading", f"--direct_num_workers={self.threads}"]
         return []
+
+    @property
+    def resident_estimate(self) -> int:
+        """Resident set size that a run without a hint may reach, in bytes."""
+        return resident_estimate(AT_START_BYTES, self.megabytes * 1_000_000, self.models)
 
 
 class Layer(nn.Module):

@@ -33,6 +33,7 @@ class Together:
 
     Args:
       starts: start the runs, in this order.
+      estimate: bytes that a run may take, where that is known beforehand.
       on_events: called with the place of a run and its new events, in the calling thread.
       on_end: called with the place of a run that has ended, and its outcome.
 
@@ -47,8 +48,10 @@ class Together:
         starts: Sequence[Callable[[], FreshRun]],
         on_events: Callable[[int, list[Event]], None] = lambda place, events: None,
         on_end: Callable[[int, RunOutcome], None] = lambda place, outcome: None,
+        estimate: int | None = None,
     ):
         self._starts = starts
+        self._estimate = estimate
         self._on_events = on_events
         self._on_end = on_end
         self._running: dict[int, FreshRun] = {}
@@ -106,19 +109,27 @@ class Together:
     def _has_room(self) -> bool:
         if not self._running:
             return True
-        need = max(self._highest, *(self._need(place) or 0 for place in self._running))
-        if not need:
-            return False  # nothing is known yet
+        need = self.need
+        if need is None:
+            return False
         now = [self.states[place].memory.rss or 0 for place in self._running]
         promised = sum(max(0, need - rss) for rss in now)
         return memory_left() - promised > need
 
-    def _need(self, place: int) -> int | None:
+    @property
+    def need(self) -> int | None:
+        """Bytes that a run may take; None while nothing is known."""
+        if self._highest:
+            return self._highest
+        seen = [need for place in self._running if (need := self._need_of(place)) is not None]
+        return max(seen, default=self._estimate)
+
+    def _need_of(self, place: int) -> int | None:
         """What a run like this one may need, as far as its first load tells; None before that."""
         state = self.states[place]
         loads = [load for of in state.processes.values() for load in of.loads if load.end_ns]
         firsts = [of.rss.values[0] for of in state.processes.values() if len(of.rss)]
-        if self._highest or not firsts or not loads:
+        if not firsts or not loads:
             return None
         sizes = [load.bytes for load in loads if isinstance(load.bytes, int)]
         grown = (state.memory.peak_rss or 0) - min(firsts)

@@ -12,15 +12,18 @@ from tests import without_torch
 from tests.waiting import HUNG_SECONDS
 
 ROOT = Path(__file__).parents[3]
+STUB = str(ROOT / "tests/fixtures/stub_torch")
 
 
-def started(module, *arguments, folder, before=(), torch=False):
+def started(module, *arguments, folder, before=(), stub_torch=False):
     """Start a program of this folder with its temporary files in `folder`.
 
     Args:
-      torch: whether it needs PyTorch, as Beam's ModelManager does.
+      stub_torch: whether it has a stand-in for PyTorch, as Beam's ModelManager needs one.
     """
-    environment = os.environ if torch else without_torch.environment()
+    environment = without_torch.environment()
+    if stub_torch:
+        environment["PYTHONPATH"] = os.pathsep.join([STUB, environment["PYTHONPATH"]])
     folder.mkdir(exist_ok=True)
     said = folder.with_name(f"{folder.name}.err")
     with said.open("w") as errors:

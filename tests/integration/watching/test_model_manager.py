@@ -65,7 +65,7 @@ def evicting(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evicting")
     logs = {"near": str(folder / "near"), "far": remote.uri(folder / "far")}
     runs = {
-        name: started("room_for_one", log, folder=folder / f"tmp {name}", torch=True)
+        name: started("room_for_one", log, folder=folder / f"tmp {name}", stub_torch=True)
         for name, log in logs.items()
     }
     return SimpleNamespace(logs=logs, **{name: outcome_of(run) for name, run in runs.items()})

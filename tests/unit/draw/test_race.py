@@ -60,7 +60,7 @@ def test_a_run_that_began_later_stands_later_on_the_one_clock(race):
 
 def test_each_run_says_how_it_stands(race):
     assert "hint 1: 3 loads" in race.line()
-    assert "no hint: starting …" in race.line()
+    assert "no hint: waits to start" in race.line()
     race.wait([2])
     assert "no hint: waits for memory" in race.line()
     before = pixels(race)
