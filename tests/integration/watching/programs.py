@@ -12,7 +12,6 @@ from tests import without_torch
 from tests.waiting import HUNG_SECONDS
 
 ROOT = Path(__file__).parents[3]
-STUB = str(ROOT / "tests/fixtures/stub_torch")
 
 
 def started(module, *arguments, folder, before=(), stub_torch=False):
@@ -21,9 +20,7 @@ def started(module, *arguments, folder, before=(), stub_torch=False):
     Args:
       stub_torch: whether it has a stand-in for PyTorch, as Beam's ModelManager needs one.
     """
-    environment = without_torch.environment()
-    if stub_torch:
-        environment["PYTHONPATH"] = os.pathsep.join([STUB, environment["PYTHONPATH"]])
+    environment = without_torch.environment(stub=stub_torch)
     folder.mkdir(exist_ok=True)
     said = folder.with_name(f"{folder.name}.err")
     with said.open("w") as errors:

@@ -11,6 +11,7 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
+from tests import without_torch
 from tests.lanes import size
 
 ROOT = Path(__file__).parents[3]
@@ -39,7 +40,8 @@ def run(folder, names=(), ways=BOTH):
     folder.mkdir()
     command = [sys.executable, "-m", "tests.integration.watching.beams_own", str(folder)]
     command += [",".join(ways), *names]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    environment = without_torch.environment(stub=True)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=environment)
     ways = {way: {} for way in ways}
     for path in folder.glob("*.jsonl"):
         for line in map(json.loads, path.read_text().splitlines()):
