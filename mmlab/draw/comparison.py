@@ -295,8 +295,8 @@ def draw_grid(layout: GridLayout) -> tuple[Figure, list[RunAxes]]:
     y = height - head
     for row, top in enumerate(grid.rows(lanes)):
         y -= grid.block - 0.28 + top
-        for place in range(row * grid.columns, min((row + 1) * grid.columns, len(lanes))):
-            places.append(_add_axes(figure, layout, place, y, top))
+        for run in range(row * grid.columns, min((row + 1) * grid.columns, len(lanes))):
+            places.append(_add_axes(figure, layout, run, y, top))
         y -= grid.memory + 0.28
     for place, block in zip(places, layout.blocks, strict=True):
         _dress(place, block, layout)
@@ -313,13 +313,13 @@ def draw_grid(layout: GridLayout) -> tuple[Figure, list[RunAxes]]:
     return figure, places
 
 
-def _add_axes(figure: Figure, layout: GridLayout, place: int, y: float, top: float) -> RunAxes:
+def _add_axes(figure: Figure, layout: GridLayout, run: int, y: float, top: float) -> RunAxes:
     """The axes of a run whose lanes stand `y` inches above the foot, in a row `top` inches high."""
     grid, height = layout.grid, figure.get_size_inches()[1]
-    column = place % grid.columns
+    column = run % grid.columns
     left = column * (WIDTH_INCHES - SIDE_INCHES) / grid.columns + layout.left_inches
     width = layout.axes_inches / WIDTH_INCHES
-    own = grid.lanes_inches(layout.blocks[place].lanes)
+    own = grid.lanes_inches(layout.blocks[run].lanes)
     x, lower = left / WIDTH_INCHES, y - grid.memory - 0.06
     lanes = figure.add_axes((x, (y + top - own) / height, width, own / height))
     lower += top - own  # memory follows the lanes of its own run

@@ -16,6 +16,7 @@ import {
   drawStrip,
   element,
   looksOf,
+  styleLooks,
   write,
 } from "./view.mjs";
 
@@ -53,6 +54,7 @@ class View {
     this.number = number;
     this.manager = this.managers[number];
     this.looks = looksOf(this.manager.models);
+    styleLooks(this.looks);
     this.unfolded = false;
     this.timeline.all();
     $("stack").querySelectorAll("li").forEach((row) => row.remove());

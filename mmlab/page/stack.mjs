@@ -112,8 +112,9 @@ function keptRows(count, limit, most) {
 }
 
 function rowOf(place, name, value, make) {
-  for (const child of place.children) if (child.dataset[name] === String(value)) return child;
+  for (const child of place.children) if (child[name] === value) return child;
   const row = make();
+  row[name] = value;
   row.dataset[name] = value;
   if (row.parentElement !== place) place.append(row);
   return row;
@@ -124,6 +125,12 @@ function spareRows(place, entries) {
   return [...place.children].filter(({ dataset }) =>
     dataset.model !== undefined && !drawn.has(dataset.model)
   );
+}
+
+/** A row that is free, at this height if there is one: less of it is another then. */
+function takeFrom(spare, y) {
+  const there = spare.findIndex((row) => row.y === y);
+  return there < 0 ? spare.pop() : spare.splice(there, 1)[0];
 }
 
 function makeRow() {
@@ -146,6 +153,7 @@ function makeRow() {
 }
 
 function move(row, y, height) {
+  row.y = y;
   const transform = `translateY(${Math.round(y)}px)`;
   if (row.style.transform !== transform) row.style.transform = transform;
   const tall = `${Math.round(height)}px`;
@@ -154,7 +162,7 @@ function move(row, y, height) {
 
 function drawRow(view, entry, y, used, state, rem, spare) {
   const { manager, looks, shown, step, quiz } = view;
-  const row = rowOf($("stack"), "model", entry.model, () => spare.pop() ?? makeRow());
+  const row = rowOf($("stack"), "model", entry.model, () => takeFrom(spare, y) ?? makeRow());
   used.add(row);
   const look = looks[entry.model];
   const model = manager.models[entry.model];

@@ -503,7 +503,7 @@ def test_hostile_names_are_text(show, tmp_path):
     for key in ("ArrowRight", "ArrowRight", "End", "t", "q", "m", "q", "0"):
         tab.keyboard.press(key)
     assert tab.evaluate("window.pwned") is None
-    assert tab.evaluate("document.querySelectorAll('script, style').length") == 3
+    assert tab.evaluate("document.querySelectorAll('script, style').length") == 4
     assert tab.evaluate("replay.state().slots") == names
     assert tab.query_selector_all("main img, main iframe, main a[href]") == []
 
