@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 _Class = TypeVar("_Class", bound=type)
+
+WIDTH = 92
+"""Columns of text that fit below a cell of a notebook, on a laptop and on a projector."""
 
 PLAIN = {"→": "->", "×": "x", "·": "|", "…": "...", "–": "-", "−": "-", "✓": "+", "✗": "x"}
 """What stands for a sign of ours where an output cannot show it."""
@@ -66,6 +70,23 @@ def say(text: str, *, at_once: bool = False) -> None:
       at_once: not when the output's buffer is full, as for the progress of long work.
     """
     print(shown(text), flush=at_once)
+
+
+def wrapped(text: str, *, indent: str = "", hanging: str = "") -> str:
+    """Lines of at most `WIDTH` columns, broken between words: a notebook breaks inside them.
+
+    Args:
+      indent: before the first line of each of the lines of `text`.
+      hanging: before its others.
+
+    >>> wrapped("one line\\nand another", indent="- ")
+    '- one line\\n- and another'
+    """
+    wrap = functools.partial(
+        textwrap.fill, width=WIDTH, initial_indent=indent, subsequent_indent=hanging,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return "\n".join(wrap(line) if line.strip() else line for line in text.split("\n"))
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:

@@ -2,7 +2,7 @@
 
 from mmlab.lessons.counters import counters
 from mmlab.lessons.digits import MAPPING, SCANNERS, scan, scans_file, true_digit
-from mmlab.lessons.errors import real_error
+from mmlab.lessons.errors import print_wrapped, real_error
 from mmlab.lessons.exercises import check, hint
 from mmlab.lessons.leftovers import leftovers_per_load, print_leftovers
 from mmlab.lessons.memory import show_memory, show_release
@@ -28,6 +28,7 @@ __all__ = [
     "per_model",
     "predicted_digit",
     "print_leftovers",
+    "print_wrapped",
     "real_error",
     "recorded_run",
     "scan",

@@ -1,4 +1,4 @@
-"""The errors that a lesson shows on purpose: real, and one line long."""
+"""The errors that a lesson shows on purpose: real, and in few lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mmlab._text import say
+from mmlab._text import say, wrapped
 from mmlab.watching import WatchWarning
 
 _CELL_NUMBER = re.compile(r"(?<=['\"])\[\d+\]: ")
@@ -29,9 +29,14 @@ def real_error() -> Iterator[None]:
         except Exception as error:
             notes = [str(remark.message) for remark in remarks if _is_ours(remark)]
             notes += getattr(error, "__notes__", [])
-            say("\n".join([_in_short(error), *(f"mmlab adds: {note}" for note in notes)]))
+            print_wrapped("\n".join([_in_short(error), *(f"mmlab adds: {n}" for n in notes)]))
         else:
             say("No error.")
+
+
+def print_wrapped(text: str) -> None:
+    """Print text in lines that break between words."""
+    say(wrapped(text))
 
 
 @contextmanager

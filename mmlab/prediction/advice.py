@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmlab._arguments import parse_bytes
-from mmlab._text import in_bytes, plural, shown_everywhere
+from mmlab._text import in_bytes, plural, shown_everywhere, wrapped
 from mmlab.budget import (
     ADDRESS_SPACE,
     GIVEN,
@@ -77,7 +77,7 @@ class Advice:
 
     def __repr__(self) -> str:
         head = "No hint can be advised" if self.hint is None else f"Set the hint to {self.hint}"
-        lines = [head, *(f"  {sentence}" for sentence in self.why)]
+        lines = [head, *(wrapped(why, indent="  ", hanging="    ") for why in self.why)]
         if self.inputs:
             hint = self.hint or self.calm
             lines.append(f"  Estimate at hint {hint}: {self.counts} of {self.scope}")
