@@ -26,7 +26,6 @@ from mmlab.draw.comparison import (
 from mmlab.draw.lanes import fitting, left_inches
 from mmlab.draw.layout import HEADLINE_POINTS, TEXT_INCHES, TITLE_POINTS, count_words
 from mmlab.draw.live import (
-    FIRST_SPAN,
     cover_of,
     grown,
     roof,
@@ -43,6 +42,9 @@ from mmlab.draw.timeline import memory_limit
 from mmlab.state import NS, State
 
 REMARK = "the runs share the machine: compare their loads, not their seconds"
+FIRST_SPAN = 8.0
+"""Seconds that the time axes span at first. A frame that matplotlib draws anew takes as long as ten
+others, so axes have room from the start."""
 POINTS = 9.5
 LINE_PIXELS = 22
 """From one line of words above a run to the next."""
@@ -166,9 +168,9 @@ class RacePicture:
             ),
             left_inches=left_inches(lane.label for mine in shown for lane in mine),
             seconds=grown(old.seconds if old else FIRST_SPAN, self._seconds),
-            memory=roof(highest * MEMORY_ROOM),
+            memory=_memory_top(highest, old.memory if old else 0.0),
             since="seconds since the first pipeline was submitted",
-            ends=bool(self._problems),
+            ends=True,
         )
 
     def _paint_run(
@@ -250,6 +252,12 @@ class _Background:
             for place, block in zip(places, layout.blocks, strict=True)
         )
         return cls(layout, canvas, runs)
+
+
+def _memory_top(highest: float, before: float) -> float:
+    """Up to where axes of memory go: as before, or, where that is too low, half as high again."""
+    needed = highest * MEMORY_ROOM
+    return before if needed <= before else roof(needed * 1.5)
 
 
 def _bar_pixels(grid: Grid) -> int:
