@@ -33,9 +33,9 @@ class Together:
 
     Args:
       starts: start the runs, in this order.
-      estimate: bytes that a run may take, where that is known beforehand.
       on_events: called with the place of a run and its new events, in the calling thread.
       on_end: called with the place of a run that has ended, and its outcome.
+      estimate: bytes that a run may take, where that is known beforehand.
 
     Attributes:
       states: what is known of each run so far; empty before it has begun.
@@ -85,6 +85,8 @@ class Together:
             while self.waiting and not self._stopped and self._has_room():
                 place = self.waiting.pop(0)
                 self._running[place] = stack.enter_context(self._starts[place]())
+                if self._running[place].outcome is not None:  # an interrupt while it was started
+                    self._end(place)
             for place, run in [*self._running.items()]:
                 seconds = POLL_SECONDS / len(self._running)
                 if self._stopped:
@@ -96,6 +98,8 @@ class Together:
         outcome = self._running[place].wait(self._taker(place))
         del self._running[place]
         self.outcomes[place] = outcome
+        if outcome.interrupted:
+            self.stop()
         self._highest = max(self._highest, outcome.trace.summary().peak_rss_bytes or 0)
         self._on_end(place, outcome)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
@@ -11,7 +12,7 @@ import pytest
 
 import mmlab
 from mmlab.compare.comparison import SHARED
-from mmlab.fresh import together
+from mmlab.fresh import process, together
 from mmlab.fresh.outcome import FreshRunError
 from tests.integration import pipelines
 from tests.lanes import size
@@ -103,6 +104,20 @@ def test_an_interrupt_ends_them_all_and_keeps_what_was_seen():
     assert comparison.interrupted
     assert list(comparison.table()["ended"]) == ["interrupted", "interrupted"]
     assert comparison.plot().figure.axes
+
+
+def test_an_interrupt_while_a_process_is_started_ends_them_all(monkeypatch):
+    starts, start = itertools.count(1), process.start_process
+
+    def interrupted(*request):
+        if next(starts) == 2:
+            raise KeyboardInterrupt
+        return start(*request)
+
+    monkeypatch.setattr(process, "start_process", interrupted)
+    comparison = race(pipelines.models_in_turn, (1, 2, 4))
+    assert comparison.interrupted
+    assert len(comparison.rows) < 3  # the third has not begun
 
 
 def test_runs_are_stopped_from_another_thread():

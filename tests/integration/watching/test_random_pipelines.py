@@ -53,7 +53,7 @@ def test_a_random_pipeline_gives_the_same_watched_and_unwatched(findings, seed):
     assert found["error"] is None or drawn(seed).may_fail, found["error"]
 
 
-def test_the_pipelines_of_the_suite_have_everything_in_them():
+def test_the_first_forty_pipelines_have_everything_in_them():
     had = Counter(kind for seed in range(40) for kind in drawn(seed).kinds())
     wanted = {*STEPS, *(f"fault: {fault}" for fault in FAULTS if fault != "none")}
     wanted |= {f"shape: {shape}" for shape in ("one", "sequence", "branches", "partition")}
