@@ -66,7 +66,7 @@ PICTURES: dict[str, Call] = {
 }
 
 MANY = size("traces", suite=200, full=2_000)
-PICTURED = size("traces", suite=25, full=1)
+PICTURED = size("traces", suite=25, full=4)
 """Of so many traces one is drawn."""
 AT_ONCE = 50
 
