@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -46,6 +46,8 @@ BLOCK_INCHES = 0.56
 HEAD_INCHES = 0.72
 FOOT_INCHES = 0.85
 SIDE_INCHES = 0.3
+LABEL_OF_RUN_POINTS = 10.5
+KEY_POINTS = 8.5
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,10 @@ class Grid:
         """Of the whole picture, in inches."""
         rows = self.rows(lanes)
         return head + sum(rows) + len(rows) * (self.memory + self.block) + FOOT_INCHES
+
+    def is_lowest(self, run: int, runs: int) -> bool:
+        """Whether no run stands below this one."""
+        return run + self.columns >= runs
 
     @property
     def block(self) -> float:
@@ -251,7 +257,14 @@ def _drawn(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
         ends=any(run.problem is None for run in runs),
     )
     figure, places = draw_grid(layout)
-    for run, place, lanes in zip(runs, places, shown, strict=True):
+    for i, (block, place) in enumerate(zip(layout.blocks, places.values(), strict=True)):
+        line = 1 if layout.grid.columns > 1 else 0
+        write_above(
+            place.lanes, label_of(block, layout), LABEL_OF_RUN_POINTS, line=line, fontweight="bold"
+        )
+        if i == 0:
+            _explain_memory(place.memory, memory_key(layout))
+    for run, place, lanes in zip(runs, places.values(), shown, strict=True):
         x = Seconds(run.state.start_ns, run.state.start_ns + width_ns, layout.axes_inches)
         _draw_run(run, place, lanes, x, layout)
     return figure
@@ -284,27 +297,33 @@ def head_inches(words: Sequence[str]) -> float:
 # The frame
 
 
-def draw_grid(layout: GridLayout) -> tuple[Figure, list[RunAxes]]:
-    """Draw a comparison in which nothing has happened."""
+def draw_grid(
+    layout: GridLayout, runs: Collection[int] | None = None
+) -> tuple[Figure, dict[int, RunAxes]]:
+    """Draw a comparison in which nothing has happened.
+
+    Args:
+      runs: numbers of those whose axes are drawn; None for all.
+    """
     grid, head = layout.grid, head_inches(layout.words)
     lanes = [block.lanes for block in layout.blocks]
     height = grid.height(lanes, head)
     figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
     FigureCanvasAgg(figure)
-    places = []
+    places = {}
     y = height - head
     for row, top in enumerate(grid.rows(lanes)):
         y -= grid.block - 0.28 + top
         for run in range(row * grid.columns, min((row + 1) * grid.columns, len(lanes))):
-            places.append(_add_axes(figure, layout, run, y, top))
+            if runs is None or run in runs:
+                places[run] = _add_axes(figure, layout, run, y, top)
         y -= grid.memory + 0.28
-    for place, block in zip(places, layout.blocks, strict=True):
-        _dress(place, block, layout)
-    last = places[-grid.columns :]
-    for place in last:
-        place.memory.set_xlabel(layout.since if len(last) < 3 else "seconds")
-        place.memory.tick_params(labelbottom=True)
-    _explain_memory(places[0].memory, layout.axes_inches)
+    for run, place in places.items():
+        _dress(place, layout.blocks[run], layout)
+        if grid.is_lowest(run, len(lanes)):
+            narrow = min(grid.columns, len(lanes)) > 2
+            place.memory.set_xlabel("seconds" if narrow else layout.since)
+            place.memory.tick_params(labelbottom=True)
     left: theme.Style = {"x": 0.012, "va": "top", "color": theme.INK}
     figure.text(y=1 - 0.12 / height, s=layout.title, fontsize=14, fontweight="bold", **left)
     for i, line in enumerate(layout.words):
@@ -336,27 +355,31 @@ def _dress(place: RunAxes, block: Block, layout: GridLayout) -> None:
     place.lanes.set_yticks([])
     place.memory.set_ylim(0, layout.memory / layout.unit or 1)
     place.memory.yaxis.set_major_locator(MaxNLocator(nbins=3))
-    place.memory.set_ylabel(f"memory\n{'GB' if layout.unit == 1e9 else 'MB'}")
+    unit = "GB" if layout.unit == 1e9 else "MB"
+    place.memory.set_ylabel(unit if layout.grid.memory < MEMORY_INCHES else f"memory\n{unit}")
     _draw_limit(place.memory, block.limit, layout.unit)
-    line = 1 if layout.grid.columns > 1 else 0
-    write_above(place.lanes, label_of(block, layout), 10.5, line=line, fontweight="bold")
 
 
 def label_of(block: Block, layout: GridLayout) -> str:
     """The label of a run, as far as there is room for it."""
     room = layout.axes_inches if layout.grid.columns > 1 else layout.axes_inches / 2
-    return fitting(block.label, room, 10.5, bold=True)
+    return fitting(block.label, room, LABEL_OF_RUN_POINTS, bold=True)
 
 
 def beside_label(block: Block, layout: GridLayout) -> float:
     """Where words begin that stand beside the label of a run, in points."""
-    return 12 + 72 * theme.text_inches(label_of(block, layout), 10.5, bold=True)
+    return 12 + 72 * theme.text_inches(label_of(block, layout), LABEL_OF_RUN_POINTS, bold=True)
 
 
-def _explain_memory(axes: Axes, inches: float) -> None:
+def memory_key(layout: GridLayout) -> str:
+    """What stands in the axes of memory of the first run."""
     ways = ("RSS (line), models' own bytes (grey)", "RSS (line), models (grey)")
-    text = next((way for way in ways if theme.text_inches(way, 8.5) < inches - 0.1), ways[-1])
-    axes.annotate(text, (0.008, 0.97), xycoords="axes fraction", va="top", fontsize=8.5,
+    room = layout.axes_inches - 0.1
+    return next((way for way in ways if theme.text_inches(way, KEY_POINTS) < room), ways[-1])
+
+
+def _explain_memory(axes: Axes, text: str) -> None:
+    axes.annotate(text, (0.008, 0.97), xycoords="axes fraction", va="top", fontsize=KEY_POINTS,
                   color=theme.INK)  # fmt: skip
 
 

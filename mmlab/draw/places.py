@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,14 @@ class Place:
     @property
     def right(self) -> int:
         return int(self.columns.stop)
+
+    def moved(self, down: int, right: int) -> Place:
+        """The same place elsewhere on the canvas."""
+        return replace(
+            self,
+            rows=slice(self.top + down, self.foot + down),
+            columns=slice(self.left + right, self.right + right),
+        )
 
     def area(self, canvas: Canvas) -> Canvas:
         return canvas[self.rows, self.columns]

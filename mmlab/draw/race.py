@@ -14,7 +14,10 @@ from PIL import Image
 from mmlab._text import named
 from mmlab.draw import theme
 from mmlab.draw.comparison import (
+    KEY_POINTS,
+    LABEL_OF_RUN_POINTS,
     MEMORY_ROOM,
+    SIDE_INCHES,
     Block,
     Grid,
     GridLayout,
@@ -22,6 +25,8 @@ from mmlab.draw.comparison import (
     beside_label,
     draw_grid,
     fitting_words,
+    label_of,
+    memory_key,
 )
 from mmlab.draw.lanes import fitting, left_inches
 from mmlab.draw.layout import HEADLINE_POINTS, TEXT_INCHES, TITLE_POINTS, count_words
@@ -34,7 +39,7 @@ from mmlab.draw.live import (
     write_label,
 )
 from mmlab.draw.paint import Canvas, Pen, canvas_of, number, paint_area, paint_lane
-from mmlab.draw.picture import PIXELS_PER_INCH
+from mmlab.draw.picture import PIXELS_PER_INCH, WIDTH_INCHES
 from mmlab.draw.pixels import TimeAxis
 from mmlab.draw.places import Place, lane_rows, place_of
 from mmlab.draw.progress import LiveLane, Reader
@@ -46,6 +51,8 @@ FIRST_SPAN = 8.0
 """Seconds that the time axes span at first. A frame that matplotlib draws anew takes as long as ten
 others, so axes have room from the start."""
 POINTS = 9.5
+BELOW_AXES = 44
+"""Pixels below a run's axes that its ticks and the label of the time axis take."""
 LINE_PIXELS = 22
 """From one line of words above a run to the next."""
 
@@ -131,6 +138,8 @@ class RacePicture:
         for place, mine in enumerate(shown):
             self._paint_run(canvas, background.runs[place], place, mine, axes[place])
         pen = Pen(canvas)
+        key = background.runs[0].memory
+        pen.write((key.left + 6, key.top + 3), memory_key(background.layout), KEY_POINTS, "la")
         for place, mine in enumerate(shown):
             self._write_run(pen, background, place, mine, axes[place])
         write_headline(pen, f"{self._seconds:.1f} s   ·   {REMARK}", HEADLINE_POINTS)
@@ -209,13 +218,16 @@ class RacePicture:
         for lane, middle in zip(lanes, place.lane_rows, strict=False):
             write_label(pen, place.memory.left - 5, middle, lane, layout.points)
         x, y = place.lanes.left, place.lanes.top - 6
+        above = y if layout.grid.columns == 1 else y - LINE_PIXELS
+        label = label_of(layout.blocks[run], layout)
+        pen.write((x, above), label, LABEL_OF_RUN_POINTS, "ls", bold=True)
         words, clock = self._words_of(run), self._clock_of(run)
         beside = round(beside_label(layout.blocks[run], layout) * PIXELS_PER_INCH / 72)
         if layout.grid.columns == 1:
             words, room = [*words, clock] if clock else words, layout.axes_inches
             pen.write((x + beside, y), fitting_words(words, room - beside / 100), POINTS, "ls")
             return
-        pen.write((x + beside, y - LINE_PIXELS), clock, POINTS, "ls")
+        pen.write((x + beside, above), clock, POINTS, "ls")
         pen.write((x, y), fitting_words(words, layout.axes_inches), POINTS, "ls")
 
 
@@ -228,6 +240,15 @@ class _RunPlace:
     lane_rows: tuple[int, ...]
     bar: int
 
+    def moved(self, down: int, right: int) -> _RunPlace:
+        """The place of a run that is drawn in the same way elsewhere."""
+        return _RunPlace(
+            self.lanes.moved(down, right),
+            self.memory.moved(down, right),
+            tuple(row + down for row in self.lane_rows),
+            self.bar,
+        )
+
 
 @dataclass(frozen=True)
 class _Background:
@@ -239,19 +260,56 @@ class _Background:
 
     @classmethod
     def of(cls, layout: GridLayout) -> _Background:
-        figure, places = draw_grid(layout)
+        """Let matplotlib draw one run, of those that have nothing below them, and copy it.
+
+        All runs look the same before anything has happened, and matplotlib needs a tenth of a
+        second for each.
+        """
+        grid, n = layout.grid, len(layout.blocks)
+        first = (n - 1) // grid.columns * grid.columns
+        figure, places = draw_grid(layout, [first])
+        axes = places[first]
         canvas = canvas_of(figure)
-        bar = _bar_pixels(layout.grid)
-        runs = tuple(
-            _RunPlace(
-                place_of(place.lanes, canvas, unit=1),
-                place_of(place.memory, canvas, unit=layout.unit),
-                lane_rows(place.lanes, canvas, block.lanes),
-                bar,
-            )
-            for place, block in zip(places, layout.blocks, strict=True)
+        drawn = _RunPlace(
+            place_of(axes.lanes, canvas, unit=1),
+            place_of(axes.memory, canvas, unit=layout.unit),
+            lane_rows(axes.lanes, canvas, layout.blocks[first].lanes),
+            _bar_pixels(grid),
         )
-        return cls(layout, canvas, runs)
+        places_of_runs = []
+        for run in range(n):
+            down, right = _offset(layout, first, run)
+            below = BELOW_AXES if grid.is_lowest(run, n) else 2
+            left = drawn.lanes.left
+            for rows, columns in (
+                (slice(drawn.lanes.top - 2, drawn.memory.foot + 12),
+                 slice(left - _left_pixels(layout), left - 5)),
+                (slice(drawn.lanes.top - 2, drawn.memory.foot + below),
+                 slice(left - 5, drawn.lanes.right + 11)),
+            ):  # fmt: skip
+                canvas[_moved(rows, down), _moved(columns, right)] = canvas[rows, columns]
+            places_of_runs.append(drawn.moved(down, right))
+        return cls(layout, canvas, tuple(places_of_runs))
+
+
+def _offset(layout: GridLayout, first: int, run: int) -> tuple[int, int]:
+    """How many pixels a run is drawn below and to the right of another in the first column."""
+    grid = layout.grid
+    row = grid.rows([block.lanes for block in layout.blocks])[0] + grid.memory + grid.block
+    down, right = (run - first) // grid.columns, run % grid.columns
+    return (
+        round(down * row * PIXELS_PER_INCH),
+        round(right * (WIDTH_INCHES - SIDE_INCHES) / grid.columns * PIXELS_PER_INCH),
+    )
+
+
+def _left_pixels(layout: GridLayout) -> int:
+    """Room for the labels to the left of a run's axes."""
+    return int(layout.left_inches * PIXELS_PER_INCH) - 2
+
+
+def _moved(pixels: slice, by: int) -> slice:
+    return slice(pixels.start + by, pixels.stop + by)
 
 
 def _memory_top(highest: float, before: float) -> float:
