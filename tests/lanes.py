@@ -32,7 +32,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 PARTS = {
-    "traces": "recorded logs in which something was changed, through every call",
+    "traces": "recorded logs in which something was changed, through every call that does not draw",
+    "drawn_traces": "the same, through every picture and prediction",
     "lru": "traces of real runs beside an LRU over cohorts",
     "reruns": "second and third runs beside an LRU that remembers the runs before",
     "predictions": "predictions beside an ordered dict for each hint",

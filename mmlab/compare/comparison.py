@@ -13,6 +13,7 @@ import pandas as pd
 from mmlab._text import plural, shown_everywhere
 from mmlab.draw.comparison import Multiple, draw_comparison, words_of
 from mmlab.draw.picture import Picture
+from mmlab.draw.sheets import NOTEBOOK, Sheet
 from mmlab.events import UNKNOWN, Unknown
 from mmlab.fresh.outcome import RunOutcome
 from mmlab.prediction.result import MOST_RELOADS
@@ -196,8 +197,13 @@ class Comparison:
             return f"{_listed(thrashing)} {_thrash(len(thrashing))}" if thrashing else None
         return _smallest_calm(self.rows, whole=not self.interrupted)
 
-    def plot(self, title: str | None = None) -> Picture:
-        """Small multiples, one per hint, on the same seconds and the same scale of memory."""
+    def plot(self, title: str | None = None, *, sheet: Sheet = NOTEBOOK) -> Picture:
+        """Small multiples, one per hint, on the same seconds and the same scale of memory.
+
+        Args:
+          title: replaces the labels of the steps.
+          sheet: what they are drawn on: see `mmlab.draw.sheets`.
+        """
         runs = [
             Multiple(row.label, _words(row), _short_problem(row), row.shown.trace)
             for row in self.rows
@@ -207,7 +213,8 @@ class Comparison:
         what = "recorded runs" if named else "one pipeline under several hints"
         title = title or f"{', '.join(steps)}: {what}"
         words = " ".join(filter(None, [self.verdict, self.remark]))
-        return Picture(draw_comparison(runs, title, words), repr(self))
+        figure = draw_comparison(runs, title, words, sheet)
+        return Picture(figure, repr(self), pixels_per_inch=sheet.pixels_per_inch)
 
     def __repr__(self) -> str:
         problems = [f"{row.label}: {row.problem}" for row in self.rows if row.problem]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mmlab.compare.comparison import line_of
-from mmlab.draw.race import RacePicture
+from mmlab.draw.race import REMARK, SHORT_REMARK, RacePicture
+from mmlab.draw.sheets import NOTEBOOK, Sheet
 from mmlab.events import Event
 from mmlab.fresh.outcome import RunOutcome
 from mmlab.fresh.process import FreshRun
@@ -25,6 +26,7 @@ class Race:
       on_events: called with the place of a run and its new events.
       on_end: called with the place of a run and its outcome.
       estimate: see `Together`.
+      sheet: what they are drawn on.
     """
 
     def __init__(
@@ -36,11 +38,15 @@ class Race:
         on_events: Callable[[int, list[Event]], None] = lambda place, events: None,
         on_end: Callable[[int, RunOutcome], None] = lambda place, outcome: None,
         estimate: int | None = None,
+        sheet: Sheet = NOTEBOOK,
     ):
         self._on_events = on_events
         self._on_end = on_end
         self._together = Together(starts, self._take, self._end, estimate)
-        self._picture = RacePicture(title, labels, self._together.states)
+        self._picture = RacePicture(
+            title, labels, self._together.states,
+            remark=REMARK if sheet.explains else SHORT_REMARK, sheet=sheet,
+        )  # fmt: skip
         self._screen = screen
         self._frames: Frames | None = None
         self._note = quietly(self._draw)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -26,26 +26,20 @@ from mmlab.draw.lanes import (
     leaves_late,
     left_inches,
 )
-from mmlab.draw.layout import TEXT_INCHES, draw_legend, dress, in_lines
-from mmlab.draw.picture import WIDTH_INCHES
+from mmlab.draw.layout import TITLE_INCHES, draw_legend, dress, in_lines
+from mmlab.draw.sheets import NOTEBOOK, Sheet
 from mmlab.draw.timeline import draw_memory_curves, highest_memory, limit_in_words, memory_limit
 from mmlab.reports.shortage import out_of_memory
 from mmlab.reports.summary import summarize
 from mmlab.state import NS, State
 
-MOST_INCHES = 7.0
-"""Height of a picture: what a laptop's screen shows of a notebook at once."""
-LANE_INCHES = (0.25, 0.2)
-SLIM_LANE_INCHES = (0.16, 0.13, 0.11)
-"""Heights of a lane, the first that fits; the slim ones only where runs stand in columns."""
-MEMORY_INCHES = 0.7
-SLIM_MEMORY_INCHES = 0.45
 WORDS_INCHES = 0.19
-BLOCK_INCHES = 0.56
-"""From one run's memory to the next run's lanes, with a line of words between."""
-HEAD_INCHES = 0.72
-FOOT_INCHES = 0.85
+"""Height of a line of words."""
 SIDE_INCHES = 0.3
+BELOW_BLOCK = 0.5
+"""Share of the room between two runs that lies below the first one's memory."""
+LABEL_INCHES = 0.6
+"""Height of axes of memory whose label has two lines."""
 LABEL_OF_RUN_POINTS = 10.5
 KEY_POINTS = 8.5
 
@@ -77,12 +71,14 @@ class Grid:
       lane: height of a model's lane, in inches.
       memory: height of the axes of memory, in inches.
       most_lanes: of a run; the other models share the last of them.
+      sheet: what they are drawn on.
     """
 
     columns: int
     lane: float
-    memory: float = MEMORY_INCHES
+    memory: float
     most_lanes: int = 40
+    sheet: Sheet = NOTEBOOK
 
     def lanes_inches(self, lanes: int) -> float:
         """Height of a run's lanes."""
@@ -96,7 +92,7 @@ class Grid:
     def height(self, lanes: Sequence[int], head: float) -> float:
         """Of the whole picture, in inches."""
         rows = self.rows(lanes)
-        return head + sum(rows) + len(rows) * (self.memory + self.block) + FOOT_INCHES
+        return head + sum(rows) + len(rows) * (self.memory + self.block) + self.sheet.foot
 
     def is_lowest(self, run: int, runs: int) -> bool:
         """Whether no run stands below this one."""
@@ -105,40 +101,49 @@ class Grid:
     @property
     def block(self) -> float:
         """What a run needs beside its lanes and its memory, in inches."""
-        return BLOCK_INCHES if self.columns == 1 else BLOCK_INCHES + WORDS_INCHES
+        return self.sheet.block + (0 if self.columns == 1 else WORDS_INCHES)
+
+    @property
+    def above_block(self) -> float:
+        """Words and what is free above the lanes of a run, in inches."""
+        return self.block - BELOW_BLOCK * self.sheet.block
 
 
-def arrange(lanes: Sequence[int], head: float = HEAD_INCHES) -> Grid:
+def arrange(lanes: Sequence[int], sheet: Sheet = NOTEBOOK, words: int = 1) -> Grid:
     """The most legible arrangement of runs that fits on a screen.
 
     Args:
       lanes: how many each run has.
-      head: height of the title and what stands below it, in inches.
+      sheet: what they are drawn on.
+      words: lines below the title.
 
-    >>> arrange([4, 4])
-    Grid(columns=1, lane=0.25, memory=0.7, most_lanes=40)
-    >>> arrange([4] * 4)
-    Grid(columns=2, lane=0.25, memory=0.7, most_lanes=40)
+    >>> arrange([4, 4]).columns, arrange([4] * 4).columns, arrange([4] * 4).lane
+    (1, 2, 0.25)
     >>> arrange([40] * 8).columns, arrange([40] * 8).most_lanes
     (4, 12)
     """
     two = 2 if len(lanes) > 1 else 1
     three = 3 if len(lanes) > 4 else two
     four = 4 if len(lanes) > 6 else three
+    high, slim = sheet.memory[0], sheet.memory[-1]
     grids = [
-        *(Grid(1, lane) for lane in LANE_INCHES),
-        *(Grid(two, lane) for lane in LANE_INCHES),
-        *(Grid(two, lane, SLIM_MEMORY_INCHES) for lane in (*LANE_INCHES, *SLIM_LANE_INCHES)),
-        *(Grid(three, lane, SLIM_MEMORY_INCHES) for lane in SLIM_LANE_INCHES),
-        *(Grid(four, lane, SLIM_MEMORY_INCHES) for lane in SLIM_LANE_INCHES),
+        *(Grid(1, lane, high) for lane in sheet.lanes),
+        *(Grid(two, lane, high) for lane in sheet.lanes),
+        *(Grid(two, lane, slim) for lane in (*sheet.lanes, *sheet.slim_lanes)),
+        *(Grid(three, lane, slim) for lane in sheet.slim_lanes),
+        *(Grid(four, lane, slim) for lane in sheet.slim_lanes),
     ]
+    if sheet.columns is not None:
+        grids = [grid for grid in grids if grid.columns == min(sheet.columns, len(lanes))]
+    head = head_inches(sheet, words)
+    grids = [replace(grid, sheet=sheet) for grid in grids]
     for grid in grids:
-        if grid.height(lanes, head) <= MOST_INCHES:
+        if grid.height(lanes, head) <= sheet.most_height:
             return grid
     last = grids[-1]
     others = last.height([0] * len(lanes), head) - last.lane * len(last.rows(lanes))
-    fits = (MOST_INCHES - others) / len(last.rows(lanes)) / last.lane
-    return Grid(last.columns, last.lane, last.memory, max(3, int(fits)))
+    fits = (sheet.most_height - others) / len(last.rows(lanes)) / last.lane
+    return replace(last, most_lanes=max(3, int(fits)))
 
 
 @dataclass(frozen=True)
@@ -187,7 +192,7 @@ class GridLayout:
     @property
     def unit(self) -> float:
         """Bytes per unit of the axes of memory."""
-        return 1e9 if self.memory >= 2e9 * MEMORY_ROOM else 1e6
+        return 1e9 if self.memory >= 2e9 * self.grid.sheet.memory_room else 1e6
 
     @property
     def points(self) -> float:
@@ -197,12 +202,8 @@ class GridLayout:
     @property
     def axes_inches(self) -> float:
         """Width of the axes of a run."""
-        width = (WIDTH_INCHES - SIDE_INCHES) / self.grid.columns
+        width = (self.grid.sheet.width - SIDE_INCHES) / self.grid.columns
         return width - self.left_inches - (0 if self.grid.columns == 1 else 0.12)
-
-
-MEMORY_ROOM = 1.42
-"""The axes of memory go up to so many times the highest value: there are words above it."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,9 @@ class RunAxes:
     memory: Axes
 
 
-def draw_comparison(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
+def draw_comparison(
+    runs: Sequence[Multiple], title: str, verdict: str, sheet: Sheet = NOTEBOOK
+) -> Figure:
     """Draw runs beside each other: lanes of models and memory, on equal axes.
 
     Seconds count from the submission of each pipeline. A run that ended early leaves the rest of
@@ -222,24 +225,27 @@ def draw_comparison(runs: Sequence[Multiple], title: str, verdict: str) -> Figur
 
     Args:
       runs: at least one.
-      title: the first line of the header.
+      title: the first line of the header; left out where a sheet has no room for both.
       verdict: the second; it is wrapped.
+      sheet: what they are drawn on.
     """
     with theme.style():
-        return _drawn(runs, title, verdict)
+        return _drawn(runs, title, verdict, sheet)
 
 
-def _drawn(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
-    words = verdict_lines(verdict)
+def _drawn(runs: Sequence[Multiple], title: str, verdict: str, sheet: Sheet) -> Figure:
+    words = verdict_lines(verdict, sheet)
+    if words and not sheet.explains:
+        title = ""
     every = [lanes_of(run.state) for run in runs]
-    grid = arrange([len(lanes) for lanes in every], head_inches(words))
+    grid = arrange([len(lanes) for lanes in every], sheet, len(words))
     shown = _same_models(every, grid.most_lanes)
     width_ns = max(run.state.end_ns - run.state.start_ns for run in runs) or 1
     limits = [memory_limit(run.state) for run in runs]
     top = max([1, *(limit[1] for limit in limits if limit)]
               + [highest_memory(run.state) for run in runs])  # fmt: skip
     layout = GridLayout(
-        title=fitting(title, TEXT_INCHES, 14, bold=True),
+        title=fitting(title, sheet.text_width, sheet.title_points, bold=True),
         words=tuple(words),
         grid=grid,
         blocks=tuple(
@@ -248,7 +254,7 @@ def _drawn(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
         ),
         left_inches=left_inches(lane.label for lanes in shown for lane in lanes),
         seconds=width_ns * NS,
-        memory=top * MEMORY_ROOM,
+        memory=top * sheet.memory_room,
         since="seconds since the pipeline was submitted",
         late=any(
             leaves_late(run.state, Seconds(run.state.start_ns, run.state.start_ns + width_ns))
@@ -262,7 +268,7 @@ def _drawn(runs: Sequence[Multiple], title: str, verdict: str) -> Figure:
         write_above(
             place.lanes, label_of(block, layout), LABEL_OF_RUN_POINTS, line=line, fontweight="bold"
         )
-        if i == 0:
+        if i == 0 and sheet.explains:
             _explain_memory(place.memory, memory_key(layout))
     for run, place, lanes in zip(runs, places.values(), shown, strict=True):
         x = Seconds(run.state.start_ns, run.state.start_ns + width_ns, layout.axes_inches)
@@ -284,14 +290,15 @@ def _same_models(every: Sequence[Sequence[Lane]], most: int) -> list[list[Lane]]
     return [busiest(lanes, names) for lanes in every]
 
 
-def verdict_lines(verdict: str) -> list[str]:
+def verdict_lines(verdict: str, sheet: Sheet = NOTEBOOK) -> list[str]:
     """A verdict in lines that fit below a title."""
-    return in_lines([fonts.drawable(word) for word in verdict.split()], " ", TEXT_INCHES, 10)
+    words = [fonts.drawable(word) for word in verdict.split()]
+    return in_lines(words, " ", sheet.text_width, sheet.words_points)
 
 
-def head_inches(words: Sequence[str]) -> float:
+def head_inches(sheet: Sheet, words: int) -> float:
     """Height of a header with so many lines below its title."""
-    return HEAD_INCHES + WORDS_INCHES * max(len(words) - 1, 0)
+    return sheet.head + WORDS_INCHES * max(words - 1, 0)
 
 
 # The frame
@@ -305,30 +312,35 @@ def draw_grid(
     Args:
       runs: numbers of those whose axes are drawn; None for all.
     """
-    grid, head = layout.grid, head_inches(layout.words)
+    grid, sheet = layout.grid, layout.grid.sheet
+    head = head_inches(sheet, len(layout.words))
     lanes = [block.lanes for block in layout.blocks]
     height = grid.height(lanes, head)
-    figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
+    figure = Figure(figsize=(sheet.width, height), facecolor=theme.PAPER)
     FigureCanvasAgg(figure)
     places = {}
     y = height - head
     for row, top in enumerate(grid.rows(lanes)):
-        y -= grid.block - 0.28 + top
+        y -= grid.above_block + top
         for run in range(row * grid.columns, min((row + 1) * grid.columns, len(lanes))):
             if runs is None or run in runs:
                 places[run] = _add_axes(figure, layout, run, y, top)
-        y -= grid.memory + 0.28
+        y -= grid.memory + BELOW_BLOCK * sheet.block
     for run, place in places.items():
         _dress(place, layout.blocks[run], layout)
         if grid.is_lowest(run, len(lanes)):
-            narrow = min(grid.columns, len(lanes)) > 2
-            place.memory.set_xlabel("seconds" if narrow else layout.since)
+            if sheet.explains:
+                narrow = min(grid.columns, len(lanes)) > 2
+                place.memory.set_xlabel("seconds" if narrow else layout.since)
             place.memory.tick_params(labelbottom=True)
     left: theme.Style = {"x": 0.012, "va": "top", "color": theme.INK}
-    figure.text(y=1 - 0.12 / height, s=layout.title, fontsize=14, fontweight="bold", **left)
+    title: theme.Style = {"fontsize": sheet.title_points, "fontweight": "bold"}
+    figure.text(y=1 - TITLE_INCHES / height, s=layout.title, **title, **left)
+    first = sheet.second_line if layout.title else TITLE_INCHES
     for i, line in enumerate(layout.words):
-        figure.text(y=1 - (0.42 + WORDS_INCHES * i) / height, s=line, fontsize=10, **left)
-    draw_legend(figure, late=layout.late, ends=layout.ends)
+        below = first + WORDS_INCHES * i
+        figure.text(y=1 - below / height, s=line, fontsize=sheet.words_points, **left)
+    draw_legend(figure, late=layout.late, ends=layout.ends, short=not sheet.explains)
     return figure, places
 
 
@@ -336,10 +348,11 @@ def _add_axes(figure: Figure, layout: GridLayout, run: int, y: float, top: float
     """The axes of a run whose lanes stand `y` inches above the foot, in a row `top` inches high."""
     grid, height = layout.grid, figure.get_size_inches()[1]
     column = run % grid.columns
-    left = column * (WIDTH_INCHES - SIDE_INCHES) / grid.columns + layout.left_inches
-    width = layout.axes_inches / WIDTH_INCHES
+    sheet = grid.sheet
+    left = column * (sheet.width - SIDE_INCHES) / grid.columns + layout.left_inches
+    width = layout.axes_inches / sheet.width
     own = grid.lanes_inches(layout.blocks[run].lanes)
-    x, lower = left / WIDTH_INCHES, y - grid.memory - 0.06
+    x, lower = left / sheet.width, y - grid.memory - 0.06
     lanes = figure.add_axes((x, (y + top - own) / height, width, own / height))
     lower += top - own  # memory follows the lanes of its own run
     memory = figure.add_axes((x, lower / height, width, grid.memory / height))
@@ -356,7 +369,7 @@ def _dress(place: RunAxes, block: Block, layout: GridLayout) -> None:
     place.memory.set_ylim(0, layout.memory / layout.unit or 1)
     place.memory.yaxis.set_major_locator(MaxNLocator(nbins=3))
     unit = "GB" if layout.unit == 1e9 else "MB"
-    place.memory.set_ylabel(unit if layout.grid.memory < MEMORY_INCHES else f"memory\n{unit}")
+    place.memory.set_ylabel(unit if layout.grid.memory < LABEL_INCHES else f"memory\n{unit}")
     _draw_limit(place.memory, block.limit, layout.unit)
 
 

@@ -395,7 +395,7 @@ def dress(ax: Axes) -> None:
 
 def draw_legend(
     figure: Figure, *, already: bool = False, failed: bool = False, timed_out: bool = False,
-    refreshes: bool = False, late: bool = False, ends: bool = False,
+    refreshes: bool = False, late: bool = False, ends: bool = False, short: bool = False,
 ) -> None:  # fmt: skip
     """Say below the figure what bars and marks mean; some of them only where they occur.
 
@@ -405,6 +405,7 @@ def draw_legend(
       refreshes: there is a mark of a refresh.
       late: a model was evicted long before it was freed.
       ends: a dotted line stands where a run ends.
+      short: whether entries are single words.
     """
     line: theme.Style = {"linestyle": "none", "color": theme.INK}
     handles = [
@@ -431,6 +432,9 @@ def draw_legend(
     if ends:
         handles.append(Line2D([], [], color=theme.MUTED, linestyle=":", label="the run ends"))
     many = len(handles) > 5
+    if short:
+        for handle in handles:
+            handle.set_label(str(handle.get_label()).partition(" (")[0])
     figure.legend(
         handles=handles, loc="lower center", frameon=False, bbox_to_anchor=(0.5, 0.0),
         ncols=len(handles) if len(handles) < 7 else 4, fontsize=9 if many else 9.5,

@@ -62,9 +62,9 @@ def _flat_palette() -> tuple[int, ...]:
     return tuple(part for colour in _colours() for part in ImageColor.getrgb(colour))
 
 
-def canvas_of(figure: Figure) -> Canvas:
-    """A figure of matplotlib in numbers of colours, at `PIXELS_PER_INCH`."""
-    figure.set_dpi(PIXELS_PER_INCH)
+def canvas_of(figure: Figure, pixels_per_inch: float = PIXELS_PER_INCH) -> Canvas:
+    """A figure of matplotlib in numbers of colours."""
+    figure.set_dpi(pixels_per_inch)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
@@ -254,7 +254,8 @@ def paint_outline(area: Canvas, free: Flags, heights: npt.NDArray[np.int64]) -> 
 class Pen:
     """Draws lines and words on a canvas."""
 
-    def __init__(self, canvas: Canvas):
+    def __init__(self, canvas: Canvas, pixels_per_inch: float = PIXELS_PER_INCH):
+        self._pixels_per_point = pixels_per_inch / 72
         self._image = Image.fromarray(canvas)
         self._draw = ImageDraw.Draw(self._image)
 
@@ -276,7 +277,8 @@ class Pen:
         bold: bool = False, muted: bool = False,
     ) -> int:  # fmt: skip
         """Write in ink; returns how many pixels wide that is."""
-        word, mask, (left, top) = _word(text, points, anchor, bold, muted)
+        size = points * self._pixels_per_point
+        word, mask, (left, top) = _word(text, size, anchor, bold, muted)
         self._image.paste(word, (round(at[0]) + left, round(at[1]) + top), mask)
         return word.width
 
@@ -288,10 +290,10 @@ class Pen:
 
 @lru_cache(maxsize=1024)
 def _word(
-    text: str, points: float, anchor: str, bold: bool, muted: bool
+    text: str, size: float, anchor: str, bold: bool, muted: bool
 ) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
     """A word in numbers of colours, where it covers the canvas, and where its corner lies."""
-    font = _font(points, bold, fonts.is_latin(text))
+    font = _font(size, bold, fonts.is_latin(text))
     box = ImageDraw.Draw(Image.new("L", (1, 1))).textbbox((0, 0), text, font, anchor)
     left, top, right, bottom = (int(np.floor(box[0])), int(np.floor(box[1])), *map(_up, box[2:]))
     word = Image.new("L", (max(right - left, 1), max(bottom - top, 1)), number(theme.PAPER))
@@ -306,9 +308,8 @@ def _up(number: float) -> int:
 
 
 @cache
-def _font(points: float, bold: bool = False, latin: bool = True) -> ImageFont.FreeTypeFont:
-    """The house's font; Pillow takes no second one for what the first does not have."""
-    size = points * PIXELS_PER_INCH / 72
+def _font(size: float, bold: bool = False, latin: bool = True) -> ImageFont.FreeTypeFont:
+    """The house's font, `size` pixels large; Pillow takes no second one for what it lacks."""
     if not latin:
         return ImageFont.truetype(str(fonts.WIDE_FILE), size)
     weight = "bold" if bold else "normal"

@@ -30,9 +30,10 @@ class Picture:
       figure: the matplotlib figure, to change or embed.
     """
 
-    def __init__(self, figure: Figure, text: str):
+    def __init__(self, figure: Figure, text: str, *, pixels_per_inch: float = PIXELS_PER_INCH):
         self.figure = figure
         self._text = text
+        self._pixels_per_inch = pixels_per_inch
 
     def save(self, path: str | os.PathLike[str], *, dpi: int = DPI) -> Path:
         """Write the picture; the ending chooses the format (png, svg, pdf, …).
@@ -63,7 +64,7 @@ class Picture:
     def _repr_mimebundle_(
         self, include: Any = None, exclude: Any = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        width, height = (round(i * PIXELS_PER_INCH) for i in self.figure.get_size_inches())
+        width, height = (round(i * self._pixels_per_inch) for i in self.figure.get_size_inches())
         data = {"image/png": self._png(), "text/plain": self._text}
         alt = self._text.partition("\n")[0]
         return data, {"image/png": {"width": width, "height": height, "alt": alt}}

@@ -16,7 +16,6 @@ from mmlab.draw import theme
 from mmlab.draw.comparison import (
     KEY_POINTS,
     LABEL_OF_RUN_POINTS,
-    MEMORY_ROOM,
     SIDE_INCHES,
     Block,
     Grid,
@@ -29,7 +28,7 @@ from mmlab.draw.comparison import (
     memory_key,
 )
 from mmlab.draw.lanes import fitting, left_inches
-from mmlab.draw.layout import HEADLINE_POINTS, TEXT_INCHES, TITLE_POINTS, count_words
+from mmlab.draw.layout import HEADLINE_POINTS, TITLE_INCHES, count_words
 from mmlab.draw.live import (
     cover_of,
     grown,
@@ -39,21 +38,20 @@ from mmlab.draw.live import (
     write_label,
 )
 from mmlab.draw.paint import Canvas, Pen, canvas_of, number, paint_area, paint_lane
-from mmlab.draw.picture import PIXELS_PER_INCH, WIDTH_INCHES
 from mmlab.draw.pixels import TimeAxis
 from mmlab.draw.places import Place, lane_rows, place_of
 from mmlab.draw.progress import LiveLane, Reader
+from mmlab.draw.sheets import NOTEBOOK, Sheet
 from mmlab.draw.timeline import memory_limit
 from mmlab.state import NS, State
 
 REMARK = "the runs share the machine: compare their loads, not their seconds"
+SHORT_REMARK = "compare loads, not seconds"
 FIRST_SPAN = 8.0
 """Seconds that the time axes span at first. A frame that matplotlib draws anew takes as long as ten
 others, so axes have room from the start."""
 POINTS = 9.5
-BELOW_AXES = 44
-"""Pixels below a run's axes that its ticks and the label of the time axis take."""
-LINE_PIXELS = 22
+LINE_INCHES = 0.22
 """From one line of words above a run to the next."""
 
 
@@ -64,10 +62,25 @@ class RacePicture:
       title: stands above the picture.
       labels: one for each run.
       states: what is known of the runs; empty for those that have not begun.
+      remark: stands beside the clock.
+      one_clock: whether a run that began later stands later; if not, each begins at 0.
+      sheet: what the runs are drawn on.
     """
 
-    def __init__(self, title: str, labels: Sequence[str], states: Sequence[State]):
-        self._title = fitting(title, TEXT_INCHES, TITLE_POINTS, bold=True)
+    def __init__(
+        self,
+        title: str,
+        labels: Sequence[str],
+        states: Sequence[State],
+        *,
+        remark: str = REMARK,
+        one_clock: bool = True,
+        sheet: Sheet = NOTEBOOK,
+    ):
+        self._title = fitting(title, sheet.text_width, sheet.title_points, bold=True)
+        self._remark = remark
+        self._one_clock = one_clock
+        self._sheet = sheet
         self._labels = [named(label) for label in labels]
         self._states = states
         self._readers = [Reader(state) for state in states]
@@ -88,14 +101,20 @@ class RacePicture:
         """Take the end of a run, and why it failed."""
         self._problems[place] = problem
 
-    @property
-    def _start_ns(self) -> int:
-        return min(state.start_ns for state in self._states if state.processes)
+    def _late_ns(self, state: State) -> int:
+        """From the begin of the clock to that of a run."""
+        if not self._one_clock:
+            return 0
+        return state.start_ns - min(each.start_ns for each in self._states if each.processes)
 
     @property
     def _seconds(self) -> float:
-        ends = [state.end_ns for state in self._states if state.processes]
-        return (max(ends) - self._start_ns) * NS if ends else 0.0
+        ends = [
+            state.end_ns - state.start_ns + self._late_ns(state)
+            for state in self._states
+            if state.processes
+        ]
+        return max(ends) * NS if ends else 0.0
 
     def line(self) -> str:
         """The runs in one line of text, for a terminal."""
@@ -137,18 +156,28 @@ class RacePicture:
         axes = [self._axis(place, background) for place in range(len(shown))]
         for place, mine in enumerate(shown):
             self._paint_run(canvas, background.runs[place], place, mine, axes[place])
-        pen = Pen(canvas)
-        key = background.runs[0].memory
-        pen.write((key.left + 6, key.top + 3), memory_key(background.layout), KEY_POINTS, "la")
+        pen = Pen(canvas, self._sheet.pixels_per_inch)
+        if self._sheet.explains:
+            key = background.runs[0].memory
+            pen.write((key.left + 6, key.top + 3), memory_key(background.layout), KEY_POINTS, "la")
         for place, mine in enumerate(shown):
             self._write_run(pen, background, place, mine, axes[place])
-        write_headline(pen, f"{self._seconds:.1f} s   ·   {REMARK}", HEADLINE_POINTS)
+        self._write_headline(pen)
         return pen.finished()
+
+    def _write_headline(self, pen: Pen) -> None:
+        sheet = self._sheet
+        words = "   ·   ".join(filter(None, [f"{self._seconds:.1f} s", self._remark]))
+        if sheet.explains:
+            write_headline(pen, words, HEADLINE_POINTS)
+            return
+        at = (sheet.pixels(sheet.width - 0.1), sheet.pixels(TITLE_INCHES))
+        pen.write(at, words, sheet.words_points, "ra")
 
     def _axis(self, place: int, background: _Background) -> TimeAxis:
         """The clock of the race as that of a run, which may have begun later."""
         state, width = self._states[place], background.runs[place].memory
-        late = (state.start_ns - self._start_ns) * NS if state.processes else 0.0
+        late = self._late_ns(state) * NS if state.processes else 0.0
         return TimeAxis(width.right - width.left, background.layout.seconds, -late)
 
     def _fitting_background(self) -> _Background:
@@ -162,7 +191,7 @@ class RacePicture:
         old = self._background.layout if self._background else None
         lanes = [reader.lanes() for reader in self._readers]
         most = max(map(len, lanes))
-        grid = arrange([most] * len(lanes))
+        grid = arrange([most] * len(lanes), self._sheet)
         shown = [reader.lanes(grid.most_lanes) for reader in self._readers]
         most = max(map(len, shown))
         limits = [memory_limit(state) for state in self._states]
@@ -177,8 +206,8 @@ class RacePicture:
             ),
             left_inches=left_inches(lane.label for mine in shown for lane in mine),
             seconds=grown(old.seconds if old else FIRST_SPAN, self._seconds),
-            memory=_memory_top(highest, old.memory if old else 0.0),
-            since="seconds since the first pipeline was submitted",
+            memory=_memory_top(highest * self._sheet.memory_room, old.memory if old else 0.0),
+            since=f"seconds since the {'first ' if self._one_clock else ''}pipeline was submitted",
             ends=True,
         )
 
@@ -218,14 +247,19 @@ class RacePicture:
         for lane, middle in zip(lanes, place.lane_rows, strict=False):
             write_label(pen, place.memory.left - 5, middle, lane, layout.points)
         x, y = place.lanes.left, place.lanes.top - 6
-        above = y if layout.grid.columns == 1 else y - LINE_PIXELS
+        above = y if layout.grid.columns == 1 else y - self._sheet.pixels(LINE_INCHES)
         label = label_of(layout.blocks[run], layout)
         pen.write((x, above), label, LABEL_OF_RUN_POINTS, "ls", bold=True)
         words, clock = self._words_of(run), self._clock_of(run)
-        beside = round(beside_label(layout.blocks[run], layout) * PIXELS_PER_INCH / 72)
+        beside = self._sheet.pixels(beside_label(layout.blocks[run], layout) / 72)
         if layout.grid.columns == 1:
             words, room = [*words, clock] if clock else words, layout.axes_inches
-            pen.write((x + beside, y), fitting_words(words, room - beside / 100), POINTS, "ls")
+            pen.write(
+                (x + beside, y),
+                fitting_words(words, room - beside / self._sheet.pixels_per_inch),
+                POINTS,
+                "ls",
+            )
             return
         pen.write((x + beside, above), clock, POINTS, "ls")
         pen.write((x, y), fitting_words(words, layout.axes_inches), POINTS, "ls")
@@ -269,17 +303,18 @@ class _Background:
         first = (n - 1) // grid.columns * grid.columns
         figure, places = draw_grid(layout, [first])
         axes = places[first]
-        canvas = canvas_of(figure)
+        canvas = canvas_of(figure, grid.sheet.pixels_per_inch)
         drawn = _RunPlace(
             place_of(axes.lanes, canvas, unit=1),
             place_of(axes.memory, canvas, unit=layout.unit),
             lane_rows(axes.lanes, canvas, layout.blocks[first].lanes),
             _bar_pixels(grid),
         )
+        ticks = grid.sheet.pixels(0.44 if grid.sheet.explains else 0.2)
         places_of_runs = []
         for run in range(n):
             down, right = _offset(layout, first, run)
-            below = BELOW_AXES if grid.is_lowest(run, n) else 2
+            below = ticks if grid.is_lowest(run, n) else 2
             left = drawn.lanes.left
             for rows, columns in (
                 (slice(drawn.lanes.top - 2, drawn.memory.foot + 12),
@@ -298,26 +333,25 @@ def _offset(layout: GridLayout, first: int, run: int) -> tuple[int, int]:
     row = grid.rows([block.lanes for block in layout.blocks])[0] + grid.memory + grid.block
     down, right = (run - first) // grid.columns, run % grid.columns
     return (
-        round(down * row * PIXELS_PER_INCH),
-        round(right * (WIDTH_INCHES - SIDE_INCHES) / grid.columns * PIXELS_PER_INCH),
+        grid.sheet.pixels(down * row),
+        grid.sheet.pixels(right * (grid.sheet.width - SIDE_INCHES) / grid.columns),
     )
 
 
 def _left_pixels(layout: GridLayout) -> int:
     """Room for the labels to the left of a run's axes."""
-    return int(layout.left_inches * PIXELS_PER_INCH) - 2
+    return layout.grid.sheet.pixels(layout.left_inches) - 2
 
 
 def _moved(pixels: slice, by: int) -> slice:
     return slice(pixels.start + by, pixels.stop + by)
 
 
-def _memory_top(highest: float, before: float) -> float:
+def _memory_top(needed: float, before: float) -> float:
     """Up to where axes of memory go: as before, or, where that is too low, half as high again."""
-    needed = highest * MEMORY_ROOM
     return before if needed <= before else roof(needed * 1.5)
 
 
 def _bar_pixels(grid: Grid) -> int:
     """An even number, as the paint of a lane needs it."""
-    return int(np.clip(round(grid.lane * PIXELS_PER_INCH * 0.62 / 2) * 2, 4, 22))
+    return int(np.clip(round(grid.sheet.pixels(grid.lane) * 0.31) * 2, 4, 22))

@@ -18,7 +18,9 @@ from mmlab.compare.hints import check_hints
 from mmlab.compare.race import Race
 from mmlab.draw.live import LivePicture
 from mmlab.draw.picture import Picture
+from mmlab.draw.sheets import NOTEBOOK, PROJECTOR_RACE, Sheet
 from mmlab.events import Event
+from mmlab.explorer.projector import live_pair, names_of, pair
 from mmlab.explorer.setting import Setting, build
 from mmlab.fit import Fit, Search
 from mmlab.fresh import launch
@@ -74,13 +76,15 @@ class Run:
         return {name: "–" if value is None else value for name, value in row.items()}
 
 
-def explore(**setting: Any) -> Explorer:
+def explore(*, projector: bool = False, **setting: Any) -> Explorer:
     """Controls for a pipeline of several models; Run shows live what it does to memory.
 
     Each run is a real Beam pipeline with real PyTorch models, in a fresh process. Without a click
     there is `explorer.run(hint=4)`, which does the same and waits.
 
     Args:
+      projector: whether to draw for a screen of 1280 × 720 pixels that is read from afar: large
+        type, a button for the full screen, and the previous run beside the new one.
       setting: where the controls stand at first; see `mmlab.Setting`.
 
     Raises:
@@ -88,7 +92,7 @@ def explore(**setting: Any) -> Explorer:
       ValueError: a value is not possible; the message says which are.
     """
     _check_names("explore", setting)
-    return Explorer(Setting(**setting))
+    return Explorer(Setting(**setting), projector=projector)
 
 
 def _check_names(what: str, setting: dict[str, Any]) -> None:
@@ -106,11 +110,12 @@ class Explorer:
       runs: all that ran, in their order, interrupted and failed ones included.
     """
 
-    def __init__(self, setting: Setting):
+    def __init__(self, setting: Setting, *, projector: bool = False):
         # Workers import mmlab too, and need no widgets.
         from mmlab.explorer.panel import Panel, Pressed
 
         self.runs: list[Run] = []
+        self._projector = projector
         self._running = threading.Lock()
         self._stop_asked = threading.Event()
         self._ongoing: FreshRun | Race | None = None
@@ -128,6 +133,7 @@ class Explorer:
                 picture=lambda number: self._again.show(self._picture_of(number)),
                 replay=lambda number: self._again.show(self.runs[number - 1].trace.replay()),
             ),
+            projector=projector,
         )
         launch.warm_up()
 
@@ -267,7 +273,7 @@ class Explorer:
             outcome = self._outcome(setting, screen)
             self._add([Run(setting, outcome)])
             if screen is not None:
-                quietly(_leave_picture)(screen, self.runs[-1])
+                quietly(self._leave_picture)(screen)
         except BaseException as error:
             self._panel.end(_words_of(error))
             raise
@@ -311,6 +317,7 @@ class Explorer:
             screen,
             on_events=lambda place, events: count(events),
             estimate=settings[0].resident_estimate,
+            sheet=self._race_sheet,
         )
         self._ongoing = race
         try:
@@ -325,15 +332,41 @@ class Explorer:
         stopped = len(runs) < len(settings) or any(run.outcome.interrupted for run in runs)
         comparison = Comparison(rows, stopped, together=True)
         if screen is not None and rows:
-            quietly(screen.leave)(comparison.plot())
+            quietly(screen.leave)(comparison.plot(sheet=self._race_sheet))
         return comparison
+
+    @property
+    def _race_sheet(self) -> Sheet:
+        return PROJECTOR_RACE if self._projector else NOTEBOOK
+
+    def _live_view(self, setting: Setting, screen: Screen) -> Callable[[list[Event]], None]:
+        if not self._projector:
+            return live_view(describe(setting), screen)
+        before = self.runs[-1:]
+        settings = [parts_of(each) for each in (*(run.setting for run in before), setting)]
+        title, labels = names_of(settings, len(self.runs) + 1)
+        return live_pair(before[0].outcome if before else None, title, labels, screen)
+
+    def _leave_picture(self, screen: Screen) -> None:
+        """Leave the last picture of the last run; if it ended before anything was seen, words."""
+        run = self.runs[-1]
+        if not run.trace.events:
+            screen.show(
+                LivePicture(f"{describe(run.setting)}: {run.outcome.ended} before it began")
+            )
+        elif not self._projector:
+            screen.finish(run.trace, describe(run.setting))
+        else:
+            runs = [each for each in self.runs[-2:-1] if each.trace.events] + [run]
+            title, labels = names_of([parts_of(each.setting) for each in runs], len(self.runs))
+            screen.leave(pair([each.outcome for each in runs], title, labels))
 
     def _picture_of(self, number: int) -> Picture:
         run = self.runs[number - 1]
         return run.trace.timeline(title=describe(run.setting))
 
     def _outcome(self, setting: Setting, screen: Screen | None) -> RunOutcome:
-        views = [] if screen is None else [live_view(describe(setting), screen)]
+        views = [] if screen is None else [self._live_view(setting, screen)]
         views.append(quietly(self._panel.count))
 
         def show(events: list[Event]) -> None:
@@ -354,7 +387,7 @@ class Explorer:
         self._panel.display()
         self._screen.move()
         if self.runs:
-            _leave_picture(self._screen, self.runs[-1])
+            self._leave_picture(self._screen)
         else:
             self._screen.show(LivePicture("Press Run"))
         self._table.move(self.table(times=True))
@@ -363,14 +396,6 @@ class Explorer:
 
     def __repr__(self) -> str:
         return f"Explorer({describe(self.setting)}; {len(self.runs)} runs so far)"
-
-
-def _leave_picture(screen: Screen, run: Run) -> None:
-    """Leave the last picture of a run; of one that was ended before anything was seen, words."""
-    if run.outcome.trace.events:
-        screen.finish(run.outcome.trace, describe(run.setting))
-    else:
-        screen.show(LivePicture(f"{describe(run.setting)}: {run.outcome.ended} before it began"))
 
 
 def _panel_words(outcome: RunOutcome) -> str | None:
@@ -407,8 +432,13 @@ def describe(setting: Setting, *, hint: bool = True) -> str:
     >>> describe(Setting(hint=None, threads=2))
     'no hint, 4 models of 64 MB, round robin, 2 threads'
     """
+    return ", ".join(parts_of(setting)[0 if hint else 1 :])
+
+
+def parts_of(setting: Setting) -> list[str]:
+    """What a setting is called, in parts; the hint comes first."""
     parts = [
-        *([HintRuns(setting.hint, ()).label] if hint else []),
+        HintRuns(setting.hint, ()).label,
         f"{setting.models} models of {setting.megabytes} MB",
         setting.order,
     ]
@@ -420,7 +450,7 @@ def describe(setting: Setting, *, hint: bool = True) -> str:
         parts.append(_workers(setting))
     if setting.memory_limit is not None:
         parts.append(f"limit {setting.memory_limit}")
-    return ", ".join(parts)
+    return parts
 
 
 def _workers(setting: Setting) -> str:

@@ -84,9 +84,11 @@ class Panel:
     Args:
       setting: where the controls stand at first.
       pressed: what the buttons do.
+      projector: see `mmlab.explore`.
     """
 
-    def __init__(self, setting: Setting, pressed: Pressed):
+    def __init__(self, setting: Setting, pressed: Pressed, *, projector: bool = False):
+        self._projector = projector
         # Their values are words, since a slider of ipywidgets cannot stand on None.
         self._values = {c.part: _values(c, setting) for c in _CONTROLS}
         self._controls = {c.part: _widget(c, setting, self._values[c.part]) for c in _CONTROLS}
@@ -101,6 +103,15 @@ class Panel:
             description="Race", icon="flag-checkered", button_style="primary",
             **{_TOOLTIP: "Several hints at once: mmlab.compare_hints(…, together=True)"},
         )  # fmt: skip
+        columns = 3 if projector else 2
+        rows = list(self._controls.values())
+        most = -(-len(rows) // columns)
+        self._sliders = widgets.HBox(
+            [widgets.VBox(rows[i : i + most]) for i in range(0, len(rows), most)],
+            layout={"flex_flow": "row wrap"},
+        )
+        self._hide = widgets.ToggleButton(description="Controls", value=True)
+        self._hide.observe(self._show_sliders, "value")
         self._fit.on_click(lambda _: pressed.fit())
         self._run.on_click(lambda _: pressed.run())
         self._race.on_click(lambda _: pressed.race())
@@ -133,6 +144,7 @@ class Panel:
         self._seen, self._total = 0, setting.elements * runs
         self._progress.value, self._progress.max = 0, self._total
         self._progress.bar_style = ""
+        self._hide.value = runs == 1  # a race needs the whole of a projector's screen
         self.say("starting a fresh process …" if runs == 1 else "starting fresh processes …")
 
     def count(self, events: list[Event]) -> None:
@@ -168,18 +180,22 @@ class Panel:
         threads.disabled = processes.value != "1"
         processes.disabled = threads.value != "1"
 
+    def _show_sliders(self, change: Any) -> None:
+        if self._projector:
+            self._sliders.layout.display = None if change["new"] else "none"
+
     def display(self) -> None:
         """Show the controls under the running cell."""
-        rows = list(self._controls.values())
-        columns = widgets.HBox(
-            [widgets.VBox(rows[:5]), widgets.VBox(rows[5:])], layout={"flex_flow": "row wrap"}
-        )
         buttons = widgets.HBox(
-            [self._run, self._race, self._stop, self._fit, self._progress, self._words],
+            [self._run, self._race, self._stop, *([self._hide] if self._projector else []),
+             self._fit, self._progress, self._words],
             layout={"align_items": "center", "flex_flow": "row wrap"},
-        )
-        _note()
-        _show(widgets.VBox([columns, buttons]), "Controls of the explorer, in a running notebook")
+        )  # fmt: skip
+        _note(_FOR_PROJECTOR if self._projector else "")
+        panel = widgets.VBox([self._sliders, buttons])
+        if self._projector:
+            panel.add_class("mmlab-projector")
+        _show(panel, "Controls of the explorer, in a running notebook")
 
     def display_shelf(self) -> None:
         """Show what brings the picture of an earlier run back."""
@@ -225,10 +241,32 @@ body:not(:has(.jp-OutputArea)):has({_LIVE}) .mmlab-note {{ display: none; }}
 """Stands in the place of widgets without a kernel: after a restart, or in a saved notebook."""
 
 
-def _note() -> None:
+_FULL = ".jp-OutputArea:fullscreen"
+_FOR_PROJECTOR = f"""<style>
+.mmlab-projector {{ --jp-widgets-font-size: 20px; --jp-widgets-inline-height: 34px; }}
+.mmlab-projector .widget-label, .mmlab-projector .widget-readout, .mmlab-projector button,
+.mmlab-projector select, .mmlab-projector .widget-html-content {{
+  font-size: 20px; height: 34px; line-height: 34px;
+}}
+.mmlab-projector select {{ line-height: normal; }}
+.mmlab-projector .widget-readout {{ min-width: 78px; }}
+.jp-OutputArea:has(.mmlab-projector) table {{ font-size: 20px; margin: 0; }}
+.jp-OutputArea:has(.mmlab-projector) :is(td, th) {{ padding: 0 9px; }}
+.mmlab-full {{ font-size: 20px; }}
+{_FULL} {{ background: var(--jp-layout-color0, white); overflow: auto; padding: 4px 12px; }}
+{_FULL} :is(.jp-OutputPrompt, .jp-OutputArea-promptOverlay, .mmlab-full) {{ display: none; }}
+{_FULL} .jp-OutputArea-output {{ padding: 0; }}
+{_FULL} p {{ margin: 0; }}
+</style><button class="mmlab-full" onclick="
+  (this.closest('.jp-OutputArea') || document.documentElement).requestFullscreen()
+">Full screen (Esc leaves it)</button>"""
+"""Type of 20 pixels and more, and the explorer alone on the screen."""
+
+
+def _note(more: str = "") -> None:
     from IPython.display import display
 
-    display({"text/html": _NOTE, "text/plain": _WORDS}, raw=True)
+    display({"text/html": _NOTE + more, "text/plain": _WORDS}, raw=True)
 
 
 def _show(widget: widgets.DOMWidget, text: str) -> None:
@@ -262,7 +300,7 @@ def _widget(control: _Control, setting: Setting, values: dict[str, Any]) -> widg
         index=list(values.values()).index(getattr(setting, control.part)),
         description=control.label,
         style={"description_width": "100px"},
-        layout={"width": "380px"},
+        layout={"width": "400px"},
         **{_TOOLTIP: control.help},
         **({} if words else {"continuous_update": False}),
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from mmlab.draw import theme
-from mmlab.draw.comparison import MOST_INCHES, Multiple, arrange, draw_comparison
+from mmlab.draw.comparison import Multiple, arrange, draw_comparison
 from mmlab.draw.race import RacePicture
+from mmlab.draw.sheets import NOTEBOOK, PROJECTOR, PROJECTOR_RACE
 from mmlab.state import State
 from mmlab.trace import Trace
 from tests.unit.trace.test_trace import SECOND, story
@@ -96,7 +98,21 @@ def test_the_race_and_the_comparison_have_one_layout():
 def test_every_comparison_fits_on_one_screen(runs, lanes):
     grid = arrange([lanes] * runs)
     shown = [min(lanes, grid.most_lanes)] * runs
-    height = grid.height(shown, 0.72)
-    assert height <= MOST_INCHES + (0.01 if runs <= 8 else 2)
+    height = grid.height(shown, NOTEBOOK.head)
+    assert height <= NOTEBOOK.most_height + (0.01 if runs <= 8 else 2)
     if lanes <= 8 and runs <= 8:
         assert grid.most_lanes >= lanes
+
+
+@pytest.mark.parametrize(("sheet", "runs"), [(PROJECTOR, 1), (PROJECTOR, 2), (PROJECTOR_RACE, 4)])
+@pytest.mark.parametrize("lanes", [4, 8])
+def test_on_a_projector_the_type_is_large_and_the_picture_small(sheet, runs, lanes):
+    grid = arrange([lanes] * runs, sheet)
+    shown = [min(lanes, grid.most_lanes)] * runs
+    assert grid.height(shown, sheet.head) <= sheet.most_height
+    assert grid.most_lanes >= 4
+    state = Trace(list(story()))
+    multiples = [Multiple(f"hint {i}", ["3 loads", "1.0 s"], None, state) for i in range(runs)]
+    figure = draw_comparison(multiples, "Race", "", sheet)
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert min(text.get_fontsize() for text in texts) / 72 * sheet.pixels_per_inch >= 20

@@ -66,8 +66,7 @@ PICTURES: dict[str, Call] = {
 }
 
 MANY = size("traces", suite=200, full=2_000)
-PICTURED = size("traces", suite=25, full=4)
-"""Of so many traces one is drawn."""
+DRAWN = size("drawn_traces", suite=8, full=2_000)
 AT_ONCE = 50
 
 
@@ -75,11 +74,24 @@ AT_ONCE = 50
 @pytest.mark.part("traces", suite=True)
 @pytest.mark.parametrize("first", range(0, MANY, AT_ONCE))
 def test_each_call_answers_or_refuses_with_a_sentence(tmp_path, first):
-    for seed in range(first, first + AT_ONCE):
-        for trace in loaded(tmp_path, seed):
-            for name, call in {**QUICK, **(PICTURES if seed % PICTURED == 0 else {})}.items():
+    call_all(QUICK, range(first, first + AT_ONCE), tmp_path)
+
+
+@pytest.mark.runs
+@pytest.mark.part("drawn_traces", suite=True)
+@pytest.mark.parametrize("first", range(0, DRAWN, AT_ONCE))
+def test_each_picture_and_prediction_too(tmp_path, first):
+    # The suite draws few, with others of the mutations than the first.
+    step = 25 if DRAWN < AT_ONCE else 1
+    call_all(PICTURES, range(first, first + min(DRAWN, AT_ONCE) * step, step), tmp_path)
+
+
+def call_all(calls: dict[str, Call], seeds: range, folder: Path) -> None:
+    for seed in seeds:
+        for trace in loaded(folder, seed):
+            for name, call in calls.items():
                 try:
-                    answered(lambda call=call, trace=trace: call(trace, tmp_path))
+                    answered(lambda call=call, trace=trace: call(trace, folder))
                 except Exception as problem:
                     raise AssertionError(f"{name} of mutated({seed})") from problem
 

@@ -1,0 +1,77 @@
+"""The explorer's pictures on a projector: the previous run stands beside the new one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mmlab.compare.comparison import line_of
+from mmlab.draw.comparison import Multiple, draw_comparison, words_of
+from mmlab.draw.picture import Picture
+from mmlab.draw.race import RacePicture
+from mmlab.draw.sheets import PROJECTOR
+from mmlab.events import Event
+from mmlab.fresh.outcome import RunOutcome
+from mmlab.state import State
+from mmlab.watching.follow import quietly
+from mmlab.watching.screens import Frames, Screen
+
+
+def names_of(settings: Sequence[Sequence[str]], last: int) -> tuple[str, list[str]]:
+    """What runs have in common, and what each is called: its number, and what differs.
+
+    Args:
+      settings: of each run, in parts.
+      last: number of the last run.
+
+    >>> names_of([["hint 2", "4 models"], ["hint 4", "4 models"]], 7)
+    ('4 models', ['run 6: hint 2', 'run 7: hint 4'])
+    >>> names_of([["hint 2", "4 models"]], 1)
+    ('hint 2, 4 models', ['run 1'])
+    """
+    common = [part for part in settings[0] if all(part in parts for parts in settings)]
+    labels = []
+    for number, parts in enumerate(settings, start=last - len(settings) + 1):
+        own = ", ".join(part for part in parts if part not in common)
+        labels.append(f"run {number}: {own}" if own else f"run {number}")
+    return ", ".join(common), labels
+
+
+def live_pair(
+    before: RunOutcome | None, title: str, labels: Sequence[str], screen: Screen
+) -> Callable[[list[Event]], None]:
+    """Takes events of a run and draws it beside the one before."""
+    now = State()
+    states = [now] if before is None else [before.trace, now]
+    picture = RacePicture(
+        title, labels, states, remark="", one_clock=False, sheet=PROJECTOR
+    )  # fmt: skip
+    if before is not None:
+        picture.end(0, _problem(before))
+    frames: list[Frames] = []
+
+    def show(events: list[Event]) -> None:
+        now.add(events)
+        if not frames:
+            frames.append(Frames(picture, screen))
+        frames[0].note(events)
+
+    view = quietly(show)
+    view([])
+    return view
+
+
+def pair(outcomes: Sequence[RunOutcome], title: str, labels: Sequence[str]) -> Picture:
+    """One or two runs that have ended, beside each other."""
+    runs = [
+        Multiple(label, words_of(outcome.trace), _problem(outcome), outcome.trace)
+        for outcome, label in zip(outcomes, labels, strict=True)
+    ]
+    text = "\n".join(f"{run.label}: {line_of(o)}" for run, o in zip(runs, outcomes, strict=True))
+    return Picture(
+        draw_comparison(runs, title, "", PROJECTOR), text,
+        pixels_per_inch=PROJECTOR.pixels_per_inch,
+    )  # fmt: skip
+
+
+def _problem(outcome: RunOutcome) -> str | None:
+    return None if outcome.succeeded else line_of(outcome)
