@@ -450,21 +450,22 @@ def _write_words(axes: Axes, run: Multiple, layout: GridLayout) -> None:
     room = layout.axes_inches - beside / 72
     words = run.words if run.problem is None else [" ".join(run.problem.split())]
     if layout.grid.columns == 1:
-        text = fitting("   ·   ".join(words), room, 9.5)
+        text = fitting_words(words, room, "   ·   ")
         write_above(axes, text, 9.5, beside=beside, color=colour)
         return
     if run.problem is None and words:
         *words, seconds = words
-        write_above(axes, fitting(seconds, room, 9.5), 9.5, beside=beside, line=1)
+        write_above(axes, fitting_words(seconds.split(", "), room, ", "), 9.5, beside=beside,
+                    line=1)  # fmt: skip
     write_above(axes, fitting_words(words, layout.axes_inches), 9.5, color=colour)
 
 
-def fitting_words(words: Sequence[str], inches: float) -> str:
+def fitting_words(words: Sequence[str], inches: float, between: str = " · ") -> str:
     """As many of some words, the most important first, as fit into a line of 9.5 points."""
     shown = list(words)
-    while len(shown) > 1 and theme.text_inches(" · ".join(shown), 9.5) > inches:
+    while len(shown) > 1 and theme.text_inches(between.join(shown), 9.5) > inches:
         shown.pop()
-    return fitting(" · ".join(shown), inches, 9.5)
+    return fitting(between.join(shown), inches, 9.5)
 
 
 def words_of(state: State, *, seconds: str | None = None) -> list[str]:

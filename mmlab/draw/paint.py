@@ -15,7 +15,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from mmlab import fonts
 from mmlab.draw import theme
-from mmlab.draw.picture import PIXELS_PER_INCH
+from mmlab.draw.picture import PIXELS_PER_INCH, soft
 
 Canvas = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
@@ -58,6 +58,11 @@ def number(colour: str) -> int:
 
 
 @cache
+def _opaqueness() -> bytes:
+    return soft(_flat_palette())
+
+
+@cache
 def _flat_palette() -> tuple[int, ...]:
     return tuple(part for colour in _colours() for part in ImageColor.getrgb(colour))
 
@@ -85,7 +90,7 @@ def is_background(canvas: Canvas) -> Flags:
 def png(image: Image.Image) -> bytes:
     """A frame as PNG, packed quickly rather than tightly."""
     buffer = io.BytesIO()
-    image.save(buffer, format="png", compress_level=1)
+    image.save(buffer, format="png", compress_level=1, transparency=_opaqueness())
     return buffer.getvalue()
 
 

@@ -121,7 +121,7 @@ class Explorer:
         self._ongoing: FreshRun | Race | None = None
         self._thread: threading.Thread | None = None
         self._screen = _LatestScreen()
-        self._table = _TableScreen()
+        self._table = _TableScreen(projector)
         self._again = _AgainScreen()
         self._panel = Panel(
             setting,
@@ -504,24 +504,31 @@ class _AgainScreen:
 
 
 class _TableScreen:
-    """The runs so far, in their place below the picture; they stay in the saved notebook."""
+    """The runs so far, in their place below the picture; they stay in the saved notebook.
 
-    def __init__(self) -> None:
+    Args:
+      projector: whether to show only the runs of the picture.
+    """
+
+    def __init__(self, projector: bool) -> None:
+        self._projector = projector
         self._handle: Any = None
 
     def move(self, table: pd.DataFrame) -> None:
         """Show the table under the running cell, from now on."""
         from IPython.display import display
 
-        self._handle = display(_data_of(table), raw=True, display_id=True)
+        self._handle = display(self._data_of(table), raw=True, display_id=True)
 
     def show(self, table: pd.DataFrame) -> None:
         if self._handle is not None:
-            self._handle.update(_data_of(table), raw=True)
+            self._handle.update(self._data_of(table), raw=True)
 
-
-def _data_of(table: pd.DataFrame) -> dict[str, str]:
-    """The columns that a notebook has the width for."""
-    shown = table.drop(columns=["elements", "most_resident"], errors="ignore")
-    html = shown.to_html(escape=True, index_names=False) if len(table) else ""
-    return {"text/html": html, "text/plain": "The explorer's runs: explorer.table()"}
+    def _data_of(self, table: pd.DataFrame) -> dict[str, str]:
+        """The columns, and on a projector the rows, that there is room for."""
+        left_out = ["elements", "most_resident"]
+        if self._projector:
+            table, left_out = table[-2:], [*left_out, "ended", "limit", "workers", "batch", "group"]
+        shown = table.drop(columns=left_out, errors="ignore")
+        html = shown.to_html(escape=True, index_names=False) if len(table) else ""
+        return {"text/html": html, "text/plain": "The explorer's runs: explorer.table()"}

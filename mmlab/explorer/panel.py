@@ -91,7 +91,10 @@ class Panel:
         self._projector = projector
         # Their values are words, since a slider of ipywidgets cannot stand on None.
         self._values = {c.part: _values(c, setting) for c in _CONTROLS}
-        self._controls = {c.part: _widget(c, setting, self._values[c.part]) for c in _CONTROLS}
+        label = "136px" if projector else "100px"
+        self._controls = {
+            c.part: _widget(c, setting, self._values[c.part], label) for c in _CONTROLS
+        }
         self._run = widgets.Button(description="Run", icon="play", button_style="primary")
         self._stop = widgets.Button(description="Stop", icon="stop", disabled=True)
         self._fit = widgets.Button(
@@ -194,7 +197,8 @@ class Panel:
         _note(_FOR_PROJECTOR if self._projector else "")
         panel = widgets.VBox([self._sliders, buttons])
         if self._projector:
-            panel.add_class("mmlab-projector")
+            for box in (panel, self._shelf.box):
+                box.add_class("mmlab-projector")
         _show(panel, "Controls of the explorer, in a running notebook")
 
     def display_shelf(self) -> None:
@@ -249,9 +253,9 @@ _FOR_PROJECTOR = f"""<style>
   font-size: 20px; height: 34px; line-height: 34px;
 }}
 .mmlab-projector select {{ line-height: normal; }}
-.mmlab-projector .widget-readout {{ min-width: 78px; }}
+.mmlab-projector .widget-readout {{ min-width: 84px; }}
 .jp-OutputArea:has(.mmlab-projector) table {{ font-size: 20px; margin: 0; }}
-.jp-OutputArea:has(.mmlab-projector) :is(td, th) {{ padding: 0 9px; }}
+.jp-OutputArea:has(.mmlab-projector) :is(td, th) {{ padding: 0 12px; white-space: nowrap; }}
 .mmlab-full {{ font-size: 20px; }}
 {_FULL} {{ background: var(--jp-layout-color0, white); overflow: auto; padding: 4px 12px; }}
 {_FULL} :is(.jp-OutputPrompt, .jp-OutputArea-promptOverlay, .mmlab-full) {{ display: none; }}
@@ -292,14 +296,16 @@ def _values(control: _Control, setting: Setting) -> dict[str, Any]:
     return {**nothing, **by_size} if none_is_first else {**by_size, **nothing}
 
 
-def _widget(control: _Control, setting: Setting, values: dict[str, Any]) -> widgets.ValueWidget:
+def _widget(
+    control: _Control, setting: Setting, values: dict[str, Any], label_width: str
+) -> widgets.ValueWidget:
     words = all(isinstance(value, str) for value in values.values())
     kind = widgets.Dropdown if words else widgets.SelectionSlider
     return kind(
         options=list(values),
         index=list(values.values()).index(getattr(setting, control.part)),
         description=control.label,
-        style={"description_width": "100px"},
+        style={"description_width": label_width},
         layout={"width": "400px"},
         **{_TOOLTIP: control.help},
         **({} if words else {"continuous_update": False}),
