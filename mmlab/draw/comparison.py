@@ -18,6 +18,7 @@ from mmlab.draw.lanes import (
     LABEL_POINTS,
     Lane,
     Seconds,
+    any_freed,
     busiest,
     draw_end,
     draw_lanes,
@@ -176,6 +177,7 @@ class GridLayout:
       since: what the seconds count from.
       late: see `draw_legend`.
       ends: whether the legend has the line at which a run ends.
+      evicted, freed: see `draw_legend`.
     """
 
     title: str
@@ -188,6 +190,8 @@ class GridLayout:
     since: str
     late: bool = False
     ends: bool = False
+    evicted: bool = True
+    freed: bool = True
 
     @property
     def unit(self) -> float:
@@ -261,6 +265,8 @@ def _drawn(runs: Sequence[Multiple], title: str, verdict: str, sheet: Sheet) -> 
             for run in runs
         ),
         ends=any(run.problem is None for run in runs),
+        evicted=any(run.state.counts.evictions for run in runs),
+        freed=any(any_freed(run.state) for run in runs),
     )
     figure, places = draw_grid(layout)
     for i, (block, place) in enumerate(zip(layout.blocks, places.values(), strict=True)):
@@ -340,7 +346,8 @@ def draw_grid(
     for i, line in enumerate(layout.words):
         below = first + WORDS_INCHES * i
         figure.text(y=1 - below / height, s=line, fontsize=sheet.words_points, **left)
-    draw_legend(figure, late=layout.late, ends=layout.ends, short=not sheet.explains)
+    draw_legend(figure, late=layout.late, ends=layout.ends, short=not sheet.explains,
+                evicted=layout.evicted, freed=layout.freed)  # fmt: skip
     return figure, places
 
 

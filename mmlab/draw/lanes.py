@@ -447,6 +447,11 @@ def leaves_late(state: State, x: Seconds) -> bool:
     return longest * NS > LATE_PIXELS * x.pixel
 
 
+def any_freed(state: State) -> bool:
+    """Whether the memory of a model was seen to be released."""
+    return any(residence.free_ns is not None for residence in state.residences)
+
+
 def _draw_marks(axes: Axes, y: int, evicted: np.ndarray, freed: np.ndarray) -> None:
     few = len(evicted) <= MOST_MARKS
     above, below = y - BAR / 2 - 0.12, y + BAR / 2 + 0.04

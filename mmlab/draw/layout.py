@@ -40,6 +40,8 @@ LANE_INCHES = 0.36
 RIGHT_INCHES = 1.09
 """Right of the axes, for the labels of limits."""
 HEAD_INCHES = 0.94
+FLAT_INCHES = 0.6
+"""Height of an axis of memory on which no model can be seen."""
 TITLE_POINTS, HEADLINE_POINTS, MEMORY_POINTS = 14, 10.5, 9
 TEXT_LEFT = 0.012 * WIDTH_INCHES
 TITLE_INCHES, HEADLINE_INCHES = 0.12, 0.42
@@ -77,6 +79,8 @@ class Layout:
       failed, timed_out: whether the legend has marks of batches that failed or timed out.
       refreshes: whether the legend has a mark of a refresh.
       late: whether the legend has models that were evicted long before they were freed.
+      evicted, freed: whether the legend has marks of evictions, and of memory that was released.
+      flat: whether the axis of memory is low, since models are too small to be seen on it.
     """
 
     title: str
@@ -93,6 +97,19 @@ class Layout:
     timed_out: bool = False
     refreshes: bool = False
     late: bool = False
+    evicted: bool = True
+    freed: bool = True
+    flat: bool = False
+
+
+def is_flat(models: float, highest: float) -> bool:
+    """Whether models are too small to be seen beside the process that holds them.
+
+    Args:
+      models: most bytes that were held, 0 where none are known.
+      highest: up to where the axis goes, in bytes.
+    """
+    return 0 < models < 0.01 * highest
 
 
 def unit_of(most_bytes: float) -> float:
@@ -121,7 +138,8 @@ class Frame:
 
 def draw_frame(layout: Layout) -> Frame:
     """Draw a timeline in which nothing has happened."""
-    top, middle, bottom = max(layout.lanes, 1) * LANE_INCHES + 0.25, 0.85, 1.25
+    top, middle = max(layout.lanes, 1) * LANE_INCHES + 0.25, 0.85
+    bottom = FLAT_INCHES if layout.flat else 1.25
     gaps, foot = 0.3, 0.85
     height = HEAD_INCHES + top + middle + bottom + gaps + foot
     figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
@@ -145,7 +163,7 @@ def draw_frame(layout: Layout) -> Frame:
     write_header(figure, TITLE_INCHES, layout.title, TITLE_POINTS, bold=True)
     draw_legend(
         figure, already=layout.already, failed=layout.failed, timed_out=layout.timed_out,
-        refreshes=layout.refreshes, late=layout.late,
+        refreshes=layout.refreshes, late=layout.late, evicted=layout.evicted, freed=layout.freed,
     )  # fmt: skip
     return frame
 
@@ -396,6 +414,7 @@ def dress(ax: Axes) -> None:
 def draw_legend(
     figure: Figure, *, already: bool = False, failed: bool = False, timed_out: bool = False,
     refreshes: bool = False, late: bool = False, ends: bool = False, short: bool = False,
+    evicted: bool = True, freed: bool = True,
 ) -> None:  # fmt: skip
     """Say below the figure what bars and marks mean; some of them only where they occur.
 
@@ -406,21 +425,23 @@ def draw_legend(
       late: a model was evicted long before it was freed.
       ends: a dotted line stands where a run ends.
       short: whether entries are single words.
+      evicted, freed: a model was.
     """
     line: theme.Style = {"linestyle": "none", "color": theme.INK}
-    handles = [
+    handles: list[Patch | Line2D] = [
         Patch(facecolor=theme.PAPER, edgecolor=theme.INK, hatch="//////", label="loading"),
         Patch(facecolor=theme.FILL, edgecolor=theme.INK, label="resident"),
         Patch(facecolor=theme.INK, edgecolor=theme.INK, label="in use"),
-        Line2D([], [], marker="v", markersize=6, label="evicted (dropped by Beam)", **line),
-        Line2D(
-            [], [], marker="o", markersize=6, markerfacecolor=theme.PAPER,
-            label="freed (memory released)", **line,
-        ),
-    ]  # fmt: skip
+    ]
+    if evicted:
+        mark = Line2D([], [], marker="v", markersize=6, label="evicted (dropped by Beam)", **line)
+        handles.append(mark)
     if late:
         outline: theme.Style = {"facecolor": "none", "edgecolor": theme.INK, "linestyle": ":"}
-        handles.insert(4, Patch(**outline, label="evicted, not yet freed"))
+        handles.append(Patch(**outline, label="evicted, not yet freed"))
+    if freed:
+        hollow: theme.Style = {"marker": "o", "markersize": 6, "markerfacecolor": theme.PAPER}
+        handles.append(Line2D([], [], label="freed (memory released)", **hollow, **line))
     if already:
         handles.insert(0, Line2D([], [], label="already in memory", **ALREADY))
     if failed:

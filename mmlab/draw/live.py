@@ -30,6 +30,7 @@ from mmlab.draw.layout import (
     headline,
     headline_parts,
     in_lines,
+    is_flat,
     limit_lines,
     memory_words,
     unit_of,
@@ -138,7 +139,8 @@ class LivePicture:
         seconds = grown(old.seconds if old else FIRST_SPAN, self._seconds)
         unit = unit_of(highest)
         words = self._memory_words(left, unit)
-        memory = memory_top(highest, len(words), limited=limit is not None)
+        flat = is_flat(self._reader.most_machine_bytes, highest)
+        memory = memory_top(highest, len(words), limited=limit is not None, flat=flat)
         return Layout(
             title=self._title,
             lanes=len(lanes),
@@ -154,6 +156,7 @@ class LivePicture:
             timed_out=len(state.timeouts) > 0,
             refreshes=bool(state.facts(Refreshes)),
             late=self._reader.leaves_late(seconds),
+            flat=flat,
         )
 
     def _memory_words(self, left: float, unit: float) -> list[str]:

@@ -14,6 +14,7 @@ from mmlab.draw import theme
 from mmlab.draw.lanes import (
     Lane,
     Seconds,
+    any_freed,
     busiest,
     draw_end,
     draw_lanes,
@@ -32,6 +33,7 @@ from mmlab.draw.layout import (
     headline,
     headline_parts,
     in_lines,
+    is_flat,
     limit_lines,
     limits_text,
     memory_words,
@@ -122,6 +124,7 @@ def _layout(state: State, title: str, lanes: Sequence[Lane]) -> tuple[Layout, li
     )  # fmt: skip
     words = in_lines(parts, " · ", memory_words_inches(left), MEMORY_POINTS)
     seconds = max(state.end_ns - state.start_ns, 1) * NS
+    flat = is_flat(_most_known_bytes(state), highest)
     layout = Layout(
         title=title,
         lanes=len(lanes),
@@ -129,7 +132,7 @@ def _layout(state: State, title: str, lanes: Sequence[Lane]) -> tuple[Layout, li
         seconds=seconds,
         most_models=_most_models(state),
         limits=limit_lines(state),
-        memory=memory_top(highest, len(words), limited=limit is not None),
+        memory=memory_top(highest, len(words), limited=limit is not None, flat=flat),
         unit=unit,
         memory_limit=limit,
         already=s.already > 0,
@@ -137,12 +140,17 @@ def _layout(state: State, title: str, lanes: Sequence[Lane]) -> tuple[Layout, li
         timed_out=len(state.timeouts) > 0,
         refreshes=bool(state.facts(Refreshes)),
         late=leaves_late(state, Seconds(0, round(seconds / NS))),
+        evicted=s.evictions > 0,
+        freed=any_freed(state),
+        flat=flat,
     )
     return layout, words
 
 
-def memory_top(highest: float, lines: int, *, limited: bool) -> float:
+def memory_top(highest: float, lines: int, *, limited: bool, flat: bool = False) -> float:
     """Up to where an axis of memory goes, so that lines of words find room above the curves."""
+    if flat:
+        return highest * (1.6 + 0.5 * (max(lines, 1) - 1))
     return highest * ((1.36 if limited else 1.3) + 0.2 * (max(lines, 1) - 1))
 
 

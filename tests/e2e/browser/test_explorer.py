@@ -54,6 +54,14 @@ def lab(tmp_path_factory):
     nbformat.write(
         first_cells(ROOT / "notebooks" / "05_explorer.ipynb"), home / "notebooks" / "explorer.ipynb"
     )
+    cell = nbformat.v4.new_code_cell(
+        "import mmlab\nmmlab.explore(projector=True, models=2, megabytes=1, elements=4)"
+    )
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[cell], metadata=kernel),
+        home / "notebooks" / "projector.ipynb",
+    )
     settings = home / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text(NO_NEWS)
@@ -155,6 +163,32 @@ def test_a_slider_is_moved_and_run_draws_while_it_runs(explorer):
     assert "of 48 elements" not in shown and "done" in shown
     keep_screenshot(explorer, "explorer-done.png")
     assert explorer.problems == []
+
+
+FONT_PIXELS = """
+() => [...document.querySelectorAll('.jp-OutputArea *')]
+  .filter((e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()))
+  .filter((e) => e.tagName !== 'STYLE' && e.checkVisibility())
+  .map((e) => parseFloat(getComputedStyle(e).fontSize))
+"""
+
+
+def test_on_a_projector_two_runs_fit_into_the_full_screen(page, lab):
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.goto(lab.replace("explorer.ipynb", "projector.ipynb"))
+    page.wait_for_function(IDLE)
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.get_by_text("Full screen").click()
+    page.wait_for_function("document.fullscreenElement !== null")
+    for runs in (1, 2):
+        button(page, "Run").click()
+        page.locator(f".jp-OutputArea table.dataframe tbody tr >> nth={runs - 1}").wait_for()
+        page.wait_for_function("document.body.innerText.includes('done')")
+    keep_screenshot(page, "projector.png")
+    whole = "[document.fullscreenElement.scrollHeight, document.fullscreenElement.scrollWidth]"
+    height, width = page.evaluate(whole)
+    assert height <= 720 and width <= 1280
+    assert min(page.evaluate(FONT_PIXELS)) >= 20
 
 
 RESTART = (
