@@ -1,6 +1,6 @@
 """What is wrong with a model handler, found without loading a model or running anything."""
 
-from mmlab.checks.handlers import (
+from mmlab.checks.handler import (
     hint_problem,
     large_hint,
     leaves_of,

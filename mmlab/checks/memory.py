@@ -15,7 +15,7 @@ from mmlab._files import size_bytes
 from mmlab._text import plural
 from mmlab.beam import internals
 from mmlab.beam.cards import count_or_none, model_cards
-from mmlab.checks.handlers import leaves_of
+from mmlab.checks.handler import leaves_of
 from mmlab.checks.problem import Problem
 
 

@@ -15,7 +15,7 @@ from mmlab.draw.comparison import Multiple, draw_comparison, words_of
 from mmlab.draw.picture import Picture
 from mmlab.events import UNKNOWN, Unknown
 from mmlab.fresh.outcome import RunOutcome
-from mmlab.prediction.result import MOST_RELOADS
+from mmlab.prediction.loads import MOST_RELOADS
 from mmlab.reports.summary import DIFFERS, Differs, Summary
 from mmlab.trace import Trace
 

@@ -27,7 +27,7 @@ from mmlab.budget import (
     while_loading,
 )
 from mmlab.events import SIZED_BY
-from mmlab.prediction.result import MOST_RELOADS, PredictedLoads
+from mmlab.prediction.loads import MOST_RELOADS, PredictedLoads
 from mmlab.prediction.sizes import listed
 from mmlab.prediction.words import seconds_words
 

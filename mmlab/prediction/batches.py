@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmlab.prediction._compiled import IS_FAST, compiled
+from mmlab._compiled import IS_FAST, compiled
 
 
 class Batches:

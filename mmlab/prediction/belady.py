@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmlab.prediction._compiled import IS_FAST, compiled
+from mmlab._compiled import IS_FAST, compiled
 
 
 def fewest_loads(visits: np.ndarray, models: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mmlab._arguments import whole_number
 from mmlab._text import plural
 from mmlab.prediction.advice import Advice, advise
-from mmlab.prediction.result import MOST_RELOADS, PredictedLoads
+from mmlab.prediction.loads import MOST_RELOADS, PredictedLoads
 from mmlab.prediction.stepped import Stepped
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from mmlab._arguments import whole_number
 from mmlab.beam import internals
 from mmlab.prediction import replay
 from mmlab.prediction.keys import KeyNumbers, Source, numbered, read_keys, read_mapping
+from mmlab.prediction.loads import PerManager
 from mmlab.prediction.prediction import Prediction
 from mmlab.prediction.recorded import Measured, Recorded, read_trace
 from mmlab.prediction.replay import KeyCounts, Manager, Plan, Replay
-from mmlab.prediction.result import PerManager
 from mmlab.prediction.routing import ROUTINGS, Routing
 from mmlab.prediction.sizes import read_sizes
 from mmlab.prediction.stepped import Access, Stepped

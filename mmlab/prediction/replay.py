@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmlab.lru import Depths, depths
 from mmlab.page.content import MOST_ACCESSES
 from mmlab.prediction.batches import Batches, grouped_visits
 from mmlab.prediction.belady import fewest_loads
 from mmlab.prediction.keys import KeyNumbers
-from mmlab.prediction.lru import Depths, depths
 from mmlab.prediction.routing import Routing, by_name, sprayed
 from mmlab.prediction.sizes import peak_bytes
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmlab.prediction._compiled import IS_FAST, compiled
+from mmlab._compiled import IS_FAST, compiled
 
 
 def peak_bytes(visits: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -22,8 +22,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 import mmlab
-from mmlab.prediction import belady, lru
-from mmlab.prediction._compiled import IS_FAST, compiled
+from mmlab import lru
+from mmlab._compiled import IS_FAST, compiled
+from mmlab.prediction import belady
 
 REQUESTS = 10_000_000
 ROUNDS = 5
@@ -203,7 +204,7 @@ def whole() -> None:
 def first_call() -> None:
     """In processes of their own: with an empty cache of machine code, and with a full one."""
     code = (
-        "import time, numpy as np; from mmlab.prediction import lru; t = time.perf_counter();"
+        "import time, numpy as np; from mmlab import lru; t = time.perf_counter();"
         "d = lru.depths(1000); d.feed(np.arange(1000, dtype=np.int32));"
         "print(time.perf_counter() - t)"
     )

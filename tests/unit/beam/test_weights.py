@@ -14,7 +14,7 @@ from apache_beam.ml.inference.base import ModelHandler
 
 from mmlab.beam.cards import key_text, key_texts, model_cards
 from mmlab.beam.internals import weights_file, weights_reader
-from mmlab.checks.handlers import step_problems
+from mmlab.checks.handler import step_problems
 
 LIBRARIES = (
     "xgboost", "datatable", "tensorflow", "tensorflow_hub", "tensorrt", "vllm", "openai",

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmlab
-from mmlab.prediction import batches, belady, lru
+from mmlab import lru
+from mmlab.prediction import batches, belady
 from mmlab.prediction.routing import by_name, sprayed
 from tests.lanes import examples
 from tests.unit.prediction.oracle import fewest_loads, visits_of
@@ -173,7 +174,7 @@ def test_the_answer_is_the_same_without_numba():
 import sys
 {block}
 import numpy as np, mmlab
-from mmlab.prediction.lru import IS_FAST
+from mmlab.lru import IS_FAST
 rng = np.random.default_rng(7)
 keys = rng.integers(0, 30, 5000)
 p = mmlab.predict(keys, batch_size=3, workers=2, sizes={{str(i): i * i for i in range(30)}})

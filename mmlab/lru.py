@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmlab.prediction._compiled import IS_FAST, compiled
+from mmlab._compiled import IS_FAST, compiled
 
 if IS_FAST:
-    from mmlab.prediction._compiled import (
+    from mmlab._compiled import (
         lanes_of,
         lose_one_after,
         popcount,
