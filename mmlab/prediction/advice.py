@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmlab._arguments import parse_bytes
-from mmlab._text import in_bytes, plural, shown_everywhere, wrapped
+from mmlab._text import in_bytes, listed, plural, shown_everywhere, wrapped
 from mmlab.budget import (
     ADDRESS_SPACE,
     GIVEN,
@@ -28,8 +28,6 @@ from mmlab.budget import (
 )
 from mmlab.events import SIZED_BY
 from mmlab.prediction.loads import MOST_RELOADS, PredictedLoads
-from mmlab.prediction.sizes import listed
-from mmlab.prediction.words import seconds_words
 
 IN_BESIDE = "in what is beside the models"
 LEAST_COPY = 0.25
@@ -333,7 +331,7 @@ def _why(
     budget: Budget | None,
 ) -> Iterator[str]:
     def cost(loads: int) -> str:
-        time = "" if seconds is None else f" ({seconds_words(loads * seconds)} of loading)"
+        time = "" if seconds is None else f" ({_seconds_words(loads * seconds)} of loading)"
         return f"{plural(loads, 'load')}{time}"
 
     def thrashing(hint: int) -> str:
@@ -403,3 +401,13 @@ def _grouping(p: PredictedLoads, a: Advice, cost: Any) -> str:
         f"With a GroupByKey before RunInference, hint {a.grouped_hint} would do: "
         f"{cost(a.grouped_loads)}; it holds elements back until all of a window are there."
     )
+
+
+def _seconds_words(seconds: float) -> str:
+    """
+    >>> _seconds_words(0.25), _seconds_words(900), _seconds_words(9000)
+    ('0.2 s', '15 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:,.1f} s" if seconds < 10 else f"{seconds:,.0f} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

@@ -22,7 +22,7 @@ LAYERS = (
     ("beam",),
     ("transforms",),
     ("worker",),
-    ("state", "_compiled", "budget"),
+    ("state", "budget"),
     ("lru",),
     ("reports",),
     ("draw",),
