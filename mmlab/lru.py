@@ -83,7 +83,8 @@ def fewest_loads(accesses: Ints, models: int) -> Ints:
     due = np.zeros(len(accesses), np.int64)
     _run(_next_uses, (accesses,), (np.full(models, len(accesses)), due))
     distances, _ = _walked(accesses, due, np.zeros(0, np.int64), models)
-    return len(accesses) - np.cumsum(distances[1:])
+    hits: Ints = np.cumsum(distances[1:])
+    return len(accesses) - hits
 
 
 def most_bytes(accesses: Ints, sizes: Ints) -> Ints:
@@ -102,7 +103,9 @@ def most_bytes(accesses: Ints, sizes: Ints) -> Ints:
     accesses = np.ascontiguousarray(accesses, np.int32)
     seen = np.bincount(accesses, minlength=len(sizes)) > 0
     if len(np.unique(sizes[seen])) <= 1:
-        return np.minimum(np.arange(1, len(sizes) + 1), seen.sum()) * sizes[seen].max(initial=0)
+        size = int(sizes[seen].max(initial=0))
+        held: Ints = np.minimum(np.arange(1, len(sizes) + 1), seen.sum())
+        return np.multiply(held, size)
     _, most = _walked(accesses, -np.arange(len(accesses)), sizes, len(sizes))
     most[seen.sum() :] = sizes[seen].sum()
     return most
@@ -227,7 +230,7 @@ def _line_of(accesses: int) -> tuple[Ints, Ints]:
 
 
 @compiled
-def _ones(word):  # type: ignore[no-untyped-def]
+def _ones(word: Any) -> Any:
     """Bits set in the lower 32 of `word`: sums of 2, 4 and 8 bits, then all (Hacker's Delight)."""
     word -= (word >> 1) & 0x55555555
     word = (word & 0x33333333) + ((word >> 2) & 0x33333333)

@@ -65,7 +65,7 @@ def read_mapping(mapping: Any) -> Models:
     )
 
 
-def _of_handler(handler: ModelHandler) -> Models:
+def _of_handler(handler: ModelHandler[Any, Any, Any]) -> Models:
     keyed = internals.keyed_handler(handler)
     if keyed is None:
         raise TypeError(
@@ -319,7 +319,7 @@ def _pieces(keys: Any) -> Iterator[Any]:
     if isinstance(keys, pa.Array | pa.ChunkedArray):
         chunks = keys.chunks if isinstance(keys, pa.ChunkedArray) else [keys]
         return (chunk[i : i + PIECE] for chunk in chunks for i in range(0, len(chunk), PIECE))
-    unordered = set | frozenset | Mapping | bytes
+    unordered = (set, frozenset, Mapping, bytes)
     if isinstance(keys, unordered) or not isinstance(keys, Iterable):
         raise TypeError(
             f"the keys are {short(keys)}: give them in the order in which the elements come, as a "

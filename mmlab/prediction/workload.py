@@ -32,6 +32,8 @@ _ROUTING_WORDS = {
 }
 _MOST_MANAGERS = 2**16
 
+_Words = npt.NDArray[np.uint64]
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -238,9 +240,10 @@ def _grouped_accesses(groups: Ints, elements: Ints, size: int) -> Ints:
     """
     end = np.cumsum(elements)
     first, last = (end - elements) // size, (end - 1) // size
-    accesses = np.column_stack([first, groups, last, groups]).reshape(-1, 2)
+    accesses: Ints = np.column_stack([first, groups, last, groups]).reshape(-1, 2)
     _, at = np.unique(accesses, axis=0, return_index=True)
-    return accesses[np.sort(at), 1].astype(np.int32)
+    models: Ints = accesses[np.sort(at), 1].astype(np.int32)
+    return models
 
 
 # Routing
@@ -252,21 +255,24 @@ def sprayed(start: int, count: int, managers: int, seed: int) -> Ints:
     The same element is drawn the same whatever pieces the keys come in.
     """
     positions = np.arange(start, start + count, dtype=np.uint64)
-    return (_mixed(positions ^ _mixed(np.array([seed]))) % np.uint64(managers)).astype(np.int32)
+    drawn: Ints = _mixed(positions ^ _mixed(np.array([seed], np.uint64))) % np.uint64(managers)
+    return drawn.astype(np.int32)
 
 
 def by_name(names: Sequence[str], managers: int, seed: int) -> Ints:
     """Managers of keys or models, by a hash of their name: the same name, the same manager."""
     sums = [crc32(name.encode("utf-8", "surrogatepass"), seed) for name in names]
-    return (_mixed(np.array(sums, np.uint64)) % np.uint64(managers)).astype(np.int32)
+    drawn: Ints = _mixed(np.array(sums, np.uint64)) % np.uint64(managers)
+    return drawn.astype(np.int32)
 
 
-def _mixed(values: Ints) -> npt.NDArray[np.uint64]:
+def _mixed(values: _Words) -> _Words:
     """A well-mixed 64-bit number for each of `values`, uint64 (Steele and others, SplitMix64)."""
-    z = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z: Any = values + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    mixed: _Words = z ^ (z >> np.uint64(31))
+    return mixed
 
 
 # Sizes
@@ -315,4 +321,5 @@ def _size(size: Any, name: str, used: bool) -> int:
         raise TypeError(f"the size of model {name} is {size!r}: give a number of bytes")
     if size < 0 or size == float("inf"):
         raise ValueError(f"the size of model {name} is {size}: give a number of bytes, 0 or more")
-    return int(round(size))
+    number: Any = size
+    return int(round(number))
