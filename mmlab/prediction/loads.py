@@ -276,7 +276,7 @@ class PredictedLoads:
     def _sentences(self) -> list[str]:
         lines = [
             f"Prediction for {plural(self.elements, 'element')} of {plural(self.keys, 'key')}, "
-            f"{plural(len(self.models), 'model')}, {self.workload}"
+            f"{plural(len(self.models), 'model')}, {self.workload.words}"
         ]
         cliff = self.cliff()
         hints = {1, len(self.models)} | ({cliff.hint, cliff.foot} if cliff else set())

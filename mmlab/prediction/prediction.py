@@ -53,7 +53,7 @@ class Prediction(PredictedLoads):
         from mmlab.draw.hints import HintCurves, draw_hints
 
         counts = f"{plural(self.elements, 'element')}   ·   {plural(self.keys, 'key')}   ·   "
-        counts += f"{plural(len(self.models), 'model')}   ·   {self.workload}"
+        counts += f"{plural(len(self.models), 'model')}   ·   {self.workload.words}"
         curves = HintCurves(
             about=counts,
             loads=self.loads,

@@ -78,7 +78,9 @@ class Workload:
         """Model managers, each with models of its own."""
         return self.workers * self.processes
 
-    def __str__(self) -> str:
+    @property
+    def words(self) -> str:
+        """Who serves the elements, and how they get there."""
         batches = {1: "batches of 1", None: "batches as recorded"}
         size = batches.get(self.batch_size, f"batches of {self.batch_size}")
         copies = f", limit = hint × {self.copies}" if (self.copies or 1) > 1 else ""
