@@ -6,7 +6,7 @@ import functools
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 _Class = TypeVar("_Class", bound=type)
@@ -96,6 +96,17 @@ def plural(n: int, one: str, many: str | None = None) -> str:
     ('1 load', '1,200 loads', '2 batches', '0 processes')
     """
     return f"{n:,} {one}" if n == 1 else f"{n:,} {many or one + ('es' if one[-1] in 'sh' else 's')}"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names in a sentence.
+
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b, … (3 in all)'
+    """
+    if len(names) <= most:
+        return ", ".join(map(str, names))
+    return f"{', '.join(map(str, names[:most]))}, … ({len(names)} in all)"
 
 
 def columns(text: str) -> int:

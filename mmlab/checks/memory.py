@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from apache_beam.ml.inference.base import ModelHandler
@@ -15,7 +16,7 @@ from mmlab._files import size_bytes
 from mmlab._text import plural
 from mmlab.beam import internals
 from mmlab.beam.cards import count_or_none, model_cards
-from mmlab.checks.handlers import leaves_of
+from mmlab.checks.handler import leaves_of
 from mmlab.checks.problem import Problem
 
 
@@ -43,7 +44,9 @@ class Held:
     unknown: int = 0
 
 
-def held_by(handler: ModelHandler, step: str, options: PipelineOptions | None = None) -> Held:
+def held_by(
+    handler: ModelHandler[Any, Any, Any], step: str, options: PipelineOptions | None = None
+) -> Held:
     """What the step may hold at once on this machine, under Beam's local runners.
 
     A keyed handler's models are shared by all workers, and each worker adds its hint to the limit;
@@ -67,13 +70,13 @@ def held_by(handler: ModelHandler, step: str, options: PipelineOptions | None = 
     return Held(step, copies * len(cards), copies * sum(sizes), tuple(sizes), None, copies, unknown)
 
 
-def _size(leaf: ModelHandler) -> int | None:
+def _size(leaf: ModelHandler[Any, Any, Any]) -> int | None:
     path = internals.weights_file(leaf)
     return None if path is None else size_bytes(path)
 
 
 def thread_problem(
-    handler: ModelHandler, step: str, options: PipelineOptions | None
+    handler: ModelHandler[Any, Any, Any], step: str, options: PipelineOptions | None
 ) -> Problem | None:
     """Whether several threads would evict models that other threads are still loading.
 
@@ -156,7 +159,8 @@ def _gigabytes(n: int) -> str:
 
 def memory_left() -> int:
     """Bytes that this machine, or the container around this process, has left."""
-    return min([psutil.virtual_memory().available, *_left_in_groups()])
+    available: int = psutil.virtual_memory().available
+    return min([available, *_left_in_groups()])
 
 
 def _left_in_groups(

@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
-import itertools
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
-import pandas as pd
 from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, ModelHandler
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from mmlab._arguments import short
 from mmlab.beam import internals
-from mmlab.beam.cards import key_text
 from mmlab.beam.internals import InferenceStep, inference_steps
-from mmlab.checks import (
-    Problem,
-    held_by,
-    label_problems,
-    large_hint,
-    mapping_problems,
-    memory_problem,
-    missing_library_problems,
-    odd_keys,
-    refresh_problems,
-    repeated_weights,
-    step_problems,
-    thread_problem,
-)
-from mmlab.prediction.keys import read_keys
-
-MOST_ELEMENTS = 1_000_000
-"""Of `data`, how many elements are looked at."""
-MOST_KEYS = 5
-"""How many unknown keys get a sentence of their own."""
+from mmlab.checks.data import data_problems
+from mmlab.checks.handler import mapping_problems
+from mmlab.checks.problem import Problem
+from mmlab.checks.steps import worth_a_warning
 
 
 def preflight(subject: Any, data: Any = None) -> list[Problem]:
@@ -64,44 +44,46 @@ def preflight(subject: Any, data: Any = None) -> list[Problem]:
       TypeError: `subject` is none of these, or `data` holds nothing that could be keys.
       ValueError, FileNotFoundError: `data` cannot be read.
     """
-    steps, found = _read(subject)
-    for step in steps:
-        found += _of_handler(step)
-    found += missing_library_problems() if steps else ()
-    found += _of_memory(steps)
-    keyed = [step for step in steps if step.keyed is not None]
+    read = _read(subject)
+    found = read.problems
+    found += worth_a_warning(read.steps, read.options, runs_here=read.runs_here, harmless_too=True)
+    keyed = [
+        (step.label, list(internals.cohort_of_key(handler)))
+        for step in read.steps
+        if (handler := internals.keyed_handler(step.handler)) is not None
+    ]
     if data is not None and keyed:
-        seen = _keys_of(data, keyed)
-        found += [problem for step in keyed for problem in _unknown_keys(step, seen)]
+        found += data_problems(data, keyed)
     return sorted(found, key=lambda problem: not problem.fatal)
 
 
-@dataclass(frozen=True)
-class _Step:
-    """A step to look at; `here` tells whether its models will be on this machine."""
-
-    label: str
-    handler: ModelHandler
-    options: PipelineOptions | None = None
-    here: bool = True
-    files_are_here: bool = True
+class _AloneStep(InferenceStep):
+    """A handler that is in no pipeline: nothing can change its model path any more."""
 
     @property
-    def keyed(self) -> KeyedModelHandler | None:
-        return internals.keyed_handler(self.handler)
+    def loads_at_run_time(self) -> bool:
+        return False
 
 
-def _read(subject: Any) -> tuple[list[_Step], list[Problem]]:
+@dataclass(frozen=True)
+class _Read:
     """The steps to look at, and what was found while reading them."""
+
+    steps: Sequence[InferenceStep] = ()
+    problems: list[Problem] = field(default_factory=list)
+    options: PipelineOptions | None = None
+    runs_here: bool = True
+
+
+def _read(subject: Any) -> _Read:
     if isinstance(subject, beam.Pipeline):
         return _of_pipeline(subject)
     if isinstance(subject, ModelHandler):
-        return [_Step("RunInference", subject)], []
+        return _of_handler(subject)
     if isinstance(subject, list | tuple) and subject:
         if all(isinstance(entry, KeyModelMapping) for entry in subject):
             found = mapping_problems(subject, "RunInference")
-            handlers = [] if found else [KeyedModelHandler(list(subject))]
-            return [_Step("RunInference", handler) for handler in handlers], found
+            return _Read((), found) if found else _of_handler(KeyedModelHandler(list(subject)))
     elif callable(subject) and not isinstance(subject, type):
         return _of_build(subject)
     raise TypeError(
@@ -110,24 +92,22 @@ def _read(subject: Any) -> tuple[list[_Step], list[Problem]]:
     )
 
 
-def _of_pipeline(pipeline: beam.Pipeline) -> tuple[list[_Step], list[Problem]]:
-    steps = inference_steps(pipeline)
+def _of_handler(handler: ModelHandler[Any, Any, Any]) -> _Read:
+    dofn = beam.DoFn()  # type: ignore[no-untyped-call]
+    return _Read([_AloneStep("RunInference", "RunInference", handler, dofn)])
+
+
+def _of_pipeline(pipeline: beam.Pipeline) -> _Read:
     here = internals.runs_here(pipeline.runner)
-    found = [*label_problems(steps), *refresh_problems(steps), *repeated_weights(steps)]
-    return [_step(step, pipeline.options, here) for step in steps], found
+    return _Read(inference_steps(pipeline), [], pipeline.options, here)
 
 
-def _step(step: InferenceStep, options: PipelineOptions, here: bool) -> _Step:
-    files_are_here = here and not step.loads_at_run_time
-    return _Step(step.label, step.handler, options, here, files_are_here)
-
-
-def _of_build(build: Callable[..., Any]) -> tuple[list[_Step], list[Problem]]:
+def _of_build(build: Callable[..., Any]) -> _Read:
     pipeline = beam.Pipeline(FnApiRunner())
     try:
         build(pipeline, *_hint_for(build))
     except Exception as error:
-        return [], [_while_building(error)]
+        return _Read((), [_while_building(error)])
     return _of_pipeline(pipeline)
 
 
@@ -156,130 +136,3 @@ def _while_building(error: Exception) -> Problem:
         "The traceback of build(beam.Pipeline()) shows the line.",
         fatal=True,
     )
-
-
-def _of_handler(step: _Step) -> Iterator[Problem]:
-    yield from step_problems(step.handler, step.label, files_are_here=step.files_are_here)
-    keyed = step.keyed
-    if keyed is None:
-        return
-    if (threads := thread_problem(step.handler, step.label, step.options)) is not None:
-        yield threads
-    models = len(internals.cohort_handlers(keyed))
-    large = large_hint(internals.model_hint(keyed), models, step.label)
-    if large is not None:
-        yield large
-    yield from odd_keys(keyed, step.label)
-
-
-def _of_memory(steps: Iterable[_Step]) -> list[Problem]:
-    held = [held_by(step.handler, step.label, step.options) for step in steps if step.here]
-    problem = memory_problem(held)
-    return [] if problem is None else [problem]
-
-
-# Keys of the data
-
-
-@dataclass
-class _Seen:
-    """Keys that the data holds, each with its number of elements and its first place."""
-
-    times: dict[Any, int]
-    first: dict[Any, int]
-    elements: int
-    as_text: bool
-
-
-def _keys_of(data: Any, steps: Collection[_Step]) -> _Seen:
-    source = read_keys(data, None)
-    known = {key for step in steps for key in internals.cohort_of_key(step.keyed)}
-    seen = _Seen({}, {}, 0, source.as_text)
-    elements = itertools.chain.from_iterable(map(_listed, source.pieces))
-    for place, element in enumerate(itertools.islice(elements, MOST_ELEMENTS)):
-        try:
-            key = _key_of(element, known)
-            if key not in seen.first:
-                key = None if _is_missing(key) else key
-                seen.first.setdefault(key, place)
-            seen.times[key] = seen.times.get(key, 0) + 1
-        except TypeError:
-            raise TypeError(
-                f"{source.place(place)} is {short(element)}, which is neither a key nor a (key, "
-                "example) pair: Beam looks keys up in a dict, so they must be hashable, such as "
-                "text or numbers"
-            ) from None
-    seen.elements = sum(seen.times.values())
-    return seen
-
-
-def _listed(piece: Any) -> list[Any]:
-    return piece.to_pylist() if hasattr(piece, "to_pylist") else piece.tolist()
-
-
-def _key_of(element: Any, known: Collection[Any]) -> Any:
-    """The key of an element, which is a `(key, example)` pair or the key itself."""
-    if isinstance(element, tuple) and len(element) == 2:
-        try:
-            return element if element in known else element[0]
-        except TypeError:
-            return element[0]  # the example cannot be looked up
-    return element
-
-
-def _is_missing(key: Any) -> bool:
-    """None, NaN, and what pandas writes in their place."""
-    try:
-        return key is None or key is pd.NA or bool(key != key)
-    except (TypeError, ValueError, RuntimeError):
-        return False  # an array or a tensor, which Beam takes for a key all the same
-
-
-def _unknown_keys(step: _Step, seen: _Seen) -> Iterator[Problem]:
-    keys = list(internals.cohort_of_key(step.keyed))
-    known = {key_text(key) if seen.as_text else key for key in keys}
-    unknown = [key for key in seen.times if key not in known]
-    for key in unknown[:MOST_KEYS]:
-        missing = key is None
-        what = (
-            f"the data has elements without a key (None or NaN: {_often(seen, key)})."
-            if missing
-            else f"the data has the key {key!r} ({_often(seen, key)}), which no KeyModelMapping "
-            "names."
-        )
-        fix = (
-            "Drop them, or give them a key, before they reach RunInference."
-            if missing
-            else _fix(key, keys)
-        )
-        yield Problem(what, step.label, fix, fatal=True)
-    if len(unknown) > MOST_KEYS:
-        yield Problem(
-            f"the data has {len(unknown) - MOST_KEYS} more keys that no KeyModelMapping names.",
-            step.label,
-            "Add them to a mapping, or filter them out before RunInference.",
-            fatal=True,
-        )
-
-
-def _often(seen: _Seen, key: Any) -> str:
-    times, elements = seen.times[key], seen.elements
-    return f"{times:,} of {elements:,} elements, first at position {seen.first[key]:,}"
-
-
-def _fix(key: Any, keys: Collection[Any]) -> str:
-    """
-    >>> _fix("key_1 ", ["KEY_1", "KEY_2"]), _fix(1, ["1"])[:43], _fix("KEY_9", ["KEY_1", "KEY_2"])
-    ("Is it 'KEY_1'? Else add it to a mapping, or filter it out before RunInference.", \
-"The mapping has '1', which is another type:", \
-'Add it to a mapping, or filter it out before RunInference.')
-    """
-    add = "dd it to a mapping, or filter it out before RunInference."
-    for other in keys:
-        if str(other) == str(key):
-            kinds = f"{type(other).__name__}, not {type(key).__name__}"
-            return f"The mapping has {other!r}, which is another type: make the key a {kinds}."
-    texts = {str(other).casefold().strip(): other for other in keys}
-    wanted = str(key).casefold().strip()
-    close = [wanted] if wanted in texts else difflib.get_close_matches(wanted, texts, 2, 0.8)
-    return f"Is it {texts[close[0]]!r}? Else a{add}" if len(close) == 1 else f"A{add}"

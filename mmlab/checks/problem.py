@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmlab._text import shown_everywhere
+from mmlab.beam.cards import ModelCard
 
 
 @shown_everywhere
@@ -29,3 +30,13 @@ class Problem:
 
     def __repr__(self) -> str:
         return f"[fatal] {self}" if self.fatal else str(self)
+
+
+def where_is(card: ModelCard) -> str:
+    """The step, the model and its keys, as `Problem.where` says it."""
+    return f"{card.step}, model {card.name}{with_keys(card)}"
+
+
+def with_keys(card: ModelCard) -> str:
+    """The keys of a model in brackets; nothing where it has none."""
+    return f" (keys {', '.join(card.keys)})" if card.keys else ""

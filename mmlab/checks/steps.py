@@ -1,4 +1,4 @@
-"""Problems of a whole pipeline, and of the libraries around it."""
+"""What is wrong with the steps of a pipeline: with each, and with all together."""
 
 from __future__ import annotations
 
@@ -6,16 +6,91 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from typing import Any
 
-from mmlab.beam.cards import model_cards, weights_name
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from mmlab.beam.cards import ModelCard, model_cards, weights_name
 from mmlab.beam.internals import InferenceStep, author_label, keyed_handler
+from mmlab.checks.handler import handler_problems, harmless_problems, hint_problem, leaves_of
+from mmlab.checks.memory import held_by, memory_problem, thread_problem
 from mmlab.checks.problem import Problem
+from mmlab.checks.weights import missing_weights
 
-UNLABELLED = re.compile(r"RunInference(_[0-9a-f]{6})?")
+_UNLABELLED = re.compile(r"RunInference(_[0-9a-f]{6})?")
 """Beam's own label; the suffix is what `--auto_unique_labels` appends."""
 
 
-def label_problems(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
+def check_step(step: InferenceStep, cards: Sequence[ModelCard], *, files_are_here: bool) -> None:
+    """Refuse a `RunInference` step that cannot succeed.
+
+    Args:
+      step: the step.
+      cards: its models.
+      files_are_here: whether the workers see this machine's files.
+
+    Raises:
+      ValueError: no model fits under the hint, or it is no number.
+      FileNotFoundError: weights are missing that Beam's own code will read.
+    """
+    for card in cards[:1]:
+        problem = hint_problem(card.hint, step.label)
+        if problem is not None and problem.fatal:
+            raise ValueError(str(problem))
+    if files_are_here and not step.loads_at_run_time:
+        for card, leaf in zip(cards, leaves_of(step.handler), strict=True):
+            missing = missing_weights(card, leaf)
+            if missing is not None and missing.fatal:
+                raise FileNotFoundError(
+                    f"{missing} If a step of this very pipeline writes it, use "
+                    "WatchRunner(check=False)."
+                )
+
+
+def check_hint(hint: Any, step: str) -> None:
+    """Refuse a `max_models_per_worker_hint` that is neither None nor a positive integer.
+
+    Raises:
+      ValueError: it is another; the message says what to write instead.
+    """
+    problem = hint_problem(hint, step)
+    if problem is not None:
+        raise ValueError(str(problem))
+
+
+def worth_a_warning(
+    steps: Sequence[InferenceStep],
+    options: PipelineOptions | None,
+    *,
+    runs_here: bool,
+    harmless_too: bool = False,
+) -> Iterator[Problem]:
+    """What may go wrong in a pipeline that nothing speaks against running.
+
+    Args:
+      steps: every `RunInference` of the pipeline.
+      options: of the pipeline.
+      runs_here: whether the models will be on this machine.
+      harmless_too: whether to say what is worth knowing and no reason for a warning.
+    """
+    yield from _label_problems(steps)
+    yield from _refresh_problems(steps)
+    yield from _repeated_weights(steps)
+    for step in steps:
+        here = runs_here and not step.loads_at_run_time
+        yield from handler_problems(step.handler, step.label, files_are_here=here)
+        if (threads := thread_problem(step.handler, step.label, options)) is not None:
+            yield threads
+        if harmless_too:
+            yield from harmless_problems(step.handler, step.label)
+    if runs_here and steps:
+        yield from _missing_library_problems()
+        held = [held_by(step.handler, step.label, options) for step in steps]
+        if (memory := memory_problem(held)) is not None:
+            yield memory
+
+
+def _label_problems(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
     """`RunInference` without a label of its own, more than once in the same composite.
 
     Where Beam takes that at all: in a notebook, as it puts the number of the cell before, and with
@@ -23,7 +98,7 @@ def label_problems(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
     """
     scopes = [step.full_label.rpartition("/") for step in steps]
     unlabelled = Counter(
-        scope for scope, _, own in scopes if UNLABELLED.fullmatch(author_label(own))
+        scope for scope, _, own in scopes if _UNLABELLED.fullmatch(author_label(own))
     )
     for scope, times in unlabelled.items():
         if times > 1:
@@ -35,7 +110,7 @@ def label_problems(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
             )
 
 
-def refresh_problems(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
+def _refresh_problems(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
     """Steps with several models whose one model a side input is to replace."""
     for step in steps:
         if step.refreshed_by is not None and keyed_handler(step.handler) is not None:
@@ -48,7 +123,7 @@ def refresh_problems(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
             )
 
 
-def repeated_weights(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
+def _repeated_weights(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
     """Weights that several steps load, each for itself."""
     loaded: dict[str, dict[str, InferenceStep]] = {}
     for step in steps:
@@ -77,7 +152,7 @@ def _loaded_apart(weights: str, steps: Sequence[InferenceStep]) -> Problem:
     )
 
 
-def missing_library_problems() -> Iterator[Problem]:
+def _missing_library_problems() -> Iterator[Problem]:
     """Libraries without which Beam goes on, and says less."""
     if find_spec("scipy") is None:
         yield Problem(

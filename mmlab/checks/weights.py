@@ -1,18 +1,59 @@
-"""Files that are no weights, told from their first bytes: nothing is unpickled or loaded."""
+"""Weights that are missing, and files that are none, told from their first bytes.
+
+Nothing is unpickled or loaded.
+"""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-HEAD = 512
-ZIP = b"PK\x03\x04"
-PICKLE = b"\x80"
-TAR = b"ustar"
+from apache_beam.ml.inference.base import ModelHandler
+
+from mmlab.beam import internals
+from mmlab.beam.cards import ModelCard
+from mmlab.checks.problem import Problem, where_is, with_keys
+
+_HEAD = 512
+_ZIP = b"PK\x03\x04"
+_PICKLE = b"\x80"
+_TAR = b"ustar"
 """At byte 257: what torch.save wrote before 2017."""
 
 
-def is_missing(path: Path) -> bool:
+def weights_problems(card: ModelCard, leaf: ModelHandler[Any, Any, Any]) -> Iterator[Problem]:
+    """Weights of this machine that are missing, or are no weights.
+
+    Args:
+      card: the model.
+      leaf: the handler that loads it.
+    """
+    path, loads = internals.weights_file(leaf), internals.weights_reader(leaf)
+    if path is None:
+        return
+    missing = missing_weights(card, leaf)
+    if missing is not None:
+        yield missing
+    elif (wrong := what_is_wrong(path, loads)) is not None:
+        yield Problem(wrong[0], where_is(card), wrong[1], fatal=loads is not None)
+
+
+def missing_weights(card: ModelCard, leaf: ModelHandler[Any, Any, Any]) -> Problem | None:
+    """Weights that surely are not there: fatal where Beam's own code will read them."""
+    path = internals.weights_file(leaf)
+    if path is None or not _is_missing(path):
+        return None
+    return Problem(
+        f"the weights of model {card.name}{with_keys(card)} are missing: {path} does not exist.",
+        card.step,
+        "Correct the path in the model handler, or make the file first.",
+        fatal=internals.weights_reader(leaf) is not None,
+    )
+
+
+def _is_missing(path: Path) -> bool:
     """Whether there is surely nothing at `path`."""
     try:
         return not path.exists()
@@ -35,7 +76,7 @@ def what_is_wrong(path: Path, loads: str | None = None) -> tuple[str, str] | Non
         if path.is_dir():
             return _folder(path, loads)
         with path.open("rb") as file:
-            head = file.read(HEAD)
+            head = file.read(_HEAD)
         return _by_content(path, head, loads)
     except OSError as problem:
         return f"{path} cannot be read: {problem.strerror}.", "Check who may read it."
@@ -58,7 +99,7 @@ def _by_content(path: Path, head: bytes, loads: str | None) -> tuple[str, str] |
         )
     if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
         return f"{path} is a web page, not weights: a download went wrong.", again
-    if head.startswith(ZIP):
+    if head.startswith(_ZIP):
         try:
             with zipfile.ZipFile(path) as archive:
                 return _archive(path, archive.namelist(), loads)
@@ -81,7 +122,7 @@ def _torch(path: Path, head: bytes) -> tuple[str, str] | None:
             f"{path} is a safetensors file, which torch.load cannot read.",
             "Write it again with torch.save(model.state_dict(), path).",
         )
-    if head.startswith(PICKLE) or head[257:262] == TAR:
+    if head.startswith(_PICKLE) or head[257:262] == _TAR:
         return None
     kind = "text" if _is_text(head) else "nothing that torch.save writes"
     return (

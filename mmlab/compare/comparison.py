@@ -16,7 +16,7 @@ from mmlab.draw.picture import Picture
 from mmlab.draw.sheets import NOTEBOOK, Sheet
 from mmlab.events import UNKNOWN, Unknown
 from mmlab.fresh.outcome import RunOutcome
-from mmlab.prediction.result import MOST_RELOADS
+from mmlab.prediction.loads import MOST_RELOADS
 from mmlab.reports.summary import DIFFERS, Differs, Summary
 from mmlab.trace import Trace
 

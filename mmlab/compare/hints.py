@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from mmlab._arguments import short, whole_number
 from mmlab._text import say
-from mmlab.checks.before_run import check_hint
+from mmlab.checks.steps import check_hint
 from mmlab.compare.comparison import Comparison, Hint, HintRuns, line_of
 from mmlab.compare.race import Race
 from mmlab.events import Event

@@ -19,7 +19,7 @@ from torch import nn
 
 from mmlab._arguments import parse_bytes, short, whole_number
 from mmlab.budget import AT_START_BYTES, resident_estimate
-from mmlab.checks.before_run import check_hint
+from mmlab.checks.steps import check_hint
 from mmlab.transforms import FixedBatches, GroupByModel
 
 ORDERS = ("round robin", "random", "skewed", "sorted")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmlab._arguments import parse_bytes
-from mmlab._text import in_bytes, plural, shown_everywhere, wrapped
+from mmlab._text import in_bytes, listed, plural, shown_everywhere, wrapped
 from mmlab.budget import (
     ADDRESS_SPACE,
     GIVEN,
@@ -27,12 +27,12 @@ from mmlab.budget import (
     while_loading,
 )
 from mmlab.events import SIZED_BY
-from mmlab.prediction.result import MOST_RELOADS, PredictedLoads
-from mmlab.prediction.sizes import listed
-from mmlab.prediction.words import seconds_words
+from mmlab.lru import Ints
+from mmlab.prediction.loads import MOST_RELOADS, PredictedLoads
+from mmlab.prediction.recorded import Measured
 
-IN_BESIDE = "in what is beside the models"
-LEAST_COPY = 0.25
+_IN_BESIDE = "in what is beside the models"
+_LEAST_COPY = 0.25
 """A surplus of memory while models load, below this share of the smallest, is no copy of one."""
 
 
@@ -132,27 +132,41 @@ def advise(
     if memory is not None and memory_limit is not None:
         raise ValueError("give memory, of a machine, or memory_limit, of each process: not both")
     counts = RESIDENT if memory_limit is None else ADDRESS_SPACE
-    memory = _bytes(memory, "memory") if memory_limit is None else parse_bytes(memory_limit)
-    buffer = _bytes(buffer, "buffer")
+    limit = _bytes(memory, "memory") if memory_limit is None else parse_bytes(memory_limit)
+    beside = _bytes(buffer, "buffer")
     _check(most_reloads=most_reloads)
     if most_reloads > 1:
         raise ValueError(f"most_reloads is {most_reloads}: give a share of the visits, 0 to 1")
-    budget = _budget(p, counts, buffer)
-    _refuse(p, memory, budget)
-    reloads = p.reloads
-    calm = int(np.argmax(reloads <= most_reloads * p.visits)) + 1
-    fits = None
-    if memory is not None:
-        fitting = np.flatnonzero(budget.need <= memory)
-        fits = int(fitting[-1]) + 1 if len(fitting) else None
-    hint = calm if memory is None or (fits is not None and fits >= calm) else None
-    shown = hint or fits or calm
+    budget = _budget(p, counts, beside)
+    _refuse(p, limit, budget)
+    fits = None if limit is None or budget is None else _largest_that_fits(budget, limit)
     seconds = _seconds_per_load(p, load_seconds)
+    facts = _facts(p, most_reloads * p.visits, limit is None, fits, budget, seconds)
+    return replace(facts, why=tuple(_why(p, facts, limit, seconds, budget)))
+
+
+def _largest_that_fits(budget: Budget, memory: float) -> int | None:
+    fitting = np.flatnonzero(budget.need <= memory)
+    return int(fitting[-1]) + 1 if len(fitting) else None
+
+
+def _facts(
+    p: PredictedLoads,
+    most_reloads: float,
+    any_memory: bool,
+    fits: int | None,
+    budget: Budget | None,
+    seconds: float | None,
+) -> Advice:
+    """The advice without its reasons; `most_reloads` is a number of loads."""
+    calm = int(np.argmax(p.reloads <= most_reloads)) + 1
+    hint = calm if any_memory or (fits is not None and fits >= calm) else None
+    shown = hint or fits or calm
+    counts = RESIDENT if budget is None else budget.counts
     grouped = p.grouped_by_key
     grouped_again = grouped - p.models_seen
-    grouped_hint = int(np.argmax(grouped_again <= max(most_reloads * p.visits, grouped_again[-1])))
-    grouped_hint += 1
-    facts = Advice(
+    grouped_hint = int(np.argmax(grouped_again <= max(most_reloads, grouped_again[-1]))) + 1
+    return Advice(
         hint=hint,
         calm=calm,
         fits=fits,
@@ -167,14 +181,13 @@ def advise(
         grouped_loads=int(grouped[grouped_hint - 1]),
         why=(),
     )
-    return replace(facts, why=tuple(_why(p, facts, memory, seconds, budget)))
 
 
 def _bytes(value: Any, name: str) -> float | None:
     if isinstance(value, str):
         return parse_bytes(value, name)
     _check(**{name: value})
-    return value
+    return None if value is None else float(value)
 
 
 def _scope(p: PredictedLoads, counts: str) -> str:
@@ -186,22 +199,23 @@ def _scope(p: PredictedLoads, counts: str) -> str:
 def _budget(p: PredictedLoads, counts: str, buffer: float | None) -> Budget | None:
     """What each hint needs; None where sizes, or what a process needs beside, are not known."""
     beside = _beside(p, counts, buffer)
-    if p.sizes is None or beside is None:
-        return None
     measured, resident = p.measured, counts == RESIDENT
+    models = p.machine_bytes if resident else p.model_bytes
+    if p.sizes is None or models is None or beside is None:
+        return None
     largest = int(p.sizes.max())
     loading = while_loading(_loading_copy(p), largest, p.copies)
     late = still_in_use(_late_models(p), largest, p.copies)
     kept = kept_by_the_allocator(p.sizes.tolist())
     if buffer is not None or resident:
-        loading = late = kept = Figure(0, IN_BESIDE)
+        loading = late = kept = Figure(0, _IN_BESIDE)
     elif measured is not None and measured.reloads and measured.data_beside is not None:
-        kept = Figure(0, IN_BESIDE)
+        kept = Figure(0, _IN_BESIDE)
     return Budget(
         counts=counts,
         scope=_scope(p, counts),
         beside=beside,
-        models=p.machine_bytes if resident else p.model_bytes,
+        models=models,
         models_source=GIVEN if p.sizes_given else MEASURED,
         loading=loading,
         late=late,
@@ -235,10 +249,11 @@ def _loading_copy(p: PredictedLoads) -> int | None:
 
     The peak may be that of a small model: where it shows a copy at all, the largest has one too.
     """
-    if not _same_threads(p) or p.measured.surplus is None or p.sizes is None:
+    measured = _of_as_many_threads(p)
+    if measured is None or measured.surplus is None or p.sizes is None:
         return None
-    surplus, sizes = p.measured.surplus, p.sizes[p.sizes > 0]
-    return max(surplus, int(sizes.max())) if surplus > LEAST_COPY * sizes.min() else 0
+    surplus, sizes = measured.surplus, p.sizes[p.sizes > 0]
+    return max(surplus, int(sizes.max())) if surplus > _LEAST_COPY * sizes.min() else 0
 
 
 def _check(**numbers: Any) -> None:
@@ -247,20 +262,21 @@ def _check(**numbers: Any) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"{name} is {value!r}: give a number")
-        if not 0 <= value < float("inf"):
+        if not 0 <= float(value) < float("inf"):
             raise ValueError(f"{name} is {value}: give a number, 0 or more")
 
 
 def _late_models(p: PredictedLoads) -> int | None:
     """How many evicted models were in use at most, by a trace in which models were evicted."""
-    if not _same_threads(p) or not p.measured.reloads or not isinstance(p.measured.limit, int):
+    measured = _of_as_many_threads(p)
+    if measured is None or not measured.reloads or not isinstance(measured.limit, int):
         return None
-    return max(p.measured.most_resident - p.measured.limit, 0)
+    return max(measured.most_resident - measured.limit, 0)
 
 
-def _same_threads(p: PredictedLoads) -> bool:
-    """Whether a trace has measured as many worker threads as the prediction is for."""
-    return p.measured is not None and p.measured.copies == p.copies
+def _of_as_many_threads(p: PredictedLoads) -> Measured | None:
+    """What a trace measured with as many worker threads as the prediction is for."""
+    return p.measured if p.measured is not None and p.measured.copies == p.copies else None
 
 
 def _refuse(p: PredictedLoads, memory: float | None, budget: Budget | None) -> None:
@@ -333,7 +349,7 @@ def _why(
     budget: Budget | None,
 ) -> Iterator[str]:
     def cost(loads: int) -> str:
-        time = "" if seconds is None else f" ({seconds_words(loads * seconds)} of loading)"
+        time = "" if seconds is None else f" ({_seconds_words(loads * seconds)} of loading)"
         return f"{plural(loads, 'load')}{time}"
 
     def thrashing(hint: int) -> str:
@@ -350,8 +366,8 @@ def _why(
     if budget is None:
         yield "What memory it needs is not known: that takes the sizes of the models and a buffer."
     else:
-        yield f"Hint {a.hint or a.calm} needs about {in_bytes(a.memory_bytes)}."
-    if memory is not None:
+        yield f"Hint {a.hint or a.calm} needs about {in_bytes(a.memory_bytes or 0)}."
+    if memory is not None and budget is not None:
         yield from _fit_words(p, a, memory, budget.need, cost)
     if a.hint is not None:
         yield f"It costs {cost(a.loads)}, {_fewest(p, a.hint)}"
@@ -369,7 +385,9 @@ def _fewest(p: PredictedLoads, hint: int) -> str:
     return f"where an optimal choice of what to evict would need {best:,}."
 
 
-def _fit_words(p: PredictedLoads, a: Advice, memory: float, need: np.ndarray, cost: Any):
+def _fit_words(
+    p: PredictedLoads, a: Advice, memory: float, need: Ints, cost: Callable[[int], str]
+) -> Iterator[str]:
     have = in_bytes(memory)
     whose = "A machine has" if a.counts == RESIDENT else "The memory limit is"
     if a.hint is not None:
@@ -396,10 +414,20 @@ def _what_would_fit(a: Advice, hint: int, least: int) -> str:
     return f"A limit of {in_bytes(least)} would fit hint {hint}; so may smaller models."
 
 
-def _grouping(p: PredictedLoads, a: Advice, cost: Any) -> str:
+def _grouping(p: PredictedLoads, a: Advice, cost: Callable[[int], str]) -> str:
     if a.grouped_hint >= a.calm and a.grouped_loads >= a.loads:
         return "A GroupByKey before RunInference would not help."
     return (
         f"With a GroupByKey before RunInference, hint {a.grouped_hint} would do: "
         f"{cost(a.grouped_loads)}; it holds elements back until all of a window are there."
     )
+
+
+def _seconds_words(seconds: float) -> str:
+    """
+    >>> _seconds_words(0.25), _seconds_words(900), _seconds_words(9000)
+    ('0.2 s', '15 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:,.1f} s" if seconds < 10 else f"{seconds:,.0f} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

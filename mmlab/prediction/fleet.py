@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
 import pandas as pd
 
 from mmlab._text import plural, shown_everywhere
-from mmlab.prediction.prediction import Prediction
-from mmlab.prediction.predictor import predictions
-from mmlab.prediction.routing import ROUTINGS, Routing
+from mmlab.prediction.prediction import Prediction, predictions
+from mmlab.prediction.workload import ROUTINGS, Routing, Workload
 
 
 @shown_everywhere
@@ -55,7 +54,8 @@ class Fleet:
         p = next(iter(self.predictions.values()))
         lines = [
             f"{plural(p.elements, 'element')} for {plural(len(p.models), 'model')} on "
-            f"{plural(p.workers, 'machine')} × {plural(p.processes, 'process')}, without a hint"
+            f"{plural(p.workload.workers, 'machine')} × {plural(p.processes, 'process')}, "
+            "without a hint"
         ]
         for routing, row in self.table().iterrows():
             lines.append(
@@ -85,19 +85,7 @@ def compare_routings(
     Arguments and errors are those of `mmlab.predict`. The optimum is left out unless asked for, so
     that, with models of one size, memory does not grow with the number of keys.
     """
-    return Fleet(
-        predictions(
-            keys,
-            mapping_or_handler,
-            routings=ROUTINGS,
-            batch_size=batch_size,
-            workers=workers,
-            processes=processes,
-            copies=copies,
-            sizes=sizes,
-            optimum=optimum,
-            column=column,
-            step=step,
-            seed=seed,
-        )
-    )
+    workload = Workload(batch_size, workers, processes, copies, "spray", sizes, optimum, seed)
+    workloads = [replace(workload, routing=routing) for routing in ROUTINGS]
+    found = predictions(keys, mapping_or_handler, workloads, column=column, step=step)
+    return Fleet(dict(zip(ROUTINGS, found, strict=True)))

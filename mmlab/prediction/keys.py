@@ -19,9 +19,10 @@ import pyarrow.dataset
 from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, ModelHandler
 
 from mmlab._arguments import expanded, short
+from mmlab._text import listed
 from mmlab.beam import internals
 from mmlab.beam.cards import key_text, model_cards
-from mmlab.prediction.sizes import listed
+from mmlab.lru import Ints
 
 PIECE = 1 << 20
 """Keys that are looked at together: what bounds the memory of reading them."""
@@ -64,7 +65,7 @@ def read_mapping(mapping: Any) -> Models:
     )
 
 
-def _of_handler(handler: ModelHandler) -> Models:
+def _of_handler(handler: ModelHandler[Any, Any, Any]) -> Models:
     keyed = internals.keyed_handler(handler)
     if keyed is None:
         raise TypeError(
@@ -82,16 +83,9 @@ def _of_handler(handler: ModelHandler) -> Models:
 def _of_dict(mapping: Mapping[Any, Any]) -> Models:
     if not mapping:
         raise ValueError("the mapping is empty: name at least one model and its keys")
-    if not all(_is_many(value) for value in mapping.values()):
-        for key, value in mapping.items():
-            if _is_many(value) or value is None:
-                raise TypeError(f"the mapping gives {key!r} as {value!r}: give a model's name")
-        by_model: dict[Any, list[Any]] = {}
-        for key, model in mapping.items():
-            by_model.setdefault(model, []).append(key)
-        mapping = by_model
+    keys_of = mapping if all(map(_is_many, mapping.values())) else _by_model(mapping)
     of_key: dict[Any, int] = {}
-    for number, (model, keys) in enumerate(mapping.items()):
+    for number, (model, keys) in enumerate(keys_of.items()):
         for key in keys:
             if not _hashes(key):
                 raise TypeError(f"model {model} has {short(key)}, {_UNHASHABLE}")
@@ -103,7 +97,17 @@ def _of_dict(mapping: Mapping[Any, Any]) -> Models:
             of_key[key] = number
     if not of_key:
         raise ValueError("the mapping has no keys: give at least one model a key")
-    return Models(tuple(key_text(model) for model in mapping), of_key)
+    return Models(tuple(key_text(model) for model in keys_of), of_key)
+
+
+def _by_model(mapping: Mapping[Any, Any]) -> dict[Any, list[Any]]:
+    """Keys of each model, of a mapping from key to model."""
+    keys_of: dict[Any, list[Any]] = {}
+    for key, model in mapping.items():
+        if _is_many(model) or model is None:
+            raise TypeError(f"the mapping gives {key!r} as {model!r}: give a model's name")
+        keys_of.setdefault(model, []).append(key)
+    return keys_of
 
 
 def _is_many(value: Any) -> bool:
@@ -144,7 +148,7 @@ class KeyNumbers:
         return tuple(self._names)
 
     @property
-    def models(self) -> np.ndarray:
+    def models(self) -> Ints:
         """Number of each key's model, int32, shape (keys,)."""
         return np.array(self._model, np.int32)
 
@@ -179,7 +183,7 @@ class Source:
     as_text: bool = False
 
 
-def numbered(source: Source, numbers: KeyNumbers) -> Iterator[np.ndarray]:
+def numbered(source: Source, numbers: KeyNumbers) -> Iterator[Ints]:
     """Numbers of the keys of `source`, one int32 array per piece.
 
     Raises:
@@ -220,7 +224,7 @@ def numbered(source: Source, numbers: KeyNumbers) -> Iterator[np.ndarray]:
         raise ValueError("there are no keys: predict needs at least one")
 
 
-def _nones(piece: Any) -> np.ndarray:
+def _nones(piece: Any) -> Ints:
     """Which keys are None and not NaN; what pandas has one sign for means None."""
     if isinstance(piece, pa.Array):
         return np.array([key is None for key in piece.to_pylist()])
@@ -240,9 +244,7 @@ def _unnamed(place: str, key: Any, numbers: KeyNumbers) -> str:
     )
 
 
-def _factorized(
-    piece: Any, position: int, place: Callable[[int], str]
-) -> tuple[np.ndarray, list[Any]]:
+def _factorized(piece: Any, position: int, place: Callable[[int], str]) -> tuple[Ints, list[Any]]:
     """For each key its place among the different ones, -1 for a missing one; and those."""
     if isinstance(piece, pa.Array):
         encoded = piece if pa.types.is_dictionary(piece.type) else piece.dictionary_encode()
@@ -317,7 +319,7 @@ def _pieces(keys: Any) -> Iterator[Any]:
     if isinstance(keys, pa.Array | pa.ChunkedArray):
         chunks = keys.chunks if isinstance(keys, pa.ChunkedArray) else [keys]
         return (chunk[i : i + PIECE] for chunk in chunks for i in range(0, len(chunk), PIECE))
-    unordered = set | frozenset | Mapping | bytes
+    unordered = (set, frozenset, Mapping, bytes)
     if isinstance(keys, unordered) or not isinstance(keys, Iterable):
         raise TypeError(
             f"the keys are {short(keys)}: give them in the order in which the elements come, as a "
@@ -326,7 +328,7 @@ def _pieces(keys: Any) -> Iterator[Any]:
     return _lists(iter(keys))
 
 
-def _lists(keys: Iterator[Any]) -> Iterator[np.ndarray]:
+def _lists(keys: Iterator[Any]) -> Iterator[Ints]:
     while piece := list(itertools.islice(keys, PIECE)):
         yield np.fromiter(piece, dtype=object, count=len(piece))
 

@@ -1,16 +1,35 @@
-"""What `predict` returns."""
+"""`predict`: loads for every hint at once, without running anything; and what it returns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from numbers import Real
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
+from mmlab import lru
 from mmlab._arguments import whole_number
 from mmlab._text import plural
+from mmlab.beam import internals
+from mmlab.lru import Ints
 from mmlab.prediction.advice import Advice, advise
-from mmlab.prediction.result import MOST_RELOADS, PredictedLoads
-from mmlab.prediction.stepped import Stepped
+from mmlab.prediction.keys import KeyNumbers, numbered, read_keys, read_mapping
+from mmlab.prediction.loads import MOST_RELOADS, PerManager, PredictedLoads
+from mmlab.prediction.recorded import Measured, Recorded, read_trace
+from mmlab.prediction.stepped import Access, Stepped
+from mmlab.prediction.workload import (
+    Asked,
+    KeyCounts,
+    Managers,
+    Routing,
+    Workload,
+    loads_by_key,
+    read_sizes,
+)
+from mmlab.trace import Trace
 
 if TYPE_CHECKING:
     from mmlab.draw.picture import Picture
@@ -34,7 +53,7 @@ class Prediction(PredictedLoads):
         from mmlab.draw.hints import HintCurves, draw_hints
 
         counts = f"{plural(self.elements, 'element')}   ·   {plural(self.keys, 'key')}   ·   "
-        counts += f"{plural(len(self.models), 'model')}   ·   {self.fleet}"
+        counts += f"{plural(len(self.models), 'model')}   ·   {self.workload.words}"
         curves = HintCurves(
             about=counts,
             loads=self.loads,
@@ -87,3 +106,224 @@ class Prediction(PredictedLoads):
             load_seconds=load_seconds,
             most_reloads=most_reloads,
         )
+
+
+def predict(
+    keys: Any,
+    mapping_or_handler: Any = None,
+    *,
+    batch_size: int | None = None,
+    workers: int = 1,
+    processes: int = 1,
+    copies: int | None = None,
+    routing: Routing = "spray",
+    sizes: Mapping[Any, Real] | Sequence[Real] | Real | None = None,
+    optimum: bool = True,
+    column: str | None = None,
+    step: str | None = None,
+    seed: int = 0,
+) -> Prediction:
+    """What a keyed `RunInference` would load and evict, for every hint, without running it.
+
+    The rule is Beam's: a model manager keeps the models that were used last, a batch accesses each
+    of its models once, in the order first seen, and the limit is the hint times the copies of the
+    handler that share the manager.
+
+    Args:
+      keys: the key of every element, in order: a list or another iterable, a NumPy array, a pandas
+        or Arrow column, a table with a column of keys, the path of a Parquet or CSV file, or a
+        recorded `Trace`. A trace brings its mapping, batches, copies, sizes, seconds per load and
+        buffer with it, and on its own is replayed as it was recorded, process by process.
+      mapping_or_handler: a `KeyedModelHandler`, a list of `KeyModelMapping`, or a dict: model name
+        to its keys, or key to model name. None: every key is a model of its own.
+      batch_size: elements in a batch. None takes it from a handler whose
+        `batch_elements_kwargs()` fixes it, else 1, which is the most accesses that there can be.
+      workers: machines.
+      processes: SDK worker processes on each machine that hold models of their own. Processes that
+        share one model manager, as with Beam's local `multi_processing`, count as `copies`.
+      copies: copies of the handler that share one manager: threads, mostly. None takes it from a
+        trace (limit / hint), else 1.
+      routing: how elements reach processes. "spray": a fair draw for each element. "by_key",
+        "by_model": all elements of a key, or of a model, go to one process, chosen by a hash.
+      sizes: bytes of models in memory: by model name, in the order of the models, or one number.
+      optimum: whether to compute the fewest loads that are possible. It keeps all accesses in
+        memory, 2 to 4 bytes each; without it, and with models of one size, memory does not grow
+        with the number of keys.
+      column: of a file or table; None for `key`, or the only one.
+      step: of a trace with several keyed steps.
+      seed: of the draws.
+
+    Raises:
+      ValueError, TypeError, FileNotFoundError: bad input, in a sentence that names its position.
+    """
+    workload = Workload(batch_size, workers, processes, copies, routing, sizes, optimum, seed)
+    return predictions(keys, mapping_or_handler, [workload], column=column, step=step)[0]
+
+
+def predictions(
+    keys: Any,
+    mapping_or_handler: Any,
+    workloads: Sequence[Workload],
+    *,
+    column: str | None,
+    step: str | None,
+) -> list[Prediction]:
+    """One prediction for each workload, while the keys are read once."""
+    recorded = read_trace(keys, step) if isinstance(keys, Trace) else None
+    if recorded is None and step is not None:
+        raise ValueError(f"step is {step!r}, but the keys are no Trace: leave it out")
+    models = None if mapping_or_handler is None else read_mapping(mapping_or_handler)
+    is_as_it_was = models is None and all(map(_leaves_the_rest, workloads)) and len(workloads) == 1
+    measured = recorded.measured if recorded else None
+    workloads = [_completed(each, mapping_or_handler, measured) for each in workloads]
+    if recorded and is_as_it_was:
+        return [_of_trace(recorded, workloads[0])]
+    source = recorded.source(column) if recorded else read_keys(keys, column)
+    log = _Log(
+        KeyNumbers(models or (recorded.models if recorded else None), source.as_text),
+        KeyCounts(),
+        measured,
+    )
+    asked = [Managers(each, _keeps_accesses(each, measured)) for each in workloads]
+    for piece in numbered(source, log.numbers):
+        log.counts.feed(piece)
+        for managers in asked:
+            managers.feed(piece, log.numbers)
+    return [
+        _prediction(log, workload, managers.end(), managers.first_accesses)
+        for workload, managers in zip(workloads, asked, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Log:
+    """What is known of the keys, whoever serves them."""
+
+    numbers: KeyNumbers
+    counts: KeyCounts
+    measured: Measured | None
+
+
+def _leaves_the_rest(workload: Workload) -> bool:
+    """Whether batches and processes of a trace can stay as they were recorded."""
+    asks_for_none = workload.batch_size is None and workload.managers == 1
+    return asks_for_none and workload.routing == "spray"
+
+
+def _completed(workload: Workload, handler: Any, measured: Measured | None) -> Workload:
+    """The workload with the batch size of a handler and the copies of a trace."""
+    return replace(
+        workload,
+        batch_size=workload.batch_size or _fixed_batch_size(handler) or 1,
+        copies=workload.copies or (measured.copies if measured else 1),
+    )
+
+
+def _fixed_batch_size(handler: Any) -> int | None:
+    """The batch size that a handler fixes, if it does."""
+    keyed = internals.keyed_handler(handler) if hasattr(handler, "load_model") else None
+    if keyed is None:
+        return None
+    kwargs: Mapping[str, Any] = keyed.batch_elements_kwargs()  # type: ignore[no-untyped-call]
+    most = kwargs.get("max_batch_size")
+    return most if most is not None and most == kwargs.get("min_batch_size") else None
+
+
+def _keeps_accesses(workload: Workload, measured: Measured | None) -> bool:
+    """Whether all accesses are needed: for the optimum, and for models of different sizes."""
+    if workload.sizes is None:
+        return workload.optimum or measured is not None
+    return workload.optimum or not isinstance(workload.sizes, Real)
+
+
+def _of_trace(recorded: Recorded, workload: Workload) -> Prediction:
+    """A prediction from the accesses of a trace, each process by itself."""
+    numbers, counts = KeyNumbers(recorded.models), KeyCounts()
+    order = [(numbers.of(key), n) for key, n in recorded.elements.items()]
+    counts.feed(np.repeat(*np.array(order).T).astype(np.int32))
+    asked = [
+        Asked(elements).after_accesses(accesses, keep=True)
+        for accesses, elements in zip(recorded.accesses, recorded.elements_of_process, strict=True)
+    ]
+    workload = replace(
+        workload,
+        batch_size=1 if recorded.batch_size == 1 else None,
+        processes=len(asked),
+        routing="recorded",
+    )
+    steps: list[list[Access]] = [[(m, {}) for m in each.tolist()] for each in recorded.accesses]
+    return _prediction(_Log(numbers, counts, recorded.measured), workload, asked, steps.__getitem__)
+
+
+def _prediction(
+    log: _Log,
+    workload: Workload,
+    asked: Sequence[Asked],
+    first_accesses: Callable[[int], Sequence[Access]],
+) -> Prediction:
+    names, counts = log.numbers.names, log.counts
+    keys, elements = counts.groups()
+    used = np.bincount(log.numbers.models[keys], minlength=len(names)) > 0
+    sizes = _sizes(names, used, workload, log.measured)
+    optimum = None
+    if workload.optimum:
+        each = [lru.fewest_loads(manager.accesses, len(names)) for manager in asked]
+        optimum = np.sum(each, axis=0)
+    is_kept = _keeps_accesses(workload, log.measured)
+    return Prediction(
+        models=names,
+        models_seen=int(used.sum()),
+        elements=int(elements.sum()),
+        keys=len(keys),
+        visits=sum(manager.distances.accesses for manager in asked),
+        workload=workload,
+        managers=_per_manager(asked, len(names), used, sizes),
+        optimum_by_capacity=optimum,
+        grouped_by_capacity=loads_by_key(counts, log.numbers, workload),
+        measured=log.measured,
+        sizes=None if sizes is None else np.where(used, sizes, 0),
+        stepped=Stepped(
+            accesses=first_accesses,
+            models=(lambda number: asked[number].accesses) if is_kept else None,
+            keys_and_models=lambda: (log.numbers.texts, log.numbers.models),
+            sizes=sizes,
+        ),
+    )
+
+
+def _per_manager(
+    asked: Sequence[Asked], models: int, used: npt.NDArray[np.bool_], sizes: Ints | None
+) -> PerManager:
+    loads = np.array([manager.distances.loads(models) for manager in asked])
+    seen = np.array([manager.distances.models for manager in asked])
+    held = np.minimum(np.arange(1, models + 1), seen[:, None])
+    most = None
+    if sizes is not None:
+        if len(np.unique(sizes[used])) == 1:
+            most = held * int(sizes[used][0])
+        else:
+            most = np.array([lru.most_bytes(manager.accesses, sizes) for manager in asked])
+    return PerManager(
+        elements=np.array([manager.elements for manager in asked]),
+        visits=np.array([manager.distances.accesses for manager in asked]),
+        models_seen=seen,
+        loads=loads,
+        evictions=loads - held,
+        bytes=most,
+    )
+
+
+def _sizes(
+    names: Sequence[str],
+    used: npt.NDArray[np.bool_],
+    workload: Workload,
+    measured: Measured | None,
+) -> Ints | None:
+    """Bytes of each model; None where they are not known."""
+    sizes: Any = workload.sizes
+    if sizes is None:
+        known = {} if measured is None else measured.sizes
+        if not all(name in known for name, is_used in zip(names, used, strict=True) if is_used):
+            return None
+        sizes = {name: known[name] for name in names if name in known}
+    return read_sizes(sizes, names, used)

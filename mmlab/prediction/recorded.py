@@ -1,4 +1,4 @@
-"""What a trace tells a prediction: visits, copies of the handler, sizes, seconds, memory."""
+"""What a trace tells a prediction: accesses, copies of the handler, sizes, seconds, memory."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mmlab._arguments import short
+from mmlab._text import listed
 from mmlab.budget import RELOAD_ADDRESS_SPACE
 from mmlab.events import Copy, Process, Unknown
-from mmlab.prediction.keys import Models
-from mmlab.prediction.sizes import listed
+from mmlab.lru import Ints
+from mmlab.prediction.keys import Models, Source, read_keys
 from mmlab.reports.summary import step_limits
 from mmlab.state import TracedModel
 from mmlab.trace import Trace
 
-MOST_ELEMENTS = 500_000_000
-"""They are replayed one by one, 8 bytes each."""
+_MOST_ELEMENTS = 500_000_000
+"""They are counted one by one, 8 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -95,25 +96,40 @@ class Recorded:
 
     Attributes:
       models: names, and the number of each key's model; keys are text.
-      visits: of each process that held models, numbers of models in order.
+      accesses: of each process that held models, numbers of models in order.
       elements_of_process: elements that each of these processes answered.
       elements: elements of each key, in the order first seen, over all processes.
       keys: the key of every element in order, or None where batches hide it.
-      batch_size: the most elements that one visit had.
+      batch_size: the most elements that one access had.
       measured: sizes, seconds, memory, limits.
     """
 
     models: Models
-    visits: tuple[np.ndarray, ...]
+    accesses: tuple[Ints, ...]
     elements_of_process: tuple[int, ...]
     elements: dict[str, int]
     keys: list[str] | None
     batch_size: int
     measured: Measured
 
+    def source(self, column: str | None) -> Source:
+        """The keys one by one, for another mapping, batch size or number of workers.
+
+        Raises:
+          ValueError: batches hide their order.
+        """
+        if self.keys is None:
+            raise ValueError(
+                f"the trace has batches of up to {self.batch_size} elements, and their order "
+                "within a batch was not recorded: predict from the trace alone, from a run with "
+                "batches of one element, or from the keys themselves"
+            )
+        source = read_keys(self.keys, column)
+        return Source(source.pieces, lambda i: f"element {i} of the trace", as_text=True)
+
 
 def read_trace(trace: Trace, step: str | None) -> Recorded:
-    """The visits of one `RunInference` step.
+    """The accesses of one `RunInference` step.
 
     Args:
       trace: of a run; one that failed tells as much as it got to.
@@ -132,11 +148,11 @@ def read_trace(trace: Trace, step: str | None) -> Recorded:
     )
     if not uses:
         raise ValueError(f"the trace has no batch of {cards[0].step}: nothing reached its models")
-    visits: dict[Process, list[int]] = {}
+    accesses: dict[Process, list[int]] = {}
     answered: Counter[Process] = Counter()
     elements: Counter[str] = Counter()
     for _, process, model, use in uses:
-        visits.setdefault(process, []).append(model)
+        accesses.setdefault(process, []).append(model)
         answered[process] += use.n
         elements.update(use.keys)
     of_key = {key: number[card.model] for card in cards for key in card.keys}
@@ -144,8 +160,8 @@ def read_trace(trace: Trace, step: str | None) -> Recorded:
     most = max(use.n for *_, use in uses)
     return Recorded(
         models=Models(tuple(number), of_key),
-        visits=tuple(np.array(each, np.int32) for each in visits.values()),
-        elements_of_process=tuple(answered[process] for process in visits),
+        accesses=tuple(np.array(each, np.int32) for each in accesses.values()),
+        elements_of_process=tuple(answered[process] for process in accesses),
         elements=dict(elements),
         keys=[key for *_, use in uses for key in use.keys] if most == 1 else None,
         batch_size=most,
@@ -167,10 +183,10 @@ def _check_elements(elements: Counter[str], of_key: Mapping[str, int], step: str
                 f"the trace has elements of key {short(key)}, which no model of {step} serves: "
                 "predict from the keys and the handler"
             )
-    if elements.total() > MOST_ELEMENTS:
+    if elements.total() > _MOST_ELEMENTS:
         raise ValueError(
             f"the trace counts {elements.total():,} elements, and predict takes up to "
-            f"{MOST_ELEMENTS:,}: predict from a shorter run"
+            f"{_MOST_ELEMENTS:,}: predict from a shorter run"
         )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from mmlab.lru import Ints
 from mmlab.page.content import (
     MOST_ACCESSES,
     MOST_MANAGERS,
@@ -23,7 +25,46 @@ from mmlab.page.content import (
 Access = tuple[int, Mapping[int, int]]
 """The model of an access, and its elements per key: numbers."""
 
+MOST_ELEMENTS = MOST_ACCESSES
+"""Of so many elements keys are kept."""
+
 _NO_KEYS: Access = (0, {})
+
+
+class FirstElements:
+    """The first elements of a log, for a page in which its accesses are stepped through.
+
+    Args:
+      batch_size: elements in a batch.
+    """
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self._left = MOST_ELEMENTS
+        self._parts: list[Ints] = []
+
+    def add(self, keys: Ints, models: Ints, managers: Ints) -> None:
+        """Go on with elements: numbers of their keys, models and managers, shape (n,)."""
+        n = min(len(keys), self._left)
+        if n:
+            rows = (keys[:n], models[:n], managers[:n])
+            self._parts.append(np.stack(rows).astype(np.int32))
+            self._left -= n
+
+    def accesses(self, manager: int) -> list[Access]:
+        """Accesses of a manager, in order."""
+        if not self._parts:
+            return []
+        keys, models, managers = np.concatenate(self._parts, axis=1)
+        here = managers == manager
+        elements = list(zip(keys[here].tolist(), models[here].tolist(), strict=True))
+        found: list[Access] = []
+        for begin in range(0, len(elements), self._batch_size):
+            batch: dict[int, Counter[int]] = {}
+            for key, model in elements[begin : begin + self._batch_size]:
+                batch.setdefault(model, Counter())[key] += 1
+            found += batch.items()
+        return found
 
 
 @dataclass(frozen=True)
@@ -32,15 +73,15 @@ class Stepped:
 
     Attributes:
       accesses: gives the first accesses of a manager.
-      visits: gives the model of every access of a manager; None where they were not kept.
+      models: gives the model of every access of a manager; None where they were not kept.
       keys_and_models: gives all keys, as text, and the number of the model of each.
       sizes: bytes of each model; None where they are not known.
     """
 
     accesses: Callable[[int], Sequence[Access]]
-    visits: Callable[[int], np.ndarray] | None
-    keys_and_models: Callable[[], tuple[Sequence[str], np.ndarray]]
-    sizes: np.ndarray | None
+    models: Callable[[int], Ints] | None
+    keys_and_models: Callable[[], tuple[Sequence[str], Ints]]
+    sizes: Ints | None
 
     def content(
         self, models: Sequence[str], totals: Sequence[int], first: int = 1
@@ -82,23 +123,23 @@ class Stepped:
             )
         return log_content(logged, len(used))
 
-    def _models(self, number: int, accesses: Sequence[Access], first: int) -> np.ndarray:
+    def _models(self, number: int, accesses: Sequence[Access], first: int) -> Ints:
         """The model of each access of a manager, as far as it is known and the page needs it."""
-        if first == 1 or (self.visits is None and first <= len(accesses)):
+        if first == 1 or (self.models is None and first <= len(accesses)):
             return np.array([model for model, _ in accesses], np.int64)
-        if self.visits is None:
+        if self.models is None:
             raise ValueError(
                 f"first is {first:,}: of these accesses {len(accesses):,} were kept; predict with "
                 "optimum=True, which keeps all"
             )
-        return self.visits(number).astype(np.int64)
+        return self.models(number).astype(np.int64)
 
     def _described(
         self,
         models: Sequence[str],
         named: Sequence[int],
         keys: Sequence[str],
-        model_of_key: np.ndarray,
+        model_of_key: Ints,
     ) -> list[Described]:
         keys_of: dict[int, list[str]] = {model: [] for model in named}
         for key, model in zip(keys, model_of_key.tolist(), strict=True):

@@ -23,7 +23,7 @@ from mmlab._arguments import path_argument, seconds_argument, short
 from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard, model_cards
 from mmlab.beam.internals import BeamChangedError, InferenceStep
-from mmlab.checks.before_run import check_step, explain, worth_a_warning
+from mmlab.checks.steps import check_step, worth_a_warning
 from mmlab.events import (
     UNOBSERVED,
     Dropped,
@@ -34,6 +34,7 @@ from mmlab.events import (
     Unobserved,
 )
 from mmlab.log.reader import LogReader
+from mmlab.reports.failure import explain
 from mmlab.trace import Trace
 from mmlab.watching.interrupts import interrupts_held
 from mmlab.watching.screens import check_live, screen_for

@@ -22,8 +22,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 import mmlab
-from mmlab.prediction import belady, lru
-from mmlab.prediction._compiled import IS_FAST, compiled
+from mmlab import lru
+from mmlab.lru import IS_FAST, compiled
 
 REQUESTS = 10_000_000
 ROUNDS = 5
@@ -43,7 +43,7 @@ def floor(visits, last):
 
 @compiled
 def fenwick(visits, last, tree, counts):
-    """Depths of the LRU stack with a binary indexed tree over all of time: the textbook way."""
+    """Stack distances of LRU with a binary indexed tree over all of time: the textbook way."""
     end = len(tree)
     for t in range(len(visits)):
         before = last[visits[t]]
@@ -73,10 +73,8 @@ def run_floor(visits: np.ndarray, models: int) -> None:
     floor(visits, np.zeros(models, np.int64))
 
 
-def run_ours(visits: np.ndarray, models: int) -> lru.Depths:
-    depths = lru.depths(models)
-    depths.feed(visits)
-    return depths
+def run_ours(visits: np.ndarray, models: int) -> lru.StackDistances:
+    return lru.StackDistances().after(visits)
 
 
 def run_fenwick(visits: np.ndarray, models: int) -> np.ndarray:
@@ -133,6 +131,8 @@ def workloads() -> dict[str, tuple[np.ndarray, int]]:
     rng = np.random.default_rng(2026)
     bursts = np.repeat(rng.integers(0, 1000, REQUESTS // 16, dtype=np.int32), 16)
     return {
+        "uniform, 4 models": (rng.integers(0, 4, REQUESTS, dtype=np.int32), 4),
+        "uniform, 32 models": (rng.integers(0, 32, REQUESTS, dtype=np.int32), 32),
         "Zipf 1.0, 100 models": (zipf(100, rng), 100),
         "Zipf 1.0, 1,000 models": (zipf(1000, rng), 1000),
         "Zipf 1.0, 10,000 models": (zipf(10_000, rng), 10_000),
@@ -187,7 +187,7 @@ def whole() -> None:
     numbers = zipf(1000, np.random.default_rng(1))
     text = np.array([f"customer-{i}" for i in range(1000)], object)[numbers]
     visits = numbers[:1000]
-    belady.fewest_loads(visits, 1000)
+    lru.fewest_loads(visits, 1000)
     for name, do in {
         "int32 keys, without the optimum": lambda: mmlab.predict(numbers, optimum=False),
         "int32 keys, with the optimum": lambda: mmlab.predict(numbers),
@@ -195,16 +195,13 @@ def whole() -> None:
         "int32 keys, 20 machines": lambda: mmlab.predict(numbers, optimum=False, workers=20),
     }.items():
         print(f"  {name:<34}{statistics.median(seconds(do) for _ in range(3)):6.2f} s")
-    depths = lru.depths(1000)
-    arrays = [value for value in vars(depths).values() if isinstance(value, np.ndarray)]
-    print(f"  state for 1,000 models: {sum(array.nbytes for array in arrays) / 1e3:,.0f} kB")
 
 
 def first_call() -> None:
     """In processes of their own: with an empty cache of machine code, and with a full one."""
     code = (
-        "import time, numpy as np; from mmlab.prediction import lru; t = time.perf_counter();"
-        "d = lru.depths(1000); d.feed(np.arange(1000, dtype=np.int32));"
+        "import time, numpy as np; from mmlab import lru; t = time.perf_counter();"
+        "lru.StackDistances().after(np.arange(1000, dtype=np.int32));"
         "print(time.perf_counter() - t)"
     )
     with tempfile.TemporaryDirectory() as folder:

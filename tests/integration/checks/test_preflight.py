@@ -20,7 +20,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 import mmlab
 from mmlab import Problem, WatchRunner, WatchWarning, preflight
 from mmlab._files import size_bytes
-from mmlab.checks import Held, memory, memory_problem
+from mmlab.checks import memory
+from mmlab.checks.memory import Held, memory_problem
 from mmlab.checks.weights import what_is_wrong
 from tests.handlers import FixedBatches, NamedModels, keyed, run_keyed
 
@@ -184,7 +185,7 @@ def test_many_unknown_keys_are_summed_up():
 
 
 def test_an_endless_stream_of_keys_is_looked_at_so_far(monkeypatch):
-    monkeypatch.setattr("mmlab.checks.preflight.MOST_ELEMENTS", 100)
+    monkeypatch.setattr("mmlab.checks.data.MOST_ELEMENTS", 100)
     monkeypatch.setattr("mmlab.prediction.keys.PIECE", 30)
     taken = []
 

@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 import mmlab
 from mmlab import WatchRunner
-from mmlab.prediction.routing import sprayed
+from mmlab.prediction.workload import sprayed
 from tests import without_torch
 from tests.handlers import AnsweringModels, keyed, run_keyed
 from tests.lanes import size

@@ -14,7 +14,7 @@ from apache_beam.ml.inference.base import ModelHandler
 
 from mmlab.beam.cards import key_text, key_texts, model_cards
 from mmlab.beam.internals import weights_file, weights_reader
-from mmlab.checks.handlers import step_problems
+from mmlab.checks.handler import handler_problems
 
 LIBRARIES = (
     "xgboost", "datatable", "tensorflow", "tensorflow_hub", "tensorrt", "vllm", "openai",
@@ -103,7 +103,7 @@ def test_a_file_names_its_model_and_must_be_there(handlers, name, tmp_path, monk
     [card] = model_cards(handler)
     assert (card.name, card.weights) == ("north", "folder/north")
     assert (weights_reader(handler), str(weights_file(handler))) == (reader, "folder/north")
-    [problem] = step_problems(handler, "Score")
+    [problem] = handler_problems(handler, "Score")
     assert problem.fatal
     assert "folder/north does not exist" in problem.what
     assert weights_file(made(handlers[name], attribute, "gs://bucket/north.pt")) is None
@@ -115,7 +115,7 @@ def test_a_name_names_its_model_and_is_no_file(handlers, name):
     handler = made(handlers[name], attribute, "org/north")
     assert model_cards(handler)[0].name == "north"
     assert (weights_reader(handler), weights_file(handler)) == (reader, None)
-    assert list(step_problems(handler, "Score")) == []
+    assert list(handler_problems(handler, "Score")) == []
 
 
 class Placeholder:

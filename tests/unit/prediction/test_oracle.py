@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -11,14 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmlab
-from mmlab.prediction import batches, belady, lru
-from mmlab.prediction.routing import by_name, sprayed
+from mmlab import lru
+from mmlab.prediction.workload import Asked, by_name, sprayed
+from tests.fixtures.lru_vectors import FILE
 from tests.lanes import examples
 from tests.unit.prediction.oracle import fewest_loads, visits_of
 from tests.unit.prediction.oracle import lru as one_lru
 
-SIZES = [1, 2, 63, 64, 65, 255, 256, 257, 1023, 1024, 1025, 4096, 4097, 40_000]
-ENGINES = [lru.SortedDepths] + ([lru.BitDepths] if lru.IS_FAST else [])
+VECTORS = json.loads(FILE.read_text("utf-8"))
+MODES = [pytest.param(True, id="compiled"), pytest.param(False, id="Python")]
+
+
+@pytest.fixture(params=MODES if lru.IS_FAST else MODES[1:])
+def compiled(request, monkeypatch):
+    """Loops in machine code, and as Python runs them without numba."""
+    if not request.param:
+        monkeypatch.setattr(lru, "IS_FAST", False)
+        for name in ("_walk", "_next_uses", "_count", "_ones", "_first_in_batch"):
+            loop = getattr(lru, name)
+            monkeypatch.setattr(lru, name, getattr(loop, "py_func", loop))
 
 
 @st.composite
@@ -97,73 +109,56 @@ def test_equal_to_an_ordered_dict_per_hint(case):
 @examples("predictions", suite=80, full=2000)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=14))
 def test_the_optimum_equals_belady_by_brute_force(visits):
-    fewest = belady.fewest_loads(np.array(visits), 5)
+    fewest = lru.fewest_loads(np.array(visits), 5)
     assert fewest.tolist() == [fewest_loads(visits, room) for room in range(1, 6)]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+def pieces_of(accesses, cuts):
+    found = lru.StackDistances()
+    for piece in np.split(accesses, cuts):
+        found = found.after(piece)
+    return found
+
+
 @examples("predictions", suite=30, full=800)
 @given(st.data())
-def test_engines_count_depths_whatever_the_pieces(engine, data):
-    models = data.draw(st.sampled_from([1, 3, 40, 63, 64, 65, 300, 1023, 1024, 1025, 1500, 5000]))
+def test_distances_are_those_of_an_ordered_dict_whatever_the_pieces(data):
+    models = data.draw(st.sampled_from([1, 3, 31, 32, 33, 300, 1025, 5000]))
     seed, n = data.draw(st.integers(0, 99)), data.draw(st.sampled_from([0, 1, 3000, 11_003]))
     rng = np.random.default_rng(seed)
     drawn = (models * rng.random(n) ** data.draw(st.sampled_from([1, 4]))).astype(np.int32)
-    visits = np.repeat(drawn, data.draw(st.sampled_from([1, 1, 2, 16])))[:n]
+    accesses = np.repeat(drawn, data.draw(st.sampled_from([1, 1, 2, 16])))[:n]
     cuts = sorted(data.draw(st.lists(st.integers(0, n), max_size=4)))
-    depths = engine(data.draw(st.sampled_from([0, models])))
-    for piece in np.split(visits, cuts):
-        depths.grow(int(piece.max(initial=-1)) + 1)
-        depths.feed(piece)
-    depths.grow(models)
-    for room in {1, models // 2 + 1, models}:
-        assert depths.loads(models)[room - 1] == one_lru(visits.tolist(), room)[0]
+    found = pieces_of(accesses, cuts)
+    assert found.stack.tolist() == list(dict.fromkeys(accesses[::-1].tolist()))[::-1]
+    for capacity in {1, models // 2 + 1, models}:
+        assert found.loads(models)[capacity - 1] == one_lru(accesses.tolist(), capacity)[0]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("models", SIZES)
-def test_engines_at_the_sizes_where_their_tables_grow(engine, models):
+@pytest.mark.parametrize("models", [1, 2, 31, 32, 33, 64, 1000, 4096, 4097])
+def test_the_tree_and_the_list_count_the_same_distances(models):
+    """Over several lines of the tree: the list walks all accesses at once."""
     rng = np.random.default_rng(models)
-    visits = np.concatenate([np.arange(models), rng.integers(0, models, 3 * models + 5000)])
-    depths = engine(models)
-    for piece in np.array_split(visits.astype(np.int32), 3):
-        depths.feed(piece)
-    last = {}
-    expected = np.zeros(models + 1, int)
-    for t, model in enumerate(visits[: models + 400].tolist()):
-        if model in last:
-            expected[len(set(visits[last[model] : t].tolist()))] += 1
-        last[model] = t
-    short = engine(models)
-    short.feed(visits[: models + 400].astype(np.int32))
-    assert short.counts.tolist() == expected.tolist()
-    others = [other for other in ENGINES if other is not engine]
-    for other in others:
-        twin = other(models)
-        twin.feed(visits.astype(np.int32))
-        assert twin.counts.tolist() == depths.counts.tolist()
+    drawn = (models * rng.random(6 * lru._LINE) ** 6).astype(np.int32)
+    accesses = np.concatenate([np.arange(models, dtype=np.int32), drawn])
+    found = pieces_of(accesses, [5, len(accesses) // 2])
+    by_list, _ = lru._walked(accesses, -np.arange(len(accesses)), np.zeros(0, int), models)
+    assert found.counts.tolist() == by_list.tolist()
 
 
-@pytest.mark.skipif(not lru.IS_FAST, reason="compares the compiled engine with the other one")
-@examples("predictions", suite=5, full=300)
-@given(
-    st.lists(st.integers(1, 1100), min_size=1, max_size=5),
-    st.sampled_from([1, 2, 5]),
-    st.sampled_from([1, 3, 11, 500]),
-    st.integers(0, 99),
-)
-def test_engines_agree_on_full_lines_while_models_are_added(stages, run, pieces, seed):
-    rng = np.random.default_rng(seed)
-    twins = [engine() for engine in ENGINES]
-    for models in stages:
-        visits = np.repeat(rng.integers(0, models, 20_000 // run, np.int32), run)
-        for depths in twins:
-            depths.grow(models)
-            for piece in np.array_split(visits, pieces):
-                depths.feed(piece)
-    one, other = twins
-    assert one.first == other.first
-    assert one.counts.tolist() == other.counts.tolist()
+@pytest.mark.parametrize("vector", VECTORS, ids=[vector["name"] for vector in VECTORS])
+def test_the_vectors_that_the_page_is_held_to(vector, compiled):
+    names = list(dict.fromkeys(vector["accesses"]))
+    accesses = np.array([names.index(name) for name in vector["accesses"]], np.int32)
+    found = lru.StackDistances().after(accesses)
+    loads, optimum = found.loads(len(names)), lru.fewest_loads(accesses, len(names))
+    bytes_of_ones = lru.most_bytes(accesses, np.ones(len(names), np.int64))
+    for under in vector["limits"]:
+        capacity = min(under["limit"] or len(names), len(names))
+        assert loads[capacity - 1] == under["loads"]
+        assert optimum[capacity - 1] == under["optimum"]
+        assert bytes_of_ones[capacity - 1] == len(under["order"])
+        assert [names[i] for i in found.stack[-capacity:]] == under["order"]
 
 
 @pytest.mark.runs
@@ -173,7 +168,7 @@ def test_the_answer_is_the_same_without_numba():
 import sys
 {block}
 import numpy as np, mmlab
-from mmlab.prediction.lru import IS_FAST
+from mmlab.lru import IS_FAST
 rng = np.random.default_rng(7)
 keys = rng.integers(0, 30, 5000)
 p = mmlab.predict(keys, batch_size=3, workers=2, sizes={{str(i): i * i for i in range(30)}})
@@ -195,10 +190,7 @@ print(p.table().to_csv(), p.per_worker(3).to_csv())
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=80), st.integers(1, 9), st.data())
 def test_batches_are_cut_alike_whatever_the_pieces(models, size, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(models)), max_size=4)))
-    cutter = batches.Batches(size)
-    found = [
-        visit
-        for piece in np.split(np.array(models, np.int32), cuts)
-        for visit in cutter.visits(piece, 10).tolist()
-    ]
-    assert found == visits_of(models, size)
+    asked = Asked()
+    for piece in np.split(np.array(models, np.int32), cuts):
+        asked = asked.after_elements(piece, size, keep=True)
+    assert asked.ended(keep=True).accesses.tolist() == visits_of(models, size)

@@ -7,7 +7,7 @@ import pytest
 
 import mmlab
 from mmlab.page import content
-from mmlab.prediction import replay, stepped
+from mmlab.prediction import stepped
 from tests.unit.page import node
 from tests.unit.prediction.oracle import visits_of
 
@@ -80,7 +80,7 @@ def test_a_long_log_of_many_models_is_cut(monkeypatch):
 
 def test_a_window_of_a_long_log(monkeypatch):
     """Keys are kept for the first elements, models for all."""
-    monkeypatch.setattr(replay, "MOST_ACCESSES", 6)
+    monkeypatch.setattr(stepped, "MOST_ELEMENTS", 6)
     monkeypatch.setattr(stepped, "MOST_ACCESSES", 4)
     prediction = mmlab.predict(KEYS, MAPPING, sizes=1)
     models = [MODEL[key] for key in KEYS]
@@ -94,7 +94,7 @@ def test_a_window_of_a_long_log(monkeypatch):
 
 
 def test_accesses_that_were_not_kept(monkeypatch):
-    monkeypatch.setattr(replay, "MOST_ACCESSES", 6)
+    monkeypatch.setattr(stepped, "MOST_ELEMENTS", 6)
     prediction = mmlab.predict(KEYS, MAPPING, optimum=False)
     assert read(prediction, first=6)[0]["keys"] == [["a"]]
     with pytest.raises(

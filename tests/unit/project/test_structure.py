@@ -23,6 +23,7 @@ LAYERS = (
     ("transforms",),
     ("worker",),
     ("state", "budget"),
+    ("lru",),
     ("reports",),
     ("draw",),
     ("page",),
@@ -43,9 +44,7 @@ EXPORTS = {
     "mmlab": """Diagram GroupByModel Problem Trace WatchRunner WatchWarning compare_hints
         compare_traces diagram explore fit_hint lessons predict prediction preflight run_fresh
         watch""",
-    "mmlab.checks": """Held Problem held_by hint_problem label_problems large_hint leaves_of
-        mapping_problems memory_problem missing_library_problems missing_weights odd_keys
-        refresh_problems repeated_weights step_problems thread_problem""",
+    "mmlab.checks": "Problem",
     "mmlab.diagrams": "Diagram GraphvizError diagram",
     "mmlab.prediction": "Advice Fleet NoAdviceError Prediction compare_routings predict",
     "mmlab.watching": "WatchRunner WatchWarning watch",

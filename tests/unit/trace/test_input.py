@@ -12,10 +12,10 @@ import mmlab
 from mmlab import Trace
 from mmlab._files import absolute
 from mmlab.beam.cards import model_cards
-from mmlab.checks.before_run import explain
 from mmlab.events import Unobserved
 from mmlab.log.folders import location
 from mmlab.prediction.keys import read_keys
+from mmlab.reports.failure import explain
 from mmlab.worker.logs import new_log
 from tests.events import Event
 from tests.handlers import keyed

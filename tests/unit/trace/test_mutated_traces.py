@@ -10,9 +10,9 @@ import pytest
 
 import mmlab
 from mmlab import Trace, lessons
-from mmlab.checks.before_run import explain
 from mmlab.draw.live import LivePicture
 from mmlab.events import printable
+from mmlab.reports.failure import explain
 from tests.handlers import keyed
 from tests.lanes import size
 from tests.unit.trace.mutations import RECORDED, as_text, mutated, recorded

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, ModelHandler
 
 from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard, count_or_none, key_text, model_cards
-from mmlab.checks.problem import Problem
-from mmlab.checks.weights import is_missing, what_is_wrong
+from mmlab.checks.problem import Problem, where_is
+from mmlab.checks.weights import weights_problems
 
 
-def step_problems(
-    handler: ModelHandler, step: str, *, files_are_here: bool = True
+def handler_problems(
+    handler: ModelHandler[Any, Any, Any], step: str, *, files_are_here: bool = True
 ) -> Iterator[Problem]:
     """What is wrong with `handler`, as far as its author should be warned of it.
 
@@ -35,13 +34,12 @@ def step_problems(
     yield from _unbuilt_engines(cards, leaves)
     if files_are_here:
         for card, leaf in zip(cards, leaves, strict=True):
-            path, loads = internals.weights_file(leaf), internals.weights_reader(leaf)
-            yield from weights_problems(card, path, loads)
+            yield from weights_problems(card, leaf)
     if keyed is not None:
         yield from _ignored_batching(keyed, cards, leaves)
 
 
-def leaves_of(handler: ModelHandler) -> list[ModelHandler]:
+def leaves_of(handler: ModelHandler[Any, Any, Any]) -> list[ModelHandler[Any, Any, Any]]:
     """The handlers that load one model each, in the order of `model_cards`."""
     keyed = internals.keyed_handler(handler)
     if keyed is None:
@@ -49,7 +47,7 @@ def leaves_of(handler: ModelHandler) -> list[ModelHandler]:
     return list(internals.cohort_handlers(keyed).values())
 
 
-def _of_mapping(keyed: KeyedModelHandler, step: str) -> Iterator[Problem]:
+def _of_mapping(keyed: KeyedModelHandler[Any, Any, Any, Any], step: str) -> Iterator[Problem]:
     if not internals.cohort_handlers(keyed):
         yield Problem(
             "the keyed handler has no models, so every element fails.",
@@ -73,7 +71,7 @@ _INSTEAD = {
 }
 
 
-def _of_wrappers(handler: ModelHandler, step: str) -> Iterator[Problem]:
+def _of_wrappers(handler: ModelHandler[Any, Any, Any], step: str) -> Iterator[Problem]:
     for link in internals.handler_chain(handler):
         if internals.holds_many_models(link):
             return
@@ -93,14 +91,14 @@ def _of_wrappers(handler: ModelHandler, step: str) -> Iterator[Problem]:
 
 
 def _of_mapped_handlers(
-    cards: Sequence[ModelCard], leaves: Sequence[ModelHandler]
+    cards: Sequence[ModelCard], leaves: Sequence[ModelHandler[Any, Any, Any]]
 ) -> Iterator[Problem]:
     for card, leaf in zip(cards, leaves, strict=True):
         if internals.keyed_handler(leaf) is not None:
             yield Problem(
                 "the handler of a KeyModelMapping is itself a keyed handler with several models, "
                 "which Beam cannot run: every batch of it fails in a worker.",
-                _model(card),
+                where_is(card),
                 "Put its mappings into the list of the outer KeyedModelHandler.",
                 fatal=True,
             )
@@ -108,21 +106,21 @@ def _of_mapped_handlers(
             yield Problem(
                 f"its handler has model_copies={copies}, which Beam refuses in a worker where a "
                 "keyed handler has several models.",
-                _model(card),
+                where_is(card),
                 "Leave model_copies out, or give this model a RunInference step of its own.",
                 fatal=True,
             )
 
 
 def _unbuilt_engines(
-    cards: Sequence[ModelCard], leaves: Sequence[ModelHandler]
+    cards: Sequence[ModelCard], leaves: Sequence[ModelHandler[Any, Any, Any]]
 ) -> Iterator[Problem]:
     for card, leaf in zip(cards, leaves, strict=True):
         if internals.is_unbuilt_engine(leaf):
             yield Problem(
                 "it has no engine_path, and Beam's TensorRT handler loads engines only: it does "
                 "not build one of an ONNX file when it loads.",
-                _model(card),
+                where_is(card),
                 "Build the engine once, with load_onnx() and build_engine(), write it to a file, "
                 "and give that as engine_path=.",
                 fatal=True,
@@ -164,49 +162,33 @@ def _beam_takes(hint: Any) -> bool:
         return False
 
 
-def large_hint(hint: Any, models: int, step: str) -> Problem | None:
-    """Whether the hint allows more models than there are: harmless, and worth knowing."""
+def harmless_problems(handler: ModelHandler[Any, Any, Any], step: str) -> Iterator[Problem]:
+    """What is worth knowing of a handler, and no reason for a warning."""
+    keyed = internals.keyed_handler(handler)
+    if keyed is not None:
+        yield from _large_hint(keyed, step)
+        yield from _odd_keys(keyed, step)
+
+
+def _large_hint(keyed: KeyedModelHandler[Any, Any, Any, Any], step: str) -> Iterator[Problem]:
+    """A hint that allows more models than there are."""
+    hint, models = internals.model_hint(keyed), len(internals.cohort_handlers(keyed))
     count = count_or_none(hint)
     if count is None or isinstance(hint, bool) or count <= models:
-        return None
-    return Problem(
+        return
+    yield Problem(
         f"max_models_per_worker_hint is {count}, but there are {models} models: it limits nothing.",
         step,
         f"Give less than {models} to limit memory, or leave it out.",
     )
 
 
-def weights_problems(card: ModelCard, path: Path | None, loads: str | None) -> Iterator[Problem]:
-    """Weights of this machine that are missing, or are no weights.
-
-    Args:
-      card: the model.
-      path: of its weights; None where they are in no file of this machine.
-      loads: see `internals.weights_reader`.
-    """
-    if path is None:
-        return
-    if is_missing(path):
-        yield missing_weights(card, path, fatal=loads is not None)
-        return
-    wrong = what_is_wrong(path, loads)
-    if wrong is not None:
-        yield Problem(wrong[0], _model(card), wrong[1], fatal=loads is not None)
-
-
-def missing_weights(card: ModelCard, path: Any, *, fatal: bool = True) -> Problem:
-    return Problem(
-        f"the weights of model {card.name}{_keys(card)} are missing: {path} does not exist.",
-        card.step,
-        "Correct the path in the model handler, or make the file first.",
-        fatal=fatal,
-    )
-
-
 def _ignored_batching(
-    keyed: KeyedModelHandler, cards: Sequence[ModelCard], leaves: Sequence[ModelHandler]
+    keyed: KeyedModelHandler[Any, Any, Any, Any],
+    cards: Sequence[ModelCard],
+    leaves: Sequence[ModelHandler[Any, Any, Any]],
 ) -> Iterator[Problem]:
-    if keyed.batch_elements_kwargs():
+    if keyed.batch_elements_kwargs():  # type: ignore[no-untyped-call]
         return  # the author knows, and has said what is to be done instead
     asking = [
         (card, given)
@@ -225,7 +207,7 @@ def _ignored_batching(
         )
 
 
-def odd_keys(keyed: KeyedModelHandler, step: str) -> Iterator[Problem]:
+def _odd_keys(keyed: KeyedModelHandler[Any, Any, Any, Any], step: str) -> Iterator[Problem]:
     """Keys that Beam takes and that are hardly meant."""
     for key in internals.cohort_of_key(keyed):
         if isinstance(key, str) and not key.strip():
@@ -242,41 +224,54 @@ def odd_keys(keyed: KeyedModelHandler, step: str) -> Iterator[Problem]:
             )
 
 
-def mapping_problems(mappings: Sequence[KeyModelMapping], step: str) -> list[Problem]:
+def mapping_problems(
+    mappings: Sequence[KeyModelMapping[Any, Any, Any, Any]], step: str
+) -> list[Problem]:
     """What `KeyedModelHandler(mappings)` would refuse, or take for something else."""
     found: list[Problem] = []
-    model_of: dict[Any, int] = {}
+    first_of: dict[Any, int] = {}
     for number, mapping in enumerate(mappings):
         where = f"{step}, mapping {number + 1} ({type(mapping.mh).__name__})"
+        bad = _bad_keys(mapping.keys, where)
+        if bad is not None:
+            found.append(bad)
         if isinstance(mapping.keys, str | bytes):
-            found.append(
-                Problem(
-                    f"its keys are the text {mapping.keys!r}, of which every letter is a key.",
-                    where,
-                    f"Give a list: KeyModelMapping([{mapping.keys!r}], …).",
-                    fatal=True,
-                )
-            )
-            continue
-        if len(mapping.keys) == 0:
-            found.append(
-                Problem(
-                    "it has no keys.",
-                    where,
-                    "Give it at least one key, or leave the mapping out.",
-                    fatal=True,
-                )
-            )
+            continue  # its letters are not meant as keys
         for key in mapping.keys:
-            if key in model_of:
-                found.append(_duplicate(key, model_of[key], number, where))
-            model_of.setdefault(key, number)
+            if key in first_of:
+                found.append(_duplicate(key, first_of[key], number, where))
+            first_of.setdefault(key, number)
     if not found:
         try:
             KeyedModelHandler(list(mappings))
         except Exception as refusal:
-            found.append(Problem(f"Beam refuses it: {refusal}", step, "See above.", fatal=True))
+            found.append(
+                Problem(
+                    f"Beam refuses it: {refusal}",
+                    step,
+                    "Change the mapping as it says.",
+                    fatal=True,
+                )
+            )
     return found
+
+
+def _bad_keys(keys: Any, where: str) -> Problem | None:
+    if isinstance(keys, str | bytes):
+        return Problem(
+            f"its keys are the text {keys!r}, of which every letter is a key.",
+            where,
+            f"Give a list: KeyModelMapping([{keys!r}], …).",
+            fatal=True,
+        )
+    if len(keys) == 0:
+        return Problem(
+            "it has no keys.",
+            where,
+            "Give it at least one key, or leave the mapping out.",
+            fatal=True,
+        )
+    return None
 
 
 def _duplicate(key: Any, first: int, number: int, where: str) -> Problem:
@@ -287,11 +282,3 @@ def _duplicate(key: Any, first: int, number: int, where: str) -> Problem:
         "Take it out in one of the two places.",
         fatal=True,
     )
-
-
-def _keys(card: ModelCard) -> str:
-    return f" (keys {', '.join(card.keys)})" if card.keys else ""
-
-
-def _model(card: ModelCard) -> str:
-    return f"{card.step}, model {card.name}{_keys(card)}"

@@ -10,8 +10,9 @@ import pandas as pd
 
 from mmlab._text import plural, shown_everywhere
 from mmlab.events import UNKNOWN
+from mmlab.lru import Ints
 from mmlab.prediction.recorded import Measured
-from mmlab.prediction.words import fleet_words
+from mmlab.prediction.workload import Workload
 
 MOST_RELOADS = 0.05
 """A hint thrashes when more than this share of the batches had to load a model that the process had
@@ -24,16 +25,16 @@ class PerManager:
 
     Attributes:
       elements, visits, models_seen: int64, shape (processes,).
-      loads, evictions: int64, shape (processes, models); column n - 1 is room for n models.
+      loads, evictions: int64, shape (processes, models); column n - 1 is capacity n.
       bytes: most bytes of models held at once, same shape; None without sizes.
     """
 
-    elements: np.ndarray
-    visits: np.ndarray
-    models_seen: np.ndarray
-    loads: np.ndarray
-    evictions: np.ndarray
-    bytes: np.ndarray | None
+    elements: Ints
+    visits: Ints
+    models_seen: Ints
+    loads: Ints
+    evictions: Ints
+    bytes: Ints | None
 
 
 class Cliff(NamedTuple):
@@ -61,16 +62,12 @@ class PredictedLoads:
 
     Attributes:
       models: names; `models_seen` of them are asked for.
-      elements, keys, visits: elements, different keys, and batches in models.
-      batch_size: elements in a batch; None where batches are those of a trace.
-      workers, processes: machines, and processes on each that hold models of their own.
-      copies: copies of the handler that share a manager; the limit is hint × copies.
-      routing: "spray", "by_key", "by_model", or "recorded" for the visits of a trace.
+      elements, keys, visits: elements, different keys, and accesses: batches in models.
+      workload: who serves the elements.
       managers: each process by itself.
-      optimum_by_room, grouped_by_room: `optimum` and `grouped_by_key`, by how many models fit.
+      optimum_by_capacity, grouped_by_capacity: `optimum` and `grouped_by_key`, by capacity.
       measured: what a trace measured; None without one.
       sizes: bytes of each model, shape (models,); None where they are not known.
-      sizes_given: whether the sizes are the caller's, not those of a trace.
     """
 
     models: tuple[str, ...]
@@ -78,46 +75,63 @@ class PredictedLoads:
     elements: int
     keys: int
     visits: int
-    batch_size: int | None
-    workers: int
-    processes: int
-    copies: int
-    routing: str
+    workload: Workload
     managers: PerManager
-    optimum_by_room: np.ndarray | None
-    grouped_by_room: np.ndarray
+    optimum_by_capacity: Ints | None
+    grouped_by_capacity: Ints
     measured: Measured | None
-    sizes: np.ndarray | None = None
-    sizes_given: bool = False
+    sizes: Ints | None = None
 
     @property
-    def hints(self) -> np.ndarray:
+    def batch_size(self) -> int | None:
+        """Elements in a batch; None where batches are those of a trace."""
+        return self.workload.batch_size
+
+    @property
+    def processes(self) -> int:
+        """Processes on each machine that hold models of their own."""
+        return self.workload.processes
+
+    @property
+    def copies(self) -> int:
+        """Copies of the handler that share a manager: the limit is hint × copies."""
+        return self.workload.copies or 1
+
+    @property
+    def sizes_given(self) -> bool:
+        """Whether the sizes are the caller's, not those of a trace."""
+        return self.workload.sizes is not None
+
+    @property
+    def hints(self) -> Ints:
         """1 to the number of models, shape (models,)."""
         return np.arange(1, len(self.models) + 1)
 
     @property
-    def loads(self) -> np.ndarray:
+    def loads(self) -> Ints:
         """Loads of all processes together."""
         return self._per_hint(self.managers.loads.sum(axis=0))
 
     @property
-    def evictions(self) -> np.ndarray:
+    def evictions(self) -> Ints:
         """Evictions of all processes together."""
         return self._per_hint(self.managers.evictions.sum(axis=0))
 
     @property
-    def optimum(self) -> np.ndarray | None:
+    def optimum(self) -> Ints | None:
         """The fewest loads that are possible, whatever is evicted; None if not asked for."""
-        return None if self.optimum_by_room is None else self._per_hint(self.optimum_by_room)
+        return (
+            None if self.optimum_by_capacity is None else self._per_hint(self.optimum_by_capacity)
+        )
 
     @property
-    def grouped_by_key(self) -> np.ndarray:
+    def grouped_by_key(self) -> Ints:
         """Loads after a GroupByKey.
 
         All elements of a key follow one another in one process, keys in the order first seen. Local
         runners do so; Beam does not promise the order of the keys.
         """
-        return self._per_hint(self.grouped_by_room)
+        return self._per_hint(self.grouped_by_capacity)
 
     @property
     def grouped_by_model(self) -> int:
@@ -125,34 +139,34 @@ class PredictedLoads:
         return self.models_seen
 
     @property
-    def model_bytes(self) -> np.ndarray | None:
+    def model_bytes(self) -> Ints | None:
         """Most bytes of models that the fullest process holds; None without sizes."""
         held = self.managers.bytes
         return None if held is None else self._per_hint(held.max(axis=0))
 
     @property
-    def machine_bytes(self) -> np.ndarray | None:
+    def machine_bytes(self) -> Ints | None:
         """The same for the fullest machine: its processes may all be at their peak at once."""
         held = self.managers.bytes
         if held is None:
             return None
-        machines = held.reshape(self.workers, self.processes, -1).sum(axis=1)
+        machines = held.reshape(self.workload.workers, self.processes, -1).sum(axis=1)
         return self._per_hint(machines.max(axis=0))
 
     @property
-    def reloads(self) -> np.ndarray:
+    def reloads(self) -> Ints:
         """Loads of models that the process had loaded before."""
         return self.loads - int(self.managers.models_seen.sum())
 
     @property
-    def most_reloads(self) -> np.ndarray:
+    def most_reloads(self) -> Ints:
         """Reloads of the process that reloads most."""
         each = self.managers
         return self._per_hint((each.loads - each.models_seen[:, None]).clip(0).max(axis=0))
 
-    def _per_hint(self, by_room: np.ndarray) -> np.ndarray:
-        room = np.minimum(self.hints * self.copies, len(self.models))
-        return by_room[..., room - 1]
+    def _per_hint(self, by_capacity: Ints) -> Ints:
+        capacity = np.minimum(self.hints * self.copies, len(self.models))
+        return by_capacity[..., capacity - 1]
 
     # Answers
 
@@ -169,7 +183,7 @@ class PredictedLoads:
         i = self.index(hint)
         return {name: int(values[i]) for name, values in self._columns().items()}
 
-    def _columns(self) -> dict[str, np.ndarray]:
+    def _columns(self) -> dict[str, Ints]:
         columns = {"limit": self.hints * self.copies} if self.copies > 1 else {}
         columns |= {"loads": self.loads, "evictions": self.evictions}
         if self.optimum is not None:
@@ -237,11 +251,6 @@ class PredictedLoads:
             return None
         return Cliff(begin + 1, end + 1, int(loads[begin]), int(loads[end]))
 
-    @property
-    def fleet(self) -> str:
-        """Who does the work, and how elements get there, in words."""
-        return fleet_words(self.workers, self.processes, self.routing, self.batch_size, self.copies)
-
     def __repr__(self) -> str:
         return "\n".join(self._sentences())
 
@@ -267,7 +276,7 @@ class PredictedLoads:
     def _sentences(self) -> list[str]:
         lines = [
             f"Prediction for {plural(self.elements, 'element')} of {plural(self.keys, 'key')}, "
-            f"{plural(len(self.models), 'model')}, {self.fleet}"
+            f"{plural(len(self.models), 'model')}, {self.workload.words}"
         ]
         cliff = self.cliff()
         hints = {1, len(self.models)} | ({cliff.hint, cliff.foot} if cliff else set())

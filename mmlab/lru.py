@@ -1,0 +1,310 @@
+"""Loads under every limit at once: least recently used, and the optimum beside it.
+
+An *access* asks for a model. A cache of *capacity* n holds n models; where an access misses, it
+loads the model and evicts another. LRU evicts the least recently used one, as Beam does. OPT
+evicts the one that is needed again last: no choice loads less often (Belady, "A study of
+replacement algorithms for a virtual-storage computer", 1966).
+
+Both are stack algorithms (Mattson, Gecsei, Slutz and Traiger, "Evaluation techniques for storage
+hierarchies", 1970): one list, the stack, has the models of every cache in its top n places. An
+access that finds its model in place d, its *stack distance*, misses in every cache smaller than
+d, and in no other. So to count distances once is to know the loads under every limit.
+
+`_walk` keeps that list, for LRU as for OPT. `_count` finds the distances of LRU without it, for
+long logs. Models are numbers from 0 on; arrays are never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+try:
+    import numba
+except ImportError:
+    numba = None
+
+IS_FAST = numba is not None
+"""Whether loops run as machine code: `pip install "mmlab[fast]"` installs numba."""
+
+Ints = npt.NDArray[Any]
+"""Integers, of whatever width."""
+
+_Loop = TypeVar("_Loop", bound=Callable[..., None])
+
+_LINE = 1 << 14
+"""Accesses that `_count` is given at a time: its arrays stay in the processor's first cache."""
+_NOW = -(1 << 62)
+
+
+def compiled(loop: _Loop) -> _Loop:
+    """`loop` as machine code, kept on disk between sessions; as it is without numba."""
+    if numba is None:
+        return loop
+    options = {"nogil": True, "boundscheck": False}
+    try:
+        fast: _Loop = numba.njit(cache=True, **options)(loop)
+    except RuntimeError:  # there is no folder that numba may write: compile in every session
+        fast = numba.njit(**options)(loop)
+    return fast
+
+
+def _run(loop: Callable[..., None], given: tuple[Ints, ...], filled: tuple[Ints, ...]) -> None:
+    """Run a loop over arrays, the last of which it fills; over lists where Python runs it."""
+    if IS_FAST:
+        loop(*given, *filled)
+        return
+    lists = [array.tolist() for array in filled]  # Python reads lists faster than arrays
+    loop(*(array.tolist() for array in given), *lists)
+    for array, values in zip(filled, lists, strict=True):
+        array[:] = values
+
+
+# The stack as a list
+
+
+def fewest_loads(accesses: Ints, models: int) -> Ints:
+    """Loads of OPT with capacity 1, 2, … `models`.
+
+    Args:
+      accesses: shape (n,). All of them are needed at once, because OPT looks ahead.
+
+    Returns:
+      int64, shape (models,).
+
+    >>> fewest_loads(np.array([0, 1, 2, 0, 1, 2]), 3)
+    array([6, 4, 3])
+    """
+    accesses = np.ascontiguousarray(accesses, np.int32)
+    due = np.zeros(len(accesses), np.int64)
+    _run(_next_uses, (accesses,), (np.full(models, len(accesses)), due))
+    distances, _ = _walked(accesses, due, np.zeros(0, np.int64), models)
+    hits: Ints = np.cumsum(distances[1:])
+    return len(accesses) - hits
+
+
+def most_bytes(accesses: Ints, sizes: Ints) -> Ints:
+    """Most bytes that LRU holds at once with capacity 1, 2, … models.
+
+    Args:
+      accesses: shape (n,).
+      sizes: bytes of each model, int64, shape (models,).
+
+    Returns:
+      int64, shape (models,).
+
+    >>> most_bytes(np.array([0, 1, 2, 0]), np.array([10, 20, 5]))
+    array([20, 30, 35])
+    """
+    accesses = np.ascontiguousarray(accesses, np.int32)
+    seen = np.bincount(accesses, minlength=len(sizes)) > 0
+    if len(np.unique(sizes[seen])) <= 1:
+        size = int(sizes[seen].max(initial=0))
+        held: Ints = np.minimum(np.arange(1, len(sizes) + 1), seen.sum())
+        return np.multiply(held, size)
+    _, most = _walked(accesses, -np.arange(len(accesses)), sizes, len(sizes))
+    most[seen.sum() :] = sizes[seen].sum()
+    return most
+
+
+def _walked(accesses: Ints, due: Ints, sizes: Ints, models: int) -> tuple[Ints, Ints]:
+    """What `_walk` fills: how often each stack distance occurs, 0 for first accesses; bytes."""
+    distances = np.zeros(models + 1, np.int64)
+    stack, due_of, held, most = (np.zeros(models, np.int64) for _ in range(4))
+    _run(_walk, (accesses, due, sizes), (stack, due_of, held, distances, most))
+    return distances, most
+
+
+@compiled
+def _next_uses(accesses, upcoming, due):  # type: ignore[no-untyped-def]
+    """Fill `due` with the place of the next access to the same model; `upcoming` has the end."""
+    for t in range(len(accesses) - 1, -1, -1):
+        due[t] = upcoming[accesses[t]]
+        upcoming[accesses[t]] = t
+
+
+@compiled
+def _walk(accesses, due, sizes, stack, due_of, held, distances, most):  # type: ignore[no-untyped-def]
+    """Mattson's stack: `stack[:n]` is what a cache of capacity n holds.
+
+    The model of an access goes to the top. The one that was there moves down. In every place the
+    one that is due earlier stays, and the other moves on, until the place is reached that the model
+    came from. OPT is this with the time of the next use as `due`; LRU with the time of the access,
+    negative: all that was used earlier is due later.
+
+    With `sizes`, `held[k]` is what the first k + 1 models weigh together.
+    """
+    seen = 0
+    for t in range(len(accesses)):
+        model = accesses[t]
+        due_of[model] = _NOW
+        moving = model
+        k = 0
+        while k < seen and stack[k] != model:
+            other = stack[k]
+            if due_of[other] > due_of[moving]:
+                stack[k] = moving
+                moving = other
+            if len(sizes):
+                held[k] += sizes[model] - sizes[moving]
+                most[k] = max(most[k], held[k])
+            k += 1
+        stack[k] = moving
+        due_of[model] = due[t]
+        if k < seen:
+            distances[k + 1] += 1
+            continue
+        distances[0] += 1
+        seen += 1
+        if len(sizes):
+            held[k] = sizes[moving] + (held[k - 1] if k else 0)
+            most[k] = held[k]
+
+
+# LRU of long logs
+
+
+@dataclass(frozen=True, eq=False)
+class StackDistances:
+    """How often each stack distance of LRU occurs in the accesses so far.
+
+    Attributes:
+      counts: int64, shape (models + 1,): `counts[d]` accesses found their model in place d; 1 is
+        the model of the access before. `counts[0]` is the number of first accesses.
+      stack: models, int32, the most recently used last. It is all that later accesses need.
+
+    >>> found = StackDistances().after(np.array([0, 1, 1])).after(np.array([2, 0]))
+    >>> found.counts.tolist(), found.stack.tolist(), found.loads(3).tolist()
+    ([3, 1, 0, 1], [1, 2, 0], [4, 4, 3])
+    """
+
+    counts: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
+    stack: Ints = field(default_factory=lambda: np.zeros(0, np.int32))
+
+    @property
+    def accesses(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def models(self) -> int:
+        """Models that were accessed at all."""
+        return int(self.counts[0])
+
+    def after(self, accesses: Ints) -> StackDistances:
+        """The distances when `accesses`, shape (n,), have followed."""
+        stack = self.stack
+        models = max(len(self.counts), int(accesses.max(initial=-1)) + 2) - 1
+        counts = np.zeros(models + 1, np.int64)
+        counts[: len(self.counts)] = self.counts
+        step = max(_LINE, 4 * models) - len(stack)
+        for begin in range(0, len(accesses), step):
+            # The stack is accesses, too: the shortest ones that lead to it.
+            walk = np.concatenate([stack, accesses[begin : begin + step]]).astype(np.int32)
+            counts[0] -= len(stack)
+            is_again = walk[1:] == walk[:-1]  # as the access before: the stack stays as it is
+            if found := np.count_nonzero(is_again):
+                counts[1] += found
+                walk = walk[np.append(True, ~is_again)]
+            last = np.full(models, -1, np.int32)
+            _run(_count, (walk,), (last, *_line_of(len(walk)), counts))
+            stack = walk[last[walk] == np.arange(len(walk))]
+        return StackDistances(counts, stack)
+
+    def loads(self, models: int) -> Ints:
+        """Loads with capacity 1, 2, … `models`; int64, shape (models,)."""
+        hits = np.zeros(models, np.int64)
+        known = self.counts[1 : models + 1]
+        hits[: len(known)] = known
+        return self.accesses - np.cumsum(hits)
+
+
+def _line_of(accesses: int) -> tuple[Ints, Ints]:
+    """The words and the tree of `_count`, with all bits set."""
+    words = max(1 << (accesses - 1).bit_length(), 32) // 32
+    levels = [np.full(1 << level, 32 * words >> level) for level in range(words.bit_length())]
+    return np.full(words, 0xFFFFFFFF), np.concatenate([[0], *levels])
+
+
+@compiled
+def _ones(word: Any) -> Any:
+    """Bits set in the lower 32 of `word`: sums of 2, 4 and 8 bits, then all (Hacker's Delight)."""
+    word -= (word >> 1) & 0x55555555
+    word = (word & 0x33333333) + ((word >> 2) & 0x33333333)
+    word = (word + (word >> 4)) & 0x0F0F0F0F
+    return (word * 0x01010101 >> 24) & 0xFF
+
+
+@compiled
+def _count(walk, last, words, tree, counts):  # type: ignore[no-untyped-def]
+    """Count the stack distances of LRU in `walk`, in logarithmic time each.
+
+    The stack distance is how many models were accessed since the access before to this model, that
+    one included (Bennett and Kruskal, "LRU stack processing", 1975). Give every access a bit, which
+    is set while no later one has the same model. Then the distance is the number of bits set from
+    the access before on: that of all models, less the bits set before it. An access clears one
+    bit. Those of accesses to come are set from the start: they are never among the bits before.
+
+    To count the bits before an access, 32 of them are a word, and words are the leaves of a binary
+    tree in the order of a heap: nodes 2 n and 2 n + 1 are below node n, and each knows how many
+    bits are set below it. On the way up from a word, whatever is on the left of it comes before.
+    """
+    seen = 0
+    for t in range(len(walk)):
+        model = walk[t]
+        before = last[model]
+        last[model] = t
+        if before < 0:
+            counts[0] += 1
+            seen += 1
+            continue
+        word = before >> 5
+        bit = 1 << (before & 31)
+        distance = seen - _ones(words[word] & (bit - 1))
+        words[word] ^= bit
+        node = len(words) + word
+        while node > 1:
+            # An odd node has one on its left. A branch here could not be foreseen.
+            distance -= tree[node - 1] & -(node & 1)
+            tree[node] -= 1
+            node >>= 1
+        counts[distance] += 1
+
+
+# Batches
+
+
+def batch_accesses(models: Ints, size: int) -> Ints:
+    """Accesses of elements in batches: each batch asks for each of its models once.
+
+    Args:
+      models: of each element, shape (n,).
+      size: elements in a batch.
+
+    Returns:
+      Models in the order first seen in each batch, int32.
+
+    >>> batch_accesses(np.array([0, 1, 0, 1, 1, 2]), 3).tolist()
+    [0, 1, 1, 2]
+    """
+    models = np.ascontiguousarray(models, np.int32)
+    if size == 1 or not len(models):
+        return models
+    batch_of = np.full(int(models.max()) + 1, -1)
+    is_first = np.zeros(len(models), np.int8)
+    _run(_first_in_batch, (models, np.arange(0, len(models), size)), (batch_of, is_first))
+    return models[is_first > 0]
+
+
+@compiled
+def _first_in_batch(models, begins, batch_of, is_first):  # type: ignore[no-untyped-def]
+    """Fill `is_first`; `batch_of` is the latest batch of each model."""
+    for batch in range(len(begins)):
+        end = begins[batch + 1] if batch + 1 < len(begins) else len(models)
+        for i in range(begins[batch], end):
+            if batch_of[models[i]] != batch:
+                batch_of[models[i]] = batch
+                is_first[i] = 1
