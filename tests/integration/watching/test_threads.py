@@ -20,7 +20,7 @@ from mmlab.log.reader import LogReader
 from mmlab.log.segments import SegmentWriter
 from mmlab.log.writer import LogWriter
 from mmlab.watching import WatchWarning
-from mmlab.watching.runner import _find_steps
+from mmlab.watching.steps import find_steps
 from mmlab.worker import memory
 from mmlab.worker.recorder import Recorder
 from tests.handlers import NamedModels, keyed, run_keyed
@@ -226,7 +226,7 @@ def test_preflight_warns_of_threads_under_a_limit(hint, options, warned):
     if warned:
         assert "share 4 models under a limit of 2" in said[0]
         with pytest.warns(WatchWarning, match="threads share 4 models"):
-            WatchRunner(live=False)._look_before(_find_steps(pipeline), pipeline.options)
+            WatchRunner(live=False)._look_before(find_steps(pipeline), pipeline.options)
 
 
 def test_a_run_with_threads_under_a_limit_is_recorded_whole(tmp_path):
