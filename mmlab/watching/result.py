@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from apache_beam.runners.runner import PipelineResult, PipelineState
@@ -18,34 +19,38 @@ class WatchedResult(PipelineResult):
     """
 
     def __init__(self, result: PipelineResult, run: Run, restore: Any):
-        super().__init__(result.state)
+        super().__init__(state := result.state)
         self._result = result
         self._run = run
         self._restore = restore
         self.pipeline = run.pipeline
-        if PipelineState.is_terminal(result.state):
-            self._finish()
+        if PipelineState.is_terminal(state):
+            self._finish(state)
 
     @property
     def trace(self) -> Trace:
         """What happened; while the pipeline still runs, what has happened so far."""
+        with suppress(Exception):  # of a job whose service is gone
+            _ = self.state
         return self._run.trace if self._run.ended else Trace.load(self._run.log.folder)
 
     @property
     def state(self) -> str:
-        return self._result.state
+        """The state of the wrapped runner's result; one that is final ends the recording."""
+        state = self._result.state
+        if PipelineState.is_terminal(state):
+            self._finish(state)
+        return state
 
     def wait_until_finish(self, *args: Any, **kwargs: Any) -> Any:
-        with self._run.ending_on_error():
+        with self._run.ending_on_error(self._result):
             state = self._result.wait_until_finish(*args, **kwargs)
-        if PipelineState.is_terminal(self._result.state):
-            self._finish()
+        _ = self.state
         return state
 
     def cancel(self) -> Any:
         answer = self._result.cancel()
-        if PipelineState.is_terminal(self._result.state):
-            self._finish()
+        _ = self.state
         return answer
 
     def metrics(self) -> Any:
@@ -62,7 +67,7 @@ class WatchedResult(PipelineResult):
             raise AttributeError(name)
         return getattr(self._result, name)
 
-    def _finish(self) -> None:
+    def _finish(self, state: str) -> None:
         if not self._run.ended:
             self._restore()
-            self._run.end(self._result.state, result=self._result)
+            self._run.end(state, result=self._result)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import sys
-import warnings
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from operator import attrgetter
 from typing import Any
 
 from apache_beam.pipeline import Pipeline
-from apache_beam.runners.runner import PipelineState
+from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard
@@ -22,11 +23,11 @@ from mmlab.checks.before_run import explain
 from mmlab.events import Dropped, EndInfo, RunBegins, RunEnds, RunInfo
 from mmlab.log.reader import LogReader
 from mmlab.trace import Trace
+from mmlab.watching.errors import add_notes, chain, leave_frames_out
 from mmlab.watching.interrupts import interrupts_held
 from mmlab.watching.screens import screen_for
 from mmlab.watching.steps import say_unwatched
 from mmlab.watching.view import LiveView
-from mmlab.watching.warning import WatchWarning
 from mmlab.worker.memory import oom_kills, oom_kills_since
 from mmlab.worker.recorder import Log, close_recorder, describe, recorder_for
 
@@ -52,6 +53,11 @@ class Run:
     lost: int = 0
     view: LiveView | None = None
     oom_kills: int | None = field(default_factory=oom_kills)
+    _ending: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        # Of all that ends with the process, this is last: workers in it have been stopped before.
+        atexit.register(self._forget)
 
     @property
     def ended(self) -> bool:
@@ -95,25 +101,35 @@ class Run:
         self.view = None if screen is None else LiveView(self.log.folder, title, screen)
 
     @contextmanager
-    def ending_on_error(self) -> Iterator[None]:
+    def ending_on_error(self, result: PipelineResult | None = None) -> Iterator[None]:
+        """End the run with the error that is raised inside, which gets what mmlab adds to it.
+
+        Args:
+          result: of the wrapped runner, where there is one.
+        """
         try:
             yield
         except BaseException as error:
+            leave_frames_out(error)
             if not self.ended:
-                interrupted = any(isinstance(e, KeyboardInterrupt) for e in _chain(error))
-                state = PipelineState.CANCELLED if interrupted else PipelineState.FAILED
-                self.end(state, error=error)
-                _add_notes(error, explain(self.trace.events))
+                self.end(_state_after(error, result), error=error)
+            add_notes(error, explain(self.trace.events))
             raise
 
     def end(self, state: str, *, result: Any = None, error: BaseException | None = None) -> None:
         """End the recording, and leave the last picture; an interrupt waits until it stands."""
-        with interrupts_held():
+        with interrupts_held(), self._ending:
+            if self.ended:
+                return
             try:
                 self._end(state, result, error)
             finally:
-                if not self.keeps_log:
-                    shutil.rmtree(self.log.folder, ignore_errors=True)
+                atexit.unregister(self._forget)
+                self._forget()
+
+    def _forget(self) -> None:
+        if not self.keeps_log:
+            shutil.rmtree(self.log.folder, ignore_errors=True)
 
     def _end(self, state: str, result: Any, error: BaseException | None) -> None:
         recorder = recorder_for(self.log)
@@ -131,18 +147,10 @@ class Run:
             self.view.finish(lambda: self.trace)
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and those that led to it: Beam wraps an interrupt into one of its own."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _add_notes(error: BaseException, sentences: list[str]) -> None:
-    if hasattr(error, "add_note"):  # Python 3.11 and later
-        with suppress(Exception):  # an author's exception may have an add_note of its own
-            for sentence in sentences:
-                error.add_note(sentence)
-    else:
-        for sentence in sentences:
-            warnings.warn(sentence, WatchWarning, stacklevel=3)
+def _state_after(error: BaseException, result: PipelineResult | None) -> str:
+    if any(isinstance(one, KeyboardInterrupt) for one in chain(error)):
+        return PipelineState.CANCELLED
+    with suppress(Exception):  # what a runner says of a job whose service is gone
+        if result is not None and PipelineState.is_terminal(state := result.state):
+            return PipelineState.FAILED if state == PipelineState.DONE else state
+    return PipelineState.FAILED

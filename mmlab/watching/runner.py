@@ -6,10 +6,13 @@ import os
 import warnings
 from typing import Any
 
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+)
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 from apache_beam.pipeline import Pipeline
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 
 from mmlab._arguments import path_argument, seconds_argument, short
@@ -32,7 +35,9 @@ class WatchRunner(PipelineRunner):
     the other runner.
 
     Args:
-      runner: a Beam runner, or None for `FnApiRunner`, which runs in this process.
+      runner: a Beam runner or its name ("PrismRunner"). None for the one that `beam.Pipeline()`
+        takes with the same options: what `--runner` names, else Beam's own choice, which is Prism
+        in a script, where it can be had, and `FnApiRunner` in a notebook.
       live: whether to show the run while it goes on: as a picture under the running cell of a
         notebook, whose last frame stays, or as one line in a terminal. "auto" keeps quiet where
         output is captured.
@@ -47,26 +52,33 @@ class WatchRunner(PipelineRunner):
 
     Raises:
       TypeError: `runner` is not a Beam runner, `log` no path, `sample_seconds` no number.
-      ValueError: `sample_seconds` is not positive, or `live` is not True, False or "auto".
+      ValueError: Beam knows no runner of that name, `sample_seconds` is not positive, or `live` is
+        not True, False or "auto".
     """
 
     def __init__(
         self,
-        runner: PipelineRunner | None = None,
+        runner: PipelineRunner | str | None = None,
         *,
         live: bool | str = "auto",
         log: str | os.PathLike[str] | None = None,
         sample_seconds: float = 0.05,
         check: bool = True,
     ):
+        if isinstance(runner, str):
+            runner = internals.runner_called(runner)
         if runner is not None and not isinstance(runner, PipelineRunner):
             raise TypeError(
-                f"WatchRunner wraps a Beam runner, such as FnApiRunner(), not {runner!r}"
+                "runner must be a Beam runner, its name or None, "
+                f'got {short(runner)}: give FnApiRunner() or "FnApiRunner"'
             )
         check_live(live)
         if check not in (True, False):
             raise ValueError(f"check is {short(check)}: give True or False")
-        self._runner = runner or FnApiRunner()
+        self._given = runner
+        self._made: dict[str, PipelineRunner] = {}
+        self._options: PipelineOptions | None = None
+        self._chosen: PipelineRunner | None = None
         self._live = live
         if log is not None:
             path_argument("log", log, "a folder")
@@ -74,6 +86,34 @@ class WatchRunner(PipelineRunner):
         self._sample_seconds = seconds_argument("sample_seconds", sample_seconds)
         self._check = check
         self._last: Run | None = None
+
+    @property
+    def _runner(self) -> PipelineRunner:
+        """The wrapped runner: for the pipeline whose options came last, where none was given."""
+        if self._given is not None:
+            return self._given
+        if self._chosen is None:
+            self._chosen = self._choose()
+        return self._chosen
+
+    def _choose(self) -> PipelineRunner:
+        wanted = internals.chosen_runner(self._options)
+        if isinstance(wanted, str):
+            # Kept: InteractiveRunner says to a runner, before it runs, that it is in a notebook.
+            wanted = self._made.get(wanted) or self._made.setdefault(
+                wanted, internals.runner_called(wanted)
+            )
+        if isinstance(wanted, WatchRunner):  # --runner=mmlab.WatchRunner
+            return internals.runner_called(StandardOptions.DEFAULT_RUNNER)
+        return wanted
+
+    def _see(self, options: PipelineOptions) -> None:
+        """Note the options of the pipeline that is built or run.
+
+        What they say of the runner is read once: portable runners take it out when they run.
+        """
+        if options is not self._options:
+            self._options, self._chosen = options, None
 
     @property
     def trace(self) -> Trace:
@@ -94,6 +134,8 @@ class WatchRunner(PipelineRunner):
           ValueError, FileNotFoundError: what `check` refuses.
           OSError: the log folder cannot be written.
         """
+        self._see(options)
+        _warn_of_another(self._given, options)
         _validate(options, self._runner)
         found = find_steps(pipeline)
         steps = [step for step, _ in found.steps]
@@ -105,7 +147,7 @@ class WatchRunner(PipelineRunner):
             pipeline,
             new_log(self._log_folder, self._sample_seconds),
             keeps_log=self._log_folder is not None,
-            here=internals.runs_here(self._runner),
+            here=internals.runs_here(self._runner, options),
             on_end=self._ended,
         )
         run.begin([card for _, cards in found.steps for card in cards], sharing(steps))
@@ -119,7 +161,7 @@ class WatchRunner(PipelineRunner):
             return WatchedResult(result, run, restore)
 
     def _look_before(self, found: Found, options: PipelineOptions) -> None:
-        here = internals.runs_here(self._runner)
+        here = internals.runs_here(self._runner, options)
         for step, cards in found.steps:
             check_step(step, cards, files_are_here=here)
         steps = [step for step, _ in found.steps]
@@ -136,19 +178,23 @@ class WatchRunner(PipelineRunner):
     # The rest is the wrapped runner's.
 
     def is_fnapi_compatible(self) -> bool:
-        return self._runner.is_fnapi_compatible()
+        if self._options is None:
+            return self._runner.is_fnapi_compatible()
+        return internals.gets_what_was_built(self._runner, self._options)
 
     def default_environment(self, options: PipelineOptions) -> Any:
+        self._see(options)
         return self._runner.default_environment(options)
 
     def default_pickle_library_override(self) -> Any:
         return self._runner.default_pickle_library_override()
 
     def apply(self, transform: Any, input: Any, options: PipelineOptions) -> Any:
+        self._see(options)
         return self._runner.apply(transform, input, options)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "_runner":
+        if name.startswith("__") or name in ("_given", "_chosen"):
             raise AttributeError(name)
         return getattr(self._runner, name)
 
@@ -162,6 +208,19 @@ def _validate(options: PipelineOptions, runner: PipelineRunner) -> None:
     errors = PipelineOptionsValidator(options, runner).validate()
     if errors:
         raise ValueError("\n".join(["Pipeline has validations errors: ", *errors]))
+
+
+def _warn_of_another(given: PipelineRunner | None, options: PipelineOptions) -> None:
+    named = options.view_as(StandardOptions).runner
+    if given is None or named is None or internals.is_runner(given, named):
+        return
+    name = named if isinstance(named, str) else type(named).__name__
+    warnings.warn(
+        f"WatchRunner was given {type(given).__name__}, and --runner says {name}: the pipeline "
+        f"runs on {type(given).__name__}. Leave one of them out.",
+        WatchWarning,
+        stacklevel=3,
+    )
 
 
 def _warn_of_template(options: PipelineOptions) -> None:

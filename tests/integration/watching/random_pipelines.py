@@ -830,17 +830,14 @@ def _by_batch(kind: str, name: str) -> bool:
 
 
 def normalised(text: str) -> str:
-    """Text without addresses in memory, identifiers, ports, and frames of mmlab in a traceback.
-
-    With several workers, the text of an error has the traceback of the worker.
+    """Text without addresses in memory, identifiers and ports.
 
     >>> normalised("<Model at 0x7f00> of 8f14e45fceea167a5a36dedd4bea2543 on localhost:43121")
     '<Model at 0x…> of <id> on localhost:<port>'
     """
     text = re.sub(r"0x[0-9a-fA-F]+", "0x…", text)
     text = re.sub(r"\b[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", "<id>", text)
-    text = re.sub(r"(localhost|127\.0\.0\.1|\[::1?\]):\d+", r"\1:<port>", text)
-    return re.sub(r'  File "[^"\n]*/mmlab/watching/.*\n(?:    .*\n)*', "", text)
+    return re.sub(r"(localhost|127\.0\.0\.1|\[::1?\]):\d+", r"\1:<port>", text)
 
 
 # Comparing
