@@ -31,10 +31,12 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 from apache_beam.pipeline import AppliedPTransform, Pipeline, PipelineVisitor
+from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.pvalue import PCollection
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
 from apache_beam.runners.worker.statesampler import get_current_tracker
+from apache_beam.transforms import window
 from apache_beam.utils import multi_process_shared
 from apache_beam.utils.multi_process_shared import MultiProcessShared
 
@@ -266,6 +268,8 @@ class InferenceStep:
     refreshed_by: str | None = None
     catching: beam.DoFn | None = None
     """The DoFn around it that handles exceptions."""
+    applied: AppliedPTransform | None = None
+    """The transform that calls the DoFn with batches."""
 
     @property
     def uses_model_manager(self) -> bool:
@@ -375,6 +379,7 @@ def inferences_of(applied: AppliedPTransform) -> list[InferenceStep]:
             sealed_in,
             _refreshed_by(applied),
             catching,
+            applied,
         )
         for dofn in nested
         if _asks_a_model(dofn)
@@ -609,15 +614,54 @@ def _monitoring_infos(result: PipelineResult) -> Iterable[Any]:
     """All monitoring infos of a finished run, which can be read again afterwards.
 
     `FnApiRunner` keeps those of a stage that ran in several bundles as an iterator, which can be
-    read once: by us, or by the author's `metrics()`.
+    read once: by us, or by the author's `metrics()`. Portable runners leave them to the job
+    service.
     """
+    while isinstance(inner := vars(result).get("_underlying_result"), PipelineResult):
+        result = inner
     by_stage = getattr(result, "_monitoring_infos_by_stage", None)
     if isinstance(by_stage, dict):
         for stage, infos in by_stage.items():
             if isinstance(infos, Iterator):
                 by_stage[stage] = list(infos)
     read = getattr(result, "monitoring_infos", None)
-    return read() if callable(read) else ()
+    if callable(read):
+        return read()
+    service, job = getattr(result, "_job_service", None), getattr(result, "_job_id", None)
+    return () if service is None or job is None else _infos_of_job(service, job)
+
+
+def _infos_of_job(service: Any, job: str) -> Iterable[Any]:
+    """Monitoring infos of the attempts that counted; of all attempts, where a runner has no others.
+
+    Raises:
+      grpc.RpcError: the service is gone.
+    """
+    request = beam_job_api_pb2.GetJobMetricsRequest(job_id=job)
+    metrics = service.GetJobMetrics(request, timeout=SERVICE_SECONDS).metrics
+    return metrics.committed or metrics.attempted
+
+
+SERVICE_SECONDS = 20
+"""For which a job service is waited for, once the job has ended."""
+
+
+def collection_before_batching(step: InferenceStep) -> PCollection | None:
+    """What `RunInference` makes the batches of; each of its elements comes to a model once.
+
+    None where that is not so, or not known: no batching, or windows that overlap.
+    """
+    batches = next(iter(step.applied.main_inputs.values()), None) if step.applied else None
+    producer = getattr(batches, "producer", None)
+    if producer is None:
+        return None
+    while producer.parent is not None and batches in producer.parent.outputs.values():
+        producer = producer.parent
+    before = next(iter(producer.main_inputs.values()), None)
+    if before is None or not producer.full_label.endswith("/BatchElements"):
+        return None
+    once = (window.GlobalWindows, window.FixedWindows, window.Sessions)
+    return before if isinstance(before.windowing.windowfn, once) else None
 
 
 def _collections(applied: AppliedPTransform) -> Iterator[PCollection]:

@@ -112,7 +112,7 @@ def _read(subject: Any) -> tuple[list[_Step], list[Problem]]:
 
 def _of_pipeline(pipeline: beam.Pipeline) -> tuple[list[_Step], list[Problem]]:
     steps = inference_steps(pipeline)
-    here = internals.runs_here(pipeline.runner)
+    here = internals.runs_here(pipeline.runner, pipeline.options)
     found = [*label_problems(steps), *refresh_problems(steps), *repeated_weights(steps)]
     return [_step(step, pipeline.options, here) for step in steps], found
 

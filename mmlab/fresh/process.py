@@ -149,16 +149,18 @@ def _named_runner(runner: Any, options: PipelineOptions | None) -> PipelineRunne
       ValueError: Beam knows no runner of that name.
     """
     if runner is None:
-        named: str | None = options and options.view_as(StandardOptions).runner
+        named: PipelineRunner | str | None = None
+        if options is not None:
+            named = options.view_as(StandardOptions).runner
         return named or DEFAULT_RUNNER
     if isinstance(runner, str):
         runner_called(runner)
-    elif not isinstance(runner, PipelineRunner):
-        raise TypeError(
-            f"runner must be a Beam runner, its name or None, got {short(runner)}: give "
-            '"FnApiRunner"'
-        )
-    return runner
+        return runner
+    if isinstance(runner, PipelineRunner):
+        return runner
+    raise TypeError(
+        f'runner must be a Beam runner, its name or None, got {short(runner)}: give "FnApiRunner"'
+    )
 
 
 class FreshRun:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +19,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard
+from mmlab.beam.internals import InferenceStep
 from mmlab.checks.before_run import explain
 from mmlab.events import Dropped, EndInfo, RunBegins, RunEnds, RunInfo
 from mmlab.log.reader import LogReader
@@ -40,11 +41,13 @@ class Run:
       pipeline: what runs.
       log: where its events go.
       keeps_log: whether the log stays when the run has ended.
+      steps: its watched steps.
       here: whether its workers are on this machine.
       on_end: called with the run when it has ended.
     """
 
     pipeline: Pipeline
+    steps: Sequence[InferenceStep]
     log: Log
     keeps_log: bool
     here: bool
@@ -82,11 +85,23 @@ class Run:
         recorder_for(self.log).emit(RunBegins(info=info))
 
     def _element_counts(self, result: Any) -> dict[str, int]:
-        # Counts adorn the diagram: a runner that counts in another way must not fail the run.
+        # A runner that counts in another way, or whose service is gone, must not fail the run.
         try:
             return internals.element_counts(self.pipeline, result)
         except Exception:
             return {}
+
+    def _reached(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Elements that came to the model of each step, where the runner counted them."""
+        before = {}
+        with suppress(Exception):
+            before = {
+                step.label: collection
+                for step in self.steps
+                if (collection := internals.collection_before_batching(step)) is not None
+            }
+        names = {step: internals.collection_name(of) for step, of in before.items()}
+        return {step: counts[name] for step, name in names.items() if name in counts}
 
     def cannot_watch(self, step: str | None, why: str) -> None:
         """Say so, and watch what is left: the memory of this process."""
@@ -135,7 +150,8 @@ class Run:
         recorder = recorder_for(self.log)
         recorder.stop_sampling()
         killed = oom_kills_since(self.oom_kills)
-        info = EndInfo(state, self._element_counts(result), killed)
+        counts = self._element_counts(result)
+        info = EndInfo(state, counts, killed, self._reached(counts), elsewhere=not self.here)
         recorder.emit(RunEnds(info=info, error=describe(error) if error else None))
         close_recorder(self.log)
         self.lost = recorder.lost

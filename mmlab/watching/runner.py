@@ -142,12 +142,16 @@ class WatchRunner(PipelineRunner):
         if self._check:
             self._look_before(found, options)
         _warn_of_template(options)
+        here = internals.runs_here(self._runner, options)
+        if not here and self._log_folder is None and found.steps:
+            _warn_of_no_log(self._runner)
         _warn_of_dask(self._runner)
         run = Run(
             pipeline,
+            steps,
             new_log(self._log_folder, self._sample_seconds),
             keeps_log=self._log_folder is not None,
-            here=internals.runs_here(self._runner, options),
+            here=here,
             on_end=self._ended,
         )
         run.begin([card for _, cards in found.steps for card in cards], sharing(steps))
@@ -223,6 +227,18 @@ def _warn_of_another(given: PipelineRunner | None, options: PipelineOptions) -> 
     )
 
 
+def _warn_of_no_log(runner: PipelineRunner) -> None:
+    if _is_dask(runner):  # its workers are processes of this machine, unless it is told others
+        return
+    warnings.warn(
+        f"The log is in a temporary folder of this machine, and workers of "
+        f"{type(runner).__name__} may be elsewhere: what they cannot write is missing from the "
+        "trace. To watch them, give log= a folder or URI that every worker can write to.",
+        WatchWarning,
+        stacklevel=3,
+    )
+
+
 def _warn_of_template(options: PipelineOptions) -> None:
     if options.view_as(GoogleCloudOptions).template_location:
         warnings.warn(
@@ -233,8 +249,12 @@ def _warn_of_template(options: PipelineOptions) -> None:
         )
 
 
+def _is_dask(runner: PipelineRunner) -> bool:
+    return type(runner).__module__.startswith("apache_beam.runners.dask")
+
+
 def _warn_of_dask(runner: PipelineRunner) -> None:
-    if type(runner).__module__.startswith("apache_beam.runners.dask"):
+    if _is_dask(runner):
         warnings.warn(
             "The DaskRunner of apache-beam 2.77 drops what a step emits when its bundle ends, "
             "watched or not: predictions of batches that were not full are missing from the "

@@ -175,7 +175,7 @@ def test_beams_own_race_is_explained(race):
     with pytest.raises(KeyError, match="0123456789abcdef") as failure:
         run_keyed(runner, keyed(KEYS, 1), ["K0", "K1"])
     [note] = [note for note in failure.value.__notes__ if SENTENCE in note]
-    assert note.startswith("Score: KeyError: ")
+    assert note.startswith("mmlab adds: Score: KeyError: ")
     assert "Run one thread per process" in note
     assert "max_models_per_worker_hint" in note
     assert any(SENTENCE in note for note in runner.trace.notes)
