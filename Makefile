@@ -19,6 +19,7 @@ help:
 	@echo "make test   runs all that a change can break, every notebook included (10 to 20 minutes)"
 	@echo "make full   runs one part of what needs many runs: make full PART=..."
 	@echo "make prism  installs the runner that Beam prefers in scripts, for the tests (2 to 6 minutes)"
+	@echo "make flink  runs jobs on an embedded Flink, where Beam's job server can be had"
 	@echo "make versions  tests every Python and Beam that we claim, and the newest of everything"
 	@echo "make bench  measures what watching, drawing and predicting cost, beside peers (15 minutes)"
 	@echo "make wheel  puts mmlab into one file, for Colab: dist/mmlab-*.whl"
@@ -133,6 +134,10 @@ engine: $(READY)
 # Tests that need it are skipped without it.
 prism: $(READY)
 	@$(BIN)/python -m tests.prism
+
+# Says in one line what is missing where it cannot run.
+flink: $(READY)
+	@$(BIN)/python -m tests.flink
 
 # Makes the fonts anew from Debian's packages.
 fonts: $(READY)
