@@ -109,7 +109,7 @@ class Notebook:
 def run(watch: bool) -> float:
     """Seconds from the first batch to the last: Beam rounds those of a whole run to a fifth."""
     Busy.times.clear()
-    with beam.Pipeline(WatchRunner(live=watch)) as pipeline:
+    with beam.Pipeline(WatchRunner("FnApiRunner", live=watch)) as pipeline:
         _ = (
             pipeline
             | beam.Create([(f"K{i % 4}", i) for i in range(BATCHES)], reshuffle=False)
