@@ -11,13 +11,15 @@ ENGLISH := notebooks/[0-9]*.ipynb
 NBVAL := --nbval --nbval-sanitize-with tests/e2e/notebooks/nbval.cfg --nbval-kernel-startup-timeout 600
 
 .PHONY: lab quick test full versions bench bare lint models notebooks wheel colab constraints engine \
-  fonts clean help
+  fonts prism flink clean help
 
 help:
 	@echo "make lab    opens JupyterLab on the notebooks (makes $(VENV) on first use)"
 	@echo "make quick  runs the unit tests: no pipeline runs, no process starts (1 to 2 minutes)"
 	@echo "make test   runs all that a change can break, every notebook included (10 to 20 minutes)"
 	@echo "make full   runs one part of what needs many runs: make full PART=..."
+	@echo "make prism  installs the runner that Beam prefers in scripts, for the tests (2 to 6 minutes)"
+	@echo "make flink  runs jobs on an embedded Flink, where Beam's job server can be had"
 	@echo "make versions  tests every Python and Beam that we claim, and the newest of everything"
 	@echo "make bench  measures what watching, drawing and predicting cost, beside peers (15 minutes)"
 	@echo "make wheel  puts mmlab into one file, for Colab: dist/mmlab-*.whl"
@@ -128,6 +130,14 @@ bare:
 # Fetches Graphviz as WebAssembly anew, of another version: ENGINE_VERSION=3.31.0
 engine: $(READY)
 	$(BIN)/python mmlab/diagrams/engine/renew.py $(ENGINE_VERSION)
+
+# Tests that need it are skipped without it.
+prism: $(READY)
+	@$(BIN)/python -m tests.prism
+
+# Says in one line what is missing where it cannot run.
+flink: $(READY)
+	@$(BIN)/python -m tests.flink
 
 # Makes the fonts anew from Debian's packages.
 fonts: $(READY)

@@ -118,11 +118,17 @@ class EndInfo(Struct, frozen=True, gc=False, omit_defaults=True):
       element_counts: elements that crossed each PCollection, where the runner counts them.
       oom_kills: processes that the kernel of the machine ended for want of memory during the run,
         whosever they were; None where it does not count them.
+      reached: elements that came to the model of each step, as the runner counts them; without the
+        steps where that is not known.
+      elsewhere: whether workers were in other processes than the one that submitted the pipeline,
+        as far as its runner and options say.
     """
 
     state: str = "UNKNOWN"
     element_counts: dict[str, Count] = {}
     oom_kills: Count | None = None
+    reached: dict[str, Count] = {}
+    elsewhere: bool = False
 
 
 _UNSTAMPED = "(not written yet)"

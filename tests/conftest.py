@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 
 import pytest
+from apache_beam.options.pipeline_options import StandardOptions
 
 from mmlab.beam import internals
+from tests import prism as prisms
 from tests import without_torch as hidden
 
 collect_ignore = ["fixtures/without_torch", "fixtures/stub_torch"]
@@ -16,6 +18,14 @@ collect_ignore = ["fixtures/without_torch", "fixtures/stub_torch"]
 def _quiet_beam():
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _same_runner_everywhere():
+    """What `WatchRunner()` and `beam.Pipeline()` run on does not depend on a Prism in a cache."""
+    before, StandardOptions.DEFAULT_RUNNER = StandardOptions.DEFAULT_RUNNER, "FnApiRunner"
+    yield
+    StandardOptions.DEFAULT_RUNNER = before
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -30,3 +40,12 @@ def without_torch():
     with pytest.MonkeyPatch.context() as patch:
         hidden.hide(patch)
         yield
+
+
+@pytest.fixture(scope="session")
+def prism():
+    """The Prism of the installed Beam, as a program; skips where there is none."""
+    program = prisms.found()
+    if program is None:
+        pytest.skip(prisms.missing())
+    return program

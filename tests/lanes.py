@@ -38,6 +38,7 @@ PARTS = {
     "reruns": "second and third runs beside an LRU that remembers the runs before",
     "predictions": "predictions beside an ordered dict for each hint",
     "random_pipelines": "random pipelines, watched and unwatched",
+    "prism": "random pipelines on Prism, watched and unwatched, and beside an LRU",
     "threads": "runs with several threads and a small hint",
     "beams_own": "Beam's own tests of RunInference, watched and unwatched",
     "advice": "hints that are advised for models under a memory limit, and run",

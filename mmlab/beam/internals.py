@@ -23,10 +23,20 @@ from apache_beam.internal import pickler
 from apache_beam.metrics import monitoring_infos
 from apache_beam.ml.inference import base
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    PipelineOptions,
+    PortableOptions,
+    SparkRunnerOptions,
+    StandardOptions,
+)
 from apache_beam.pipeline import AppliedPTransform, Pipeline, PipelineVisitor
+from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.pvalue import PCollection
-from apache_beam.runners.runner import PipelineResult, PipelineRunner
+from apache_beam.runners.portability.portable_runner import PortableRunner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
 from apache_beam.runners.worker.statesampler import get_current_tracker
+from apache_beam.transforms import window
 from apache_beam.utils import multi_process_shared
 from apache_beam.utils.multi_process_shared import MultiProcessShared
 
@@ -258,6 +268,8 @@ class InferenceStep:
     refreshed_by: str | None = None
     catching: beam.DoFn | None = None
     """The DoFn around it that handles exceptions."""
+    applied: AppliedPTransform | None = None
+    """The transform that calls the DoFn with batches."""
 
     @property
     def uses_model_manager(self) -> bool:
@@ -367,6 +379,7 @@ def inferences_of(applied: AppliedPTransform) -> list[InferenceStep]:
             sealed_in,
             _refreshed_by(applied),
             catching,
+            applied,
         )
         for dofn in nested
         if _asks_a_model(dofn)
@@ -474,13 +487,77 @@ def _refreshed_by(applied: AppliedPTransform) -> str | None:
 # Runners
 
 
-def runs_here(runner: PipelineRunner) -> bool:
-    """Whether the workers of `runner` are on this machine, and so is what they read and hold."""
-    while isinstance(inner := vars(runner).get("_runner"), PipelineRunner):
-        runner = inner
-    return type(runner).__module__.startswith(
+def runner_called(name: str) -> PipelineRunner:
+    """A new runner of a name that `--runner` takes: "FnApiRunner", "prism", "module.Class".
+
+    Raises:
+      ValueError, ImportError, AttributeError: Beam's own, where there is none of that name.
+    """
+    return create_runner(name)
+
+
+def chosen_runner(options: PipelineOptions | None) -> PipelineRunner | str:
+    """What `beam.Pipeline(options=options)` runs on: `--runner`, else Beam's default."""
+    named = options.view_as(StandardOptions).runner if options is not None else None
+    return named or StandardOptions.DEFAULT_RUNNER
+
+
+def is_runner(runner: PipelineRunner, named: PipelineRunner | str) -> bool:
+    """Whether a runner, or one that it wraps, is of the kind that `--runner` names."""
+    try:
+        other = runner_called(named) if isinstance(named, str) else named
+    except Exception:
+        return False
+    return any(type(one) is type(other) for one in _wrapped_runners(runner))
+
+
+def gets_what_was_built(runner: PipelineRunner, options: PipelineOptions) -> bool:
+    """Whether Beam gives `runner` the pipeline that was built, and not a copy that went by a proto.
+
+    Beam goes by the runner's class, and so not by that of a runner around it.
+    """
+    kind = type(runner).__name__
+    if kind == "SwitchingDirectRunner":
+        return not options.view_as(StandardOptions).streaming
+    return kind == "InteractiveRunner" or runner.is_fnapi_compatible()
+
+
+def runs_here(runner: PipelineRunner, options: PipelineOptions) -> bool:
+    """Whether the workers of `runner` are on this machine, and so is what they read and hold.
+
+    Of a portable runner that is known where its workers are threads of this very process.
+    """
+    *_, innermost = _wrapped_runners(runner)
+    if isinstance(innermost, PortableRunner):
+        return _has_workers_inside(innermost, options)
+    return type(innermost).__module__.startswith(
         ("apache_beam.runners.portability.fn_api_runner", "apache_beam.runners.direct")
     )
+
+
+def _has_workers_inside(runner: PortableRunner, options: PipelineOptions) -> bool:
+    """Whether the workers of a portable runner are threads of this process ("LOOPBACK")."""
+    portable = options.view_as(PortableOptions)
+    if portable.environment_type or portable.output_executable_path:
+        return portable.environment_type == "LOOPBACK"
+    # Without one, those that start a cluster for this job alone take it.
+    clusters = {
+        "FlinkRunner": options.view_as(FlinkRunnerOptions).flink_master.startswith("["),
+        "SparkRunner": options.view_as(SparkRunnerOptions).spark_master_url.startswith("local"),
+    }
+    return type(runner).__name__ == "PrismRunner" or clusters.get(type(runner).__name__, False)
+
+
+def _wrapped_runners(runner: PipelineRunner) -> list[PipelineRunner]:
+    """A runner and those that it wraps, outermost first."""
+    runners = [runner]
+    for _ in range(8):
+        inner = [getattr(runners[-1], name, None) for name in ("_runner", "_underlying_runner")]
+        inner = [one for one in inner if isinstance(one, PipelineRunner) and one not in runners]
+        if not inner:
+            break
+        runners.append(inner[0])
+    return runners
 
 
 # The graph of a pipeline
@@ -537,15 +614,54 @@ def _monitoring_infos(result: PipelineResult) -> Iterable[Any]:
     """All monitoring infos of a finished run, which can be read again afterwards.
 
     `FnApiRunner` keeps those of a stage that ran in several bundles as an iterator, which can be
-    read once: by us, or by the author's `metrics()`.
+    read once: by us, or by the author's `metrics()`. Portable runners leave them to the job
+    service.
     """
+    while isinstance(inner := vars(result).get("_underlying_result"), PipelineResult):
+        result = inner
     by_stage = getattr(result, "_monitoring_infos_by_stage", None)
     if isinstance(by_stage, dict):
         for stage, infos in by_stage.items():
             if isinstance(infos, Iterator):
                 by_stage[stage] = list(infos)
     read = getattr(result, "monitoring_infos", None)
-    return read() if callable(read) else ()
+    if callable(read):
+        return read()
+    service, job = getattr(result, "_job_service", None), getattr(result, "_job_id", None)
+    return () if service is None or job is None else _infos_of_job(service, job)
+
+
+def _infos_of_job(service: Any, job: str) -> Iterable[Any]:
+    """Monitoring infos of the attempts that counted; of all attempts, where a runner has no others.
+
+    Raises:
+      grpc.RpcError: the service is gone.
+    """
+    request = beam_job_api_pb2.GetJobMetricsRequest(job_id=job)
+    metrics = service.GetJobMetrics(request, timeout=SERVICE_SECONDS).metrics
+    return metrics.committed or metrics.attempted
+
+
+SERVICE_SECONDS = 20
+"""For which a job service is waited for, once the job has ended."""
+
+
+def collection_before_batching(step: InferenceStep) -> PCollection | None:
+    """What `RunInference` makes the batches of; each of its elements comes to a model once.
+
+    None where that is not so, or not known: no batching, or windows that overlap.
+    """
+    batches = next(iter(step.applied.main_inputs.values()), None) if step.applied else None
+    producer = getattr(batches, "producer", None)
+    if producer is None:
+        return None
+    while producer.parent is not None and batches in producer.parent.outputs.values():
+        producer = producer.parent
+    before = next(iter(producer.main_inputs.values()), None)
+    if before is None or not producer.full_label.endswith("/BatchElements"):
+        return None
+    once = (window.GlobalWindows, window.FixedWindows, window.Sessions)
+    return before if isinstance(before.windowing.windowfn, once) else None
 
 
 def _collections(applied: AppliedPTransform) -> Iterator[PCollection]:

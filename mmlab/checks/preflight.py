@@ -98,7 +98,7 @@ def _of_handler(handler: ModelHandler[Any, Any, Any]) -> _Read:
 
 
 def _of_pipeline(pipeline: beam.Pipeline) -> _Read:
-    here = internals.runs_here(pipeline.runner)
+    here = internals.runs_here(pipeline.runner, pipeline.options)
     return _Read(inference_steps(pipeline), [], pipeline.options, here)
 
 

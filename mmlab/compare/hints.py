@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineRunner
 
 from mmlab._arguments import short, whole_number
 from mmlab._text import say
@@ -31,6 +32,7 @@ def compare_hints(
     together: bool = False,
     memory_limit: int | str | None = None,
     options: PipelineOptions | Sequence[str] | None = None,
+    runner: PipelineRunner | str | None = None,
     live: bool | str = "auto",
     progress: Callable[[str], None] | None = say,
     on_events: Callable[[Hint, list[Event]], None] | None = None,
@@ -51,6 +53,7 @@ def compare_hints(
         share of PyTorch's threads. Where memory has no room for all, fewer run at once.
       memory_limit: see `run_fresh`.
       options: see `run_fresh`.
+      runner: see `run_fresh`: `FnApiRunner` where nothing else is named.
       live: whether to draw the runs while they go on, one after another in one place, as
         `WatchRunner` does, or all at once; the comparison takes their place.
       progress: called with one line per run, or None for silence.
@@ -64,18 +67,18 @@ def compare_hints(
     """
     hints = check_hints(hints, "compare_hints")
     repeat = whole_number("repeat", repeat)
-    runner = RunHint(build, memory_limit, options, live, progress, on_events)
+    runs = RunHint(build, memory_limit, options, live, progress, on_events, runner)
     outcomes: dict[Hint, list[RunOutcome]] = {hint: [] for hint in hints}
     run_all = _all_together if together else _one_after_another
     interrupted = False
     try:
-        for hint, outcome in run_all(runner, hints, repeat):
+        for hint, outcome in run_all(runs, hints, repeat):
             outcomes[hint].append(outcome)
     except KeyboardInterrupt:  # between two runs
         if not any(outcomes.values()):
             raise
         interrupted = True
-    rows = tuple(HintRuns(hint, tuple(runs)) for hint, runs in outcomes.items() if runs)
+    rows = tuple(HintRuns(hint, tuple(ran)) for hint, ran in outcomes.items() if ran)
     every = [outcome for row in rows for outcome in row.outcomes]
     interrupted = interrupted or any(outcome.interrupted for outcome in every)
     if not interrupted and not any(outcome.ran or outcome.oom for outcome in every):
@@ -128,6 +131,7 @@ class RunHint:
     live: bool | str
     progress: Callable[[str], None] | None
     on_events: Callable[[Hint, list[Event]], None] | None = None
+    runner: PipelineRunner | str | None = None
 
     def __post_init__(self) -> None:
         for name in ("progress", "on_events"):
@@ -150,6 +154,7 @@ class RunHint:
             hint,
             memory_limit=self.memory_limit,
             options=self.options,
+            runner=self.runner,
             on_events=partial(_show, views),
         )
         if isinstance(screen, TerminalScreen):
@@ -163,7 +168,7 @@ class RunHint:
         def start(hint: Hint) -> FreshRun:
             return FreshRun(
                 self.build, hint, memory_limit=self.memory_limit, options=self.options,
-                torch_threads=threads,
+                runner=self.runner, torch_threads=threads,
             )  # fmt: skip
 
         def take(place: int, events: list[Event]) -> None:

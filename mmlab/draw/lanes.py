@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -80,6 +80,8 @@ class Lane:
     """When, in nanoseconds, it was given another path."""
     timeouts: Sequence[int] = ()
     """When, in nanoseconds, Beam stopped waiting for a batch."""
+    until_ns: int | None = None
+    """When its process ended, where that was before the end of the run."""
 
     @property
     def failures(self) -> list[int]:
@@ -97,7 +99,8 @@ class Lane:
             return np.zeros((0, 2), np.int64)
         ends = np.concatenate([each.end_ns for each in self.batches])
         begins = np.concatenate([each.begin_ns for each in self.batches])
-        return np.column_stack((begins, np.where(ends == UNSEEN, end_ns, ends)))
+        open_until = end_ns if self.until_ns is None else min(end_ns, self.until_ns)
+        return np.column_stack((begins, np.where(ends == UNSEEN, open_until, ends)))
 
 
 @dataclass(frozen=True)
@@ -193,12 +196,13 @@ def lanes_of(state: State) -> list[Lane]:
         timeouts[process, letter.step or "", letter.model or ""].append(letter.t_ns)
     versions = versions_of(state, {key: of[-1].load_begin_ns for key, of in loads.items()})
     colours = theme.model_palette.colours(model for _, _, model in keys)
+    ended = state.ended_early
     return [
         Lane(
             key[1], key[2], label, colours[key[2]], loads.get(key, ()), batches.get(key, ()),
-            refreshes[key], timeouts[key],
+            refreshes[key], timeouts[key], ended.get(key[0]) if key[0] else None,
         )
-        for key, label in zip(keys, lane_labels(keys, keys, versions), strict=True)
+        for key, label in zip(keys, lane_labels(keys, keys, versions, ended), strict=True)
     ]  # fmt: skip
 
 
@@ -265,13 +269,17 @@ def lane_keys(models: Iterable[TracedModel], loaded: Iterable[LaneKey]) -> list[
 
 
 def lane_labels(
-    keys: Sequence[LaneKey], among: Sequence[LaneKey], versions: Mapping[LaneKey, str]
+    keys: Sequence[LaneKey],
+    among: Sequence[LaneKey],
+    versions: Mapping[LaneKey, str],
+    ended: Collection[Process] = (),
 ) -> list[str]:
     """What some lanes are called: the model, and its step and process where there are several.
 
     Args:
       among: all lanes.
       versions: see `versions_of`; their files are named.
+      ended: processes that ended before the run.
     """
     processes = list(dict.fromkeys(process for process, _, _ in among if process is not None))
     several_steps = len({step for _, step, _ in among}) > 1
@@ -282,6 +290,7 @@ def lane_labels(
         parts = [name[process]] if process is not None and len(processes) > 1 else []
         parts += [shortened(named(step))] if several_steps and step != model else []
         of = f" ({shortened(PurePath(versions[key]).name, 16)})" if key in versions else ""
+        of += " (ended)" if process in ended else ""
         labels.append(" · ".join([*parts, shortened(named(model))]) + of)
     return labels
 

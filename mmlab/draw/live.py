@@ -102,9 +102,10 @@ class LivePicture:
             plural(counts.loads, "load"),
             plural(counts.evictions, "eviction"),
             f"{self._state.held_now} resident",
-            f"RSS {(memory.rss or 0) / 1e6:,.0f} MB"
-            + (f" (highest of {memory.processes} processes)" if memory.processes > 1 else ""),
         ]
+        if memory.rss is not None:  # before the first sample it is not known
+            several = f" (highest of {memory.processes} processes)" if memory.processes > 1 else ""
+            parts.append(f"RSS {memory.rss / 1e6:,.0f} MB{several}")
         return " · ".join(parts)
 
     def image(self) -> Image.Image:

@@ -225,9 +225,10 @@ class Reader:
         if len(keys) > most:
             chosen = set(sorted(keys, key=lambda key: -self._work_of(key))[:most])
             shown = [key for key in keys if key in chosen]
+        labels = lane_labels(shown, keys, versions, self._state.ended_early)
         lanes = [
             LiveLane(key[2], label, self._numbers_of([key] if key in first_ns else []))
-            for key, label in zip(shown, lane_labels(shown, keys, versions), strict=True)
+            for key, label in zip(shown, labels, strict=True)
         ]
         if len(shown) < len(keys):
             drawn = set(shown)
@@ -283,7 +284,7 @@ class Reader:
         self._add_bars(still, loads, [read.lanes[place] for place in state.open])
         for rows in (read.unanswered, read.open):
             lanes, _ = self._lanes_of_batches(state, rows)
-            ends = np.where(rows[:, 5] == UNSEEN, self._state.end_ns, rows[:, 5])
+            ends = np.where(rows[:, 5] == UNSEEN, self._state.until(state.process), rows[:, 5])
             self._add_uses(still["used"], lanes, rows[:, 2], ends)
             if rows is read.unanswered:
                 self._add_failures(still["batch failed"], lanes, rows, read.failed)

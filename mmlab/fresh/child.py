@@ -131,12 +131,12 @@ def _run(folder: Path, job: Job, file: IO[bytes], enter: Callable[[str], None]) 
 
     keep_addresses_in(str(folder / SCRATCH))
     with file:
-        build, args, options = pickle.load(file)
+        build, args, options, on = pickle.load(file)
     if job.memory_limit is not None:
         enter("limit")
         limit_memory(job.memory_limit)
     enter("build")
-    runner = WatchRunner(live=False, log=folder / LOG, sample_seconds=job.sample_seconds)
+    runner = WatchRunner(on, live=False, log=folder / LOG, sample_seconds=job.sample_seconds)
     pipeline: Any = beam.Pipeline(runner, options=options)
     build(pipeline, *args)
     if not any(readable_steps(pipeline)):
@@ -156,7 +156,9 @@ def _run(folder: Path, job: Job, file: IO[bytes], enter: Callable[[str], None]) 
 def _report(phase: str, error: BaseException) -> Report:
     kind = type(error)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-    notes = tuple(str(note) for note in getattr(error, "__notes__", ()))
+    from mmlab.watching.errors import PREFIX
+
+    notes = tuple(str(note).removeprefix(PREFIX) for note in getattr(error, "__notes__", ()))
     frame = _author_frame(error) if phase == "build" else None
     return Report(phase, name, str(error), notes, _tail(error), frame)
 

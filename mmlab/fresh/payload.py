@@ -11,26 +11,27 @@ from types import CodeType
 from typing import Any
 
 import cloudpickle
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from mmlab._arguments import short
 
 
-def pickled(build: Callable[..., Any], args: Sequence[Any], options: Any) -> bytes:
-    """`build`, its arguments and its options as they are sent to a child.
+def pickled(build: Callable[..., Any], args: Sequence[Any], options: Any, runner: Any) -> bytes:
+    """`build`, its arguments, its options and its runner as they are sent to a child.
 
     Raises:
       TypeError: they cannot be; the message names what stands in the way.
     """
-    if options is not None and not isinstance(options, PipelineOptions):
-        options = PipelineOptions(list(options))
+    if not _can_be_pickled(runner):
+        raise TypeError(
+            f"runner must be one that can be pickled, got {short(runner)}: give its name"
+        )
     if not _can_be_pickled(options):
         raise TypeError(
             f"options cannot be sent to a fresh process: {short(options)} holds what cannot be "
             "pickled. Give plain values: text, numbers, lists of them"
         )
     try:
-        return _dumps((build, args, options))
+        return _dumps((build, args, options, runner))
     except Exception as problem:
         culprits = _unpicklable(build, args)
         named = f": it uses {', '.join(culprits)}" if culprits else ""

@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
-from apache_beam.runners.runner import PipelineState
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.runner import PipelineRunner, PipelineState
 
 from mmlab._arguments import parse_bytes, seconds_argument, short
 from mmlab._files import absolute, temporary_files
+from mmlab.beam.internals import runner_called
 from mmlab.events import EndInfo, Event, MemoryLimit, RunEnds
 from mmlab.fresh.child import REPORT, Job, Report
 from mmlab.fresh.launch import Supervised, start_process
@@ -42,6 +43,7 @@ from mmlab.trace import Trace
 from mmlab.watching.interrupts import interrupts_held
 from mmlab.worker.memory import oom_kills, oom_kills_since
 
+DEFAULT_RUNNER = "FnApiRunner"
 POLL_SECONDS = 0.05
 STALLED_SECONDS = 30.0
 """A run that only waits for so long with its limit reached will wait for ever: gRPC does, for
@@ -65,6 +67,7 @@ def run_fresh(
     *args: Any,
     memory_limit: int | str | None = None,
     options: PipelineOptions | Sequence[str] | None = None,
+    runner: PipelineRunner | str | None = None,
     on_events: OnEvents | None = None,
     sample_seconds: float = 0.05,
 ) -> RunOutcome:
@@ -86,6 +89,8 @@ def run_fresh(
         model takes twice its size while it is loaded. Each worker process has it for itself.
         Linux only.
       options: pipeline options, or flags such as `["--direct_num_workers=2"]`.
+      runner: a Beam runner that can be pickled, or the name of one. None for what `options` name
+        with `--runner`, else for `FnApiRunner`, on every machine and in every front end.
       on_events: called with the events that are new, every 0.05 s in which there are any, in the
         calling thread; for a live view.
       sample_seconds: time between samples of memory.
@@ -101,8 +106,9 @@ def run_fresh(
     run = None
     try:
         with FreshRun(
-            build, *args, memory_limit=memory_limit, options=options, sample_seconds=sample_seconds
-        ) as run:
+            build, *args, memory_limit=memory_limit, options=options, runner=runner,
+            sample_seconds=sample_seconds,
+        ) as run:  # fmt: skip
             return run.wait(on_events)
     except KeyboardInterrupt:
         if run is None or run.outcome is None:
@@ -124,14 +130,36 @@ def _check_build(build: Any, args: Sequence[Any]) -> None:
         raise TypeError(f"build is called as build({call}), but {problem}") from None
 
 
-def _checked_options(options: Any) -> PipelineOptions | list[str] | None:
+def _checked_options(options: Any) -> PipelineOptions | None:
     if options is None or isinstance(options, PipelineOptions):
         return options
     if isinstance(options, list | tuple) and all(isinstance(flag, str) for flag in options):
-        return list(options)
+        return PipelineOptions(list(options))
     raise TypeError(
         f"options is {short(options)}: give PipelineOptions, or a list of flags such as "
         "['--direct_num_workers=2']"
+    )
+
+
+def _named_runner(runner: Any, options: PipelineOptions | None) -> PipelineRunner | str:
+    """What the run names as its runner: no comparison may depend on what a machine has.
+
+    Raises:
+      TypeError: it is neither a runner nor a name.
+      ValueError: Beam knows no runner of that name.
+    """
+    if runner is None:
+        named: PipelineRunner | str | None = None
+        if options is not None:
+            named = options.view_as(StandardOptions).runner
+        return named or DEFAULT_RUNNER
+    if isinstance(runner, str):
+        runner_called(runner)
+        return runner
+    if isinstance(runner, PipelineRunner):
+        return runner
+    raise TypeError(
+        f'runner must be a Beam runner, its name or None, got {short(runner)}: give "FnApiRunner"'
     )
 
 
@@ -157,6 +185,7 @@ class FreshRun:
         *args: Any,
         memory_limit: int | str | None = None,
         options: PipelineOptions | Sequence[str] | None = None,
+        runner: PipelineRunner | str | None = None,
         sample_seconds: float = 0.05,
         torch_threads: int | None = None,
     ):
@@ -167,6 +196,7 @@ class FreshRun:
                 raise ValueError(too_small(self._memory_limit))
         _check_build(build, args)
         options = _checked_options(options)
+        runner = _named_runner(runner, options)
         self._least_limit = _least_limit(options)
         seconds_argument("sample_seconds", sample_seconds)
         self._began_ns = time.time_ns()
@@ -192,7 +222,7 @@ class FreshRun:
                 sample_seconds=sample_seconds,
                 torch_threads=torch_threads,
             )
-            sent = pickle.dumps(job) + pickled(build, args, options)
+            sent = pickle.dumps(job) + pickled(build, args, options, runner)
             self._process = start_process(self.folder, sent)
             self.pid = self._process.pid
         except KeyboardInterrupt:
@@ -396,10 +426,9 @@ def _read_report(folder: Path) -> Report | None:
         return None
 
 
-def _least_limit(options: PipelineOptions | list[str] | None) -> int:
+def _least_limit(options: PipelineOptions | None) -> int:
     """What Beam itself needs with as many threads as the options ask for, in bytes."""
-    given = options if isinstance(options, PipelineOptions) else PipelineOptions(options or [])
-    direct = given.view_as(DirectOptions)
+    direct = (options or PipelineOptions([])).view_as(DirectOptions)
     threads = 1
     if direct.direct_running_mode == "multi_threading":
         threads = direct.direct_num_workers or os.cpu_count() or 1

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from mmlab._text import say, wrapped
 from mmlab.watching import WatchWarning
+from mmlab.watching.errors import PREFIX
 
 _CELL_NUMBER = re.compile(r"(?<=['\"])\[\d+\]: ")
 
@@ -28,8 +29,8 @@ def real_error() -> Iterator[None]:
             yield
         except Exception as error:
             notes = [str(remark.message) for remark in remarks if _is_ours(remark)]
-            notes += getattr(error, "__notes__", [])
-            print_wrapped("\n".join([_in_short(error), *(f"mmlab adds: {n}" for n in notes)]))
+            notes += (note.removeprefix(PREFIX) for note in getattr(error, "__notes__", []))
+            print_wrapped("\n".join([_in_short(error), *(f"{PREFIX}{note}" for note in notes)]))
         else:
             say("No error.")
 

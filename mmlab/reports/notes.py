@@ -52,6 +52,16 @@ def unseen(state: State) -> Iterator[str]:
             "eviction and the limit are shown at the step that loaded first, and each batch at the "
             "step that asked."
         )
+    for step, (reached, inferred) in _compared(state).items():
+        if inferred > reached:
+            yield printable(
+                f"{step}: {plural(inferred, 'element')} were inferred for the {reached:,} that "
+                "reached it: attempts were repeated, and each is counted."
+            )
+    if state.elsewhere and state.state == "DONE" and not state.element_counts:
+        yield (
+            "The runner counts no elements: whether every worker wrote to the log cannot be told."
+        )
     for event in state.facts(ProcessBegins):
         if event.info.clock_off_ns:
             yield printable(_clock_note(event.process, event.info))
@@ -110,11 +120,22 @@ def missing(state: State, torn: int = 0) -> Iterator[str]:
                     f"{process}: the end of {work} was not seen: the process was killed, could "
                     "not write, or was still at work when the run ended."
                 )
-        for step in _unwritten(state):
+        for step in (silent := list(_unwritten(state))):
             yield printable(
                 f"{step}: elements went through it, and no worker wrote of that: none could write "
                 "to the log folder."
             )
+        if state.elsewhere and not state.wrote_elsewhere and not silent and not state.inferred:
+            yield (
+                "No worker wrote to the log: none was started, or none could write to the log "
+                "folder."
+            )
+        for step, (reached, inferred) in _compared(state).items():
+            if 0 < inferred < reached and not state.dropped and not unclosed:
+                yield printable(
+                    f"{step}: {plural(reached, 'element')} reached it, and workers wrote of "
+                    f"{inferred:,}: the others could not write to the log folder."
+                )
     elif state.facts(RunBegins):
         yield "The end of the run was not seen."
 
@@ -137,6 +158,18 @@ def _unended(state: State) -> dict[Process, str]:
         if words:
             work[process] = " and ".join(words)
     return work
+
+
+def _compared(state: State) -> dict[str, tuple[int, int]]:
+    """Watched steps of a run that ended well: elements that reached it, and those written of."""
+    if state.state != "DONE":
+        return {}
+    unwatched, inferred = {event.step for event in state.facts(Unobserved)}, state.inferred
+    return {
+        step: (reached, inferred[step])
+        for step, reached in state.reached.items()
+        if step not in unwatched
+    }
 
 
 def _unwritten(state: State) -> Iterator[str]:

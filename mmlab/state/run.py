@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from operator import attrgetter
@@ -10,6 +11,7 @@ import numpy as np
 
 from mmlab.events import (
     UNKNOWN,
+    Close,
     DeadLetter,
     Dropped,
     Event,
@@ -20,6 +22,7 @@ from mmlab.events import (
     Models,
     OfModel,
     Process,
+    ProcessBegins,
     Refreshes,
     RunBegins,
     RunEnds,
@@ -143,6 +146,31 @@ class State:
         return dict(self._end.info.element_counts) if self._end else {}
 
     @property
+    def reached(self) -> dict[str, int]:
+        """Elements that came to the model of each step, where the runner counts them."""
+        return dict(self._end.info.reached) if self._end else {}
+
+    @property
+    def inferred(self) -> Counter[str]:
+        """Elements of each step that processes wrote of, in whichever attempt."""
+        batches, elements = self.batches, Counter[str]()
+        sums = np.bincount(batches.asked, batches.n, len(batches.models)).astype(np.int64)
+        for (step, *_), n in zip(batches.models, sums.tolist(), strict=True):
+            elements[step] += n
+        return +elements
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether workers were in other processes than the one that submitted the pipeline."""
+        return self._end is not None and self._end.info.elsewhere
+
+    @property
+    def wrote_elsewhere(self) -> bool:
+        """Whether a process wrote that is not the one that submitted the pipeline."""
+        submitter = self._end.process if self._end else None
+        return any(process != submitter for process in self.processes)
+
+    @property
     def state(self) -> str:
         """`DONE`, `FAILED`, … as Beam names it; `UNKNOWN` when the end was not seen."""
         return self._end.info.state if self._end else "UNKNOWN"
@@ -182,6 +210,24 @@ class State:
         if self._end is not None:
             return self._end.t_ns
         return max((state.last_ns for state in self._in_order), default=0)
+
+    @cached_property
+    def ended_early(self) -> dict[Process, int]:
+        """Processes that ended before the run, and when each gave its last sign of life.
+
+        Such a process was stopped or killed, which it cannot tell: it is known by its silence. For
+        one that buffers its events, the silence says nothing.
+        """
+        submitter = self._end.process if self._end else None
+        return {
+            state.process: state.last_ns
+            for state in self.processes.values()
+            if state.process != submitter and _is_silent(state, self.end_ns)
+        }
+
+    def until(self, process: Process) -> int:
+        """When a process ended, as far as is known: with the run, or with its last sign of life."""
+        return min(self.ended_early.get(process, self.end_ns), self.end_ns)
 
     @cached_property
     def _end(self) -> RunEnds | None:
@@ -253,8 +299,11 @@ class State:
 
     @property
     def held_now(self) -> int:
-        """Models that are loaded and not freed, in all processes together."""
-        return sum(_models_held(state.open.values()) for state in self.processes.values())
+        """Models that are loaded and not freed, in all processes that live."""
+        living = (
+            state for state in self.processes.values() if state.process not in self.ended_early
+        )
+        return sum(_models_held(state.open.values()) for state in living)
 
     @cached_property
     def memory(self) -> RunMemory:
@@ -387,7 +436,8 @@ class State:
     def some_loads(self, state: ProcessState, places: Iterable[int]) -> list[Residence]:
         """Loads of a process as they stand, without their batches; places are those in its list."""
         loads = (state.loads[place] for place in places)
-        return [_residence(state.process, load, self.start_ns, self.end_ns) for load in loads]
+        until = self.until(state.process)
+        return [_residence(state.process, load, self.start_ns, until) for load in loads]
 
     @cached_property
     def holders(self) -> Holders:
@@ -445,7 +495,8 @@ class State:
         for _, number, place in rows:
             state = self._in_order[number]
             places[state.process][place] = len(residences)
-            residences.append(_residence(state.process, state.loads[place], start_ns, end_ns))
+            until = self.until(state.process)
+            residences.append(_residence(state.process, state.loads[place], start_ns, until))
         for state in self._in_order:
             for event in state.strays:
                 self._apply_stray(event, [residences[i] for i in places[state.process] if i >= 0])
@@ -492,6 +543,20 @@ class State:
         """A model whichever step asks for it: a step and a name or, if steps share it, a cohort."""
         first = self._shared_with.get(step)
         return (step, model) if first is None else (first, cohort)
+
+
+SILENT_NS = 2_000_000_000
+"""A process that lives gives a sign of it many times in that, unless it has paused so before."""
+
+
+def _is_silent(state: ProcessState, now_ns: int) -> bool:
+    silent_ns = now_ns - state.last_ns
+    if silent_ns <= SILENT_NS or len(state.rss) < 2:
+        return False
+    if any(event.info.segments for event in state.of(ProcessBegins)) and not state.of(Close):
+        return False
+    longest_ns = int(np.diff(np.sort(np.array(state.rss.t_ns))).max())
+    return silent_ns > 10 * longest_ns
 
 
 def _first(event: OfModel) -> int:

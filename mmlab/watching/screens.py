@@ -10,12 +10,12 @@ from typing import Any, Protocol
 from PIL import Image
 
 from mmlab._arguments import short
-from mmlab._text import shown
 from mmlab.draw.live import LivePicture
 from mmlab.draw.paint import png
 from mmlab.draw.picture import Picture
 from mmlab.events import Event
 from mmlab.trace import Trace
+from mmlab.watching.terminal import LiveLine
 
 FRAME_SECONDS = 0.2
 IDLE_SECONDS = 2.0
@@ -140,26 +140,23 @@ class NotebookScreen:
 class TerminalScreen:
     """One line on standard error, written over and over."""
 
+    def __init__(self) -> None:
+        self._line = LiveLine()
+
     def wait(self, picture: Drawn) -> None:
         pass
 
     def show(self, picture: Drawn) -> None:
-        if sys.stderr.isatty():
-            self._write(picture.line())
+        self._line.show(picture.line())
 
     def finish(self, trace: Trace, title: str | None = None) -> None:
-        self._write(f"{trace!r}\n")
+        self._line.end(f"{trace!r}\n")
 
     def leave(self, picture: Picture) -> None:
-        self._write(f"{picture!r}\n")
+        self._line.end(f"{picture!r}\n")
 
     def clear(self) -> None:
-        self._write("")
-
-    def _write(self, line: str) -> None:
-        over = "\r\x1b[K" if sys.stderr.isatty() else ""
-        sys.stderr.write(f"{over}{shown(line, sys.stderr)}")
-        sys.stderr.flush()
+        self._line.end()
 
 
 class Frames:

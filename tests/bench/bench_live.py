@@ -22,7 +22,7 @@ from mmlab.draw.live import LivePicture  # noqa: E402
 from mmlab.draw.paint import png  # noqa: E402
 from mmlab.draw.timeline import draw_timeline  # noqa: E402
 from mmlab.trace import Trace  # noqa: E402
-from mmlab.watching import runner  # noqa: E402
+from mmlab.watching import run as watching_run  # noqa: E402
 from tests.events import Event  # noqa: E402
 from tests.handlers import NamedModels, keyed  # noqa: E402
 
@@ -109,7 +109,7 @@ class Notebook:
 def run(watch: bool) -> float:
     """Seconds from the first batch to the last: Beam rounds those of a whole run to a fifth."""
     Busy.times.clear()
-    with beam.Pipeline(WatchRunner(live=watch)) as pipeline:
+    with beam.Pipeline(WatchRunner("FnApiRunner", live=watch)) as pipeline:
         _ = (
             pipeline
             | beam.Create([(f"K{i % 4}", i) for i in range(BATCHES)], reshuffle=False)
@@ -120,7 +120,7 @@ def run(watch: bool) -> float:
 
 def slowdown() -> None:
     """Runs take turns at random; of those without a picture there are two, to see what is noise."""
-    runner.screen_for = lambda live, text: Notebook() if live else None
+    watching_run.screen_for = lambda live, text: Notebook() if live else None
     ways = {"without a picture": False, "the same again": False, "with the picture": True}
     for watch in (False, True):  # fonts are read once
         run(watch)

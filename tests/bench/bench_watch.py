@@ -81,7 +81,7 @@ def unwatched(weights: str) -> float:
 
 
 def watched(weights: str) -> float:
-    return small(WatchRunner(), weights)
+    return small(WatchRunner("FnApiRunner"), weights)
 
 
 def with_cprofile(weights: str) -> float:
@@ -219,9 +219,11 @@ def in_turns() -> None:
         weights = weights_in(folder)
         runs: dict[str, Callable[[int], object]] = {
             "the lessons' models of 64 MB": lambda batches: seconds(
-                WatchRunner(), lessons.mapping(), torch.zeros(64), batches
+                WatchRunner("FnApiRunner"), lessons.mapping(), torch.zeros(64), batches
             ),
-            "models of 18 weights": lambda batches: small(WatchRunner(), weights, batches),
+            "models of 18 weights": lambda batches: small(
+                WatchRunner("FnApiRunner"), weights, batches
+            ),
         }
         for what, run in runs.items():
             print(f"{TURNS:,} batches of {what} take turns", file=sys.stderr)

@@ -101,7 +101,7 @@ def seconds(runner: PipelineRunner, folder: str) -> tuple[float, float]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         torch.save(Small().state_dict(), f"{folder}/small.pt")
-        ways = {"unwatched": FnApiRunner, "watched": lambda: WatchRunner(live=False)}
+        ways = {"unwatched": FnApiRunner, "watched": lambda: WatchRunner("FnApiRunner", live=False)}
         seconds(FnApiRunner(), folder)
         rounds: list[dict[str, tuple[float, float]]] = []
         for number in range(ROUNDS):

@@ -62,7 +62,7 @@ def run(build: Callable[..., Any], *args: Any, options: PipelineOptions | None =
       WrongError: it ran the pipeline, used another one, or returned something else.
     """
     require_function(build, "build")
-    runner = WatchRunner(live=False)
+    runner = WatchRunner("FnApiRunner", live=False)
     pipeline = beam.Pipeline(runner, options=options)
     collections = _build(build, pipeline, args)
     kept = _kept.setdefault(id(pipeline), {name: [] for name in collections})

@@ -116,7 +116,7 @@ import json, sys
 from mmlab import WatchRunner
 from tests.handlers import AnsweringModels, Model, NamedModels, keyed, run_keyed
 case = json.load(sys.stdin)
-runner = WatchRunner()
+runner = WatchRunner("FnApiRunner")
 run_keyed(runner, keyed(case["cohorts"], case["hint"], case["batch_size"]), case["keys"])
 summary = runner.trace.summary()
 print(json.dumps([summary.loads, summary.evictions]))

@@ -67,7 +67,7 @@ def run():
     from tests.handlers import NamedModels, keyed
     from tests.integration.watching.changed_beam import PREDICTIONS, keep
 
-    runner = WatchRunner(live=False)
+    runner = WatchRunner("FnApiRunner", live=False)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with beam.Pipeline(runner) as pipeline:

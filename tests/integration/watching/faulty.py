@@ -67,7 +67,7 @@ def full(log: str) -> dict[str, Any]:
 
     keys = ["a", "b"] * 50
     unwatched = run(FnApiRunner(), keyed([["a"], ["b"]], 2), keys)
-    runner = WatchRunner(log=log)
+    runner = WatchRunner("FnApiRunner", log=log)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))
     watched = run(runner, keyed([["a"], ["b"]], 2), keys)
     same = sum(map(str.__eq__, watched, unwatched))
@@ -84,7 +84,7 @@ class Slow(NamedModels):
 
 def interrupted(way: str) -> dict[str, Any]:
     """Somebody presses Ctrl-C while a model works; says what the process has left then."""
-    runner = WatchRunner() if way == "watched" else FnApiRunner()
+    runner = WatchRunner("FnApiRunner") if way == "watched" else FnApiRunner()
     before = belongings(tempfile.gettempdir())
     error = None
     try:
@@ -112,7 +112,7 @@ def befalls(fault: Callable[[], Any], log: Path | None = None) -> dict[str, Any]
     """What a run of 40 elements gives, and what it leaves, when that happens to it."""
     raised: list[str] = []
     threading.excepthook = lambda problem: raised.append(f"{problem.thread}: {problem.exc_value}")
-    runners = {"unwatched": FnApiRunner(), "watched": WatchRunner(log=log)}
+    runners = {"unwatched": FnApiRunner(), "watched": WatchRunner("FnApiRunner", log=log)}
     ways = {}
     for way, runner in runners.items():
         before, error = belongings(tempfile.gettempdir()), None
@@ -170,8 +170,8 @@ def log_refused(log: Path) -> dict[str, Any]:
     COLLECTED.clear()
     before, said = belongings(tempfile.gettempdir()), []
     for call in (
-        lambda: run(WatchRunner(log=log), keyed([["a"]]), ["a"]),
-        lambda: run(WatchRunner(log=log / "new" / "one"), keyed([["a"]]), ["a"]),
+        lambda: run(WatchRunner("FnApiRunner", log=log), keyed([["a"]]), ["a"]),
+        lambda: run(WatchRunner("FnApiRunner", log=log / "new" / "one"), keyed([["a"]]), ["a"]),
         lambda: mmlab.watch(NamedModels(), log),
     ):
         try:
@@ -198,7 +198,7 @@ def reloads(way: str, times: str) -> dict[str, Any]:
 
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    runner = WatchRunner() if way == "watched" else FnApiRunner()
+    runner = WatchRunner("FnApiRunner") if way == "watched" else FnApiRunner()
     before = belongings(tempfile.gettempdir())
     answers = run(runner, keyed([["a"], ["b"]], 1), ["a", "b"] * (int(times) // 2))
     said = told(runner.trace) if way == "watched" else {}

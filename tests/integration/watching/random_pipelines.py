@@ -1,7 +1,8 @@
 """Random pipelines with models, each run watched and unwatched, and what differs between the two.
 
 `python -m tests.integration.watching.random_pipelines --seeds 0:500` runs 500 pipelines, in fresh
-processes, and prints those that differ. `--seeds 17` runs one again.
+processes, and prints those that differ. `--seeds 17` runs one again. With `--prism PROGRAM` they
+run on what Beam chooses where there is such a Prism, until `--most` of them ran on Prism.
 
 Beam leaves threads behind with every load, so one process runs few pipelines.
 """
@@ -26,7 +27,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -34,6 +35,7 @@ from multiprocessing import connection
 from typing import Any
 
 import apache_beam as beam
+import psutil
 from apache_beam.coders import StrUtf8Coder, VarIntCoder
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
 from apache_beam.metrics import Metrics
@@ -56,7 +58,7 @@ from apache_beam.transforms import userstate
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue
 
-from mmlab import WatchRunner
+from mmlab import Trace, WatchRunner
 from mmlab.beam import internals
 
 PER_PROCESS = 10
@@ -716,13 +718,17 @@ class Outcome:
     metrics: dict[str, Any] = field(default_factory=dict)
     every_metric: dict[str, Any] = field(default_factory=dict)
     element_counts: dict[str, int] = field(default_factory=dict)
+    made_by: str = "FnApiRunner"
 
 
-def outcome(runner: PipelineRunner, description: Description) -> Outcome:
+PRISM = "PrismRunner"
+
+
+def outcome(runner: PipelineRunner, description: Description, flags: Iterable[str] = ()) -> Outcome:
     """Build the pipeline and run it."""
-    options = []
+    options = list(flags)
     if description.threads > 1:
-        options = [
+        options += [
             "--direct_running_mode=multi_threading",
             f"--direct_num_workers={description.threads}",
         ]
@@ -735,6 +741,9 @@ def outcome(runner: PipelineRunner, description: Description) -> Outcome:
     except Exception as error:
         name = f"{type(error).__module__}.{type(error).__qualname__}"
         return Outcome(dict(_collected), error=f"{name}: {normalised(str(error))}")
+    if not hasattr(result, "monitoring_infos"):  # of a portable runner
+        metrics = _metrics(result.metrics(), description, parallel=True)
+        return Outcome(dict(_collected), None, str(result.state), metrics, made_by=PRISM)
     _read_once(result)
     return Outcome(
         dict(_collected),
@@ -788,19 +797,23 @@ _MEASURED = ("latency", "model_byte_size", "msec")
 _CHANCE = ("element_count", "sampled_byte_size")
 
 
-def _metrics(results: Any, description: Description) -> dict[str, str]:
+def _metrics(
+    results: Any, description: Description, *, parallel: bool | None = None
+) -> dict[str, str]:
+    if parallel is None:
+        parallel = description.threads > 1
+    of_either = parallel and description.shared
     return {
         normalised(f"{kind}: {metric.key}"): _value(kind, metric, description)
         for kind, metrics in results.query().items()
         for metric in metrics
-        if not _of_either_step(metric.key.metric.name, description)
+        if not (of_either and _is_of_load(metric.key.metric.name))
     }
 
 
-def _of_either_step(name: str, description: Description) -> bool:
-    """Whether the metric is counted at whichever of two steps loads their shared model first."""
-    either = description.shared and description.threads > 1
-    return either and any(word in name for word in ("load_model", "model_byte_size"))
+def _is_of_load(name: str) -> bool:
+    """Whether a metric is counted at whichever of several steps loads their shared model first."""
+    return any(word in name for word in ("load_model", "model_byte_size"))
 
 
 def _value(kind: str, metric: Any, description: Description) -> str:
@@ -830,24 +843,28 @@ def _by_batch(kind: str, name: str) -> bool:
 
 
 def normalised(text: str) -> str:
-    """Text without addresses in memory, identifiers, ports, and frames of mmlab in a traceback.
-
-    With several workers, the text of an error has the traceback of the worker.
+    """Text without addresses in memory, identifiers and ports.
 
     >>> normalised("<Model at 0x7f00> of 8f14e45fceea167a5a36dedd4bea2543 on localhost:43121")
     '<Model at 0x…> of <id> on localhost:<port>'
     """
     text = re.sub(r"0x[0-9a-fA-F]+", "0x…", text)
     text = re.sub(r"\b[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", "<id>", text)
-    text = re.sub(r"(localhost|127\.0\.0\.1|\[::1?\]):\d+", r"\1:<port>", text)
-    return re.sub(r'  File "[^"\n]*/mmlab/watching/.*\n(?:    .*\n)*', "", text)
+    text = re.sub(r"\bjob-\d+", "<job>", text)
+    text = re.sub(r"\b(inst|stage-)\d+\b", r"\1<n>", text)
+    return re.sub(r"(localhost|127\.0\.0\.1|\[::1?\]):\d+", r"\1:<port>", text)
 
 
 # Comparing
 
 
-def differences(one: Outcome, other: Outcome, *, exact: bool) -> list[str]:
-    """What two runs of a pipeline differ in, in words."""
+def differences(one: Outcome, other: Outcome, *, exact: bool, ordered: bool = True) -> list[str]:
+    """What two runs of a pipeline differ in, in words.
+
+    Args:
+      exact: whether batches are the same each time.
+      ordered: whether elements come in the same order then.
+    """
     found = []
     errors = [run.error if exact else _of_any_model(run.error) for run in (one, other)]
     if errors[0] != errors[1]:
@@ -856,7 +873,9 @@ def differences(one: Outcome, other: Outcome, *, exact: bool) -> list[str]:
         found.append(f"state: {one.state} / {other.state}")
     # How far other elements had come when one failed is chance, with batches by time.
     if exact or one.error is None:
-        found += _different_sinks(one.sinks, other.sinks, ordered=exact)
+        found += _different_sinks(one.sinks, other.sinks, ordered=exact and ordered)
+    if one.made_by != other.made_by and one.error is None and other.error is None:
+        found.append(f"runner: {one.made_by} / {other.made_by}")
     for which in ("metrics", "every_metric", "element_counts"):
         found += _different_values(which, getattr(one, which), getattr(other, which))
     return found
@@ -916,6 +935,7 @@ class Finding:
     kinds: list[str]
     seconds: float
     description: str
+    made_by: str = ""
 
 
 def compared(description: Description, watched: Callable[[], PipelineRunner] = watching) -> Finding:
@@ -938,10 +958,77 @@ def compared(description: Description, watched: Callable[[], PipelineRunner] = w
     )
 
 
+TRIES = 6
+"""Unwatched runs of a pipeline whose watched run differs from the first of them."""
+
+
+def compared_on_prism(description: Description, program: str) -> Finding:
+    """Run the pipeline on what Beam chooses where there is Prism, unwatched and watched.
+
+    Prism makes bundles as it likes and gives elements in any order, so two unwatched runs of a
+    pipeline may differ too. What these differ in, a watched run may differ in.
+    """
+    begin, flags = time.perf_counter(), [f"--prism_location={program}", "--runner=DirectRunner"]
+    differ = partial(differences, exact=description.exact, ordered=False)
+    runner = WatchRunner(live=False)
+    plain, watched = outcome(None, description, flags), outcome(runner, description, flags)
+    found = differ(plain, watched)
+    if found:
+        others = [outcome(None, description, flags) for _ in range(TRIES)]
+        by_chance = {_subject(text) for other in others for text in differ(plain, other)}
+        found = [text for text in found if _subject(text) not in by_chance]
+    found += unlike_an_lru(runner.trace) if plain.error is None else []
+    # An error is that of the runner: only its text says which.
+    failed_there = plain.error is not None and "<job> failed" in plain.error
+    return Finding(
+        description.seed,
+        found,
+        plain.error,
+        description.kinds(),
+        round(time.perf_counter() - begin, 2),
+        repr(description),
+        PRISM if failed_there else plain.made_by,
+    )
+
+
+def _subject(difference: str) -> str:
+    """What two runs differ in: "error", "metrics", or the name of a sink."""
+    return difference.partition(":")[0]
+
+
+def unlike_an_lru(trace: Trace) -> Iterator[str]:
+    """Steps whose loads and evictions are not those of a list in the order of last use."""
+    shared = {step for steps in trace.sharing for step in steps}
+    kinds = {"limit", "use_begin", "load_end", "evict"}
+    for step in {model.step for model in trace.models} - shared:
+        events = [e for e in trace.events if e.event in kinds and e.step == step]
+        story = [(e.event, e.cohort) for e in events if e.event != "limit"]
+        if not any(e.event == "limit" for e in events):
+            continue  # a step with one model has no list
+        held: OrderedDict[str, None] = OrderedDict()
+        limit, told = None, []
+        for event in events:
+            if event.event == "limit":
+                limit = event.limit
+            elif event.event == "use_begin":
+                if event.cohort not in held and limit is not None and len(held) >= limit:
+                    told.append(("evict", held.popitem(last=False)[0]))
+                if event.cohort not in held:
+                    told.append(("load_end", event.cohort))
+                held[event.cohort] = None
+                held.move_to_end(event.cohort)
+                told.append(("use_begin", event.cohort))
+        if len({e.tid for e in events if e.event == "use_begin"}) > 1:
+            # Threads that take turns enter the list before they load: only sums can be told.
+            told, story = (sorted(x for x in each if x[0] != "use_begin") for each in (told, story))
+        if told != story:
+            yield f"{step}: unlike an LRU: {_some(map(str, told))} / {_some(map(str, story))}"
+
+
 # One command
 
 
-def findings(seeds: Iterable[int]) -> Iterator[Finding]:
+def findings(seeds: Iterable[int], prism: str | None = None) -> Iterator[Finding]:
     """Run the pipelines of these seeds, some in each of a row of fresh processes.
 
     The process that calls this has no threads: the others are its forks, where there are such.
@@ -949,7 +1036,7 @@ def findings(seeds: Iterable[int]) -> Iterator[Finding]:
     left = list(seeds)
     while left:
         done = 0
-        for finding in _in_fresh_process(left[:PER_PROCESS]):
+        for finding in _in_fresh_process(left[:PER_PROCESS], prism):
             done += 1
             yield finding
         if done < len(left[:PER_PROCESS]):
@@ -958,11 +1045,11 @@ def findings(seeds: Iterable[int]) -> Iterator[Finding]:
         left = left[done:]
 
 
-def _in_fresh_process(seeds: list[int]) -> Iterator[Finding]:
+def _in_fresh_process(seeds: list[int], prism: str | None) -> Iterator[Finding]:
     forks = "fork" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if forks else "spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_run_here, args=(seeds, sender))
+    process = context.Process(target=_run_here, args=(seeds, prism, sender))
     process.start()
     sender.close()
     with receiver, contextlib.suppress(EOFError):
@@ -971,7 +1058,7 @@ def _in_fresh_process(seeds: list[int]) -> Iterator[Finding]:
     process.join()
 
 
-def _run_here(seeds: list[int], sender: Any) -> None:
+def _run_here(seeds: list[int], prism: str | None, sender: Any) -> None:
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     connection.SocketClient = partial(_without_delay, connection.SocketClient)
@@ -979,8 +1066,12 @@ def _run_here(seeds: list[int], sender: Any) -> None:
         internals.keep_addresses_in(folder)
         for seed in seeds:
             faulthandler.dump_traceback_later(HANGS, exit=True)
-            sender.send(compared(drawn(seed)))
+            description = drawn(seed)
+            compare = compared if prism is None else partial(compared_on_prism, program=prism)
+            sender.send(compare(description))
     faulthandler.cancel_dump_traceback_later()
+    for child in psutil.Process().children():  # Prism
+        child.kill()
     sender.close()
     os._exit(0)  # Beam's threads need not be waited for
 
@@ -1014,9 +1105,15 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {__name__}")
     parser.add_argument("--seeds", type=_seeds, required=True, help="0:500, or 17")
     parser.add_argument("--json", action="store_true", help="print a line for each pipeline")
+    parser.add_argument("--prism", help="a program: run on what Beam chooses where there is Prism")
+    parser.add_argument("--most", type=int, default=sys.maxsize, help="end after so many on Prism")
     given = parser.parse_args(arguments)
     begin, all_kinds, differing = time.perf_counter(), Counter(), 0
-    for finding in findings(given.seeds):
+    on_prism = 0
+    for finding in findings(given.seeds, given.prism):
+        on_prism += finding.made_by == PRISM
+        if on_prism > given.most:
+            break
         if given.json:
             print(json.dumps(asdict(finding)), flush=True)
             continue
@@ -1025,6 +1122,8 @@ def main(arguments: list[str]) -> int:
             differing += 1
             print(finding.description, *finding.differences, sep="\n  ", flush=True)
     if not given.json:
+        if given.prism:
+            print(f"{on_prism} ran on Prism")
         for kind, times in sorted(all_kinds.items()):
             print(f"{times:5} {kind}")
         seconds = time.perf_counter() - begin

@@ -66,7 +66,7 @@ def main(log: str) -> None:
 
     The manager evicts a because it has yet to learn what b takes, and b because there is no room.
     """
-    runner = WatchRunner(log=log)
+    runner = WatchRunner("FnApiRunner", log=log)
     with beam.Pipeline(runner) as pipeline:
         numbers = pipeline | beam.Create([7])
         for label, identifier in (("A", "a"), ("B", "b"), ("A again", "a")):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, RunInference
 from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 import mmlab
 from mmlab import WatchRunner
@@ -119,9 +120,9 @@ def test_watch_says_it_too(tmp_path):
         mmlab.watch("handler", tmp_path)
 
 
-@pytest.mark.parametrize("runner", ["FnApiRunner", beam.Pipeline, 3])
+@pytest.mark.parametrize("runner", [FnApiRunner, beam.Pipeline, 3])
 def test_what_is_no_runner_is_refused(runner):
-    with pytest.raises(TypeError, match="wraps a Beam runner"):
+    with pytest.raises(TypeError, match="runner must be a Beam runner, its name or None, got"):
         WatchRunner(runner)
 
 

@@ -96,8 +96,8 @@ abab = [*"abab"]
 
 CASES = {
     "WatchRunner": [
-        case(lambda: WatchRunner("FnApiRunner"), TypeError, "wraps a Beam runner", "'FnApiRunner'"),
-        case(lambda: WatchRunner(FnApiRunner), TypeError, "such as FnApiRunner()"),
+        case(lambda: WatchRunner("Prisma"), ValueError, "pipeline runner: Prisma", "FnApiRunner"),
+        case(lambda: WatchRunner(FnApiRunner), TypeError, "give FnApiRunner() or "),
         case(lambda: WatchRunner(log=3), TypeError, "log is 3: give a folder"),
         case(lambda: WatchRunner(log=""), ValueError, "log is empty: give a folder"),
         case(lambda: WatchRunner(live="yes"), ValueError, "live is 'yes'", '"auto"'),

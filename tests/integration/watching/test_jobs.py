@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -168,6 +169,39 @@ def test_a_job_for_dataflow_is_built(dataflow, tmp_path):
     (environment,) = runner.proto_pipeline.components.environments.values()
     assert environment.urn == "beam:env:docker:v1"
     check_what_a_worker_writes(runner.proto_pipeline, remote.uri(tmp_path / "log"), tmp_path)
+
+
+def flags_of_the_page(places):
+    """The options that docs/dataflow.md gives, with folders of this machine."""
+    page = (ROOT / "docs/dataflow.md").read_text("utf-8")
+    flags = re.findall(r"^  (--\S+)", page, re.MULTILINE)
+    assert len(flags) >= 7
+    for known, place in places.items():
+        flags = [flag.replace(known, place) for flag in flags]
+    return flags
+
+
+def test_the_options_of_the_page_make_a_job_that_installs_the_workers(dataflow, tmp_path):
+    _, offline = dataflow
+    (wheel := tmp_path / "mmlab-0.1.0-py3-none-any.whl").write_bytes(b"as built by `make wheel`")
+    places = {"gs://YOUR_BUCKET": str(tmp_path), "dist/mmlab-0.1.0-py3-none-any.whl": str(wheel)}
+    flags = [flag for flag in flags_of_the_page(places) if flag != "--save_main_session"]
+    flags += [flag for flag in offline if flag.partition("=")[0] in OFFLINE]
+    runner = WatchRunner(log=remote.uri(tmp_path / "log"))
+    pipeline = beam.Pipeline(runner, options=PipelineOptions(flags))
+    build(pipeline, handler())
+    pipeline.run()
+    (environment,) = runner.proto_pipeline.components.environments.values()
+    installed = [
+        beam_runner_api_pb2.ArtifactFilePayload.FromString(dependency.type_payload).path
+        for dependency in environment.dependencies
+    ]
+    assert any(path.endswith(wheel.name) for path in installed)
+    check_what_a_worker_writes(runner.proto_pipeline, remote.uri(tmp_path / "log"), tmp_path)
+
+
+OFFLINE = {"--sdk_location", "--dry_run", "--dataflow_endpoint", "--no_auth"}
+"""Options that keep Beam from asking Google."""
 
 
 def test_a_template_is_not_silently_unwatched(dataflow, tmp_path):

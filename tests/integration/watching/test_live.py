@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 import sys
 import threading
+import time
 
 import nbformat
 import pytest
@@ -111,6 +113,46 @@ def test_a_terminal_gets_one_line_that_is_written_over(monkeypatch):
     assert lines[-1].startswith("Trace(DONE")
     assert lines[-1].endswith("\n")
     assert not any("\n" in line for line in lines[:-1])
+
+
+class Screen(io.StringIO):
+    """A terminal that knows what stands on it."""
+
+    def isatty(self):
+        return True
+
+    def lines(self):
+        """What a reader sees: a line is what was written since it was last cleared."""
+        return [line.split("\r\x1b[K")[-1] for line in self.getvalue().split("\n")]
+
+
+class Talks(NamedModels):
+    """Prints and logs while its runner shows a line."""
+
+    def run_inference(self, batch, model, inference_args=None):
+        logging.getLogger("talk").warning("logged %s", batch)
+        print("printed", batch, file=sys.stderr)
+        time.sleep(0.02)
+        return super().run_inference(batch, model, inference_args)
+
+
+def test_no_record_is_glued_to_the_line_of_a_terminal(monkeypatch):
+    terminal = Screen()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr(screens, "FRAME_SECONDS", 0.0)
+    handler = logging.StreamHandler(terminal)
+    logging.getLogger("talk").addHandler(handler)
+    try:
+        run_keyed(WatchRunner(), keyed([["a"]], handler=Talks), ["a"] * 20)
+    finally:
+        logging.getLogger("talk").removeHandler(handler)
+    assert "resident" in terminal.getvalue()
+    lines = terminal.lines()
+    assert [line for line in lines if "logged" in line] == [f"logged [{i}]" for i in range(20)]
+    assert [line for line in lines if "printed" in line] == [f"printed [{i}]" for i in range(20)]
+    assert lines[-2].startswith("Trace(DONE")
+    assert sys.stderr is handler.stream is terminal
+    assert "RSS 0 MB" not in terminal.getvalue()
 
 
 def test_a_view_that_breaks_does_not_touch_the_run(monkeypatch):

@@ -21,7 +21,7 @@ from apache_beam.testing.util import assert_that
 
 from mmlab import Trace, WatchRunner
 from mmlab.events import UNKNOWN
-from mmlab.watching.runner import WatchWarning
+from mmlab.watching.warning import WatchWarning
 from mmlab.worker import memory, sizes
 from mmlab.worker.models import Load, Site
 from mmlab.worker.recorder import Log, close_recorder, recorder_for
@@ -139,7 +139,7 @@ def answers(runner, handler, elements):
     ],
     ids=lambda handler: handler._kind.__name__ if isinstance(handler, Loads) else "",
 )
-@pytest.mark.filterwarnings("ignore::mmlab.watching.runner.WatchWarning")
+@pytest.mark.filterwarnings("ignore::mmlab.watching.warning.WatchWarning")
 def test_a_handler_of_an_odd_kind_runs_and_is_watched(handler, monkeypatch):
     monkeypatch.delenv("MMLAB_TEST_SHARE", raising=False)
     runner = WatchRunner()

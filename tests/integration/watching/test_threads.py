@@ -20,7 +20,7 @@ from mmlab.log.reader import LogReader
 from mmlab.log.segments import SegmentWriter
 from mmlab.log.writer import LogWriter
 from mmlab.watching import WatchWarning
-from mmlab.watching.runner import _find_steps
+from mmlab.watching.steps import find_steps
 from mmlab.worker import memory
 from mmlab.worker.recorder import Recorder
 from tests.handlers import NamedModels, keyed, run_keyed
@@ -175,7 +175,7 @@ def test_beams_own_race_is_explained(race):
     with pytest.raises(KeyError, match="0123456789abcdef") as failure:
         run_keyed(runner, keyed(KEYS, 1), ["K0", "K1"])
     [note] = [note for note in failure.value.__notes__ if SENTENCE in note]
-    assert note.startswith("Score: KeyError: ")
+    assert note.startswith("mmlab adds: Score: KeyError: ")
     assert "Run one thread per process" in note
     assert "max_models_per_worker_hint" in note
     assert any(SENTENCE in note for note in runner.trace.notes)
@@ -226,7 +226,7 @@ def test_preflight_warns_of_threads_under_a_limit(hint, options, warned):
     if warned:
         assert "share 4 models under a limit of 2" in said[0]
         with pytest.warns(WatchWarning, match="threads share 4 models"):
-            WatchRunner(live=False)._look_before(_find_steps(pipeline), pipeline.options)
+            WatchRunner(live=False)._look_before(find_steps(pipeline), pipeline.options)
 
 
 def test_a_run_with_threads_under_a_limit_is_recorded_whole(tmp_path):

@@ -14,7 +14,7 @@ import mmlab
 from mmlab._text import PLAIN, say, shown
 from mmlab.checks import Problem
 from mmlab.trace import Trace
-from mmlab.watching import screens
+from mmlab.watching.terminal import LiveLine
 
 FOLDER = Path(mmlab.__file__).parent
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -67,8 +67,12 @@ def test_what_we_print_ourselves(output):
 def test_the_live_line(monkeypatch):
     terminal = Terminal("ascii", terminal=True)
     monkeypatch.setattr(sys, "stderr", terminal)
-    screens.TerminalScreen()._write("3 loads · 한글\n")
+    line = LiveLine()
+    line.show("2 loads · 한글")
+    assert terminal.text().endswith("2 loads | \\ud55c\\uae00")
+    line.end("3 loads · 한글\n")
     assert terminal.text().endswith("3 loads | \\ud55c\\uae00\n")
+    assert sys.stderr is terminal
 
 
 @pytest.mark.parametrize("stream", [None, object(), type("S", (), {"encoding": "no-such"})()])

@@ -1,0 +1,68 @@
+"""The error of a watched run: that of the unwatched one, and what mmlab adds to it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from mmlab.watching.warning import WatchWarning
+
+PREFIX = "mmlab adds: "
+_PACKAGE = Path(__file__).parents[1]
+_FRAMES = re.compile(
+    r'^ *File "[^"\n]*[/\\]mmlab[/\\](?:beam|watching|worker)[/\\]\w+\.py", line .*\n(?: {4}.*\n)*',
+    re.MULTILINE,
+)
+"""Frames of a watched handler in the text of a traceback, with their lines of code."""
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and those that led to it: Beam wraps an interrupt into one of its own."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def leave_frames_out(error: BaseException) -> None:
+    """Take the frames of watched handlers out of an error: of its traceback, and of its text.
+
+    Runners with workers of their own put the traceback of the worker into the text.
+    """
+    for one in chain(error):
+        with suppress(Exception):  # an author's exception may refuse whatever it likes
+            one.__traceback__ = _without_frames(one.__traceback__)
+            if any(isinstance(text, str) and _FRAMES.search(text) for text in one.args):
+                one.args = tuple(
+                    _FRAMES.sub("", text) if isinstance(text, str) else text for text in one.args
+                )
+
+
+def _without_frames(frames: TracebackType | None) -> TracebackType | None:
+    while frames is not None and _is_ours(frames):
+        frames = frames.tb_next
+    kept = frames
+    while kept is not None:
+        while kept.tb_next is not None and _is_ours(kept.tb_next):
+            kept.tb_next = kept.tb_next.tb_next
+        kept = kept.tb_next
+    return frames
+
+
+def _is_ours(frames: TracebackType) -> bool:
+    return Path(frames.tb_frame.f_code.co_filename).parent == _PACKAGE / "worker"
+
+
+def add_notes(error: BaseException, sentences: Iterable[str]) -> None:
+    """Add sentences to an error, each with the prefix that says whose they are."""
+    for sentence in sentences:
+        if hasattr(error, "add_note"):  # Python 3.11 and later
+            with suppress(Exception):  # an author's exception may have an add_note of its own
+                error.add_note(f"{PREFIX}{sentence}")
+        else:
+            warnings.warn(sentence, WatchWarning, stacklevel=3)
