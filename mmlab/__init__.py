@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mmlab.trace import Trace
     from mmlab.transforms import GroupByModel
     from mmlab.watching import WatchRunner, WatchWarning, watch
+    from mmlab.watching.programs import watched_pipelines
 
 _MODULE_OF = {
     "Diagram": "mmlab.diagrams",
@@ -42,6 +43,7 @@ _MODULE_OF = {
     "preflight": "mmlab.checks.preflight",
     "run_fresh": "mmlab.fresh.process",
     "watch": "mmlab.watching",
+    "watched_pipelines": "mmlab.watching.programs",
 }
 _PACKAGES = ("lessons", "prediction")
 """Packages with further public names, which `import mmlab` alone is enough for."""
@@ -64,6 +66,7 @@ __all__ = [
     "preflight",
     "run_fresh",
     "watch",
+    "watched_pipelines",
 ]
 
 hold_back_remarks()

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
@@ -19,7 +19,7 @@ from apache_beam.pipeline import Pipeline
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
-from mmlab._arguments import path_argument, seconds_argument, short
+from mmlab._arguments import check_live, path_argument, seconds_argument, short
 from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard, model_cards
 from mmlab.beam.internals import BeamChangedError, InferenceStep
@@ -36,13 +36,14 @@ from mmlab.events import (
 from mmlab.log.reader import LogReader
 from mmlab.trace import Trace
 from mmlab.watching.interrupts import interrupts_held
-from mmlab.watching.screens import check_live, screen_for
-from mmlab.watching.view import LiveView
 from mmlab.worker.failures import OnFailure
 from mmlab.worker.handler import is_watched, mark_timeouts, watched
 from mmlab.worker.logs import new_log
 from mmlab.worker.memory import oom_kills, oom_kills_since
 from mmlab.worker.recorder import Log, close_recorder, describe, recorder_for
+
+if TYPE_CHECKING:
+    from mmlab.watching.view import LiveView
 
 
 class WatchWarning(UserWarning):
@@ -73,6 +74,9 @@ class WatchRunner(PipelineRunner):
       TypeError: `runner` is not a Beam runner, `log` no path, `sample_seconds` no number.
       ValueError: `sample_seconds` is not positive, or `live` is not True, False or "auto".
     """
+
+    title_suffix = ""
+    """Tells the pictures of several runs apart; see `mmlab.watching.programs`."""
 
     def __init__(
         self,
@@ -275,7 +279,10 @@ class _Run:
 
     def show(self, live: bool | str, labels: Iterable[str]) -> None:
         """Show the run of these steps while it goes on, from now until it ends."""
-        title = ", ".join(labels) or "the pipeline"
+        from mmlab.watching.screens import screen_for
+        from mmlab.watching.view import LiveView
+
+        title = (", ".join(labels) or "the pipeline") + self.runner.title_suffix
         screen = screen_for(live, f"Timeline of {title}, drawn while it ran")
         self.view = None if screen is None else LiveView(self.log.folder, title, screen)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from mmlab._arguments import short
+from mmlab._arguments import check_live
 from mmlab._text import shown
 from mmlab.draw.live import LivePicture
 from mmlab.draw.paint import png
@@ -78,16 +78,6 @@ def screen_for(live: bool | str, text: str) -> Screen | None:
     if in_notebook():
         return NotebookScreen(text)
     return TerminalScreen() if live is True or sys.stderr.isatty() else None
-
-
-def check_live(live: bool | str) -> None:
-    """Refuse a value of `live` that is not True, False or "auto".
-
-    Raises:
-      ValueError: it is not.
-    """
-    if not (isinstance(live, bool) or live == "auto"):
-        raise ValueError(f'live is {short(live)}: give True, False or "auto"')
 
 
 def in_notebook() -> bool:

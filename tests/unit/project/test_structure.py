@@ -42,7 +42,7 @@ LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}
 EXPORTS = {
     "mmlab": """Diagram GroupByModel Problem Trace WatchRunner WatchWarning compare_hints
         compare_traces diagram explore fit_hint lessons predict prediction preflight run_fresh
-        watch""",
+        watch watched_pipelines""",
     "mmlab.checks": """Held Problem held_by hint_problem label_problems large_hint leaves_of
         mapping_problems memory_problem missing_library_problems missing_weights odd_keys
         refresh_problems repeated_weights step_problems thread_problem""",
