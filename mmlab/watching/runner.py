@@ -36,6 +36,7 @@ from mmlab.events import (
 from mmlab.log.reader import LogReader
 from mmlab.trace import Trace
 from mmlab.watching.interrupts import interrupts_held
+from mmlab.watching.places import shows_by_itself
 from mmlab.worker.failures import OnFailure
 from mmlab.worker.handler import is_watched, mark_timeouts, watched
 from mmlab.worker.logs import new_log
@@ -279,6 +280,8 @@ class _Run:
 
     def show(self, live: bool | str, labels: Iterable[str]) -> None:
         """Show the run of these steps while it goes on, from now until it ends."""
+        if live is False or (live == "auto" and not shows_by_itself()):
+            return  # what draws takes a while to import
         from mmlab.watching.screens import screen_for
         from mmlab.watching.view import LiveView
 

@@ -16,6 +16,7 @@ from mmlab.draw.paint import png
 from mmlab.draw.picture import Picture
 from mmlab.events import Event
 from mmlab.trace import Trace
+from mmlab.watching.places import in_notebook as in_notebook
 
 FRAME_SECONDS = 0.2
 IDLE_SECONDS = 2.0
@@ -78,13 +79,6 @@ def screen_for(live: bool | str, text: str) -> Screen | None:
     if in_notebook():
         return NotebookScreen(text)
     return TerminalScreen() if live is True or sys.stderr.isatty() else None
-
-
-def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return getattr(shell, "kernel", None) is not None
 
 
 class NotebookScreen:

@@ -35,6 +35,8 @@ LAYERS = (
     ("fit",),
     ("explorer",),
     ("lessons",),
+    ("commands",),
+    ("__main__",),
     ("",),  # the package itself
 )
 """Lowest first: a module imports from its own package and from lower layers, and nothing else."""

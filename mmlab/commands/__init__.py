@@ -1,0 +1,71 @@
+"""The command `mmlab`: one module for each of its commands, over the call of the same name.
+
+Nothing is imported here that `mmlab --help` does not need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import NoReturn
+
+from mmlab._text import shown
+from mmlab.commands import doctor, follow, lessons, replay, run, summary, timeline
+
+COMMANDS: tuple[ModuleType, ...] = (run, follow, summary, timeline, replay, lessons, doctor)
+BAD_INPUT = 2
+"""Exit status where a command is given something that it cannot use."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        say_wrong(self.prog, f"{message}; see {self.prog} --help")
+        sys.exit(BAD_INPUT)
+
+
+def say_wrong(command: str, message: str) -> None:
+    print(shown(f"{command}: {message}", sys.stderr), file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns its exit status; a program that is run may end Python itself."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    words, program = run.split(words)
+    parsed = _parser().parse_args(words)
+    try:
+        work: Callable[[], int | None] | None = parsed.begin(parsed, *program)
+    except (OSError, ValueError, ImportError) as problem:
+        say_wrong(f"mmlab {parsed.command}", str(problem))
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        return 130
+    # A program that is watched has errors of its own.
+    return (work() if work is not None else 0) or 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="mmlab",
+        description="See what an Apache Beam pipeline with several ML models does to memory.",
+        epilog="mmlab COMMAND --help has examples.",
+    )
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=_Parser
+    )
+    for command in COMMANDS:
+        name = command.__name__.rpartition(".")[2]
+        one = commands.add_parser(
+            name,
+            help=command.HELP,
+            description=command.__doc__,
+            usage=getattr(command, "USAGE", None),
+            epilog=f"examples:\n{command.EXAMPLES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(one)
+        one.set_defaults(begin=command.begin)
+    return parser
