@@ -43,6 +43,7 @@ PARTS = {
     "exercises": "detours of learners, four or more for each exercise",
     "replay": "random runs in the replay page under every hint, and runs of its largest size",
     "race": "several hints at once beside the same hints one after another, and predictions",
+    "programs": "programs that nobody changed, under `mmlab run` and under Python",
     "leaks": "hundreds of runs and reloads that leave nothing behind",
 }
 """What `make full` can run, by name."""
