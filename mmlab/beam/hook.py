@@ -21,22 +21,25 @@ _MODULE = "apache_beam.pipeline"
 
 Around = Callable[[Any, Callable[[], Any]], Any]
 """Takes a pipeline and what runs it, and returns what that returns."""
+Made = Callable[[Any], None]
+"""Takes a pipeline that was made."""
 
-_active: list[Around] = []
-_hooked: list[tuple[type, Any, Any]] = []
-"""The class whose `run` is replaced, its own `run`, and what stands in its place."""
+_active: list[tuple[Around, Made]] = []
+_hooked: list[tuple[type, str, Any, Any]] = []
+"""The class, the name of a method that is replaced, its own one, and what stands in its place."""
 _lock = threading.RLock()
 
 
 @contextmanager
-def around_runs(around: Around) -> Iterator[None]:
+def around_runs(around: Around, made: Made = lambda pipeline: None) -> Iterator[None]:
     """Call `around(pipeline, run)` where a pipeline of this process is run, in whichever thread.
 
-    Of several that are active at a time, the latest is called. Beam need not be imported yet.
-    Processes that are forked meanwhile have no hook.
+    And `made(pipeline)` where one is made. Of several that are active at a time, the latest is
+    called. Beam need not be imported yet. Processes that are forked meanwhile have no hook.
     """
+    entry = (around, made)
     with _lock:
-        _active.append(around)
+        _active.append(entry)
         if len(_active) == 1:
             _install()
     try:
@@ -44,7 +47,7 @@ def around_runs(around: Around) -> Iterator[None]:
     finally:
         # It is not there any more where a forked process leaves the block.
         with _lock, suppress(ValueError):
-            _active.remove(around)
+            _active.remove(entry)
             if not _active:
                 _remove()
 
@@ -66,24 +69,30 @@ def _remove() -> None:
     if _waiting in sys.meta_path:
         sys.meta_path.remove(_waiting)
     while _hooked:
-        pipeline_type, own, ours = _hooked.pop()
-        if vars(pipeline_type).get("run") is ours:  # else another has replaced it since
-            pipeline_type.run = own  # type: ignore[attr-defined]
+        pipeline_type, name, own, ours = _hooked.pop()
+        if vars(pipeline_type).get(name) is ours:  # else another has replaced it since
+            setattr(pipeline_type, name, own)
 
 
 def _hook(module: ModuleType) -> None:
     pipeline_type = module.Pipeline
-    own = pipeline_type.run
+    own_init, own_run = pipeline_type.__init__, pipeline_type.run
 
-    @functools.wraps(own)
+    @functools.wraps(own_init)
+    def init(pipeline: Any, *args: Any, **kwargs: Any) -> None:
+        own_init(pipeline, *args, **kwargs)
+        for _, made in _active[-1:]:
+            made(pipeline)
+
+    @functools.wraps(own_run)
     def run(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
-        around = _active[-1:]
-        if not around:
-            return own(pipeline, *args, **kwargs)
-        return around[0](pipeline, lambda: own(pipeline, *args, **kwargs))
+        for around, _ in _active[-1:]:
+            return around(pipeline, lambda: own_run(pipeline, *args, **kwargs))
+        return own_run(pipeline, *args, **kwargs)
 
-    pipeline_type.run = run
-    _hooked.append((pipeline_type, own, run))
+    for name, own, ours in (("__init__", own_init, init), ("run", own_run, run)):
+        setattr(pipeline_type, name, ours)
+        _hooked.append((pipeline_type, name, own, ours))
 
 
 class _Waiting(MetaPathFinder):

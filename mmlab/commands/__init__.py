@@ -17,6 +17,7 @@ from mmlab.commands import doctor, follow, lessons, replay, run, summary, timeli
 COMMANDS: tuple[ModuleType, ...] = (run, follow, summary, timeline, replay, lessons, doctor)
 BAD_INPUT = 2
 """Exit status where a command is given something that it cannot use."""
+INTERRUPTED = 130
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,17 +35,30 @@ def say_wrong(command: str, message: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit status; a program that is run may end Python itself."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    words, program = run.split(words)
-    parsed = _parser().parse_args(words)
+    try:
+        words, program = run.split(words)
+    except ValueError as problem:
+        say_wrong("mmlab run", f"{problem}; see mmlab run --help")
+        return BAD_INPUT
+    parsed, others = _parser().parse_known_args(words)
+    if others:
+        say_wrong(f"mmlab {parsed.command}", f"there is no argument {others[0]}; see --help")
+        return BAD_INPUT
     try:
         work: Callable[[], int | None] | None = parsed.begin(parsed, *program)
     except (OSError, ValueError, ImportError) as problem:
-        say_wrong(f"mmlab {parsed.command}", str(problem))
+        say_wrong(f"mmlab {parsed.command}", _sentence(problem))
         return BAD_INPUT
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     # A program that is watched has errors of its own.
     return (work() if work is not None else 0) or 0
+
+
+def _sentence(problem: Exception) -> str:
+    if isinstance(problem, OSError) and problem.strerror and problem.filename:
+        return f"{problem.filename}: {problem.strerror}"
+    return str(problem)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -38,6 +38,9 @@ _OPTIONS = ("hmo:", ["help", "output=", "log=", "no-live"])
 def split(words: list[str]) -> tuple[list[str], list[list[str]]]:
     """The words of the command, and the program with its arguments, whatever they look like.
 
+    Raises:
+      ValueError: there is an option that the command does not have.
+
     >>> split(["run", "-o", "t.jsonl", "-m", "score", "-o", "--", "x"])
     (['run', '-o', 't.jsonl', '-m'], [['score', '-o', '--', 'x']])
     """
@@ -45,8 +48,8 @@ def split(words: list[str]) -> tuple[list[str], list[list[str]]]:
         return words, []
     try:
         _, program = getopt.getopt(words[1:], *_OPTIONS)
-    except getopt.GetoptError:  # argparse says what is wrong
-        return words, [[]]
+    except getopt.GetoptError as problem:
+        raise ValueError(str(problem)) from None
     return words[: len(words) - len(program)], [program]
 
 

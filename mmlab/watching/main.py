@@ -72,7 +72,7 @@ def module(name: str, arguments: Sequence[str]) -> Program:
     loader, full_name = spec.loader, spec.name
 
     def code() -> CodeType:
-        found = loader.get_code(full_name)
+        found: CodeType | None = loader.get_code(full_name)
         if found is None:
             raise ImportError(f"no code in {full_name}", name=full_name)
         return found
@@ -90,10 +90,8 @@ def module(name: str, arguments: Sequence[str]) -> Program:
 def _found(name: str) -> ModuleSpec | None:
     try:
         return importlib.util.find_spec(name)
-    except ModuleNotFoundError:  # a package above it
-        return None
-    except ValueError:  # a name such as ".x", or a module that has no specification
-        return None
+    except (ImportError, ValueError):
+        return None  # a package above it is not there, or the name is none, such as ".x"
 
 
 def execute(program: Program) -> None:

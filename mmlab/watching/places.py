@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 
 def in_notebook() -> bool:
@@ -13,5 +14,9 @@ def in_notebook() -> bool:
 
 
 def shows_by_itself() -> bool:
-    """Whether a run is shown without being asked for: in notebooks and terminals."""
-    return in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
+    """Whether a run is shown without being asked for: in notebooks and terminals.
+
+    Not where what draws is not installed.
+    """
+    somewhere = in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
+    return somewhere and find_spec("matplotlib") is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, overload
@@ -123,15 +124,35 @@ _running = threading.local()
 
 
 @contextmanager
-def _watching(live: bool | str, log: str | os.PathLike[str] | None) -> Iterator[Traces]:
+def watched_cell() -> Iterator[Traces]:
+    """As `watched_pipelines`, and what is made in the block and not run in it is watched later."""
+    made: weakref.WeakSet[Any] = weakref.WeakSet()
+    try:
+        with _watching("auto", None, made) as traces:
+            yield traces
+    finally:
+        for pipeline in made:
+            if not _is_for_others(pipeline.runner):
+                pipeline.runner = _watcher(pipeline.runner, "auto", None, "")
+
+
+@contextmanager
+def _watching(
+    live: bool | str,
+    log: str | os.PathLike[str] | None,
+    made: weakref.WeakSet[Any] | None = None,
+) -> Iterator[Traces]:
+    """Collects in `made` what is made in the block and not run."""
     traces = Traces()
+    not_run: weakref.WeakSet[Any] = weakref.WeakSet() if made is None else made
 
     def around(pipeline: Any, run: Callable[[], Any]) -> Any:
+        not_run.discard(pipeline)
         return _watch(pipeline, run, live, log)
 
     _blocks.append(traces)
     try:
-        with around_runs(around):
+        with around_runs(around, not_run.add):
             yield traces
     finally:
         _blocks.remove(traces)

@@ -20,6 +20,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
 from mmlab._arguments import check_live, path_argument, seconds_argument, short
+from mmlab._extras import extra_for
 from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard, model_cards
 from mmlab.beam.internals import BeamChangedError, InferenceStep
@@ -282,8 +283,9 @@ class _Run:
         """Show the run of these steps while it goes on, from now until it ends."""
         if live is False or (live == "auto" and not shows_by_itself()):
             return  # what draws takes a while to import
-        from mmlab.watching.screens import screen_for
-        from mmlab.watching.view import LiveView
+        with extra_for("live=True"):
+            from mmlab.watching.screens import screen_for
+            from mmlab.watching.view import LiveView
 
         title = (", ".join(labels) or "the pipeline") + self.runner.title_suffix
         screen = screen_for(live, f"Timeline of {title}, drawn while it ran")

@@ -16,7 +16,8 @@ import mmlab
 
 PACKAGE = Path(mmlab.__file__).parent
 LAYERS = (
-    ("_arguments", "_files", "_quiet", "_text", "fonts"),
+    ("_arguments", "_cache", "_extras", "_files", "_quiet", "_text", "fonts"),
+    ("course",),
     ("events",),
     ("log",),
     ("beam",),
@@ -28,6 +29,7 @@ LAYERS = (
     ("page",),
     ("trace",),
     ("prediction", "diagrams"),
+    ("machine",),
     ("checks",),
     ("watching",),
     ("fresh",),
@@ -35,7 +37,7 @@ LAYERS = (
     ("fit",),
     ("explorer",),
     ("lessons",),
-    ("commands",),
+    ("commands", "magics"),
     ("__main__",),
     ("",),  # the package itself
 )
@@ -43,8 +45,8 @@ LAYERS = (
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}
 EXPORTS = {
     "mmlab": """Diagram GroupByModel Problem Trace WatchRunner WatchWarning compare_hints
-        compare_traces diagram explore fit_hint lessons predict prediction preflight run_fresh
-        watch watched_pipelines""",
+        compare_traces diagram doctor explore fit_hint follow lessons predict prediction preflight
+        run_fresh watch watched_pipelines""",
     "mmlab.checks": """Held Problem held_by hint_problem label_problems large_hint leaves_of
         mapping_problems memory_problem missing_library_problems missing_weights odd_keys
         refresh_problems repeated_weights step_problems thread_problem""",
