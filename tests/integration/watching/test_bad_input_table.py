@@ -219,9 +219,7 @@ CASES = {
         case(command("run", "."), CommandError, ". is a folder: give a Python file, or -m"),
         case(command("run", "-m"), CommandError, "mmlab run: give a module to run"),
         case(command("run", "-m", "gone.it"), CommandError, "no module gone.it that could be run"),
-        case(
-            command("run", "-m", ".it"), CommandError, "mmlab run: no module .it that could be run"
-        ),
+        case(command("run", "-m", ".it"), CommandError, "mmlab run: no module .it that"),
         case(command("run", "--lives", "x"), CommandError, "mmlab run: option --lives not"),
         case(
             command("run", "-o", "no/t", "trace.jsonl"),

@@ -61,7 +61,7 @@ def test_cells_are_watched_drawn_and_otherwise_as_they_were():
     assert shown(outputs[ONE])[1][1] == "8"
     assert [text for _, text in shown(outputs[SEVERAL])] == [
         "Timeline of First, drawn while it ran",
-        "Timeline of Second, drawn while it ran",
+        "Timeline of Second (2), drawn while it ran",
     ]
     assert all("image/png" in output.data for output in outputs[SEVERAL])
     assert shown(outputs[ASK]) == [("execute_result", "(2, [3, 3])")]
