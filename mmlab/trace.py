@@ -212,7 +212,8 @@ class Trace(State):
         from mmlab.page.build import ReplayPage
         from mmlab.page.content import run_content
 
-        return ReplayPage(run_content(self, first), self.timeline)
+        with extra_for("Trace.replay"):
+            return ReplayPage(run_content(self, first), self.timeline)
 
     def __repr__(self) -> str:
         s = self.summary()
