@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from mmlab._text import shown
+from mmlab._text import say
 from mmlab.commands import doctor, follow, lessons, replay, run, summary, timeline
 
 COMMANDS: tuple[ModuleType, ...] = (run, follow, summary, timeline, replay, lessons, doctor)
@@ -29,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def say_wrong(command: str, message: str) -> None:
-    print(shown(f"{command}: {message}", sys.stderr), file=sys.stderr)
+    say(f"{command}: {message}", to=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmlab._text import plural, shown
+from mmlab._text import plural, say
 
 if TYPE_CHECKING:
     from mmlab.trace import Trace
@@ -133,7 +133,7 @@ def _end(stack: ExitStack, traces: Traces, path: Path, pid: int) -> None:
     except Exception as problem:
         lines = [f"the trace could not be saved: {problem}"]
     if sys.stderr is not None:
-        print(*(shown(f"mmlab: {line}", sys.stderr) for line in lines), sep="\n", file=sys.stderr)
+        say("\n".join(f"mmlab: {line}" for line in lines), to=sys.stderr)
 
 
 def _saved(traces: Traces, path: Path) -> Iterator[str]:
