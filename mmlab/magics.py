@@ -42,12 +42,14 @@ class _Watching(Magics):  # type: ignore[misc]
 
 def _run(shell: Any, cell: str) -> BaseException | None:
     """Run a cell as it runs without the magic. Returns its error, to be shown once."""
-    shown = shell.showtraceback
-    shell.showtraceback = lambda *_, **__: None
+    shows = {name: getattr(shell, name) for name in ("showtraceback", "showsyntaxerror")}
+    for name in shows:
+        setattr(shell, name, lambda *_, **__: None)
     try:
         result = shell.run_cell(cell, store_history=False)
     finally:
-        shell.showtraceback = shown
+        for name, show in shows.items():
+            setattr(shell, name, show)
     error: BaseException | None = result.error_before_exec or result.error_in_exec
     if error is None:
         return None

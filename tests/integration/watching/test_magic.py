@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -63,23 +65,23 @@ def test_cells_are_watched_drawn_and_otherwise_as_they_were():
         "Timeline of First, drawn while it ran",
         "Timeline of Second (2), drawn while it ran",
     ]
-    assert all("image/png" in output.data for output in outputs[SEVERAL])
+    assert sum("image/png" in output.get("data", {}) for output in outputs[SEVERAL]) == 2
     assert shown(outputs[ASK]) == [("execute_result", "(2, [3, 3])")]
-    *_, picture, error = outputs[FAILS]
-    assert "image/png" in picture.data
+    assert any("image/png" in output.get("data", {}) for output in outputs[FAILS])
+    [error] = [output for output in outputs[FAILS] if output.output_type == "error"]
     assert (error.ename, error.evalue.startswith("2 is too many")) == ("ValueError", True)
-    frames = "\n".join(error.traceback)
+    frames = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback))
     assert "with beam.Pipeline() as pipeline" in frames
     assert "magics" not in frames
     assert "run_cell_magic" not in frames
     assert shown(outputs[ASK_FAILED]) == [("execute_result", "'FAILED'")]
-    assert outputs[WRONG][-1].evalue.startswith("%%watch takes one name for the trace")
+    assert "%%watch takes one name for the trace" in str(outputs[WRONG])
     assert [output.ename for output in outputs[BROKEN]] == ["SyntaxError"]
     assert outputs[MADE][0].text == (
         "No pipeline was run in this cell, so later is an empty list.\n"
     )
     assert ("execute_result", "2") in shown(outputs[RUN])
-    assert "image/png" in outputs[RUN][0].data
+    assert any("image/png" in output.get("data", {}) for output in outputs[RUN])
     assert shown(outputs[LEFT]) == [("execute_result", "True")]
 
 
