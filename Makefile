@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := mmlab tests noxfile.py conftest.py
+SOURCES := mmlab tests noxfile.py conftest.py notebooks/links.py
 
 # Three at a time on two cores: the tests wait more than they compute.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
@@ -64,8 +64,9 @@ lint: $(READY)
 	  { echo "The page's script is not in the house style: run $(BIN)/deno fmt"; exit 1; }
 	@$(BIN)/mypy --no-error-summary || { echo "The types do not agree: see above."; exit 1; }
 
-# Runs the notebooks and stores what they show.
+# Runs the notebooks and stores what they show; before that it writes the project's home into them.
 notebooks: $(READY)
+	@$(BIN)/python notebooks/links.py
 	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --inplace --execute \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False $(or $(NOTEBOOK),$(ENGLISH))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mmlab._extras import extra_for
 from mmlab._quiet import hold_back_remarks
 
 if TYPE_CHECKING:
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from mmlab.explorer.explorer import explore
     from mmlab.fit import fit_hint
     from mmlab.fresh.process import run_fresh
+    from mmlab.machine import doctor
     from mmlab.prediction import predict
     from mmlab.trace import Trace
     from mmlab.transforms import GroupByModel
     from mmlab.watching import WatchRunner, WatchWarning, watch
+    from mmlab.watching.follow import follow
+    from mmlab.watching.programs import watched_pipelines
 
 _MODULE_OF = {
     "Diagram": "mmlab.diagrams",
@@ -36,12 +40,17 @@ _MODULE_OF = {
     "compare_hints": "mmlab.compare.hints",
     "compare_traces": "mmlab.compare.traces",
     "diagram": "mmlab.diagrams",
+    "doctor": "mmlab.machine",
     "explore": "mmlab.explorer.explorer",
     "fit_hint": "mmlab.fit",
+    "follow": "mmlab.watching.follow",
+    "load_ipython_extension": "mmlab.magics",
+    "unload_ipython_extension": "mmlab.magics",
     "predict": "mmlab.prediction",
     "preflight": "mmlab.checks.preflight",
     "run_fresh": "mmlab.fresh.process",
     "watch": "mmlab.watching",
+    "watched_pipelines": "mmlab.watching.programs",
 }
 _PACKAGES = ("lessons", "prediction")
 """Packages with further public names, which `import mmlab` alone is enough for."""
@@ -56,14 +65,17 @@ __all__ = [
     "compare_hints",
     "compare_traces",
     "diagram",
+    "doctor",
     "explore",
     "fit_hint",
+    "follow",
     "lessons",
     "predict",
     "prediction",
     "preflight",
     "run_fresh",
     "watch",
+    "watched_pipelines",
 ]
 
 hold_back_remarks()
@@ -71,10 +83,12 @@ hold_back_remarks()
 
 def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
-        return importlib.import_module(f"{__name__}.{name}")
+        with extra_for(f"{__name__}.{name}"):
+            return importlib.import_module(f"{__name__}.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    with extra_for(f"{__name__}.{name}"):
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 

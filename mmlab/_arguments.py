@@ -66,6 +66,16 @@ def file_to_write(value: Any) -> Path:
     return path
 
 
+def check_live(live: bool | str) -> None:
+    """Refuse a value of `live` that is not True, False or "auto".
+
+    Raises:
+      ValueError: it is not.
+    """
+    if not (isinstance(live, bool) or live == "auto"):
+        raise ValueError(f'live is {short(live)}: give True, False or "auto"')
+
+
 def seconds_argument(name: str, value: Any) -> float:
     """A positive, finite number of seconds.
 

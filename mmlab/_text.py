@@ -63,13 +63,14 @@ def _shown_text(method: Callable[[Any], str]) -> Callable[[Any], str]:
     return text
 
 
-def say(text: str, *, at_once: bool = False) -> None:
+def say(text: str, *, at_once: bool = False, to: Any = None) -> None:
     """Print `text` on any output.
 
     Args:
       at_once: not when the output's buffer is full, as for the progress of long work.
+      to: a stream; None is standard output.
     """
-    print(shown(text), flush=at_once)
+    print(shown(text, to), flush=at_once, file=to)
 
 
 def wrapped(text: str, *, indent: str = "", hanging: str = "") -> str:

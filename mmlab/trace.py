@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 from mmlab._arguments import file_to_write, path_argument, short, whole_number
+from mmlab._extras import extra_for
 from mmlab._files import replacing
 from mmlab._text import shown_everywhere
 from mmlab.events import MOST_LINE_BYTES, Event
@@ -178,13 +179,15 @@ class Trace(State):
 
     def to_frame(self) -> pd.DataFrame:
         """One row per event, with `seconds` since the run was submitted."""
-        from mmlab.reports.frame import event_table
+        with extra_for("Trace.to_frame"):
+            from mmlab.reports.frame import event_table
 
         return event_table(self.events, self.start_ns)
 
     def timeline(self, **options: Any) -> Picture:
         """The run as a picture: see `mmlab.draw.timeline.draw_timeline`."""
-        from mmlab.draw.timeline import draw_timeline  # a trace is data, and needs no matplotlib
+        with extra_for("Trace.timeline"):  # a trace is data, and needs no matplotlib
+            from mmlab.draw.timeline import draw_timeline
 
         return draw_timeline(self, **options)
 
@@ -209,7 +212,8 @@ class Trace(State):
         from mmlab.page.build import ReplayPage
         from mmlab.page.content import run_content
 
-        return ReplayPage(run_content(self, first), self.timeline)
+        with extra_for("Trace.replay"):
+            return ReplayPage(run_content(self, first), self.timeline)
 
     def __repr__(self) -> str:
         s = self.summary()

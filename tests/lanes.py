@@ -45,6 +45,8 @@ PARTS = {
     "exercises": "detours of learners, four or more for each exercise",
     "replay": "random runs in the replay page under every hint, and runs of its largest size",
     "race": "several hints at once beside the same hints one after another, and predictions",
+    "programs": "programs that nobody changed, under `mmlab run` and under Python",
+    "install": "each layer of the install in an environment of its own; needs a network",
     "leaks": "hundreds of runs and reloads that leave nothing behind",
 }
 """What `make full` can run, by name."""

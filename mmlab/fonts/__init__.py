@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 FAMILY = "mmlab Sans"
 WIDE_FAMILY = "mmlab Sans CJK"
 WIDE_FILE = HERE / "mmlab-sans-cjk.otf"
+OURS = ("mmlab-sans.ttf", "mmlab-sans-bold.ttf", WIDE_FILE.name)
 SVG_FAMILIES = (
     "Arial, Liberation Sans, Helvetica, Arimo, Noto Sans CJK KR, Apple SD Gothic Neo, "
     "Malgun Gothic, Hiragino Sans, Yu Gothic, PingFang SC, Microsoft YaHei, Noto Sans, sans-serif"
@@ -27,7 +28,7 @@ def files() -> list[str]:
     """Our fonts, in the order in which they are asked for a character."""
     found = find_spec("matplotlib")
     theirs = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
-    ours = (HERE / "mmlab-sans.ttf", HERE / "mmlab-sans-bold.ttf", WIDE_FILE)
+    ours = (HERE / name for name in OURS)
     return [str(path) for path in (*ours, theirs / "DejaVuSans.ttf") if path.is_file()]
 
 

@@ -7,34 +7,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock
 
+from mmlab._cache import VARIABLE, cache_folder
 from mmlab._files import needing_space
-
-VARIABLE = "MMLAB_CACHE"
-RECIPE = "v1"
-"""Changes with the recipe of the data or the models, so that stale files are never taken."""
-
-
-def cache_folder() -> Path:
-    """Where the lessons keep data and models: `$MMLAB_CACHE`, or the user's cache folder.
-
-    Raises:
-      OSError: the folder cannot be made; the message says which variable moves it.
-    """
-    base = Path(os.environ.get(VARIABLE) or platformdirs.user_cache_path("mmlab"))
-    folder = base.expanduser().absolute() / RECIPE
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise type(problem)(
-            problem.errno,
-            f"the lessons cannot keep their models there ({problem.strerror}); set the "
-            f"environment variable {VARIABLE} to a folder with 300 MB of room",
-            str(folder),
-        ) from problem
-    return folder
 
 
 def is_made(name: str) -> bool:

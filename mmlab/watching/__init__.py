@@ -1,7 +1,29 @@
-"""A running pipeline becomes a trace."""
+"""A running pipeline becomes a trace. The names are imported when they are first used."""
 
-from mmlab.watching.runner import WatchRunner
-from mmlab.watching.warning import WatchWarning
-from mmlab.worker.handler import watch
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmlab.watching.runner import WatchRunner
+    from mmlab.watching.warning import WatchWarning
+    from mmlab.worker.handler import watch
+
+_MODULE_OF = {
+    "WatchRunner": "mmlab.watching.runner",
+    "WatchWarning": "mmlab.watching.warning",
+    "watch": "mmlab.worker.handler",
+}
 
 __all__ = ["WatchRunner", "WatchWarning", "watch"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

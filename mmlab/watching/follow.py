@@ -1,13 +1,22 @@
-"""Live pictures whose errors never reach the run that they show."""
+"""Runs that are shown from outside: from the log of another process, or by events as they come.
+
+Errors of a picture never reach the run that it shows.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import time
 from collections.abc import Callable
 from typing import Any
 
-from mmlab.events import Event
-from mmlab.watching.screens import RunFrames, Screen
+from mmlab._arguments import check_live, path_argument
+from mmlab.events import Event, RunBegins, RunEnds
+from mmlab.log.folders import folder_at, location
+from mmlab.log.reader import LogReader
+from mmlab.trace import Trace
+from mmlab.watching.screens import FRAME_SECONDS, RunFrames, Screen, screen_for
 
 _log = logging.getLogger(__name__)
 
@@ -41,3 +50,72 @@ def live_view(title: str, screen: Screen) -> Callable[[list[Event]], None]:
     view = quietly(show)
     view([])
     return view
+
+
+def follow(log: str | os.PathLike[str], *, live: bool | str = "auto") -> Trace:
+    """Show a run that goes on somewhere else until it ends, and return its trace.
+
+    An interrupt ends the following, not the run, and the trace holds what has happened so far: that
+    is how to leave a run that was killed, whose log says nothing of an end.
+
+    Args:
+      log: the log folder of a run, or the folder of logs that it is in: then it is the newest run
+        there, or the first to come. A path, or a URI that Beam's FileSystems know.
+      live: whether the run is shown; see `WatchRunner`.
+
+    Raises:
+      TypeError, ValueError: `log` is no path, or `live` is not True, False or "auto".
+      FileNotFoundError: there is no such folder on this machine.
+      OSError: it cannot be read.
+    """
+    check_live(live)
+    path_argument("log", log, "the log folder of a run")
+    where = location(log)
+    if not isinstance(where, str) and not where.is_dir():
+        raise FileNotFoundError(f"no folder {where}: give the log folder of a run")
+    reader = LogReader(_newest_run(str(where)))
+    screen = screen_for(live, f"Timeline of the run in {where}, drawn while it ran")
+    events: list[Event] = []
+    try:
+        _show_until_it_ends(reader, events, screen)
+        reader.fetch_all()
+    except KeyboardInterrupt:
+        reader.fetch()
+    events += reader.parse()
+    trace = Trace(events, torn=reader.torn)
+    if screen is not None:
+        quietly(screen.finish)(trace)
+    return trace
+
+
+def _newest_run(folder: str) -> str:
+    """The folder itself, if it is that of a run; waits until there is one."""
+    while True:
+        at = folder_at(folder)
+        if at.logs():
+            return folder
+        if runs := at.runs():
+            return f"{folder}/{runs[-1]}"
+        time.sleep(max(at.pause, FRAME_SECONDS))
+
+
+def _show_until_it_ends(reader: LogReader, events: list[Event], screen: Screen | None) -> None:
+    show: Callable[[list[Event]], None] | None = None
+    ended = False
+    while not ended:
+        new = reader.poll()
+        events += new
+        ended = any(isinstance(event, RunEnds) for event in new)
+        if show is None and screen is not None and new:
+            show = live_view(_title(events), screen)
+        if show is not None:
+            show(new)
+        if not ended:
+            time.sleep(max(reader.pause, FRAME_SECONDS))
+
+
+def _title(events: list[Event]) -> str:
+    """The steps that the run said it has when it began."""
+    begun = (event.info for event in events if isinstance(event, RunBegins))
+    steps = dict.fromkeys(model.step for info in begun if info for model in info.models)
+    return ", ".join(filter(None, steps)) or "the pipeline"

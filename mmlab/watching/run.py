@@ -7,16 +7,17 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apache_beam.pipeline import Pipeline
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
+from mmlab._extras import extra_for
 from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard
 from mmlab.beam.internals import InferenceStep
@@ -26,11 +27,13 @@ from mmlab.reports.failure import explain
 from mmlab.trace import Trace
 from mmlab.watching.errors import add_notes, chain, leave_frames_out
 from mmlab.watching.interrupts import interrupts_held
-from mmlab.watching.screens import screen_for
+from mmlab.watching.places import shows_by_itself
 from mmlab.watching.steps import say_unwatched
-from mmlab.watching.view import LiveView
 from mmlab.worker.memory import oom_kills, oom_kills_since
 from mmlab.worker.recorder import Log, close_recorder, describe, recorder_for
+
+if TYPE_CHECKING:
+    from mmlab.watching.view import LiveView
 
 
 @dataclass
@@ -109,9 +112,14 @@ class Run:
         if self.here:
             recorder_for(self.log).start_sampling()
 
-    def show(self, live: bool | str, labels: Iterable[str]) -> None:
-        """Show the run of these steps while it goes on, from now until it ends."""
-        title = ", ".join(labels) or "the pipeline"
+    def show(self, live: bool | str, title: str) -> None:
+        """Show the run while it goes on, from now until it ends."""
+        if live is False or (live == "auto" and not shows_by_itself()):
+            return  # what draws takes a while to import
+        with extra_for("live=True"):
+            from mmlab.watching.screens import screen_for
+            from mmlab.watching.view import LiveView
+
         screen = screen_for(live, f"Timeline of {title}, drawn while it ran")
         self.view = None if screen is None else LiveView(self.log.folder, title, screen)
 

@@ -15,13 +15,12 @@ from apache_beam.options.pipeline_options_validator import PipelineOptionsValida
 from apache_beam.pipeline import Pipeline
 from apache_beam.runners.runner import PipelineRunner
 
-from mmlab._arguments import path_argument, seconds_argument, short
+from mmlab._arguments import check_live, path_argument, seconds_argument, short
 from mmlab.beam import internals
 from mmlab.checks.steps import check_step, worth_a_warning
 from mmlab.trace import Trace
 from mmlab.watching.result import WatchedResult
 from mmlab.watching.run import Run
-from mmlab.watching.screens import check_live
 from mmlab.watching.steps import Found, find_steps, handlers_swapped, sharing
 from mmlab.watching.warning import WatchWarning
 from mmlab.worker.logs import new_log
@@ -55,6 +54,9 @@ class WatchRunner(PipelineRunner):
       ValueError: Beam knows no runner of that name, `sample_seconds` is not positive, or `live` is
         not True, False or "auto".
     """
+
+    title_suffix = ""
+    """Tells the pictures of several runs apart; see `mmlab.watching.programs`."""
 
     def __init__(
         self,
@@ -159,7 +161,8 @@ class WatchRunner(PipelineRunner):
             run.cannot_watch(label, f"not watched: {reason}")
         if not found.steps and not found.hidden:
             run.cannot_watch(None, "steps")
-        run.show(self._live, [*(step.label for step in steps), *found.hidden])
+        labels = [*(step.label for step in steps), *found.hidden]
+        run.show(self._live, (", ".join(labels) or "the pipeline") + self.title_suffix)
         with run.ending_on_error(), handlers_swapped(steps, run.log) as restore:
             result = self._runner.run_pipeline(pipeline, options)
             return WatchedResult(result, run, restore)

@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from mmlab._arguments import short
+from mmlab._arguments import check_live
 from mmlab.draw.live import LivePicture
 from mmlab.draw.paint import png
 from mmlab.draw.picture import Picture
 from mmlab.events import Event
 from mmlab.trace import Trace
+from mmlab.watching.places import in_notebook as in_notebook
 from mmlab.watching.terminal import LiveLine
 
 FRAME_SECONDS = 0.2
@@ -78,23 +79,6 @@ def screen_for(live: bool | str, text: str) -> Screen | None:
     if in_notebook():
         return NotebookScreen(text)
     return TerminalScreen() if live is True or sys.stderr.isatty() else None
-
-
-def check_live(live: bool | str) -> None:
-    """Refuse a value of `live` that is not True, False or "auto".
-
-    Raises:
-      ValueError: it is not.
-    """
-    if not (isinstance(live, bool) or live == "auto"):
-        raise ValueError(f'live is {short(live)}: give True, False or "auto"')
-
-
-def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return getattr(shell, "kernel", None) is not None
 
 
 class NotebookScreen:

@@ -37,6 +37,16 @@ def new_log(folder: str | os.PathLike[str] | None, sample_seconds: float) -> Log
     return Log(path, run, sample_seconds)
 
 
+def check_log(folder: str | os.PathLike[str]) -> None:
+    """See that logs can be written to a folder, which is made if it is not there.
+
+    Raises:
+      OSError: they cannot.
+      ValueError: the URI has no file system in Beam.
+    """
+    _make(str(_absolute(folder)))
+
+
 def shared_log(folder: str | os.PathLike[str], sample_seconds: float) -> Log:
     """The log that this process keeps in `folder` itself.
 

@@ -45,6 +45,9 @@ def test_it_begins_with_what_a_learner_wants_to_know(path):
 def test_it_begins_with_the_same_set_up_cell(path):
     here, there = (code(p)[0].source for p in (path, LESSONS[0]))
     assert here == there
+    assert here.count("\n") < 6
+    hidden = {"cellView": "form", "jupyter": {"source_hidden": True}}
+    assert code(path)[0].metadata == hidden
 
 
 @pytest.mark.parametrize("path", notebook.NOTEBOOKS, ids=named)
@@ -54,8 +57,10 @@ def test_it_is_stored_clean(path):
     for stain in ("/work/", "/root/", "/home/", "/tmp/", "Warning:", "WARNING", "Traceback"):
         assert stain not in whole, stain
     assert set(stored["metadata"]) == {"kernelspec", "language_info"}
+    setup = next(cell for cell in stored["cells"] if cell["cell_type"] == "code")
     for cell in stored["cells"]:
-        assert set(cell["metadata"]) <= {"tags", "jupyter"}, cell["metadata"]
+        known = {"tags", "jupyter"} | ({"cellView"} if cell is setup else set())
+        assert set(cell["metadata"]) <= known, cell["metadata"]
         for output in cell.get("outputs", ()):
             assert output.get("name") != "stderr", output
             assert output["output_type"] != "error"
@@ -69,7 +74,7 @@ def test_what_answers_a_guess_is_folded_until_it_runs(path):
     answers = {cell.id: cell for cell in code(path) if "guess" in cell.metadata.get("tags", ())}
     assert answers
     for cell in code(path):
-        folded = cell.metadata.get("jupyter", {}) == {"outputs_hidden": True}
+        folded = cell.metadata.get("jupyter", {}).get("outputs_hidden", False)
         assert folded == (cell.id in answers), cell.source
         assert cell.outputs or not folded
         assert folded or not cell.outputs or "my_guess" not in cell.source, cell.source

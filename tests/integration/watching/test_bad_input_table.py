@@ -6,7 +6,9 @@ sizes of `predict` stands in tests/unit/prediction/test_input.py.
 
 from __future__ import annotations
 
+import io
 import threading
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,11 +32,14 @@ from mmlab import (
     diagram,
     explore,
     fit_hint,
+    follow,
     lessons,
     predict,
     preflight,
     watch,
+    watched_pipelines,
 )
+from mmlab.commands import BAD_INPUT, main
 from mmlab.events import VERSION, NewerTraceError
 from mmlab.fresh.process import run_fresh
 from mmlab.prediction import NoAdviceError, compare_routings
@@ -76,6 +81,28 @@ def written(text, name="trace.jsonl", folder=False, **options):
         Trace.load(path.parent if folder else path, **options)
 
     return load
+
+
+class CommandError(Exception):
+    """What a command said on standard error before it ended with status 2."""
+
+
+def command(*words):
+    """The command `mmlab` with these words, in this process; a trace lies in trace.jsonl."""
+
+    def call():
+        Path("trace.jsonl").write_text(LINE)
+        said = io.StringIO()
+        with redirect_stderr(said):
+            try:
+                status = main(words)
+            except SystemExit as end:
+                status = end.code
+        assert status == BAD_INPUT
+        [sentence] = said.getvalue().splitlines()
+        raise CommandError(sentence)
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -170,6 +197,59 @@ CASES = {
         case(lambda: empty.to_perfetto("a\0b"), ValueError, "the path 'a\\x00b' cannot be one"),
         case(lambda: empty.save("."), IsADirectoryError, ". is a folder: give the path of a file"),
         case(lambda: empty.save("no/t.jsonl"), FileNotFoundError, "no folder no: make it first"),
+    ],
+    "watched_pipelines": [
+        case(lambda: watched_pipelines(live="yes"), ValueError, "live is 'yes'", '"auto"'),
+        case(lambda: watched_pipelines(log=3), TypeError, "log is 3: give a folder"),
+        case(lambda: watched_pipelines(log=""), ValueError, "log is empty: give a folder"),
+    ],
+    "follow": [
+        case(lambda: follow(3), TypeError, "log is 3: give the log folder of a run"),
+        case(lambda: follow("gone"), FileNotFoundError, "no folder gone: give the log folder"),
+        case(lambda: follow(".", live=1), ValueError, "live is 1: give True, False"),
+        case(lambda: follow("a\0b"), ValueError, "the path 'a\\x00b' cannot be one of a file"),
+    ],
+    "doctor": [case(lambda: mmlab.doctor(3), TypeError, "0 positional arguments")],
+    "mmlab": [
+        case(command(), CommandError, "mmlab: ", "required: COMMAND", "see mmlab --help"),
+        case(command("watch"), CommandError, "mmlab: ", "invalid choice: 'watch'", "'run'"),
+        case(command("doctor", "x"), CommandError, "mmlab doctor: there is no argument x"),
+        case(command("run"), CommandError, "mmlab run: give a program to run"),
+        case(command("run", "gone.py"), CommandError, "mmlab run: no program at gone.py: give"),
+        case(command("run", "."), CommandError, ". is a folder: give a Python file, or -m"),
+        case(command("run", "-m"), CommandError, "mmlab run: give a module to run"),
+        case(command("run", "-m", "gone.it"), CommandError, "no module gone.it that could be run"),
+        case(command("run", "-m", ".it"), CommandError, "mmlab run: no module .it that"),
+        case(command("run", "--lives", "x"), CommandError, "mmlab run: option --lives not"),
+        case(
+            command("run", "-o", "no/t", "trace.jsonl"),
+            CommandError,
+            "there is no folder no: make it first",
+        ),
+        case(
+            command("run", "--log", "trace.jsonl", "trace.jsonl"),
+            CommandError,
+            "mmlab run: ",
+            "trace.jsonl: the event log cannot be written there",
+        ),
+        case(command("follow"), CommandError, "mmlab follow: ", "required: LOG"),
+        case(command("follow", "gone"), CommandError, "mmlab follow: no folder gone"),
+        case(command("follow", ".", "-o", "no/x"), CommandError, "there is no folder no"),
+        case(command("summary", "gone"), CommandError, "mmlab summary: no trace at gone"),
+        case(
+            command("summary", "a\0b"), CommandError, "the path 'a\\x00b' cannot be one of a file"
+        ),
+        case(command("timeline", "trace.jsonl"), CommandError, "required: -o/--output"),
+        case(command("timeline", "gone", "-o", "x.png"), CommandError, "no trace at gone"),
+        case(command("timeline", "trace.jsonl", "-o", "x.doc"), CommandError, "saved as", "'.doc'"),
+        case(
+            command("replay", "trace.jsonl", "--first", "one"),
+            CommandError,
+            "mmlab replay: argument --first: invalid int value: 'one'",
+        ),
+        case(command("replay", "trace.jsonl", "--first", "0"), CommandError, "first is 0: give"),
+        case(command("replay", "trace.jsonl", "-o", "no/x"), CommandError, "no folder no"),
+        case(command("lessons", "trace.jsonl"), CommandError, "trace.jsonl is a file: give a"),
     ],
     "diagram": [
         case(lambda: diagram("pipeline"), TypeError, "draws a beam.Pipeline", "not str"),

@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.e2e.colab.__main__ import HERE, MAY_CHANGE
-from tests.unit.project.test_environment import PROJECT
+from tests.unit.project.test_environment import layer
 
 
 def pins():
@@ -19,7 +19,7 @@ def pins():
 
 def needs():
     beam = importlib.metadata.requires("apache-beam")
-    for requirement in map(Requirement, [*PROJECT["dependencies"], *beam]):
+    for requirement in [*layer("lessons"), *map(Requirement, beam)]:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield canonicalize_name(requirement.name), requirement.specifier
 

@@ -16,6 +16,8 @@ import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
+from mmlab._extras import LESSONS, NOTEBOOK
+
 try:
     import tomllib
 except ImportError:  # Python 3.10
@@ -48,7 +50,20 @@ def pins(python):
 
 def requirements():
     extras = PROJECT["optional-dependencies"].values()
-    return [Requirement(r) for r in [*PROJECT["dependencies"], *(r for e in extras for r in e)]]
+    ours = [*PROJECT["dependencies"], *(r for extra in extras for r in extra)]
+    return [Requirement(r) for r in ours if Requirement(r).name != "mmlab"]
+
+
+def layer(*extras):
+    """What an install with these extras asks for, those that they are built on included."""
+    found = [Requirement(r) for r in PROJECT["dependencies"]]
+    for extra in extras:
+        for requirement in map(Requirement, PROJECT["optional-dependencies"][extra]):
+            if requirement.name == "mmlab":
+                found += layer(*requirement.extras)
+            else:
+                found.append(requirement)
+    return list({str(requirement): requirement for requirement in found}.values())
 
 
 def test_conda_makes_python_and_pip_installs_this_project():
@@ -71,6 +86,32 @@ def test_every_dependency_is_pinned_within_its_range(python):
         if requirement.marker is None or requirement.marker.evaluate(environment):
             assert requirement.name in pinned, requirement
             assert requirement.specifier.contains(pinned[requirement.name]), requirement
+
+
+def test_the_layers_build_on_each_other():
+    names = {extra: {r.name for r in layer(extra)} for extra in ("notebook", "lessons", "lab")}
+    core = {requirement.name for requirement in layer()}
+    assert core == {"apache-beam", "msgspec", "numpy", "psutil", "scipy"}
+    assert core < names["notebook"] < names["lessons"] < names["lab"]
+    assert {"torch", "scikit-learn", "filelock"} == names["lessons"] - names["notebook"]
+    assert "torch" in {requirement.name for requirement in layer("test")}
+
+
+def test_a_missing_package_of_a_layer_names_the_extra():
+    import_names = {"scikit-learn": "sklearn", "pillow": "PIL", "resvg-py": "resvg_py"}
+    for extra, packages in (("notebook", NOTEBOOK), ("lessons", LESSONS)):
+        declared = {Requirement(r).name for r in PROJECT["optional-dependencies"][extra]}
+        named = {import_names.get(name, name) for name in declared - {"mmlab"}}
+        assert packages - {"IPython"} == named  # which comes with ipywidgets
+
+
+def test_the_wheel_has_every_package():
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "mmlab").rglob("__init__.py")
+    }
+    assert set(tool["setuptools"]["packages"]) == found | {"mmlab.notebooks"}
 
 
 def test_nothing_is_pinned_loosely():

@@ -16,7 +16,8 @@ import mmlab
 
 PACKAGE = Path(mmlab.__file__).parent
 LAYERS = (
-    ("_arguments", "_files", "_quiet", "_text", "fonts"),
+    ("_arguments", "_cache", "_extras", "_files", "_quiet", "_text", "fonts"),
+    ("course",),
     ("events",),
     ("log",),
     ("beam",),
@@ -29,6 +30,7 @@ LAYERS = (
     ("page",),
     ("trace",),
     ("prediction", "diagrams"),
+    ("machine",),
     ("checks",),
     ("watching",),
     ("fresh",),
@@ -36,14 +38,16 @@ LAYERS = (
     ("fit",),
     ("explorer",),
     ("lessons",),
+    ("commands", "magics"),
+    ("__main__",),
     ("",),  # the package itself
 )
 """Lowest first: a module imports from its own package and from lower layers, and nothing else."""
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}
 EXPORTS = {
     "mmlab": """Diagram GroupByModel Problem Trace WatchRunner WatchWarning compare_hints
-        compare_traces diagram explore fit_hint lessons predict prediction preflight run_fresh
-        watch""",
+        compare_traces diagram doctor explore fit_hint follow lessons predict prediction preflight
+        run_fresh watch watched_pipelines""",
     "mmlab.checks": "Problem",
     "mmlab.diagrams": "Diagram GraphvizError diagram",
     "mmlab.prediction": "Advice Fleet NoAdviceError Prediction compare_routings predict",

@@ -1,0 +1,32 @@
+"""Where the lessons keep what they make once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+VARIABLE = "MMLAB_CACHE"
+RECIPE = "v1"
+"""Changes with the recipe of the data or the models, so that stale files are never taken."""
+
+
+def cache_folder() -> Path:
+    """Where the lessons keep data and models: `$MMLAB_CACHE`, or the user's cache folder.
+
+    Raises:
+      OSError: the folder cannot be made; the message says which variable moves it.
+    """
+    import platformdirs
+
+    base = Path(os.environ.get(VARIABLE) or platformdirs.user_cache_path("mmlab"))
+    folder = base.expanduser().absolute() / RECIPE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise type(problem)(
+            problem.errno,
+            f"the lessons cannot keep their models there ({problem.strerror}); set the "
+            f"environment variable {VARIABLE} to a folder with 300 MB of room",
+            str(folder),
+        ) from problem
+    return folder

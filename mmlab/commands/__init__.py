@@ -1,0 +1,85 @@
+"""The command `mmlab`: one module for each of its commands, over the call of the same name.
+
+Nothing is imported here that `mmlab --help` does not need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import NoReturn
+
+from mmlab._text import say
+from mmlab.commands import doctor, follow, lessons, replay, run, summary, timeline
+
+COMMANDS: tuple[ModuleType, ...] = (run, follow, summary, timeline, replay, lessons, doctor)
+BAD_INPUT = 2
+"""Exit status where a command is given something that it cannot use."""
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        say_wrong(self.prog, f"{message}; see {self.prog} --help")
+        sys.exit(BAD_INPUT)
+
+
+def say_wrong(command: str, message: str) -> None:
+    say(f"{command}: {message}", to=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns its exit status; a program that is run may end Python itself."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        words, program = run.split(words)
+    except ValueError as problem:
+        say_wrong("mmlab run", f"{problem}; see mmlab run --help")
+        return BAD_INPUT
+    parsed, others = _parser().parse_known_args(words)
+    if others:
+        say_wrong(f"mmlab {parsed.command}", f"there is no argument {others[0]}; see --help")
+        return BAD_INPUT
+    try:
+        work: Callable[[], int | None] | None = parsed.begin(parsed, *program)
+    except (OSError, ValueError, ImportError) as problem:
+        say_wrong(f"mmlab {parsed.command}", _sentence(problem))
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    # A program that is watched has errors of its own.
+    return (work() if work is not None else 0) or 0
+
+
+def _sentence(problem: Exception) -> str:
+    if isinstance(problem, OSError) and problem.strerror and problem.filename:
+        return f"{problem.filename}: {problem.strerror}"
+    return str(problem)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="mmlab",
+        description="See what an Apache Beam pipeline with several ML models does to memory.",
+        epilog="mmlab COMMAND --help has examples.",
+    )
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=_Parser
+    )
+    for command in COMMANDS:
+        name = command.__name__.rpartition(".")[2]
+        one = commands.add_parser(
+            name,
+            help=command.HELP,
+            description=command.__doc__,
+            usage=getattr(command, "USAGE", None),
+            epilog=f"examples:\n{command.EXAMPLES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(one)
+        one.set_defaults(begin=command.begin)
+    return parser

@@ -1,0 +1,67 @@
+"""`%%watch`, the cell magic: every pipeline of a cell is watched, and the cell stays as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, magics_class
+
+from mmlab._text import say
+from mmlab.watching.programs import watched_cell
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """What `%load_ext mmlab` does."""
+    shell.register_magics(_Watching)
+
+
+@magics_class
+class _Watching(Magics):  # type: ignore[misc]
+    @cell_magic  # type: ignore[untyped-decorator]
+    def watch(self, line: str, cell: str) -> None:
+        """Watch every pipeline that the cell makes or runs, and draw it while it runs.
+
+        %%watch [NAME]
+
+        NAME is bound to the trace, or to a list of them where several pipelines were run. A
+        pipeline that is run in a later cell is watched there; its trace is that of its result.
+        """
+        name = line.strip()
+        if name and not name.isidentifier():
+            raise UsageError(f"%%watch takes one name for the trace, or nothing, got {name!r}")
+        with watched_cell() as traces:
+            error = _run(self.shell, cell)
+        if name:
+            self.shell.user_ns[name] = traces[0] if len(traces) == 1 else list(traces)
+            if not traces and error is None:
+                say(f"No pipeline was run in this cell, so {name} is an empty list.")
+        if error is not None:
+            raise error
+
+
+def _run(shell: Any, cell: str) -> BaseException | None:
+    """Run a cell as it runs without the magic. Returns its error, to be shown once."""
+    shows = {name: getattr(shell, name) for name in ("showtraceback", "showsyntaxerror")}
+    for name in shows:
+        setattr(shell, name, lambda *_, **__: None)
+    try:
+        result = shell.run_cell(cell, store_history=False)
+    finally:
+        for name, show in shows.items():
+            setattr(shell, name, show)
+    error: BaseException | None = result.error_before_exec or result.error_in_exec
+    if error is None:
+        return None
+    # The outer cell fails with the same words: those of the inner one, without us above them.
+    frames = shell.InteractiveTB.structured_traceback(
+        type(error), error, error.__traceback__, tb_offset=1
+    )
+    if not isinstance(error, SyntaxError):
+        error._render_traceback_ = lambda: frames  # type: ignore[attr-defined]
+    return error
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """What `%unload_ext mmlab` does."""
+    shell.magics_manager.magics["cell"].pop("watch", None)

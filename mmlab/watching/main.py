@@ -1,0 +1,133 @@
+"""A program run as Python itself would run it: as `__main__`, with its own arguments and errors."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import io
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType, TracebackType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is to run.
+
+    Attributes:
+      name: of the file or module, without folder or ending.
+      arguments: `sys.argv` of the program.
+      folder: where it imports from first.
+      code: reads it; what is wrong with it is the program's own error.
+      about: attributes of its module `__main__`.
+    """
+
+    name: str
+    arguments: list[str]
+    folder: str
+    code: Callable[[], CodeType]
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def script(path: str, arguments: Sequence[str]) -> Program:
+    """The program in a file.
+
+    Raises:
+      FileNotFoundError, ValueError: there is no such file, or it is a folder.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise FileNotFoundError(f"no program at {path}: give the path of a Python file")
+    if file.is_dir():
+        raise ValueError(f"{path} is a folder: give a Python file, or -m and a module")
+    whole = str(file.absolute())
+
+    def code() -> CodeType:
+        with io.open_code(whole) as source:
+            return compile(source.read(), whole, "exec", dont_inherit=True)
+
+    loader = SourceFileLoader("__main__", whole)
+    about = {"__file__": whole, "__loader__": loader, "__spec__": None, "__package__": None}
+    folder = str(file.resolve().parent)
+    return Program(file.stem, [path, *arguments], folder, code, {**about, "__cached__": None})
+
+
+def module(name: str, arguments: Sequence[str]) -> Program:
+    """The program in a module, as `python -m` finds it; packages have theirs in `__main__`.
+
+    Raises:
+      ValueError: there is no such module, or no code in it.
+    """
+    folder = str(Path.cwd())
+    _import_first_from(folder)
+    spec = _found(name)
+    if spec is not None and spec.submodule_search_locations is not None:
+        spec = _found(f"{name}.__main__")
+    if spec is None or spec.loader is None or not hasattr(spec.loader, "get_code"):
+        raise ValueError(f"no module {name} that could be run: give one that can be imported here")
+    loader, full_name = spec.loader, spec.name
+
+    def code() -> CodeType:
+        found: CodeType | None = loader.get_code(full_name)
+        if found is None:
+            raise ImportError(f"no code in {full_name}", name=full_name)
+        return found
+
+    about = {
+        "__file__": spec.origin,
+        "__loader__": loader,
+        "__spec__": spec,
+        "__package__": spec.parent,
+        "__cached__": spec.cached,
+    }
+    return Program(name.rpartition(".")[2], [spec.origin or name, *arguments], folder, code, about)
+
+
+def _found(name: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None  # a package above it is not there, or the name is none, such as ".x"
+
+
+def execute(program: Program) -> None:
+    """Run a program in the place of this one. What it raises has a traceback without us.
+
+    `__main__` stays the program's, as spawned processes and picklers look for it there.
+    """
+    main = ModuleType("__main__")
+    vars(main).update(program.about, __builtins__=builtins, __annotations__={})
+    sys.modules["__main__"] = main
+    sys.argv[:] = program.arguments
+    _import_first_from(program.folder)
+    try:
+        exec(program.code(), vars(main))
+    except SystemExit:
+        raise
+    except BaseException as error:
+        _show_only(error.__traceback__.tb_next if error.__traceback__ else None)
+        raise
+
+
+def _import_first_from(folder: str) -> None:
+    """Put a folder where Python puts that of a program, which is ours now."""
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[:1] = [folder]
+
+
+def _show_only(frames: TracebackType | None) -> None:
+    """Let Python report the error that ends it with these frames, which are the program's."""
+    own = sys.excepthook
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+
+    def without_us(
+        kind: type[BaseException], error: BaseException, _: TracebackType | None
+    ) -> None:
+        own(kind, error.with_traceback(frames), frames)
+
+    sys.excepthook = without_us
