@@ -56,7 +56,8 @@ def main(way: str, folder: str) -> None:
     before = belongings(tempfile.gettempdir())
     threading.Thread(target=tell_of_death, args=(before, answers), daemon=True).start()
     options = PipelineOptions(["--direct_running_mode=multi_processing", "--direct_num_workers=1"])
-    runner = WatchRunner(log=Path(folder, "log")) if way == "watched" else FnApiRunner()
+    log = Path(folder, "log")
+    runner = WatchRunner("FnApiRunner", log=log) if way == "watched" else FnApiRunner()
     error = None
     try:
         with beam.Pipeline(runner, options=options) as pipeline:
