@@ -33,7 +33,6 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.pipeline import AppliedPTransform, Pipeline, PipelineVisitor
 from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.pvalue import PCollection
-from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
 from apache_beam.runners.worker.statesampler import get_current_tracker
 from apache_beam.transforms import window
@@ -527,6 +526,9 @@ def runs_here(runner: PipelineRunner, options: PipelineOptions) -> bool:
 
     Of a portable runner that is known where its workers are threads of this very process.
     """
+    # Workers import this module, and none of what submits a job.
+    from apache_beam.runners.portability.portable_runner import PortableRunner
+
     *_, innermost = _wrapped_runners(runner)
     if isinstance(innermost, PortableRunner):
         return _has_workers_inside(innermost, options)
@@ -535,7 +537,7 @@ def runs_here(runner: PipelineRunner, options: PipelineOptions) -> bool:
     )
 
 
-def _has_workers_inside(runner: PortableRunner, options: PipelineOptions) -> bool:
+def _has_workers_inside(runner: PipelineRunner, options: PipelineOptions) -> bool:
     """Whether the workers of a portable runner are threads of this process ("LOOPBACK")."""
     portable = options.view_as(PortableOptions)
     if portable.environment_type or portable.output_executable_path:
@@ -617,7 +619,9 @@ def _monitoring_infos(result: PipelineResult) -> Iterable[Any]:
     read once: by us, or by the author's `metrics()`. Portable runners leave them to the job
     service.
     """
-    while isinstance(inner := vars(result).get("_underlying_result"), PipelineResult):
+    while isinstance(
+        inner := getattr(result, "__dict__", {}).get("_underlying_result"), PipelineResult
+    ):
         result = inner
     by_stage = getattr(result, "_monitoring_infos_by_stage", None)
     if isinstance(by_stage, dict):
