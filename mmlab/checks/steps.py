@@ -65,7 +65,7 @@ def worth_a_warning(
     runs_here: bool,
     harmless_too: bool = False,
 ) -> Iterator[Problem]:
-    """What may go wrong in a pipeline that nothing speaks against running.
+    """Problems of a pipeline that can be run but may fail.
 
     Args:
       steps: every `RunInference` of the pipeline.

@@ -18,7 +18,7 @@ from mmlab._text import shown_everywhere
 DPI = 200
 PIXELS_PER_INCH = 100
 SHINES_THROUGH = 0.13
-"""Share of the page's own colour in what a notebook shows as white."""
+"""How transparent white is in a notebook, from 0 to 1."""
 WIDTH_INCHES = 9.5
 """Width of a picture of runs: 950 CSS pixels in a notebook."""
 
@@ -74,9 +74,9 @@ class Picture:
 
 
 def soft(palette: Sequence[int]) -> bytes:
-    """How opaque the colours of a palette are: pale ones let a little of the page through.
+    """Opacity of each colour of a palette, from 0 to 255; pale colours are slightly transparent.
 
-    Paper is white on a white page, and does not glare on a dark one.
+    So paper is white on a white page, and grey on a dark one.
 
     Args:
       palette: red, green and blue of each colour in turn.

@@ -102,7 +102,7 @@ class RacePicture:
         self._problems[place] = problem
 
     def _late_ns(self, state: State) -> int:
-        """From the begin of the clock to that of a run."""
+        """Nanoseconds from the start of the clock to the start of a run."""
         if not self._one_clock:
             return 0
         return state.start_ns - min(each.start_ns for each in self._states if each.processes)
@@ -294,7 +294,7 @@ class _Background:
 
     @classmethod
     def of(cls, layout: GridLayout) -> _Background:
-        """Let matplotlib draw one run, of those that have nothing below them, and copy it.
+        """Draw one run of the lowest row with matplotlib, and copy it to the other places.
 
         All runs look the same before anything has happened, and matplotlib needs a tenth of a
         second for each.

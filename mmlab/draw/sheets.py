@@ -1,4 +1,4 @@
-"""What a picture of several runs is drawn on: its size, and how much room its parts have."""
+"""Sizes of a picture of several runs, and of its parts."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Sheet:
 
 
 NOTEBOOK = Sheet()
-"""What a laptop's screen shows of a notebook at once."""
+"""What fits on a laptop's screen without scrolling."""
 PROJECTOR = Sheet(
     width=7.35,
     most_height=2.5,
@@ -78,6 +78,6 @@ PROJECTOR = Sheet(
     explains=False,
     pixels_per_inch=170,
 )
-"""A part of 1280 × 720 pixels, read from afar: 8.5 points are 20 pixels."""
+"""Part of a screen of 1280 × 720 pixels that is read from a distance; 8.5 points are 20 pixels."""
 PROJECTOR_RACE = replace(PROJECTOR, most_height=3.95)
-"""All of these pixels but a row of buttons."""
+"""The whole of that screen, except for a row of buttons."""

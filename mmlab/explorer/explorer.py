@@ -83,8 +83,8 @@ def explore(*, projector: bool = False, **setting: Any) -> Explorer:
     there is `explorer.run(hint=4)`, which does the same and waits.
 
     Args:
-      projector: whether to draw for a screen of 1280 × 720 pixels that is read from afar: large
-        type, a button for the full screen, and the previous run beside the new one.
+      projector: whether to draw for a screen of 1280 × 720 pixels that is read from a distance:
+        large type, a button for the full screen, and the previous run beside the new one.
       setting: where the controls stand at first; see `mmlab.Setting`.
 
     Raises:

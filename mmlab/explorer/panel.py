@@ -113,8 +113,8 @@ class Panel:
             [widgets.VBox(rows[i : i + most]) for i in range(0, len(rows), most)],
             layout={"flex_flow": "row wrap"},
         )
-        self._hide = widgets.ToggleButton(description="Controls", value=True)
-        self._hide.observe(self._show_sliders, "value")
+        self._sliders_shown = widgets.ToggleButton(description="Controls", value=True)
+        self._sliders_shown.observe(self._show_sliders, "value")
         self._fit.on_click(lambda _: pressed.fit())
         self._run.on_click(lambda _: pressed.run())
         self._race.on_click(lambda _: pressed.race())
@@ -147,7 +147,7 @@ class Panel:
         self._seen, self._total = 0, setting.elements * runs
         self._progress.value, self._progress.max = 0, self._total
         self._progress.bar_style = ""
-        self._hide.value = runs == 1  # a race needs the whole of a projector's screen
+        self._sliders_shown.value = runs == 1  # a race needs the whole of a projector's screen
         self.say("starting a fresh process …" if runs == 1 else "starting fresh processes …")
 
     def count(self, events: list[Event]) -> None:
@@ -190,7 +190,7 @@ class Panel:
     def display(self) -> None:
         """Show the controls under the running cell."""
         buttons = widgets.HBox(
-            [self._run, self._race, self._stop, *([self._hide] if self._projector else []),
+            [self._run, self._race, self._stop, *([self._sliders_shown] if self._projector else []),
              self._fit, self._progress, self._words],
             layout={"align_items": "center", "flex_flow": "row wrap"},
         )  # fmt: skip

@@ -12,8 +12,8 @@ from mmlab.draw.sheets import PROJECTOR
 from mmlab.events import Event
 from mmlab.fresh.outcome import RunOutcome
 from mmlab.state import State
-from mmlab.watching.follow import quietly
-from mmlab.watching.screens import Frames, Screen
+from mmlab.watching.follow import view_of
+from mmlab.watching.screens import EventFrames, Screen
 
 
 def names_of(settings: Sequence[Sequence[str]], last: int) -> tuple[str, list[str]]:
@@ -39,7 +39,7 @@ def names_of(settings: Sequence[Sequence[str]], last: int) -> tuple[str, list[st
 def live_pair(
     before: RunOutcome | None, title: str, labels: Sequence[str], screen: Screen
 ) -> Callable[[list[Event]], None]:
-    """Takes events of a run and draws it beside the one before."""
+    """Return a callback that takes events of a run and draws it beside the previous run."""
     now = State()
     states = [now] if before is None else [before.trace, now]
     picture = RacePicture(
@@ -47,17 +47,7 @@ def live_pair(
     )  # fmt: skip
     if before is not None:
         picture.end(0, _problem(before))
-    frames: list[Frames] = []
-
-    def show(events: list[Event]) -> None:
-        now.add(events)
-        if not frames:
-            frames.append(Frames(picture, screen))
-        frames[0].note(events)
-
-    view = quietly(show)
-    view([])
-    return view
+    return view_of(lambda: EventFrames(picture, now, screen))
 
 
 def pair(outcomes: Sequence[RunOutcome], title: str, labels: Sequence[str]) -> Picture:

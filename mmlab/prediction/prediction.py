@@ -197,7 +197,7 @@ def predictions(
 
 @dataclass(frozen=True)
 class _Log:
-    """What is known of the keys, whoever serves them."""
+    """What is known about the keys, independent of workers and processes."""
 
     numbers: KeyNumbers
     counts: KeyCounts

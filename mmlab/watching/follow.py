@@ -16,7 +16,13 @@ from mmlab.events import Event, RunBegins, RunEnds
 from mmlab.log.folders import folder_at, location
 from mmlab.log.reader import LogReader
 from mmlab.trace import Trace
-from mmlab.watching.screens import FRAME_SECONDS, RunFrames, Screen, screen_for
+from mmlab.watching.screens import (
+    FRAME_SECONDS,
+    EventFrames,
+    RunFrames,
+    Screen,
+    screen_for,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -39,12 +45,21 @@ def quietly(work: Callable[..., Any]) -> Callable[..., None]:
 
 
 def live_view(title: str, screen: Screen) -> Callable[[list[Event]], None]:
-    """Takes events and draws them on a screen; something is shown at once."""
-    frames: list[RunFrames] = []
+    """Return a callback that takes events of a run and draws it; something is shown at once."""
+    return view_of(lambda: RunFrames(title, screen))
+
+
+def view_of(begin: Callable[[], EventFrames]) -> Callable[[list[Event]], None]:
+    """Return a callback that takes events and draws them; something is shown at once.
+
+    Args:
+      begin: makes what draws.
+    """
+    frames: list[EventFrames] = []
 
     def show(events: list[Event]) -> None:
         if not frames:
-            frames.append(RunFrames(title, screen))
+            frames.append(begin())
         frames[0].add(events)
 
     view = quietly(show)

@@ -231,7 +231,7 @@ def _warn_of_another(given: PipelineRunner | None, options: PipelineOptions) -> 
 
 
 def _warn_of_no_log(runner: PipelineRunner) -> None:
-    if _is_dask(runner):  # its workers are processes of this machine, unless it is told others
+    if _is_dask(runner):  # its workers are processes of this machine, unless it is given a client
         return
     warnings.warn(
         f"The log is in a temporary folder of this machine, and workers of "

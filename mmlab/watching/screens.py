@@ -187,8 +187,39 @@ class Frames:
         self._news = False
 
 
-class RunFrames(Frames):
-    """Draws a run on a screen, as often as it may.
+class TakesEvents(Protocol):
+    """What changes when something happens in a run."""
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Take events."""
+
+
+class EventFrames(Frames):
+    """Draws a run on a screen while its events come, as often as it may.
+
+    Args:
+      picture: what is shown.
+      run: takes the events.
+      screen: where it is shown.
+      events: what has happened already.
+    """
+
+    def __init__(
+        self, picture: Drawn, run: TakesEvents, screen: Screen, events: Iterable[Event] = ()
+    ):
+        self._run = run
+        self._run.add(events)
+        super().__init__(picture, screen)
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Take events, and draw them unless the last frame was a moment ago."""
+        events = list(events)
+        self._run.add(events)
+        self.note(events)
+
+
+class RunFrames(EventFrames):
+    """Draws a single run; see `EventFrames`.
 
     Args:
       title: stands above the picture.
@@ -197,12 +228,5 @@ class RunFrames(Frames):
     """
 
     def __init__(self, title: str, screen: Screen, events: Iterable[Event] = ()):
-        self._run = LivePicture(title)
-        self._run.add(events)
-        super().__init__(self._run, screen)
-
-    def add(self, events: Iterable[Event]) -> None:
-        """Take events, and draw them unless the last frame was a moment ago."""
-        events = list(events)
-        self._run.add(events)
-        self.note(events)
+        run = LivePicture(title)
+        super().__init__(run, run, screen, events)

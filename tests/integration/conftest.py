@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from contextlib import suppress
 
 import pytest
 
-from mmlab.fresh import launch
+from mmlab.fresh import launch, process
 from mmlab.fresh.process import run_fresh
 from tests.belongings import belongings, belongings_of
 from tests.integration import pipelines
@@ -34,3 +35,16 @@ def _counted(folder, template):
 def _left(folder, template, before):
     now = _counted(folder, template)
     return [more for had, has in zip(before, now, strict=True) if (more := has.beyond(had))]
+
+
+@pytest.fixture
+def second_start_interrupted(monkeypatch):
+    """An interrupt comes while the second fresh process is started."""
+    starts, start = itertools.count(1), process.start_process
+
+    def interrupted(*request):
+        if next(starts) == 2:
+            raise KeyboardInterrupt
+        return start(*request)
+
+    monkeypatch.setattr(process, "start_process", interrupted)

@@ -13,7 +13,6 @@ from nbclient import NotebookClient
 import mmlab
 from mmlab.compare import hints as compare
 from mmlab.compare.comparison import Comparison, HintRuns
-from mmlab.fresh import process
 from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.trace import Trace
 from mmlab.watching import screens
@@ -283,16 +282,8 @@ def test_an_interrupt_while_a_picture_or_a_line_is_made_keeps_the_runs(
 
 @pytest.mark.runs
 def test_an_interrupt_while_a_process_is_started_is_a_row_that_can_be_drawn(
-    nothing_left, monkeypatch
+    nothing_left, second_start_interrupted
 ):
-    starts, start = itertools.count(1), process.start_process
-
-    def interrupted(*request):
-        if next(starts) == 2:
-            raise KeyboardInterrupt
-        return start(*request)
-
-    monkeypatch.setattr(process, "start_process", interrupted)
     comparison = mmlab.compare_hints(pipelines.small_models, (1, 2, 4), progress=None)
     assert list(comparison.table()["ended"]) == ["done", "interrupted"]
     assert comparison.plot().figure.axes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import threading
@@ -12,7 +11,7 @@ import pytest
 
 import mmlab
 from mmlab.compare.comparison import SHARED
-from mmlab.fresh import process, together
+from mmlab.fresh import together
 from mmlab.fresh.outcome import FreshRunError
 from tests.integration import pipelines
 from tests.lanes import size
@@ -106,15 +105,8 @@ def test_an_interrupt_ends_them_all_and_keeps_what_was_seen():
     assert comparison.plot().figure.axes
 
 
-def test_an_interrupt_while_a_process_is_started_ends_them_all(monkeypatch):
-    starts, start = itertools.count(1), process.start_process
-
-    def interrupted(*request):
-        if next(starts) == 2:
-            raise KeyboardInterrupt
-        return start(*request)
-
-    monkeypatch.setattr(process, "start_process", interrupted)
+@pytest.mark.usefixtures("second_start_interrupted")
+def test_an_interrupt_while_a_process_is_started_ends_them_all():
     comparison = race(pipelines.models_in_turn, (1, 2, 4))
     assert comparison.interrupted
     assert len(comparison.rows) < 3  # the third has not begun
