@@ -18,6 +18,7 @@ from mmlab._text import shown_everywhere
 from mmlab.diagrams import engine
 from mmlab.diagrams.dot import FONT, SMALLEST
 from mmlab.diagrams.engine import GraphvizError
+from mmlab.draw.theme import PAPER, SHINES_THROUGH
 
 __all__ = ["Diagram", "GraphvizError"]
 
@@ -136,13 +137,24 @@ class Diagram:
 
 
 _MIME = {
-    "image/svg+xml": lambda diagram: diagram.svg,
+    "image/svg+xml": lambda diagram: _soft(diagram.svg),
     "image/png": lambda diagram: b64encode(diagram.png).decode(),
     "text/plain": lambda diagram: diagram.outline,
 }
 
 
 # SVG
+
+
+def _soft(svg: str) -> str:
+    """The picture on paper that lets the page through, as notebooks show it.
+
+    Boxes of the same colour are left out: twice the paper would be brighter than once.
+    """
+    paper = f'fill="{PAPER.lower()}"'
+    before, found, after = svg.partition(paper)
+    opacity = f'{found} fill-opacity="{1 - SHINES_THROUGH}"' if found else ""
+    return before + opacity + after.replace(paper, 'fill="none"')
 
 
 def _accessible(svg: str, alt: str, outline: str) -> str:

@@ -14,11 +14,10 @@ from PIL import Image
 from mmlab._arguments import file_to_write
 from mmlab._files import write_whole
 from mmlab._text import shown_everywhere
+from mmlab.draw.theme import SHINES_THROUGH
 
 DPI = 200
 PIXELS_PER_INCH = 100
-SHINES_THROUGH = 0.13
-"""How transparent white is in a notebook, from 0 to 1."""
 WIDTH_INCHES = 9.5
 """Width of a picture of runs: 950 CSS pixels in a notebook."""
 

@@ -33,6 +33,8 @@ PALETTE = (
 INK = "#1F2430"
 MUTED = "#667085"
 PAPER = "#FFFFFF"
+SHINES_THROUGH = 0.13
+"""How transparent paper is in a notebook, from 0 to 1: on a dark page it is then grey."""
 GRID = "#E4E7EC"
 FILL = "#C5CBD5"
 ALERT = "#B42318"

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 MODULES = (
-    "engine", "texts", "data", "view", "stack", "timeline", "quiz", "controls", "open", "main",
+    "engine", "texts", "data", "view", "stack", "timeline", "quiz", "controls", "open", "frame",
+    "main",
 )  # fmt: skip
 """The script's modules, each after those that it imports."""
 HEIGHT = 780

@@ -2,6 +2,7 @@
 
 import { Controls } from "./controls.mjs";
 import { Manager, Shown } from "./data.mjs";
+import { followNotebook, takeFrame } from "./frame.mjs";
 import { listenForFiles } from "./open.mjs";
 import { Quiz } from "./quiz.mjs";
 import { drawStack } from "./stack.mjs";
@@ -35,6 +36,7 @@ class View {
     for (const id of ["controls", "sentence", "counts", "chart", "timeline"]) moved.observe($(id));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.resized());
     this.choose(0);
+    followNotebook(() => this.resized());
   }
 
   /** Show the data of another page. */
@@ -304,19 +306,6 @@ function driver(view) {
   };
 }
 
-/** In a notebook the page is in a frame, and a still picture stands where scripts do not run. */
-function takeTheFrame() {
-  try {
-    const frame = window.frameElement;
-    if (!frame?.dataset.replay) return;
-    frame.style.height = `${frame.dataset.replay}px`;
-    const picture = frame.parentElement.querySelector("img");
-    if (picture) picture.style.display = "none";
-  } catch {
-    // Another origin: the frame cannot be reached, and its page shows itself as it is.
-  }
-}
-
 function fillTexts() {
   document.title = say("title");
   for (const place of document.querySelectorAll("[data-text]")) {
@@ -333,7 +322,7 @@ function start() {
   const content = JSON.parse($("data").textContent);
   if (content.texts) useTexts(content.texts);
   fillTexts();
-  takeTheFrame();
+  takeFrame();
   const view = new View(content);
   window.replay = driver(view);
   if (content.opens) {

@@ -24,7 +24,7 @@ IDLE_SECONDS = 2.0
 _BACKGROUND = frozenset({"memory", "process", "close"})
 MOST_WORK = 0.05
 """Share of the time that drawing may take; slower frames come less often."""
-CREDIT_SECONDS = 0.5
+CREDIT_SECONDS = 0.3
 """Drawing that may be done beyond that share: the first frames of a run take longest, and a short
 run has no others."""
 

@@ -595,6 +595,22 @@ def test_in_a_notebook_the_page_takes_the_place_of_the_picture(show, tab, tmp_pa
     tab.said.clear()
 
 
+def test_in_a_notebook_the_page_has_the_theme_of_the_notebook(show, tab, tmp_path):
+    """It is not that of the system, which is light here."""
+    framed = lru_run(ACCESSES, 2).replay()._repr_mimebundle_()[0]["text/html"]
+    notebook = tmp_path / "dark.html"
+    notebook.write_text(f"<!doctype html><body style='background: #111'>{framed}", "utf-8")
+    tab.goto(notebook.as_uri())
+    tab.frames[1].wait_for_selector("[data-theme=dark] #sentence h2")
+    tab.evaluate("document.body.style.background = 'white'")
+    tab.frames[1].wait_for_selector("[data-theme=light] #sentence h2")
+    tab.frames[1].locator("#theme").click()  # stays as chosen, whatever else changes there
+    tab.evaluate("document.body.className = 'other'")
+    tab.frames[1].evaluate("() => new Promise(requestAnimationFrame)")
+    assert tab.frames[1].get_attribute(":root", "data-theme") == "dark"
+    tab.said.clear()
+
+
 def test_where_scripts_do_not_run_the_picture_stands(browser, tmp_path):
     data, _ = lru_run(ACCESSES, 2).replay()._repr_mimebundle_()
     context = browser.new_context(java_script_enabled=False)

@@ -39,6 +39,12 @@ def test_a_notebook_gets_svg_png_and_text(keyed):
     assert 0 < metadata["image/png"]["width"] <= 1200
 
 
+def test_in_a_notebook_the_page_shines_through_the_paper(keyed):
+    shown = keyed._repr_mimebundle_()[0]["image/svg+xml"]
+    assert shown.count('fill="#ffffff"') == shown.count('fill="#ffffff" fill-opacity="0.87"') == 1
+    assert "fill-opacity" not in keyed.svg and "fill-opacity" not in keyed.html
+
+
 def test_only_what_is_asked_for(keyed):
     assert set(keyed._repr_mimebundle_(include=["text/plain"])[0]) == {"text/plain"}
     assert "image/png" not in keyed._repr_mimebundle_(exclude=["image/png"])[0]
