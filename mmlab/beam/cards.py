@@ -73,7 +73,9 @@ class ModelCard:
         )
 
 
-def model_cards(handler: ModelHandler, step: str = "RunInference") -> list[ModelCard]:
+def model_cards(
+    handler: ModelHandler[Any, Any, Any], step: str = "RunInference"
+) -> list[ModelCard]:
     """The models that `handler` can load, in the order in which they were mapped."""
     keyed = keyed_handler(handler)
     if keyed is None:
@@ -179,7 +181,7 @@ def count_or_none(value: Any) -> int | None:
         return None
 
 
-def _facts(leaf: ModelHandler) -> dict[str, Any]:
+def _facts(leaf: ModelHandler[Any, Any, Any]) -> dict[str, Any]:
     return {
         "handler": type(leaf).__name__,
         "weights": weights_location(leaf),
@@ -187,7 +189,7 @@ def _facts(leaf: ModelHandler) -> dict[str, Any]:
     }
 
 
-def _own_name(leaf: ModelHandler) -> str | None:
+def _own_name(leaf: ModelHandler[Any, Any, Any]) -> str | None:
     """The name of the weights file without its ending: what people call the model."""
     weights = weights_location(leaf)
     if not weights:
@@ -195,7 +197,9 @@ def _own_name(leaf: ModelHandler) -> str | None:
     return PurePosixPath(weights.replace("\\", "/").rstrip("/")).stem or None
 
 
-def _unique_names(leaves: dict[Any, ModelHandler], texts: dict[Any, str]) -> dict[Any, str]:
+def _unique_names(
+    leaves: dict[Any, ModelHandler[Any, Any, Any]], texts: dict[Any, str]
+) -> dict[Any, str]:
     names = {
         cohort: _own_name(leaf) or f"{type(leaf).__name__} {texts[cohort]}"
         for cohort, leaf in leaves.items()

@@ -80,7 +80,7 @@ SERVICE_SECONDS = 20
 """For which a job service is waited for, once the job has ended."""
 
 
-def _collections(applied: AppliedPTransform) -> Iterator[PCollection]:
+def _collections(applied: AppliedPTransform) -> Iterator[PCollection[Any]]:
     yield from (v for v in applied.outputs.values() if isinstance(v, PCollection))
     for part in applied.parts:
         yield from _collections(part)

@@ -24,7 +24,7 @@ def replace_failure_callback(step: InferenceStep, wrap: Callable[[Any], Any]) ->
     Raises:
       BeamChangedError: there is no such callback.
     """
-    dofn = step.catching
+    dofn: Any = step.catching
     own = private(dofn, "_on_failure_callback", "see what goes to the dead letters")
     dofn._on_failure_callback = wrap(own)
 

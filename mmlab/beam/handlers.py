@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from apache_beam.internal import pickler
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
@@ -11,7 +11,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
 from mmlab.beam.guards import BeamChangedError, private
 
 
-def handler_chain(handler: ModelHandler) -> list[ModelHandler]:
+def handler_chain(handler: ModelHandler[Any, Any, Any]) -> list[ModelHandler[Any, Any, Any]]:
     """The handler and those it wraps (pre/post-processing, keys), outermost first."""
     chain = [handler]
     while (inner := _wrapped(chain[-1])) is not None:
@@ -19,7 +19,7 @@ def handler_chain(handler: ModelHandler) -> list[ModelHandler]:
     return chain
 
 
-def _wrapped(handler: ModelHandler) -> ModelHandler | None:
+def _wrapped(handler: ModelHandler[Any, Any, Any]) -> ModelHandler[Any, Any, Any] | None:
     for name in ("_base", "_unkeyed"):
         inner = getattr(handler, name, None)
         if isinstance(inner, ModelHandler):
@@ -27,7 +27,7 @@ def _wrapped(handler: ModelHandler) -> ModelHandler | None:
     return None
 
 
-def with_wrapped(handler: ModelHandler, inner: ModelHandler) -> None:
+def with_wrapped(handler: ModelHandler[Any, Any, Any], inner: ModelHandler[Any, Any, Any]) -> None:
     """Put `inner` in the place of the handler that `handler` wraps."""
     for name in ("_base", "_unkeyed"):
         if isinstance(getattr(handler, name, None), ModelHandler):
@@ -36,39 +36,48 @@ def with_wrapped(handler: ModelHandler, inner: ModelHandler) -> None:
     raise BeamChangedError(f"{type(handler).__name__}._base", "watch a wrapped handler")
 
 
-def holds_many_models(handler: ModelHandler) -> bool:
+def holds_many_models(
+    handler: ModelHandler[Any, Any, Any],
+) -> TypeGuard[KeyedModelHandler[Any, Any, Any, Any]]:
     """Whether this very handler maps keys to several models."""
     return isinstance(handler, KeyedModelHandler) and _wrapped(handler) is None
 
 
-def keyed_handler(handler: ModelHandler) -> KeyedModelHandler | None:
+def keyed_handler(
+    handler: ModelHandler[Any, Any, Any],
+) -> KeyedModelHandler[Any, Any, Any, Any] | None:
     """The `KeyedModelHandler` with several models inside `handler`, if there is one."""
     return next((h for h in handler_chain(handler) if holds_many_models(h)), None)
 
 
-def cohort_handlers(keyed: KeyedModelHandler) -> dict[Any, ModelHandler]:
+def cohort_handlers(
+    keyed: KeyedModelHandler[Any, Any, Any, Any],
+) -> dict[Any, ModelHandler[Any, Any, Any]]:
     """Cohort (the first key of a `KeyModelMapping`) to model handler, in mapping order."""
     return dict(private(keyed, "_id_to_mh_map", "read the key mapping"))
 
 
-def cohort_of_key(keyed: KeyedModelHandler) -> Mapping[Any, Any]:
+def cohort_of_key(keyed: KeyedModelHandler[Any, Any, Any, Any]) -> Mapping[Any, Any]:
     """Key to cohort, in mapping order: the live mapping, which is not to be changed."""
     return private(keyed, "_key_to_id_map", "read the key mapping")
 
 
-def replace_cohort_handlers(keyed: KeyedModelHandler, handlers: Mapping[Any, ModelHandler]) -> None:
+def replace_cohort_handlers(
+    keyed: KeyedModelHandler[Any, Any, Any, Any],
+    handlers: Mapping[Any, ModelHandler[Any, Any, Any]],
+) -> None:
     """Put `handlers` in the place of those that `keyed` maps its cohorts to."""
     private(keyed, "_id_to_mh_map", "watch the models of a keyed handler")
     keyed._id_to_mh_map = dict(handlers)
     keyed._key_to_id_map = dict(keyed._key_to_id_map)
 
 
-def model_hint(keyed: KeyedModelHandler) -> Any:
+def model_hint(keyed: KeyedModelHandler[Any, Any, Any, Any]) -> Any:
     """`max_models_per_worker_hint` as it was given; None also where it cannot be read."""
     return getattr(keyed, _HINT, None)
 
 
-def hides_hint(handler: ModelHandler) -> bool:
+def hides_hint(handler: ModelHandler[Any, Any, Any]) -> bool:
     """Whether the hint of a keyed handler cannot be read in this version of Beam."""
     keyed = keyed_handler(handler)
     return keyed is not None and not hasattr(keyed, _HINT)
@@ -77,7 +86,7 @@ def hides_hint(handler: ModelHandler) -> bool:
 _HINT = "_max_models_per_worker_hint"
 
 
-def keeps_metrics_from(handler: ModelHandler) -> bool:
+def keeps_metrics_from(handler: ModelHandler[Any, Any, Any]) -> bool:
     """Whether a handler around a keyed one never asks it to count its batches.
 
     Beam's wrappers do not pass `override_metrics` on, without which a keyed handler of several
@@ -86,7 +95,7 @@ def keeps_metrics_from(handler: ModelHandler) -> bool:
     return type(handler).override_metrics is ModelHandler.override_metrics
 
 
-def model_copies(handler: ModelHandler) -> int:
+def model_copies(handler: ModelHandler[Any, Any, Any]) -> int:
     """Copies of its model that a machine loads; 1 where the handler knows that only in a worker."""
     try:
         return int(handler.model_copies())
@@ -94,7 +103,7 @@ def model_copies(handler: ModelHandler) -> int:
         return 1
 
 
-def shares_across_processes(handler: ModelHandler) -> bool:
+def shares_across_processes(handler: ModelHandler[Any, Any, Any]) -> bool:
     """Whether the processes of one machine share the models of `handler`, as far as it knows."""
     try:
         return bool(handler.share_model_across_processes())
@@ -102,7 +111,7 @@ def shares_across_processes(handler: ModelHandler) -> bool:
         return False
 
 
-def pickles_itself(handler: ModelHandler) -> bool:
+def pickles_itself(handler: ModelHandler[Any, Any, Any]) -> bool:
     """Whether the handler's class has a say in how it is pickled."""
     plain = {"__reduce_ex__", "__reduce__", "__getstate__", "__setstate__"}
     return any(
@@ -110,6 +119,6 @@ def pickles_itself(handler: ModelHandler) -> bool:
     )
 
 
-def pickled(handler: ModelHandler) -> ModelHandler:
+def pickled(handler: ModelHandler[Any, Any, Any]) -> ModelHandler[Any, Any, Any]:
     """The handler as it reaches a worker."""
     return pickler.loads(pickler.dumps(handler))

@@ -14,7 +14,7 @@ from mmlab.beam.guards import notify
 from mmlab.beam.shared import held_model
 
 
-class _ObservedOrder(OrderedDict):
+class _ObservedOrder(OrderedDict[Any, Any]):
     """The LRU order of a model manager, which calls `on_evict` with each cohort that is dropped."""
 
     on_evict: Callable[[Any], None]
@@ -48,7 +48,9 @@ class ManagerObserver(Protocol):
     def on_limit(self, limit: Any) -> None:
         """The number of models that the manager will hold has changed."""
 
-    def on_refresh(self, cohort: Any, previous: Any, handler: ModelHandler, path: str) -> None:
+    def on_refresh(
+        self, cohort: Any, previous: Any, handler: ModelHandler[Any, Any, Any], path: str
+    ) -> None:
         """The next load of a cohort takes its weights from another path.
 
         `previous` is the cohort that its keys belonged to until now, which may be the same.
@@ -114,8 +116,8 @@ def observe_manager(manager: Any, observer: ManagerObserver) -> list[str]:
     return blind + [what for what, is_seen in seen.items() if not is_seen]
 
 
-def _reporting(manager_type: type, *, limit: bool, refresh: bool) -> type:
-    class Reporting(manager_type):
+def _reporting(manager_type: Any, *, limit: bool, refresh: bool) -> type:
+    class Reporting(manager_type):  # type: ignore[misc]
         def load(self, *args: Any, **kwargs: Any) -> Any:
             try:
                 return super().load(*args, **kwargs)

@@ -34,7 +34,7 @@ class InferenceStep:
 
     label: str
     full_label: str
-    handler: ModelHandler
+    handler: ModelHandler[Any, Any, Any]
     dofn: beam.DoFn
     sealed_in: tuple[beam.DoFn, ...] = ()
     refreshed_by: str | None = None
@@ -167,9 +167,11 @@ def _asks_a_model(dofn: beam.DoFn) -> bool:
     return holds and type(dofn).__module__ == base.__name__
 
 
-def replace_handler(step: InferenceStep, handler: ModelHandler) -> None:
+def replace_handler(step: InferenceStep, handler: ModelHandler[Any, Any, Any]) -> None:
     """Make the DoFn of `step` use `handler`."""
-    step.dofn._model_handler = handler
+    dofn: Any = step.dofn
+    dofn._model_handler = handler
+    wrapper: Any
     for wrapper in step.sealed_in:
         wrapper._serialized_fn = pickler.dumps(wrapper._fn)
 
@@ -191,7 +193,7 @@ def _step_label(applied: AppliedPTransform) -> str:
 
 
 def _enclosing_inference(applied: AppliedPTransform) -> AppliedPTransform | None:
-    enclosing = applied
+    enclosing: AppliedPTransform | None = applied
     while enclosing is not None and not isinstance(enclosing.transform, RunInference):
         enclosing = enclosing.parent
     return enclosing
@@ -215,16 +217,17 @@ def dead_letter_tag(applied: AppliedPTransform) -> str | None:
     return getattr(applied.transform, "_dead_letter_tag", None)
 
 
-def collection_name(pcollection: PCollection) -> str:
+def collection_name(pcollection: PCollection[Any]) -> str:
     """What mmlab calls a PCollection: `<label of the transform that made it>[<tag>]`.
 
     The main output has no tag. The label is the full one, and the same in every process.
     """
+    assert pcollection.producer is not None  # in a pipeline, only its root has none
     label = pcollection.producer.full_label
     return label if pcollection.tag is None else f"{label}[{pcollection.tag}]"
 
 
-def collection_before_batching(step: InferenceStep) -> PCollection | None:
+def collection_before_batching(step: InferenceStep) -> PCollection[Any] | None:
     """What `RunInference` makes the batches of; each of its elements comes to a model once.
 
     None where that is not so, or not known: no batching, or windows that overlap.

@@ -81,8 +81,8 @@ def _wrapped_runners(runner: PipelineRunner) -> list[PipelineRunner]:
     runners = [runner]
     for _ in range(8):
         inner = [getattr(runners[-1], name, None) for name in ("_runner", "_underlying_runner")]
-        inner = [one for one in inner if isinstance(one, PipelineRunner) and one not in runners]
-        if not inner:
+        new = [one for one in inner if isinstance(one, PipelineRunner) and one not in runners]
+        if not new:
             break
-        runners.append(inner[0])
+        runners.append(new[0])
     return runners

@@ -84,7 +84,7 @@ def served_model(reference: Any, is_known: Callable[[Any], bool]) -> Any | None:
     try:
         address = "{}:{}".format(*reference._proxyObject._token.address)
         entries = multi_process_shared._process_level_singleton_manager.entries
-        folder = MultiProcessShared.__init__.__kwdefaults__["path"]
+        folder = (MultiProcessShared.__init__.__kwdefaults__ or {})["path"]
         for tag, entry in list(entries.items()):
             model = getattr(entry, "obj", None)
             if model is not None and is_known(model):

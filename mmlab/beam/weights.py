@@ -33,7 +33,7 @@ _ENDINGS = {
 a hub."""
 
 
-def weights_location(handler: ModelHandler) -> str | None:
+def weights_location(handler: ModelHandler[Any, Any, Any]) -> str | None:
     """The file, folder, URI or hub name that Beam's own handlers load, where they have one.
 
     For a model that is only asked from here, the name of the model or of the endpoint.
@@ -48,12 +48,12 @@ def weights_location(handler: ModelHandler) -> str | None:
     return None
 
 
-def _kinds(handler: ModelHandler) -> Iterator[type]:
+def _kinds(handler: ModelHandler[Any, Any, Any]) -> Iterator[type]:
     """Its classes, but for those that all handlers have."""
     return (kind for kind in type(handler).__mro__ if kind.__module__ != base.__name__)
 
 
-def weights_file(handler: ModelHandler) -> Path | None:
+def weights_file(handler: ModelHandler[Any, Any, Any]) -> Path | None:
     """The file or folder that `handler` loads, where its weights are certainly one here.
 
     A hub name and a URI are not; nor is a bare name, unless Beam's own code opens it as a file.
@@ -66,7 +66,7 @@ def weights_file(handler: ModelHandler) -> Path | None:
     return path if is_file or path.is_absolute() else None
 
 
-def weights_reader(handler: ModelHandler) -> str | None:
+def weights_reader(handler: ModelHandler[Any, Any, Any]) -> str | None:
     """What surely reads the weights, where it is Beam's own code; None for the author's own.
 
     "state dict" or "TorchScript" for PyTorch; else the framework as Beam's modules name it, such as
@@ -83,18 +83,18 @@ def weights_reader(handler: ModelHandler) -> str | None:
     return module.rpartition(".")[2].removesuffix("_inference")
 
 
-def is_unbuilt_engine(handler: ModelHandler) -> bool:
+def is_unbuilt_engine(handler: ModelHandler[Any, Any, Any]) -> bool:
     """Whether Beam's TensorRT handler has no engine to load: only the ONNX file it is built of."""
     built = _kept(handler, "engine_path") is not None
     return weights_reader(handler) == "tensorrt" and not built
 
 
-def device_name(handler: ModelHandler) -> str | None:
+def device_name(handler: ModelHandler[Any, Any, Any]) -> str | None:
     """`cpu`, `cuda`, … for handlers that know their device."""
     device = _kept(handler, "_device")
     return None if device is None else str(device).lower()
 
 
-def _kept(handler: ModelHandler, name: str) -> Any | None:
+def _kept(handler: ModelHandler[Any, Any, Any], name: str) -> Any | None:
     # An author's property of that name is not asked: it may load a model, or raise.
     return inspect.getattr_static(handler, name, None)
