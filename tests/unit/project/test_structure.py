@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import mmlab
+from tests import without_torch
 
 PACKAGE = Path(mmlab.__file__).parent
 LAYERS = (
@@ -165,6 +166,7 @@ def test_a_worker_imports_what_it_needs_to_record(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", UNPICKLE],
         input=pickler.dumps(handler).hex(),
+        env=without_torch.environment(),
         capture_output=True,
         text=True,
         check=True,
