@@ -13,7 +13,7 @@ from apache_beam.ml.inference.base import ModelHandler
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from mmlab._files import size_bytes
-from mmlab._text import plural
+from mmlab._text import in_bytes, joined, plural
 from mmlab.beam.cards import count_or_none, model_cards
 from mmlab.beam.handlers import cohort_handlers, keyed_handler, model_hint, shares_across_processes
 from mmlab.beam.weights import weights_file
@@ -124,10 +124,10 @@ def memory_problem(held: Sequence[Held], room: int | None = None) -> Problem | N
     if need <= room:
         return None
     models = sum(one.models for one in held)
-    limits = " and ".join(filter(None, map(_limit, held)))
+    limits = joined(filter(None, map(_limit, held)))
     return Problem(
         f"up to {models} models may be held at once{f' ({limits})' if limits else ''}: "
-        f"{_gigabytes(need)} of weights, and this machine has {_gigabytes(room)} of memory left.",
+        f"{in_bytes(need, 1)} of weights, and this machine has {in_bytes(room, 1)} of memory left.",
         ", ".join(one.step for one in held),
         _fix(held, room),
     )
@@ -136,7 +136,7 @@ def memory_problem(held: Sequence[Held], room: int | None = None) -> Problem | N
 def _limit(held: Held) -> str:
     if held.hint is None:
         return f"{held.copies} copies of each" if held.copies > 1 else ""
-    return f"hint {held.hint} × {held.copies} {'copies' if held.copies > 1 else 'copy'}"
+    return f"hint {held.hint} × {plural(held.copies, 'copy', 'copies')}"
 
 
 def _fix(held: Sequence[Held], room: int) -> str:
@@ -152,10 +152,6 @@ def _fix(held: Sequence[Held], room: int) -> str:
         if hint:
             return f"Set max_models_per_worker_hint to {hint} or less, or take a larger machine."
     return "Take smaller models, fewer workers or a larger machine."
-
-
-def _gigabytes(n: int) -> str:
-    return f"{n / 1e9:,.1f} GB" if n >= 1e9 else f"{n / 1e6:,.0f} MB"
 
 
 def memory_left() -> int:

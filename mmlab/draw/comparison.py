@@ -27,7 +27,7 @@ from mmlab.draw.lanes import (
     leaves_late,
     left_inches,
 )
-from mmlab.draw.layout import TITLE_INCHES, draw_legend, dress, in_lines
+from mmlab.draw.layout import TITLE_INCHES, draw_legend, dress, in_lines, unit_name, unit_of
 from mmlab.draw.sheets import NOTEBOOK, Sheet
 from mmlab.draw.timeline import draw_memory_curves, highest_memory, limit_in_words, memory_limit
 from mmlab.reports.shortage import out_of_memory
@@ -196,7 +196,7 @@ class GridLayout:
     @property
     def unit(self) -> float:
         """Bytes per unit of the axes of memory."""
-        return 1e9 if self.memory >= 2e9 * self.grid.sheet.memory_room else 1e6
+        return unit_of(self.memory / self.grid.sheet.memory_room)
 
     @property
     def points(self) -> float:
@@ -375,7 +375,7 @@ def _dress(place: RunAxes, block: Block, layout: GridLayout) -> None:
     place.lanes.set_yticks([])
     place.memory.set_ylim(0, layout.memory / layout.unit or 1)
     place.memory.yaxis.set_major_locator(MaxNLocator(nbins=3))
-    unit = "GB" if layout.unit == 1e9 else "MB"
+    unit = unit_name(layout.unit)
     place.memory.set_ylabel(unit if layout.grid.memory < LABEL_INCHES else f"memory\n{unit}")
     _draw_limit(place.memory, block.limit, layout.unit)
 
