@@ -17,8 +17,10 @@ from mmlab._text import in_bytes, joined, plural
 from mmlab.beam.cards import count_or_none, model_cards
 from mmlab.beam.handlers import cohort_handlers, keyed_handler, model_hint, shares_across_processes
 from mmlab.beam.weights import weights_file
+from mmlab.budget import limit_with
 from mmlab.checks.handler import leaves_of
 from mmlab.checks.problem import Problem
+from mmlab.reports.words import hint_words
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def held_by(
     if keyed_handler(handler) is not None:
         copies = 1 if mode == "in_memory" else workers
         hint = count_or_none(cards[0].hint) if cards else None
-        most = len(cards) if hint is None else min(hint * copies, len(cards))
+        most = len(cards) if hint is None else min(limit_with(hint, copies), len(cards))
         return Held(step, most, sum(sizes[:most]), tuple(sizes), hint, copies, unknown)
     if shares_across_processes(handler):
         copies = handler.model_copies()
@@ -136,7 +138,7 @@ def memory_problem(held: Sequence[Held], room: int | None = None) -> Problem | N
 def _limit(held: Held) -> str:
     if held.hint is None:
         return f"{held.copies} copies of each" if held.copies > 1 else ""
-    return f"hint {held.hint} × {plural(held.copies, 'copy', 'copies')}"
+    return f"{hint_words(held.hint)} × {plural(held.copies, 'copy', 'copies')}"
 
 
 def _fix(held: Sequence[Held], room: int) -> str:

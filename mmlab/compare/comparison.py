@@ -16,8 +16,9 @@ from mmlab.draw.picture import Picture
 from mmlab.draw.sheets import NOTEBOOK, Sheet
 from mmlab.events import UNKNOWN, Unknown
 from mmlab.fresh.outcome import RunOutcome
-from mmlab.prediction.loads import MOST_RELOADS
+from mmlab.lru import thrashes
 from mmlab.reports.summary import DIFFERS, Differs, Summary
+from mmlab.reports.words import hint_words
 from mmlab.trace import Trace
 
 Hint = int | None
@@ -51,9 +52,7 @@ class HintRuns:
 
     @property
     def label(self) -> str:
-        if self.name is not None:
-            return self.name
-        return "no hint" if self.hint is None else f"hint {self.hint}"
+        return hint_words(self.hint) if self.name is None else self.name
 
     @property
     def succeeded(self) -> bool:
@@ -93,7 +92,7 @@ class HintRuns:
         The first load of a model does not count: no hint saves it. So the share that is judged does
         not depend on how long a run is, as loads for each model would.
         """
-        return any(s.reloads > MOST_RELOADS * s.uses for s in self.summaries)
+        return any(thrashes(s.reloads, s.uses) for s in self.summaries)
 
     @property
     def shown(self) -> RunOutcome:

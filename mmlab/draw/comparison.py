@@ -32,6 +32,7 @@ from mmlab.draw.sheets import NOTEBOOK, Sheet
 from mmlab.draw.timeline import draw_memory_curves, highest_memory, limit_in_words, memory_limit
 from mmlab.reports.shortage import out_of_memory
 from mmlab.reports.summary import summarize
+from mmlab.reports.words import loads_words
 from mmlab.state import NS, State
 
 WORDS_INCHES = 0.19
@@ -482,9 +483,8 @@ def words_of(state: State, *, seconds: str | None = None) -> list[str]:
       seconds: replaces the seconds of this run, where there were several.
     """
     s = summarize(state)
-    reloads = f" ({plural(s.reloads, 'reload')})" if s.reloads else ""
     return [
-        f"{plural(s.loads, 'load')}{reloads}",
+        loads_words(s.loads, s.reloads),
         plural(s.evictions, "eviction"),
         f"at most {plural(s.most_resident, 'model')}",
         f"{seconds or f'{s.wall_seconds:.1f} s'}, {s.loading_share:.0%} of it loading",

@@ -30,6 +30,7 @@ from mmlab.draw.lanes import (
 from mmlab.draw.picture import WIDTH_INCHES
 from mmlab.events import Unknown
 from mmlab.reports.summary import StepLimit, size_words, step_limits
+from mmlab.reports.words import hint_words, loads_words
 from mmlab.state import NS, Counts, State
 
 MB, GB = 1e6, 1e9
@@ -283,11 +284,10 @@ def headline(parts: Sequence[str]) -> tuple[str, float]:
 
 def count_words(counts: Counts) -> list[str]:
     """Models already in memory, loads, evictions, refreshes and batches in words."""
-    reloads = f" ({plural(counts.reloads, 'reload')})" if counts.reloads else ""
     refreshes = plural(counts.refreshes, "refresh")
     return [
         *([f"{counts.already:,} already in memory"] if counts.already else []),
-        f"{plural(counts.loads, 'load')}{reloads}",
+        loads_words(counts.loads, counts.reloads),
         plural(counts.evictions, "eviction"),
         *([refreshes] if counts.refreshes else []),
         f"{plural(counts.elements, 'element')} in {plural(counts.uses, 'batch')}",
@@ -311,7 +311,7 @@ def limits_text(steps: Sequence[StepLimit]) -> str:
     for each in steps:
         words.setdefault(_limit_words(each), []).append(shortened(each.step))
     if len(words) < 2:
-        return next(iter(words), "no hint")
+        return next(iter(words), hint_words(None))
     return ", ".join(f"{limit} ({some(of, most=2)})" for limit, of in words.items())
 
 
@@ -319,11 +319,11 @@ def _limit_words(of: StepLimit) -> str:
     if isinstance(of.limit, Unknown):
         return f"{_limit_words(StepLimit(of.step, of.hint, None))}, limit unknown"
     if not isinstance(of.hint, int):
-        without = "no hint" if of.hint is None else "hint unknown"
+        without = hint_words(None) if of.hint is None else "hint unknown"
         return without if of.limit is None else f"limit {of.limit}"
     if of.limit in (None, of.hint):
-        return f"hint {of.hint}"
-    return f"hint {of.hint} → limit {of.limit}"
+        return hint_words(of.hint)
+    return f"{hint_words(of.hint)} → limit {of.limit}"
 
 
 def memory_words(
