@@ -34,11 +34,29 @@ IS_FAST = numba is not None
 Ints = npt.NDArray[Any]
 """Integers, of whatever width."""
 
+MOST_RELOADS = 0.05
+"""A hint thrashes when more than this share of the batches had to load a model that the process had
+held before: seconds of loading depend on the disk, and reloads of the length of the run."""
+
 _Loop = TypeVar("_Loop", bound=Callable[..., None])
 
 _LINE = 1 << 14
 """Accesses that `_count` is given at a time: its arrays stay in the processor's first cache."""
 _NOW = -(1 << 62)
+
+
+def thrashes(reloads: Any, batches: Any, most: float = MOST_RELOADS) -> Any:
+    """Whether a run loads models again too often; of one run or of an array of them.
+
+    The first load of a model does not count: no limit saves it.
+
+    Args:
+      most: share of the batches, 0 to 1.
+
+    >>> thrashes(20, 24), thrashes(np.array([20, 1, 0]), 24).tolist()
+    (True, [True, False, False])
+    """
+    return reloads > most * batches
 
 
 def compiled(loop: _Loop) -> _Loop:

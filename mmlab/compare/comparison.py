@@ -10,14 +10,15 @@ from typing import Any
 
 import pandas as pd
 
-from mmlab._text import plural, shown_everywhere
+from mmlab._text import in_megabytes, joined, megabytes, plural, shown_everywhere
 from mmlab.draw.comparison import Multiple, draw_comparison, words_of
 from mmlab.draw.picture import Picture
 from mmlab.draw.sheets import NOTEBOOK, Sheet
 from mmlab.events import UNKNOWN, Unknown
 from mmlab.fresh.outcome import RunOutcome
-from mmlab.prediction.loads import MOST_RELOADS
+from mmlab.lru import thrashes
 from mmlab.reports.summary import DIFFERS, Differs, Summary
+from mmlab.reports.words import hint_words
 from mmlab.trace import Trace
 
 Hint = int | None
@@ -51,9 +52,7 @@ class HintRuns:
 
     @property
     def label(self) -> str:
-        if self.name is not None:
-            return self.name
-        return "no hint" if self.hint is None else f"hint {self.hint}"
+        return hint_words(self.hint) if self.name is None else self.name
 
     @property
     def succeeded(self) -> bool:
@@ -93,7 +92,7 @@ class HintRuns:
         The first load of a model does not count: no hint saves it. So the share that is judged does
         not depend on how long a run is, as loads for each model would.
         """
-        return any(s.reloads > MOST_RELOADS * s.uses for s in self.summaries)
+        return any(thrashes(s.reloads, s.uses) for s in self.summaries)
 
     @property
     def shown(self) -> RunOutcome:
@@ -234,16 +233,12 @@ def _table_row(row: HintRuns, times: bool) -> dict[str, Any]:
     cells: dict[str, Any] = {"ended": min((o.ended for o in row.outcomes), key=ENDS.index)}
     for name in COUNTS:
         cells[name] = _cell(getattr(s, name) for s in row.summaries)
-    cells["model MB"] = _cell(_mega(s.model_bytes) for s in row.summaries)
+    cells["model MB"] = _cell(megabytes(s.model_bytes) for s in row.summaries)
     if times:
         cells["ms"] = _cell(round(s.wall_seconds * 1000) for s in row.summaries)
         cells["% loading"] = _cell(round(s.loading_share * 100) for s in row.summaries)
-        cells["peak RSS MB"] = _cell(_mega(s.peak_rss_bytes) for s in row.summaries)
+        cells["peak RSS MB"] = _cell(megabytes(s.peak_rss_bytes) for s in row.summaries)
     return cells
-
-
-def _mega(n: int | None | Unknown) -> int | None:
-    return round(n / 1e6) if isinstance(n, int) else None
 
 
 def _cell(values: Iterable[int | Unknown | Differs | None]) -> int | str:
@@ -304,9 +299,9 @@ def _least_memory(done: Sequence[HintRuns]) -> str | None:
     least = min(row.model_bytes for row in done)
     small = [row for row in done if row.model_bytes == least]
     if len(small) == len(done):
-        return f"all hold the same models ({least / 1e6:,.0f} MB)"
+        return f"all hold the same models ({in_megabytes(least)})"
     verb = "holds" if len(small) == 1 else "hold"
-    return f"{_listed(small)} {verb} the least ({least / 1e6:,.0f} MB of models)"
+    return f"{_listed(small)} {verb} the least ({in_megabytes(least)} of models)"
 
 
 def _least_rss(done: Sequence[HintRuns]) -> str | None:
@@ -315,9 +310,9 @@ def _least_rss(done: Sequence[HintRuns]) -> str | None:
     least = min(row.peak_rss_bytes for row in done)
     small = [row for row in done if row.peak_rss_bytes <= least * EQUAL_RSS]
     if len(small) == len(done):
-        return f"all have about the same peak RSS ({least / 1e6:,.0f} MB)"
+        return f"all have about the same peak RSS ({in_megabytes(least)})"
     verb = "has" if len(small) == 1 else "have"
-    return f"{_listed(small)} {verb} the lowest peak RSS ({least / 1e6:,.0f} MB)"
+    return f"{_listed(small)} {verb} the lowest peak RSS ({in_megabytes(least)})"
 
 
 def _smallest_calm(rows: Sequence[HintRuns], whole: bool) -> str | None:
@@ -365,8 +360,7 @@ def _listed(rows: Sequence[HintRuns]) -> str:
     'hint 1, hint 2 and the run without a hint'
     """
     unnamed = "the run without a hint"
-    *first, last = [unnamed if row.hint is None and row.name is None else row.label for row in rows]
-    return f"{', '.join(first)} and {last}" if first else last
+    return joined(unnamed if row.hint is None and row.name is None else row.label for row in rows)
 
 
 def line_of(outcome: RunOutcome) -> str:

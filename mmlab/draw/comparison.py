@@ -27,11 +27,12 @@ from mmlab.draw.lanes import (
     leaves_late,
     left_inches,
 )
-from mmlab.draw.layout import TITLE_INCHES, draw_legend, dress, in_lines
+from mmlab.draw.layout import TITLE_INCHES, draw_legend, dress, in_lines, unit_name, unit_of
 from mmlab.draw.sheets import NOTEBOOK, Sheet
 from mmlab.draw.timeline import draw_memory_curves, highest_memory, limit_in_words, memory_limit
 from mmlab.reports.shortage import out_of_memory
 from mmlab.reports.summary import summarize
+from mmlab.reports.words import loads_words
 from mmlab.state import NS, State
 
 WORDS_INCHES = 0.19
@@ -196,7 +197,7 @@ class GridLayout:
     @property
     def unit(self) -> float:
         """Bytes per unit of the axes of memory."""
-        return 1e9 if self.memory >= 2e9 * self.grid.sheet.memory_room else 1e6
+        return unit_of(self.memory / self.grid.sheet.memory_room)
 
     @property
     def points(self) -> float:
@@ -375,7 +376,7 @@ def _dress(place: RunAxes, block: Block, layout: GridLayout) -> None:
     place.lanes.set_yticks([])
     place.memory.set_ylim(0, layout.memory / layout.unit or 1)
     place.memory.yaxis.set_major_locator(MaxNLocator(nbins=3))
-    unit = "GB" if layout.unit == 1e9 else "MB"
+    unit = unit_name(layout.unit)
     place.memory.set_ylabel(unit if layout.grid.memory < LABEL_INCHES else f"memory\n{unit}")
     _draw_limit(place.memory, block.limit, layout.unit)
 
@@ -482,9 +483,8 @@ def words_of(state: State, *, seconds: str | None = None) -> list[str]:
       seconds: replaces the seconds of this run, where there were several.
     """
     s = summarize(state)
-    reloads = f" ({plural(s.reloads, 'reload')})" if s.reloads else ""
     return [
-        f"{plural(s.loads, 'load')}{reloads}",
+        loads_words(s.loads, s.reloads),
         plural(s.evictions, "eviction"),
         f"at most {plural(s.most_resident, 'model')}",
         f"{seconds or f'{s.wall_seconds:.1f} s'}, {s.loading_share:.0%} of it loading",

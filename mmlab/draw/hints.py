@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from mmlab import fonts
 from mmlab._text import in_bytes
 from mmlab.draw import theme
+from mmlab.draw.layout import unit_name, unit_of
 from mmlab.draw.picture import Picture
 
 WIDTH_INCHES = 9.5
@@ -190,7 +191,7 @@ def _draw_memory(axes: Axes, p: HintCurves) -> None:
     held = np.asarray(p.model_bytes)
     buffer = p.buffer_bytes
     top = held + (buffer or 0)
-    unit, name = (1e9, "GB") if top.max() >= 2e9 else (1e6, "MB")
+    unit = unit_of(top.max())
     if few:
         axes.bar(p.hints, held / unit, width=0.62, color=theme.FILL, edgecolor=theme.MUTED,
                  linewidth=0.6)  # fmt: skip
@@ -209,7 +210,7 @@ def _draw_memory(axes: Axes, p: HintCurves) -> None:
         notes.append(f"hatched: beside them,\n{in_bytes(buffer)}, measured")
     axes.set_ylim(0, top.max() / unit * 1.1 or 1)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    axes.set_ylabel(f"{name} in the\nfullest process", color=theme.INK, fontsize=9.5)
+    axes.set_ylabel(f"{unit_name(unit)} in the\nfullest process", color=theme.INK, fontsize=9.5)
     axes.text(
         1.015, 0.98, "\n\n".join(notes), transform=axes.transAxes, va="top", fontsize=9.5,
         color=theme.INK,

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from mmlab._arguments import parse_bytes
-from mmlab._text import shown_everywhere
+from mmlab._text import megabytes, shown_everywhere
 from mmlab.compare.comparison import Comparison, Hint, HintRuns
 from mmlab.compare.hints import check_hints
 from mmlab.compare.race import Race
@@ -72,7 +72,7 @@ class Run:
         if times:
             peak = s.peak_rss_bytes
             row["seconds"] = f"{s.wall_seconds:.1f}"
-            row["peak MB"] = "unknown" if peak is None else round(peak / 1e6)
+            row["peak MB"] = "unknown" if peak is None else megabytes(peak)
         return {name: "–" if value is None else value for name, value in row.items()}
 
 

@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmlab._text import in_megabytes
 from mmlab.draw import theme
+from mmlab.draw.layout import MB
 from mmlab.draw.picture import Picture
 from mmlab.trace import Trace
 
-MB = 1e6
 ROW_INCHES = 0.42
 DOTS_ROW_INCHES = 0.8
 LEFT_INCHES = 2.1
@@ -34,7 +35,7 @@ def show_memory(traces: Mapping[str, Trace]) -> Picture:
     """
     shares = {name: memory_shares(trace) for name, trace in traces.items()}
     words = "\n".join(
-        f"  {name}: {models / MB:.0f} MB of models" for name, (_, models, _) in shares.items()
+        f"  {name}: {in_megabytes(models)} of models" for name, (_, models, _) in shares.items()
     )
     with theme.style():
         return Picture(_drawn_shares(shares), f"Memory at the peak, run by run\n{words}")

@@ -9,14 +9,14 @@ from typing import Any
 import pandas as pd
 
 from mmlab._arguments import short
-from mmlab.events import Unknown
+from mmlab._text import megabytes
 from mmlab.trace import Trace
 
 COLUMNS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident", "limit")
 
 MORE = {
     "freed": lambda trace: sum(residence.free_ns is not None for residence in trace.residences),
-    "model_megabytes": lambda trace: _megabytes(trace.summary().model_bytes),
+    "model_megabytes": lambda trace: megabytes(trace.summary().model_bytes),
     "processes_asking": lambda trace: len({use.process for use in trace.of_kind("use_begin")}),
     "processes_holding": lambda trace: len({load.process for load in trace.of_kind("load_end")}),
 }
@@ -53,10 +53,6 @@ def compare(
             column: or_dash(value) for column, value in row.items()
         }
     return pd.DataFrame.from_dict(rows, orient="index", dtype=object).rename_axis(what)
-
-
-def _megabytes(size: int | Unknown) -> int | None:
-    return round(size / 1e6) if isinstance(size, int) else None
 
 
 def or_dash(value: Any) -> int | str:

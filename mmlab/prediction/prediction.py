@@ -14,10 +14,10 @@ from mmlab import lru
 from mmlab._arguments import whole_number
 from mmlab._text import plural
 from mmlab.beam.handlers import keyed_handler
-from mmlab.lru import Ints
+from mmlab.lru import MOST_RELOADS, Ints
 from mmlab.prediction.advice import Advice, advise
 from mmlab.prediction.keys import KeyNumbers, numbered, read_keys, read_mapping
-from mmlab.prediction.loads import MOST_RELOADS, PerManager, PredictedLoads
+from mmlab.prediction.loads import PerManager, PredictedLoads
 from mmlab.prediction.recorded import Measured, Recorded, read_trace
 from mmlab.prediction.stepped import Access, Stepped
 from mmlab.prediction.workload import (

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmlab._arguments import short
 from mmlab._text import listed
-from mmlab.budget import RELOAD_ADDRESS_SPACE
+from mmlab.budget import RELOAD_ADDRESS_SPACE, copies_of_limit
 from mmlab.events import Copy, Process, Unknown
 from mmlab.lru import Ints
 from mmlab.prediction.keys import Models, Source, read_keys
@@ -86,7 +86,7 @@ class Measured:
         1 where neither hint and limit nor the copies are known.
         """
         if isinstance(self.hint, int) and isinstance(self.limit, int) and self.hint > 0:
-            return max(self.limit // self.hint, 1)
+            return copies_of_limit(self.limit, self.hint)
         return self.handlers or 1
 
 

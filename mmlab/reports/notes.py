@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from operator import attrgetter
 
-from mmlab._text import plural
+from mmlab._text import joined, plural
 from mmlab.events import (
     UNOBSERVED,
     Close,
@@ -44,7 +44,7 @@ def unseen(state: State) -> Iterator[str]:
     for (step, model), uses in _unanswered(state).items():
         yield printable(
             f"{step}: model {model}: the load of the model that answered "
-            f"{plural(uses, 'batch', 'batches')} was not seen."
+            f"{plural(uses, 'batch')} was not seen."
         )
     for steps in state.sharing:
         yield printable(
@@ -156,7 +156,7 @@ def _unended(state: State) -> dict[Process, str]:
             plural(n, one) for n, one in ((len(of.open_batches()), "batch"), (loads, "load")) if n
         ]
         if words:
-            work[process] = " and ".join(words)
+            work[process] = joined(words)
     return work
 
 

@@ -23,6 +23,7 @@ from typing import IO, Any
 from platformdirs import user_cache_path
 
 from mmlab import fonts
+from mmlab._text import in_megabytes
 
 SECONDS = 60
 """A drawing that takes longer is stopped."""
@@ -161,7 +162,7 @@ class _Engine:
         limit = _limit_of_memory()
         if limit is not None:
             return (
-                f"{sentence}. Processes may take {limit / 1e6:,.0f} MB of address space here "
+                f"{sentence}. Processes may take {in_megabytes(limit)} of address space here "
                 "(ulimit -v), and this one needs 300 MB the first time on a machine and 100 MB "
                 "later: raise the limit, or draw where there is none."
             )

@@ -10,6 +10,7 @@ import apache_beam as beam
 import torch
 from apache_beam.ml.inference.base import KeyedModelHandler, PredictionResult, RunInference
 
+from mmlab._text import some
 from mmlab.lessons.exercises.exercise import Exercise, WrongError, require_function
 from mmlab.lessons.exercises.running import run
 from mmlab.lessons.models import handler, predicted_digit
@@ -171,8 +172,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(sorted(names)[:3]) + more
+    return some(sorted(names), most=3)
 
 
 EXERCISES = (
