@@ -118,7 +118,7 @@ def key_text(key: Any) -> str:
     """
     try:
         return key if isinstance(key, str) else _repr(key)
-    except Exception:
+    except Exception:  # an author's key may refuse
         return f"<{type(key).__name__}>"
 
 

@@ -39,6 +39,8 @@ from apache_beam.transforms import window
 from apache_beam.utils import multi_process_shared
 from apache_beam.utils.multi_process_shared import MultiProcessShared
 
+from mmlab._faults import survived
+
 READ_IN = "2.77"
 
 
@@ -220,7 +222,7 @@ def model_copies(handler: ModelHandler) -> int:
     """Copies of its model that a machine loads; 1 where the handler knows that only in a worker."""
     try:
         return int(handler.model_copies())
-    except Exception:
+    except Exception:  # it may know only in a worker
         return 1
 
 
@@ -505,7 +507,7 @@ def is_runner(runner: PipelineRunner, named: PipelineRunner | str) -> bool:
     """Whether a runner, or one that it wraps, is of the kind that `--runner` names."""
     try:
         other = runner_called(named) if isinstance(named, str) else named
-    except Exception:
+    except Exception:  # Beam knows none of that name
         return False
     return any(type(one) is type(other) for one in _wrapped_runners(runner))
 
@@ -690,7 +692,7 @@ class _ObservedOrder(OrderedDict):
 
 def _notify(callback: Callable[..., None], *arguments: Any) -> None:
     # What goes wrong in a callback of ours must not reach the manager.
-    with contextlib.suppress(Exception):
+    with survived("note what Beam's model manager does"):
         callback(*arguments)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
+from mmlab._faults import survived
 from mmlab.trace import Trace
 from mmlab.watching.run import Run
 
@@ -30,7 +30,7 @@ class WatchedResult(PipelineResult):
     @property
     def trace(self) -> Trace:
         """What happened; while the pipeline still runs, what has happened so far."""
-        with suppress(Exception):  # of a job whose service is gone
+        with survived("ask the runner whether the job has ended"):  # its service may be gone
             _ = self.state
         return self._run.trace if self._run.ended else Trace.load(self._run.log.folder)
 

@@ -16,6 +16,7 @@ from apache_beam.pipeline import Pipeline
 from apache_beam.runners.runner import PipelineRunner
 
 from mmlab._arguments import check_live, path_argument, seconds_argument, short
+from mmlab._faults import describe
 from mmlab.beam import internals
 from mmlab.checks.steps import check_step, worth_a_warning
 from mmlab.trace import Trace
@@ -24,7 +25,6 @@ from mmlab.watching.run import Run
 from mmlab.watching.steps import Found, find_steps, handlers_swapped, sharing
 from mmlab.watching.warning import WatchWarning
 from mmlab.worker.logs import new_log
-from mmlab.worker.recorder import describe
 
 
 class WatchRunner(PipelineRunner):

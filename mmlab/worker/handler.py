@@ -19,14 +19,15 @@ from weakref import WeakKeyDictionary
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
 
 from mmlab._arguments import path_argument, seconds_argument, short
+from mmlab._faults import describe
 from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard, count_or_none, key_text, key_texts, model_cards
 from mmlab.events import Conflicts, Copy, Limit, Models, RunInfo, UnknownKey, Unobserved
-from mmlab.worker.failures import note_work
+from mmlab.worker.failures import length, note_work
 from mmlab.worker.logs import shared_log
 from mmlab.worker.memory import quiet_reader
 from mmlab.worker.models import Followers, Listener, Load, Site, load_of, part_of
-from mmlab.worker.recorder import Log, Recorder, describe, recorder_for
+from mmlab.worker.recorder import Log, Recorder, recorder_for
 
 
 def watch(
@@ -309,7 +310,7 @@ class _Inference(_Watched):
         if outer is self:  # the handler calls itself, with a part of the batch
             return original(batch, model, *args, **kwargs)
         recorder = self._recorder or self.recorder
-        site, plan, n = self._site, _batch.plan, _length(batch)
+        site, plan, n = self._site, _batch.plan, length(batch)
         visit = plan.get(site.cohort) if plan else None
         if visit is None or visit.left <= 0:
             visit = _Visit(n)
@@ -342,13 +343,6 @@ class _Inference(_Watched):
             model = internals.served_model(proxy, lambda model: load_of(id(model)) is not None)
             identity = self._identities[proxy] = 0 if model is None else id(model)
         return identity
-
-
-def _length(batch: Any) -> int:
-    try:
-        return len(batch)
-    except Exception:
-        return 0
 
 
 class _Refresh(_Watched):

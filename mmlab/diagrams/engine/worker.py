@@ -46,7 +46,7 @@ class Graphviz:
         names = json.loads(_NAMES.read_text())
         self._store = wasmtime.Store(engine)
         self._messages: list[str] = []
-        self._trap = wasmtime.Trap
+        self._trap, self._error = wasmtime.Trap, wasmtime.WasmtimeError
         functions = []
         for need in module.imports:
             name = names["imports"][need.name]
@@ -137,7 +137,7 @@ class Graphviz:
         for pages in (max(need, have + have // 5), need):
             try:
                 self._memory.grow(self._store, max(0, min(pages, _MOST_PAGES) - have))
-            except Exception:
+            except self._error:  # this machine has no more: Graphviz says so
                 continue
             return 1
         return 0
@@ -212,7 +212,7 @@ def _compiled() -> tuple[Any, Any]:
     if kept is not None and kept.is_file():
         try:
             return engine, wasmtime.Module.deserialize_file(engine, str(kept))
-        except Exception:
+        except wasmtime.WasmtimeError:
             pass  # cut off, or made by another wasmtime or for another processor
     module = wasmtime.Module(engine, code)
     if kept is not None:

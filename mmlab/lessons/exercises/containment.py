@@ -91,7 +91,7 @@ class _Open:
         return _Open(self._stream.buffer)
 
     def close(self) -> None:
-        with suppress(Exception):
+        with suppress(OSError, ValueError):  # closed already, or nobody reads
             self._stream.flush()
 
     detach = close
