@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from apache_beam.ml.inference.base import ModelHandler
 
 from mmlab.beam import internals
+from mmlab.beam.internals import AnyHandler
 from mmlab.events import TracedModel
 
 
@@ -66,7 +66,7 @@ class ModelCard:
         )
 
 
-def model_cards(handler: ModelHandler, step: str = "RunInference") -> list[ModelCard]:
+def model_cards(handler: AnyHandler, step: str = "RunInference") -> list[ModelCard]:
     """The models that `handler` can load, in the order in which they were mapped."""
     keyed = internals.keyed_handler(handler)
     if keyed is None:
@@ -167,12 +167,13 @@ def count_or_none(value: Any) -> int | None:
     except TypeError:
         pass
     try:
-        return math.floor(value)
+        below: int = math.floor(value)
+        return below
     except (TypeError, ValueError, OverflowError):
         return None
 
 
-def _facts(leaf: ModelHandler) -> dict[str, Any]:
+def _facts(leaf: AnyHandler) -> dict[str, Any]:
     return {
         "handler": type(leaf).__name__,
         "weights": internals.weights_location(leaf),
@@ -180,7 +181,7 @@ def _facts(leaf: ModelHandler) -> dict[str, Any]:
     }
 
 
-def _own_name(leaf: ModelHandler) -> str | None:
+def _own_name(leaf: AnyHandler) -> str | None:
     """The name of the weights file without its ending: what people call the model."""
     weights = internals.weights_location(leaf)
     if not weights:
@@ -188,7 +189,7 @@ def _own_name(leaf: ModelHandler) -> str | None:
     return PurePosixPath(weights.replace("\\", "/").rstrip("/")).stem or None
 
 
-def _unique_names(leaves: dict[Any, ModelHandler], texts: dict[Any, str]) -> dict[Any, str]:
+def _unique_names(leaves: dict[Any, AnyHandler], texts: dict[Any, str]) -> dict[Any, str]:
     names = {
         cohort: _own_name(leaf) or f"{type(leaf).__name__} {texts[cohort]}"
         for cohort, leaf in leaves.items()

@@ -16,7 +16,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import apache_beam as beam
 from apache_beam.internal import pickler
@@ -40,6 +40,10 @@ from apache_beam.utils import multi_process_shared
 from apache_beam.utils.multi_process_shared import MultiProcessShared
 
 from mmlab._faults import survived
+
+AnyHandler = ModelHandler[Any, Any, Any]
+AnyKeyed = KeyedModelHandler[Any, Any, Any, Any]
+"""Handlers, of whatever examples, predictions and models."""
 
 READ_IN = "2.77"
 
@@ -65,7 +69,7 @@ def _private(owner: Any, name: str, purpose: str) -> Any:
 # Handlers
 
 
-def handler_chain(handler: ModelHandler) -> list[ModelHandler]:
+def handler_chain(handler: AnyHandler) -> list[AnyHandler]:
     """The handler and those it wraps (pre/post-processing, keys), outermost first."""
     chain = [handler]
     while (inner := _wrapped(chain[-1])) is not None:
@@ -73,7 +77,7 @@ def handler_chain(handler: ModelHandler) -> list[ModelHandler]:
     return chain
 
 
-def _wrapped(handler: ModelHandler) -> ModelHandler | None:
+def _wrapped(handler: AnyHandler) -> AnyHandler | None:
     for name in ("_base", "_unkeyed"):
         inner = getattr(handler, name, None)
         if isinstance(inner, ModelHandler):
@@ -81,7 +85,7 @@ def _wrapped(handler: ModelHandler) -> ModelHandler | None:
     return None
 
 
-def with_wrapped(handler: ModelHandler, inner: ModelHandler) -> None:
+def with_wrapped(handler: AnyHandler, inner: AnyHandler) -> None:
     """Put `inner` in the place of the handler that `handler` wraps."""
     for name in ("_base", "_unkeyed"):
         if isinstance(getattr(handler, name, None), ModelHandler):
@@ -90,39 +94,40 @@ def with_wrapped(handler: ModelHandler, inner: ModelHandler) -> None:
     raise BeamChangedError(f"{type(handler).__name__}._base", "watch a wrapped handler")
 
 
-def holds_many_models(handler: ModelHandler) -> bool:
+def holds_many_models(handler: AnyHandler) -> TypeGuard[AnyKeyed]:
     """Whether this very handler maps keys to several models."""
     return isinstance(handler, KeyedModelHandler) and _wrapped(handler) is None
 
 
-def keyed_handler(handler: ModelHandler) -> KeyedModelHandler | None:
+def keyed_handler(handler: AnyHandler) -> AnyKeyed | None:
     """The `KeyedModelHandler` with several models inside `handler`, if there is one."""
     return next((h for h in handler_chain(handler) if holds_many_models(h)), None)
 
 
-def cohort_handlers(keyed: KeyedModelHandler) -> dict[Any, ModelHandler]:
+def cohort_handlers(keyed: AnyKeyed) -> dict[Any, AnyHandler]:
     """Cohort (the first key of a `KeyModelMapping`) to model handler, in mapping order."""
     return dict(_private(keyed, "_id_to_mh_map", "read the key mapping"))
 
 
-def cohort_of_key(keyed: KeyedModelHandler) -> Mapping[Any, Any]:
+def cohort_of_key(keyed: AnyKeyed) -> Mapping[Any, Any]:
     """Key to cohort, in mapping order: the live mapping, which is not to be changed."""
-    return _private(keyed, "_key_to_id_map", "read the key mapping")
+    cohorts: Mapping[Any, Any] = _private(keyed, "_key_to_id_map", "read the key mapping")
+    return cohorts
 
 
-def replace_cohort_handlers(keyed: KeyedModelHandler, handlers: Mapping[Any, ModelHandler]) -> None:
+def replace_cohort_handlers(keyed: AnyKeyed, handlers: Mapping[Any, AnyHandler]) -> None:
     """Put `handlers` in the place of those that `keyed` maps its cohorts to."""
     _private(keyed, "_id_to_mh_map", "watch the models of a keyed handler")
     keyed._id_to_mh_map = dict(handlers)
     keyed._key_to_id_map = dict(keyed._key_to_id_map)
 
 
-def model_hint(keyed: KeyedModelHandler) -> Any:
+def model_hint(keyed: AnyKeyed) -> Any:
     """`max_models_per_worker_hint` as it was given; None also where it cannot be read."""
     return getattr(keyed, _HINT, None)
 
 
-def hides_hint(handler: ModelHandler) -> bool:
+def hides_hint(handler: AnyHandler) -> bool:
     """Whether the hint of a keyed handler cannot be read in this version of Beam."""
     keyed = keyed_handler(handler)
     return keyed is not None and not hasattr(keyed, _HINT)
@@ -153,7 +158,7 @@ _ENDINGS = {
 a hub."""
 
 
-def weights_location(handler: ModelHandler) -> str | None:
+def weights_location(handler: AnyHandler) -> str | None:
     """The file, folder, URI or hub name that Beam's own handlers load, where they have one.
 
     For a model that is only asked from here, the name of the model or of the endpoint.
@@ -168,12 +173,12 @@ def weights_location(handler: ModelHandler) -> str | None:
     return None
 
 
-def _kinds(handler: ModelHandler) -> Iterator[type]:
+def _kinds(handler: AnyHandler) -> Iterator[type]:
     """Its classes, but for those that all handlers have."""
     return (kind for kind in type(handler).__mro__ if kind.__module__ != base.__name__)
 
 
-def weights_file(handler: ModelHandler) -> Path | None:
+def weights_file(handler: AnyHandler) -> Path | None:
     """The file or folder that `handler` loads, where its weights are certainly one here.
 
     A hub name and a URI are not; nor is a bare name, unless Beam's own code opens it as a file.
@@ -186,7 +191,7 @@ def weights_file(handler: ModelHandler) -> Path | None:
     return path if is_file or path.is_absolute() else None
 
 
-def weights_reader(handler: ModelHandler) -> str | None:
+def weights_reader(handler: AnyHandler) -> str | None:
     """What surely reads the weights, where it is Beam's own code; None for the author's own.
 
     "state dict" or "TorchScript" for PyTorch; else the framework as Beam's modules name it, such as
@@ -203,13 +208,13 @@ def weights_reader(handler: ModelHandler) -> str | None:
     return module.rpartition(".")[2].removesuffix("_inference")
 
 
-def is_unbuilt_engine(handler: ModelHandler) -> bool:
+def is_unbuilt_engine(handler: AnyHandler) -> bool:
     """Whether Beam's TensorRT handler has no engine to load: only the ONNX file it is built of."""
     built = _kept(handler, "engine_path") is not None
     return weights_reader(handler) == "tensorrt" and not built
 
 
-def keeps_metrics_from(handler: ModelHandler) -> bool:
+def keeps_metrics_from(handler: AnyHandler) -> bool:
     """Whether a handler around a keyed one never asks it to count its batches.
 
     Beam's wrappers do not pass `override_metrics` on, without which a keyed handler of several
@@ -218,7 +223,7 @@ def keeps_metrics_from(handler: ModelHandler) -> bool:
     return type(handler).override_metrics is ModelHandler.override_metrics
 
 
-def model_copies(handler: ModelHandler) -> int:
+def model_copies(handler: AnyHandler) -> int:
     """Copies of its model that a machine loads; 1 where the handler knows that only in a worker."""
     try:
         return int(handler.model_copies())
@@ -226,18 +231,18 @@ def model_copies(handler: ModelHandler) -> int:
         return 1
 
 
-def device_name(handler: ModelHandler) -> str | None:
+def device_name(handler: AnyHandler) -> str | None:
     """`cpu`, `cuda`, … for handlers that know their device."""
     device = _kept(handler, "_device")
     return None if device is None else str(device).lower()
 
 
-def _kept(handler: ModelHandler, name: str) -> Any | None:
+def _kept(handler: AnyHandler, name: str) -> Any | None:
     # An author's property of that name is not asked: it may load a model, or raise.
     return inspect.getattr_static(handler, name, None)
 
 
-def shares_across_processes(handler: ModelHandler) -> bool:
+def shares_across_processes(handler: AnyHandler) -> bool:
     """Whether the processes of one machine share the models of `handler`, as far as it knows."""
     try:
         return bool(handler.share_model_across_processes())
@@ -263,7 +268,7 @@ class InferenceStep:
 
     label: str
     full_label: str
-    handler: ModelHandler
+    handler: AnyHandler
     dofn: beam.DoFn
     sealed_in: tuple[beam.DoFn, ...] = ()
     refreshed_by: str | None = None
@@ -396,11 +401,11 @@ def _asks_a_model(dofn: beam.DoFn) -> bool:
     return holds and type(dofn).__module__ == base.__name__
 
 
-def replace_handler(step: InferenceStep, handler: ModelHandler) -> None:
+def replace_handler(step: InferenceStep, handler: AnyHandler) -> None:
     """Make the DoFn of `step` use `handler`."""
-    step.dofn._model_handler = handler
+    step.dofn._model_handler = handler  # type: ignore[attr-defined]  # a private name of Beam's
     for wrapper in step.sealed_in:
-        wrapper._serialized_fn = pickler.dumps(wrapper._fn)
+        wrapper._serialized_fn = pickler.dumps(wrapper._fn)  # type: ignore[attr-defined]  # a private name of Beam's
 
 
 def replace_failure_callback(step: InferenceStep, wrap: Callable[[Any], Any]) -> Callable[[], None]:
@@ -415,7 +420,7 @@ def replace_failure_callback(step: InferenceStep, wrap: Callable[[Any], Any]) ->
     Raises:
       BeamChangedError: there is no such callback.
     """
-    dofn = step.catching
+    dofn: Any = step.catching
     own = _private(dofn, "_on_failure_callback", "see what goes to the dead letters")
     dofn._on_failure_callback = wrap(own)
 
@@ -441,7 +446,7 @@ def bundle_of_thread() -> Any:
     return get_current_tracker()
 
 
-def pickles_itself(handler: ModelHandler) -> bool:
+def pickles_itself(handler: AnyHandler) -> bool:
     """Whether the handler's class has a say in how it is pickled."""
     plain = {"__reduce_ex__", "__reduce__", "__getstate__", "__setstate__"}
     return any(
@@ -449,9 +454,10 @@ def pickles_itself(handler: ModelHandler) -> bool:
     )
 
 
-def pickled(handler: ModelHandler) -> ModelHandler:
+def pickled(handler: AnyHandler) -> AnyHandler:
     """The handler as it reaches a worker."""
-    return pickler.loads(pickler.dumps(handler))
+    arrived: AnyHandler = pickler.loads(pickler.dumps(handler))
+    return arrived
 
 
 def _dofns(dofn: Any, depth: int = 0) -> Iterator[beam.DoFn]:
@@ -471,7 +477,7 @@ def _step_label(applied: AppliedPTransform) -> str:
 
 
 def _enclosing_inference(applied: AppliedPTransform) -> AppliedPTransform | None:
-    enclosing = applied
+    enclosing: AppliedPTransform | None = applied
     while enclosing is not None and not isinstance(enclosing.transform, RunInference):
         enclosing = enclosing.parent
     return enclosing
@@ -543,7 +549,7 @@ def _has_workers_inside(runner: PipelineRunner, options: PipelineOptions) -> boo
     """Whether the workers of a portable runner are threads of this process ("LOOPBACK")."""
     portable = options.view_as(PortableOptions)
     if portable.environment_type or portable.output_executable_path:
-        return portable.environment_type == "LOOPBACK"
+        return bool(portable.environment_type == "LOOPBACK")
     # Without one, those that start a cluster for this job alone take it.
     clusters = {
         "FlinkRunner": options.view_as(FlinkRunnerOptions).flink_master.startswith("["),
@@ -556,8 +562,8 @@ def _wrapped_runners(runner: PipelineRunner) -> list[PipelineRunner]:
     """A runner and those that it wraps, outermost first."""
     runners = [runner]
     for _ in range(8):
-        inner = [getattr(runners[-1], name, None) for name in ("_runner", "_underlying_runner")]
-        inner = [one for one in inner if isinstance(one, PipelineRunner) and one not in runners]
+        given = (getattr(runners[-1], name, None) for name in ("_runner", "_underlying_runner"))
+        inner = [one for one in given if isinstance(one, PipelineRunner) and one not in runners]
         if not inner:
             break
         runners.append(inner[0])
@@ -569,7 +575,10 @@ def _wrapped_runners(runner: PipelineRunner) -> list[PipelineRunner]:
 
 def root_transform(pipeline: Pipeline) -> AppliedPTransform:
     """The nameless transform whose parts are the steps that the author applied, in order."""
-    return _private(pipeline, "_root_transform", "read the steps of a pipeline")()
+    root: AppliedPTransform = _private(
+        pipeline, "_root_transform", "read the steps of a pipeline"
+    )()
+    return root
 
 
 def dead_letter_tag(applied: AppliedPTransform) -> str | None:
@@ -577,12 +586,12 @@ def dead_letter_tag(applied: AppliedPTransform) -> str | None:
     return getattr(applied.transform, "_dead_letter_tag", None)
 
 
-def collection_name(pcollection: PCollection) -> str:
+def collection_name(pcollection: PCollection[Any]) -> str:
     """What mmlab calls a PCollection: `<label of the transform that made it>[<tag>]`.
 
     The main output has no tag. The label is the full one, and the same in every process.
     """
-    label = pcollection.producer.full_label
+    label = pcollection.producer.full_label if pcollection.producer is not None else "?"
     return label if pcollection.tag is None else f"{label}[{pcollection.tag}]"
 
 
@@ -608,7 +617,7 @@ def element_counts(pipeline: Pipeline, result: PipelineResult) -> dict[str, int]
         return {}
     ids = pipeline.component_id_map
     named = {
-        collection_name(value): by_id.get(ids.get_or_assign(value, PCollection))
+        collection_name(value): by_id.get(ids.get_or_assign(value, PCollection[Any]))
         for value in _collections(root_transform(pipeline))
     }
     return {name: count for name, count in named.items() if count is not None}
@@ -632,7 +641,8 @@ def _monitoring_infos(result: PipelineResult) -> Iterable[Any]:
                 by_stage[stage] = list(infos)
     read = getattr(result, "monitoring_infos", None)
     if callable(read):
-        return read()
+        told: Iterable[Any] = read()
+        return told
     service, job = getattr(result, "_job_service", None), getattr(result, "_job_id", None)
     return () if service is None or job is None else _infos_of_job(service, job)
 
@@ -645,14 +655,15 @@ def _infos_of_job(service: Any, job: str) -> Iterable[Any]:
     """
     request = beam_job_api_pb2.GetJobMetricsRequest(job_id=job)
     metrics = service.GetJobMetrics(request, timeout=SERVICE_SECONDS).metrics
-    return metrics.committed or metrics.attempted
+    counted: Iterable[Any] = metrics.committed or metrics.attempted
+    return counted
 
 
 SERVICE_SECONDS = 20
 """For which a job service is waited for, once the job has ended."""
 
 
-def collection_before_batching(step: InferenceStep) -> PCollection | None:
+def collection_before_batching(step: InferenceStep) -> PCollection[Any] | None:
     """What `RunInference` makes the batches of; each of its elements comes to a model once.
 
     None where that is not so, or not known: no batching, or windows that overlap.
@@ -670,7 +681,7 @@ def collection_before_batching(step: InferenceStep) -> PCollection | None:
     return before if isinstance(before.windowing.windowfn, once) else None
 
 
-def _collections(applied: AppliedPTransform) -> Iterator[PCollection]:
+def _collections(applied: AppliedPTransform) -> Iterator[PCollection[Any]]:
     yield from (v for v in applied.outputs.values() if isinstance(v, PCollection))
     for part in applied.parts:
         yield from _collections(part)
@@ -679,7 +690,7 @@ def _collections(applied: AppliedPTransform) -> Iterator[PCollection]:
 # Workers
 
 
-class _ObservedOrder(OrderedDict):
+class _ObservedOrder(OrderedDict[Any, Any]):
     """The LRU order of a model manager, which calls `on_evict` with each cohort that is dropped."""
 
     on_evict: Callable[[Any], None]
@@ -719,7 +730,7 @@ class ManagerObserver(Protocol):
     def on_limit(self, limit: Any) -> None:
         """The number of models that the manager will hold has changed."""
 
-    def on_refresh(self, cohort: Any, previous: Any, handler: ModelHandler, path: str) -> None:
+    def on_refresh(self, cohort: Any, previous: Any, handler: AnyHandler, path: str) -> None:
         """The next load of a cohort takes its weights from another path.
 
         `previous` is the cohort that its keys belonged to until now, which may be the same.
@@ -786,7 +797,7 @@ def observe_manager(manager: Any, observer: ManagerObserver) -> list[str]:
 
 
 def _reporting(manager_type: type, *, limit: bool, refresh: bool) -> type:
-    class Reporting(manager_type):
+    class Reporting(manager_type):  # type: ignore[misc]  # a private class of Beam's
         def load(self, *args: Any, **kwargs: Any) -> Any:
             try:
                 return super().load(*args, **kwargs)
@@ -901,7 +912,7 @@ def served_model(reference: Any, is_known: Callable[[Any], bool]) -> Any | None:
     try:
         address = "{}:{}".format(*reference._proxyObject._token.address)
         entries = multi_process_shared._process_level_singleton_manager.entries
-        folder = MultiProcessShared.__init__.__kwdefaults__["path"]
+        folder = (MultiProcessShared.__init__.__kwdefaults__ or {})["path"]
         for tag, entry in list(entries.items()):
             model = getattr(entry, "obj", None)
             if model is not None and is_known(model):

@@ -188,7 +188,7 @@ def _ignored_batching(
     cards: Sequence[ModelCard],
     leaves: Sequence[ModelHandler[Any, Any, Any]],
 ) -> Iterator[Problem]:
-    if keyed.batch_elements_kwargs():  # type: ignore[no-untyped-call]
+    if keyed.batch_elements_kwargs():
         return  # the author knows, and has said what is to be done instead
     asking = [
         (card, given)

@@ -93,7 +93,7 @@ def _read(subject: Any) -> _Read:
 
 
 def _of_handler(handler: ModelHandler[Any, Any, Any]) -> _Read:
-    dofn = beam.DoFn()  # type: ignore[no-untyped-call]
+    dofn = beam.DoFn()
     return _Read([_AloneStep("RunInference", "RunInference", handler, dofn)])
 
 

@@ -77,14 +77,14 @@ class HintRuns:
     @property
     def model_bytes(self) -> int | Unknown:
         """Most bytes of models that one process held at once, in any run."""
-        sizes = [s.model_bytes for s in self.summaries]
-        return UNKNOWN if UNKNOWN in sizes else max(sizes)
+        known = [s.model_bytes for s in self.summaries if isinstance(s.model_bytes, int)]
+        return max(known) if len(known) == len(self.summaries) else UNKNOWN
 
     @property
     def peak_rss_bytes(self) -> int | None:
         """Median of the highest resident set sizes of one process in a run; None if unknown."""
-        peaks = [s.peak_rss_bytes for s in self.summaries]
-        return None if None in peaks else round(statistics.median(peaks))
+        peaks = [s.peak_rss_bytes for s in self.summaries if s.peak_rss_bytes is not None]
+        return round(statistics.median(peaks)) if len(peaks) == len(self.summaries) else None
 
     @property
     def thrashes(self) -> bool:
@@ -223,7 +223,9 @@ class Comparison:
         judged += [self.remark] if self.together and self.remark else []
         return "\n".join([self.table().to_string(), *judged, *problems, *self.notes])
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+    def _repr_mimebundle_(
+        self, include: Any = None, exclude: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.plot()._repr_mimebundle_(include, exclude)
 
 
@@ -256,7 +258,7 @@ def _cell(values: Iterable[int | Unknown | Differs | None]) -> int | str:
     for other in (DIFFERS, UNKNOWN):
         if other in given:
             return str(other)
-    known = [value for value in given if value is not None]
+    known = [value for value in given if isinstance(value, int)]
     if not known:
         return "–"
     middle = round(statistics.median(known))
@@ -277,7 +279,7 @@ def _words(row: HintRuns) -> list[str]:
     return words_of(row.shown.trace, seconds=spread)
 
 
-def _other_hint(row: HintRuns) -> Hint | bool:
+def _other_hint(row: HintRuns) -> Hint | Unknown | bool:
     """The hint that the handler really had, where it is another; False where it is the same."""
     models = row.shown.trace.models
     if not models or any(model.hint == row.hint for model in models):
@@ -299,9 +301,10 @@ def _fastest(done: Sequence[HintRuns]) -> str | None:
 def _least_memory(done: Sequence[HintRuns]) -> str | None:
     if len(done) < 2:
         return None
-    if any(row.model_bytes is UNKNOWN for row in done):
+    sizes = [row.model_bytes for row in done if isinstance(row.model_bytes, int)]
+    if len(sizes) < len(done):
         return _least_rss(done)
-    least = min(row.model_bytes for row in done)
+    least = min(sizes)
     small = [row for row in done if row.model_bytes == least]
     if len(small) == len(done):
         return f"all hold the same models ({least / 1e6:,.0f} MB)"
@@ -310,10 +313,11 @@ def _least_memory(done: Sequence[HintRuns]) -> str | None:
 
 
 def _least_rss(done: Sequence[HintRuns]) -> str | None:
-    if any(row.peak_rss_bytes is None for row in done):
+    peaks = [row.peak_rss_bytes for row in done if row.peak_rss_bytes is not None]
+    if len(peaks) < len(done):
         return None
-    least = min(row.peak_rss_bytes for row in done)
-    small = [row for row in done if row.peak_rss_bytes <= least * EQUAL_RSS]
+    least = min(peaks)
+    small = [row for row, peak in zip(done, peaks, strict=True) if peak <= least * EQUAL_RSS]
     if len(small) == len(done):
         return f"all have about the same peak RSS ({least / 1e6:,.0f} MB)"
     verb = "has" if len(small) == 1 else "have"

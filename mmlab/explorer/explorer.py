@@ -31,7 +31,7 @@ from mmlab.fresh.together import torch_threads
 from mmlab.page.build import ReplayPage
 from mmlab.trace import Trace
 from mmlab.watching.follow import live_view, quietly
-from mmlab.watching.screens import LEAVE_PICTURE, NotebookScreen, Screen, in_notebook
+from mmlab.watching.screens import LEAVE_PICTURE, Drawn, NotebookScreen, Screen, in_notebook
 
 COLUMNS = ("loads", "reloads", "evictions", "elements", "most_resident", "limit")
 
@@ -476,10 +476,10 @@ class _LatestScreen:
     def move(self) -> None:
         self._screen = NotebookScreen("The explorer's timeline")
 
-    def wait(self, picture: LivePicture) -> None:
+    def wait(self, picture: Drawn) -> None:
         self._screen.wait(picture)
 
-    def show(self, picture: LivePicture) -> None:
+    def show(self, picture: Drawn) -> None:
         self._screen.show(picture)
 
     def finish(self, trace: Trace, title: str | None = None) -> None:

@@ -224,7 +224,7 @@ def _fixed_batch_size(handler: Any) -> int | None:
     keyed = internals.keyed_handler(handler) if hasattr(handler, "load_model") else None
     if keyed is None:
         return None
-    kwargs: Mapping[str, Any] = keyed.batch_elements_kwargs()  # type: ignore[no-untyped-call]
+    kwargs: Mapping[str, Any] = keyed.batch_elements_kwargs()
     most = kwargs.get("max_batch_size")
     return most if most is not None and most == kwargs.get("min_batch_size") else None
 

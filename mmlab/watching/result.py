@@ -19,7 +19,8 @@ class WatchedResult(PipelineResult):
     """
 
     def __init__(self, result: PipelineResult, run: Run, restore: Any):
-        super().__init__(state := result.state)
+        state = result.state
+        super().__init__(state)  # type: ignore[no-untyped-call]  # Beam's
         self._result = result
         self._run = run
         self._restore = restore
@@ -37,7 +38,7 @@ class WatchedResult(PipelineResult):
     @property
     def state(self) -> str:
         """The state of the wrapped runner's result; one that is final ends the recording."""
-        state = self._result.state
+        state: str = self._result.state
         if PipelineState.is_terminal(state):
             self._finish(state)
         return state

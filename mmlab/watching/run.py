@@ -73,11 +73,16 @@ class Run:
     @cached_property
     def trace(self) -> Trace:
         """The trace of a run that has ended; parsed when it is first asked for."""
+        if self.reader is None:
+            raise RuntimeError("the run has not ended yet")
         events = self.reader.parse()
         if self.lost and events:  # by this process, up to the end: the log could not say so
             last = max(events, key=attrgetter("t_ns"))
-            stamp = {"run": last.run, "host": last.host, "pid": os.getpid(), "tid": last.tid}
-            events.append(Dropped(**stamp, t_ns=last.t_ns, n=self.lost))
+            lost = Dropped(
+                run=last.run, host=last.host, pid=os.getpid(), tid=last.tid, t_ns=last.t_ns,
+                n=self.lost,
+            )  # fmt: skip
+            events.append(lost)
         return Trace(events, torn=self.reader.torn)
 
     def begin(self, cards: list[ModelCard], sharing: list[list[str]]) -> None:

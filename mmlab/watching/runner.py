@@ -186,7 +186,7 @@ class WatchRunner(PipelineRunner):
 
     def is_fnapi_compatible(self) -> bool:
         if self._options is None:
-            return self._runner.is_fnapi_compatible()
+            return bool(self._runner.is_fnapi_compatible())
         return internals.gets_what_was_built(self._runner, self._options)
 
     def default_environment(self, options: PipelineOptions) -> Any:

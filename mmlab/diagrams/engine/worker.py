@@ -53,8 +53,12 @@ class Graphviz:
             act = getattr(self, f"_{name}", None) or _refusal(name)
             functions.append(wasmtime.Func(self._store, need.type, act))
         exports = wasmtime.Instance(self._store, module, functions).exports(self._store)
-        self._memory = exports[names["exports"]["memory"]]
-        self._exports = {name: exports[short] for name, short in names["exports"].items()}
+        memory = exports[names["exports"]["memory"]]
+        if not isinstance(memory, wasmtime.Memory):
+            raise Failed("its memory is not where it was")
+        self._memory = memory
+        found = {name: exports[short] for name, short in names["exports"].items()}
+        self._exports = {n: what for n, what in found.items() if isinstance(what, wasmtime.Func)}
         self._call("__wasm_call_ctors")
 
     def svg(self, dot: str) -> str:
@@ -84,7 +88,8 @@ class Graphviz:
     # Memory
 
     def _call(self, name: str, *arguments: int) -> int:
-        return self._exports[name](self._store, *arguments)
+        result: int = self._exports[name](self._store, *arguments)
+        return result
 
     def _text(self, text: str) -> int:
         data = text.encode() + b"\0"

@@ -114,7 +114,7 @@ def _keep_this_process(at_end: ExitStack) -> None:
         raise SystemExit(status)
 
     at_end.callback(setattr, os, "_exit", before)
-    os._exit = leave  # type: ignore[assignment]
+    os._exit = leave  # type: ignore[assignment]  # for the answer only
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,11 @@ from pathlib import Path
 import pytest
 
 import mmlab
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 PACKAGE = Path(mmlab.__file__).parent
 LAYERS = (
@@ -118,6 +124,20 @@ def test_exports(package):
     assert sorted(module.__all__) == sorted(EXPORTS[package].split())
     assert all(hasattr(module, name) for name in module.__all__)
     assert set(module.__all__) <= set(dir(module))
+
+
+def test_types_are_checked_in_the_whole_package_and_shipped():
+    project = tomllib.loads(PACKAGE.with_name("pyproject.toml").read_text("utf-8"))
+    checked = project["tool"]["mypy"]
+    assert (checked["packages"], checked["strict"]) == (["mmlab"], True)
+    assert not any(part.get("ignore_errors") for part in checked["overrides"])
+    assert (PACKAGE / "py.typed").is_file()
+    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["mmlab"]
+
+
+def test_an_error_of_types_that_is_ignored_has_its_reason():
+    bare = re.compile(r"# type: ignore(?!\[[\w-]+\]  # \w)")
+    assert [name for name, path in modules().items() if bare.search(path.read_text("utf-8"))] == []
 
 
 def test_a_name_that_is_not_there():
