@@ -61,6 +61,17 @@ class HintRuns:
         return all(outcome.succeeded for outcome in self.outcomes)
 
     @property
+    def ending(self) -> str:
+        """`passed`, `out of memory`, `unknown` (as far as its logs tell), `stopped` or `failed`."""
+        if self.succeeded:
+            return "passed"
+        if any(outcome.oom for outcome in self.outcomes):
+            return "out of memory"
+        if all(outcome.ended in ("unknown", "done") for outcome in self.outcomes):
+            return "unknown"
+        return "stopped" if any(outcome.interrupted for outcome in self.outcomes) else "failed"
+
+    @property
     def problem(self) -> str | None:
         """Why it failed; None when all its runs succeeded."""
         return next((o.problem for o in self.outcomes if not o.succeeded), None)
@@ -330,18 +341,19 @@ def _smallest_calm(rows: Sequence[HintRuns], whole: bool) -> str | None:
     A larger hint never loads more, so that N - 1 thrashes says it of all below N.
     """
     judged = [row for row in rows if row.succeeded]
-    calm = [row for row in judged if not row.thrashes]
+    calm = [row.hint for row in judged if not row.thrashes]
     wild = [row.hint for row in judged if row.thrashes]
-    if not judged:
-        return None
     if not calm:
-        return f"{_listed(judged)} {_thrash(len(judged))}"
-    smallest = min(calm, key=lambda row: float("inf") if row.hint is None else row.hint).hint
-    if smallest is None:
-        only = "only " if whole and wild and len(judged) == len(rows) else ""
-        return f"{only}without a hint nothing thrashes"
-    sure = smallest == 1 or smallest - 1 in wild
-    among = "" if sure else ", of those that ran"
+        return f"{_listed(judged)} {_thrash(len(judged))}" if judged else None
+    numbers = [hint for hint in calm if hint is not None]
+    if numbers:
+        return _smallest_hint(min(numbers), wild)
+    only = "only " if whole and wild and len(judged) == len(rows) else ""
+    return f"{only}without a hint nothing thrashes"
+
+
+def _smallest_hint(smallest: int, wild: Sequence[Hint]) -> str:
+    among = "" if smallest == 1 or smallest - 1 in wild else ", of those that ran"
     return f"{smallest} is the smallest hint that does not thrash{among}"
 
 
@@ -350,16 +362,15 @@ def _thrash(n: int) -> str:
 
 
 def _failures(rows: Sequence[HintRuns]) -> str | None:
-    failed = [row for row in rows if not row.succeeded]
-    stopped = [row for row in failed if any(o.interrupted for o in row.outcomes)]
-    memory = [row for row in failed if any(o.oom for o in row.outcomes)]
-    unknown = [row for row in failed if all(o.ended in ("unknown", "done") for o in row.outcomes)]
-    other = [row for row in failed if row not in [*memory, *stopped, *unknown]]
-    passed = [row for row in rows if row.succeeded]
-    parts = [f"{_listed(passed)} passed"] if memory and passed else []
-    parts += [f"{_listed(memory)} ran out of memory"] if memory else []
-    parts += [f"{_listed(other)} failed"] if other else []
-    parts += [f"the end of {_listed(unknown)} was not recorded"] if unknown else []
+    said = {
+        "out of memory": "{} ran out of memory",
+        "failed": "{} failed",
+        "unknown": "the end of {} was not recorded",
+    }
+    if any(row.ending == "out of memory" for row in rows):
+        said = {"passed": "{} passed", **said}
+    of = {ending: [row for row in rows if row.ending == ending] for ending in said}
+    parts = [said[ending].format(_listed(those)) for ending, those in of.items() if those]
     return " and ".join(parts) or None
 
 

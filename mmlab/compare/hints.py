@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -79,6 +79,12 @@ def compare_hints(
         if not any(outcomes.values()):
             raise
         interrupted = True
+    return _compared(outcomes, interrupted, together)
+
+
+def _compared(
+    outcomes: Mapping[Hint, Sequence[RunOutcome]], interrupted: bool, together: bool
+) -> Comparison:
     rows = tuple(HintRuns(hint, tuple(ran)) for hint, ran in outcomes.items() if ran)
     every = [outcome for row in rows for outcome in row.outcomes]
     interrupted = interrupted or any(outcome.interrupted for outcome in every)

@@ -390,11 +390,10 @@ class _Use:
     side: str = ""
 
 
-def _edges(
-    view: _View, counts: dict[str, int], dead_letters: dict[str, tuple[int, int]]
-) -> list[Edge]:
-    owner = {id(a): s for s in view.shown for a in _with_parts(s.applied)}
-    order = {shown.id: place for place, shown in enumerate(view.shown)}
+def _drawn_collections(
+    view: _View, owner: dict[int, _Shown]
+) -> tuple[dict[int, pvalue.PCollection[Any]], dict[int, list[_Use]]]:
+    """PCollections between boxes or at their ends, and what reads them, by the id of each."""
     uses: dict[int, list[_Use]] = {}
     collections: dict[int, pvalue.PCollection[Any]] = {}
     for shown in view.shown:
@@ -404,27 +403,46 @@ def _edges(
                 uses.setdefault(id(collection), []).append(use)
         for collection in _loose_ends(shown, owner):
             collections.setdefault(id(collection), collection)
+    return collections, uses
 
+
+def _edges(
+    view: _View, counts: dict[str, int], dead_letters: dict[str, tuple[int, int]]
+) -> list[Edge]:
+    owner = {id(a): s for s in view.shown for a in _with_parts(s.applied)}
+    order = {shown.id: place for place, shown in enumerate(view.shown)}
+    collections, uses = _drawn_collections(view, owner)
     edges = []
     for key, collection in collections.items():
         source = owner[id(collection.producer)]
-        tag, dead = _output_tag(source.applied, collection)
-        name = internals.collection_name(collection)
-        end = Edge(source.id, None, name, tag, dead_letter=dead, elements=counts.get(name))
-        producer = collection.producer
-        if dead and producer and (steps := internals.inferences_of(producer)):
-            _, elements = dead_letters.get(steps[0].label, (0, None))
-            nothing = end.elements == 0
-            end = replace(end, elements=0 if nothing else elements, batches=end.elements)
+        end = _end_of(source, collection, counts, dead_letters)
         if key in uses:
             edges += [
                 replace(end, target=u.target, input_tag=u.input_tag, side=u.side)
                 for u in uses[key]
                 if not (source.outside and view.shown[order[u.target]].outside)
             ]
-        elif not source.outside and (tag or _is_inference(source.applied)):
+        elif not source.outside and (end.tag or _is_inference(source.applied)):
             edges.append(end)
     return sorted(edges, key=lambda edge: _edge_order(edge, order))
+
+
+def _end_of(
+    source: _Shown,
+    collection: pvalue.PCollection[Any],
+    counts: dict[str, int],
+    dead_letters: dict[str, tuple[int, int]],
+) -> Edge:
+    """The edge of a PCollection that nothing reads."""
+    tag, dead = _output_tag(source.applied, collection)
+    name = internals.collection_name(collection)
+    end = Edge(source.id, None, name, tag, dead_letter=dead, elements=counts.get(name))
+    producer = collection.producer
+    if dead and producer and (steps := internals.inferences_of(producer)):
+        _, elements = dead_letters.get(steps[0].label, (0, None))
+        nothing = end.elements == 0
+        return replace(end, elements=0 if nothing else elements, batches=end.elements)
+    return end
 
 
 def _edge_order(edge: Edge, order: dict[str, int]) -> tuple[Any, ...]:
