@@ -10,7 +10,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, Mo
 from apache_beam.pvalue import PCollection
 
 from mmlab._arguments import short, whole_number
-from mmlab.beam import internals
+from mmlab.beam.handlers import cohort_handlers, cohort_of_key, keyed_handler
 
 AnyMapping: TypeAlias = KeyModelMapping[Any, Any, Any, Any]
 
@@ -77,16 +77,14 @@ class GroupByModel(beam.PTransform[Any, Any]):
 
 def _model_of_key(handler_or_mapping: Any) -> dict[Any, int]:
     if isinstance(handler_or_mapping, ModelHandler):
-        keyed = internals.keyed_handler(handler_or_mapping)
+        keyed = keyed_handler(handler_or_mapping)
         if keyed is None:
             raise ValueError(
                 f"{type(handler_or_mapping).__name__} has one model for all elements: there is "
                 "nothing to group. Leave GroupByModel out."
             )
-        cohorts = list(internals.cohort_handlers(keyed))
-        return {
-            key: cohorts.index(cohort) for key, cohort in internals.cohort_of_key(keyed).items()
-        }
+        cohorts = list(cohort_handlers(keyed))
+        return {key: cohorts.index(cohort) for key, cohort in cohort_of_key(keyed).items()}
     mappings = _mappings(handler_or_mapping)
     KeyedModelHandler(mappings)  # repeated keys and empty mappings are refused in Beam's own words
     return {key: place for place, mapping in enumerate(mappings) for key in mapping.keys}

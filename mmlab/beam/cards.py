@@ -17,8 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from mmlab.beam import internals
-from mmlab.beam.internals import AnyHandler
+from mmlab.beam.handlers import (
+    AnyHandler,
+    cohort_handlers,
+    cohort_of_key,
+    handler_chain,
+    keyed_handler,
+    model_hint,
+)
+from mmlab.beam.weights import device_name, weights_location
 from mmlab.events import TracedModel
 
 
@@ -68,19 +75,19 @@ class ModelCard:
 
 def model_cards(handler: AnyHandler, step: str = "RunInference") -> list[ModelCard]:
     """The models that `handler` can load, in the order in which they were mapped."""
-    keyed = internals.keyed_handler(handler)
+    keyed = keyed_handler(handler)
     if keyed is None:
-        leaf = internals.handler_chain(handler)[-1]
+        leaf = handler_chain(handler)[-1]
         return [ModelCard(step, _own_name(leaf) or step, **_facts(leaf))]
 
-    leaves = internals.cohort_handlers(keyed)
-    cohorts = internals.cohort_of_key(keyed)
+    leaves = cohort_handlers(keyed)
+    cohorts = cohort_of_key(keyed)
     texts = key_texts(cohorts)
     names = _unique_names(leaves, texts)
     keys: dict[Any, list[str]] = {cohort: [] for cohort in leaves}
     for key, cohort in cohorts.items():
         keys[cohort].append(texts[key])
-    hint = internals.model_hint(keyed)
+    hint = model_hint(keyed)
     return [
         ModelCard(
             step,
@@ -176,14 +183,14 @@ def count_or_none(value: Any) -> int | None:
 def _facts(leaf: AnyHandler) -> dict[str, Any]:
     return {
         "handler": type(leaf).__name__,
-        "weights": internals.weights_location(leaf),
-        "device": internals.device_name(leaf),
+        "weights": weights_location(leaf),
+        "device": device_name(leaf),
     }
 
 
 def _own_name(leaf: AnyHandler) -> str | None:
     """The name of the weights file without its ending: what people call the model."""
-    weights = internals.weights_location(leaf)
+    weights = weights_location(leaf)
     if not weights:
         return None
     return PurePosixPath(weights.replace("\\", "/").rstrip("/")).stem or None

@@ -14,8 +14,9 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from mmlab._files import size_bytes
 from mmlab._text import plural
-from mmlab.beam import internals
 from mmlab.beam.cards import count_or_none, model_cards
+from mmlab.beam.handlers import cohort_handlers, keyed_handler, model_hint, shares_across_processes
+from mmlab.beam.weights import weights_file
 from mmlab.checks.handler import leaves_of
 from mmlab.checks.problem import Problem
 
@@ -58,12 +59,12 @@ def held_by(
     cards, leaves = [card for card, _ in here], [leaf for _, leaf in here]
     sizes = sorted(filter(None, map(_size, leaves)), reverse=True)
     unknown = len(cards) - len(sizes)
-    if internals.keyed_handler(handler) is not None:
+    if keyed_handler(handler) is not None:
         copies = 1 if mode == "in_memory" else workers
         hint = count_or_none(cards[0].hint) if cards else None
         most = len(cards) if hint is None else min(hint * copies, len(cards))
         return Held(step, most, sum(sizes[:most]), tuple(sizes), hint, copies, unknown)
-    if internals.shares_across_processes(handler):
+    if shares_across_processes(handler):
         copies = handler.model_copies()
     else:
         copies = workers if mode == "multi_processing" else 1
@@ -71,7 +72,7 @@ def held_by(
 
 
 def _size(leaf: ModelHandler[Any, Any, Any]) -> int | None:
-    path = internals.weights_file(leaf)
+    path = weights_file(leaf)
     return None if path is None else size_bytes(path)
 
 
@@ -84,10 +85,10 @@ def thread_problem(
     fewest that can get in each other's way, and have the lowest limit.
     """
     mode, threads = _workers(options)
-    keyed = internals.keyed_handler(handler)
+    keyed = keyed_handler(handler)
     if keyed is None or mode != "multi_threading" or threads < 2:
         return None
-    models, hint = len(internals.cohort_handlers(keyed)), internals.model_hint(keyed)
+    models, hint = len(cohort_handlers(keyed)), model_hint(keyed)
     count = count_or_none(hint)
     if count is None or 2 * count >= models:
         return None

@@ -10,7 +10,7 @@ from apache_beam.pvalue import PCollection
 from apache_beam.runners.runner import PipelineResult
 
 from mmlab._arguments import short
-from mmlab.beam.internals import AnyHandler
+from mmlab.beam.handlers import AnyHandler
 from mmlab.diagrams import dot, graph, text
 from mmlab.diagrams.render import Diagram, GraphvizError
 from mmlab.draw.theme import model_palette

@@ -14,9 +14,18 @@ from apache_beam.transforms import window
 from apache_beam.transforms.core import Windowing
 from apache_beam.transforms.ptransform import label_from_callable
 
-from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard, model_cards
-from mmlab.beam.internals import AnyHandler
+from mmlab.beam.handlers import AnyHandler, handler_chain, keyed_handler, model_hint
+from mmlab.beam.pipelines import (
+    author_label,
+    author_labels,
+    collection_name,
+    dead_letter_tag,
+    inference_steps,
+    inferences_of,
+    is_unfinished,
+    root_transform,
+)
 
 MAX_STEPS = 1000
 """More boxes than this are refused: nobody can read them, and Graphviz takes minutes."""
@@ -112,7 +121,7 @@ class Edge:
     Attributes:
       source: id of the step that makes it.
       target: id of the step that takes it; None where nobody does.
-      collection: `internals.collection_name` of the PCollection.
+      collection: `collection_name` of the PCollection.
       tag: name of the output it leaves through, "" for the only or main one.
       input_tag: name of the input it enters through, "" where inputs have no names.
       side: how the target reads it when it is a side input (`AsList`, …); else "".
@@ -163,7 +172,7 @@ def pipeline_graph(
     """
     _check_depth(depth)
     view = _View(depth)
-    root = internals.root_transform(pipeline)
+    root = root_transform(pipeline)
     if step is None:
         view.open(root)
     else:
@@ -190,8 +199,7 @@ def pipeline_graph(
 def _in_the_authors_words(graph: Graph) -> Graph:
     """The graph without the numbers of cells that Beam puts before labels in a notebook."""
     labels = [*(step.id for step in graph.steps), *(part.id for part in graph.composites)]
-    author_label = internals.author_label
-    names = internals.author_labels(labels)
+    names = author_labels(labels)
 
     def name(label: str | None) -> str | None:
         return None if label is None else names.get(label, label)
@@ -280,10 +288,10 @@ class _View:
 
 def _find(root: AppliedPTransform, label: str) -> AppliedPTransform:
     for applied in _with_parts(root):
-        names = (applied.full_label, internals.author_label(applied.full_label))
+        names = (applied.full_label, author_label(applied.full_label))
         if label in names and applied.parts:
             return applied
-    composites = [internals.author_label(part.full_label) for part in root.parts if part.parts]
+    composites = [author_label(part.full_label) for part in root.parts if part.parts]
     raise ValueError(
         f"no composite step is called {label!r}; "
         f"at the top level there are {', '.join(map(repr, composites[:12])) or 'none'}"
@@ -326,7 +334,7 @@ def _step(shown: _Shown, stats: dict[tuple[str, str], ModelStats]) -> Step:
     return Step(
         id=shown.id,
         label=_last(applied),
-        transform=UNFINISHED if internals.is_unfinished(applied) else _transform_name(applied),
+        transform=UNFINISHED if is_unfinished(applied) else _transform_name(applied),
         composite=shown.composite,
         inferences=() if shown.outside else tuple(_inferences(applied, stats)),
         outside=shown.outside,
@@ -342,7 +350,7 @@ def _last(applied: AppliedPTransform) -> str:
     label = applied.full_label
     if around and label.startswith(around + "/"):
         return label[len(around) + 1 :]
-    return internals.author_label(label)
+    return author_label(label)
 
 
 def _transform_name(applied: AppliedPTransform) -> str:
@@ -435,10 +443,10 @@ def _end_of(
 ) -> Edge:
     """The edge of a PCollection that nothing reads."""
     tag, dead = _output_tag(source.applied, collection)
-    name = internals.collection_name(collection)
+    name = collection_name(collection)
     end = Edge(source.id, None, name, tag, dead_letter=dead, elements=counts.get(name))
     producer = collection.producer
-    if dead and producer and (steps := internals.inferences_of(producer)):
+    if dead and producer and (steps := inferences_of(producer)):
         _, elements = dead_letters.get(steps[0].label, (0, None))
         nothing = end.elements == 0
         return replace(end, elements=0 if nothing else elements, batches=end.elements)
@@ -519,7 +527,7 @@ def _output_tag(
     """The name of an output as its author sees it, and whether it is a dead-letter output."""
     keys = [k for k, value in applied.outputs.items() if value is collection]
     name = _tag_text(keys[0] if keys else collection.tag, collection, applied.outputs)
-    bad = {internals.dead_letter_tag(part) for part in _with_parts(applied)} - {None}
+    bad = {dead_letter_tag(part) for part in _with_parts(applied)} - {None}
     return name, bool(_DEAD.match(name)) or name in bad
 
 
@@ -541,14 +549,14 @@ def _tag_text(key: Any, collection: pvalue.PCollection[Any], outputs: dict[Any, 
 
 
 def _is_inference(applied: AppliedPTransform) -> bool:
-    return any(internals.inferences_of(part) for part in _with_parts(applied))
+    return any(inferences_of(part) for part in _with_parts(applied))
 
 
 def _inferences(
     applied: AppliedPTransform, stats: dict[tuple[str, str], ModelStats]
 ) -> Iterator[Inference]:
     for part in _with_parts(applied):
-        for found in internals.inferences_of(part):
+        for found in inferences_of(part):
             inference = _inference(found.handler, found.full_label)
             models = tuple(
                 replace(m, stats=stats.get((found.full_label, m.card.name)))
@@ -570,13 +578,13 @@ def _handles_exceptions(applied: AppliedPTransform) -> bool:
 
 
 def _inference(handler: AnyHandler, step: str) -> Inference:
-    keyed = internals.keyed_handler(handler)
-    one = any(isinstance(h, KeyedModelHandler) for h in internals.handler_chain(handler))
+    keyed = keyed_handler(handler)
+    one = any(isinstance(h, KeyedModelHandler) for h in handler_chain(handler))
     return Inference(
         step=step,
         models=tuple(Model(card) for card in model_cards(handler, step)),
         keyed="many" if keyed else "one" if one else "",
-        hint=internals.model_hint(keyed) if keyed else None,
+        hint=model_hint(keyed) if keyed else None,
         preprocess=_names(handler.get_preprocess_fns()),
         postprocess=_names(handler.get_postprocess_fns()),
     )
@@ -588,7 +596,7 @@ def _names(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
 
 def _stats_of(pipeline: Pipeline, trace: Any) -> dict[tuple[str, str], ModelStats]:
     """What the trace has of each model, by the full label of its step."""
-    full = {step.label: step.full_label for step in internals.inference_steps(pipeline)}
+    full = {step.label: step.full_label for step in inference_steps(pipeline)}
     rows = trace.per_model() if trace is not None else []
     return {(full.get(row.step, row.step), row.model): _stats(row) for row in rows}
 

@@ -125,7 +125,8 @@ def _limit_torch(threads: int) -> None:
 def _run(folder: Path, job: Job, file: IO[bytes], enter: Callable[[str], None]) -> None:
     import apache_beam as beam
 
-    from mmlab.beam.internals import keep_addresses_in, readable_steps
+    from mmlab.beam.pipelines import readable_steps
+    from mmlab.beam.shared import keep_addresses_in
     from mmlab.fresh.limits import limit_memory
     from mmlab.watching import WatchRunner
 

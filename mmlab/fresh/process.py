@@ -28,7 +28,7 @@ from apache_beam.runners.runner import PipelineRunner, PipelineState
 
 from mmlab._arguments import parse_bytes, seconds_argument, short
 from mmlab._files import absolute, temporary_files
-from mmlab.beam.internals import runner_called
+from mmlab.beam.runners import runner_called
 from mmlab.events import EndInfo, Event, MemoryLimit, RunEnds
 from mmlab.fresh.child import REPORT, Job, Report
 from mmlab.fresh.launch import Supervised, start_process

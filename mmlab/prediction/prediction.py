@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mmlab import lru
 from mmlab._arguments import whole_number
 from mmlab._text import plural
-from mmlab.beam import internals
+from mmlab.beam.handlers import keyed_handler
 from mmlab.lru import Ints
 from mmlab.prediction.advice import Advice, advise
 from mmlab.prediction.keys import KeyNumbers, Source, numbered, read_keys, read_mapping
@@ -223,7 +223,7 @@ def _completed(workload: Workload, handler: Any, measured: Measured | None) -> W
 
 def _fixed_batch_size(handler: Any) -> int | None:
     """The batch size that a handler fixes, if it does."""
-    keyed = internals.keyed_handler(handler) if hasattr(handler, "load_model") else None
+    keyed = keyed_handler(handler) if hasattr(handler, "load_model") else None
     if keyed is None:
         return None
     kwargs: Mapping[str, Any] = keyed.batch_elements_kwargs()

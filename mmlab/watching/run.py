@@ -19,9 +19,9 @@ from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from mmlab._extras import extra_for
 from mmlab._faults import describe, survived
-from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard
-from mmlab.beam.internals import InferenceStep
+from mmlab.beam.counts import element_counts
+from mmlab.beam.pipelines import InferenceStep, collection_before_batching, collection_name
 from mmlab.events import Dropped, EndInfo, RunBegins, RunEnds, RunInfo
 from mmlab.log.reader import LogReader
 from mmlab.reports.failure import explain
@@ -96,7 +96,7 @@ class Run:
     def _element_counts(self, result: Any) -> dict[str, int]:
         # A runner that counts in another way, or whose service is gone, must not fail the run.
         with survived("count the elements of the pipeline"):
-            return internals.element_counts(self.pipeline, result)
+            return element_counts(self.pipeline, result)
         return {}
 
     def _reached(self, counts: Mapping[str, int]) -> dict[str, int]:
@@ -106,9 +106,9 @@ class Run:
             before = {
                 step.label: collection
                 for step in self.steps
-                if (collection := internals.collection_before_batching(step)) is not None
+                if (collection := collection_before_batching(step)) is not None
             }
-        names = {step: internals.collection_name(of) for step, of in before.items()}
+        names = {step: collection_name(of) for step, of in before.items()}
         return {step: counts[name] for step, name in names.items() if name in counts}
 
     def cannot_watch(self, step: str | None, why: str) -> None:

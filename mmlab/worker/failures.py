@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mmlab._faults import describe
-from mmlab.beam import internals
+from mmlab.beam.failures import bundle_of_thread, is_timeout
 from mmlab.events import DeadLetter
 from mmlab.worker.models import Site
 from mmlab.worker.recorder import Log, recorder_for
@@ -22,7 +22,7 @@ _at_work: dict[tuple[str, int], tuple[Site, int]] = {}
 
 def note_work(site: Site) -> None:
     """Note that this thread loads or uses a model for a batch that may time out."""
-    bundle = internals.bundle_of_thread()
+    bundle = bundle_of_thread()
     if bundle is not None:
         _at_work[site.step, id(bundle)] = site, threading.get_native_id()
 
@@ -48,9 +48,9 @@ class OnFailure:
 
     def _event(self, error: Exception, batch: Any) -> DeadLetter:
         event = DeadLetter(step=self._step, n=length(batch), error=describe(error))
-        if internals.is_timeout(error):
+        if is_timeout(error):
             event.timed_out = True
-            place = (self._step, id(internals.bundle_of_thread()))
+            place = (self._step, id(bundle_of_thread()))
             if (work := _at_work.pop(place, None)) is not None:
                 site, event.thread = work
                 event.model, event.cohort = site.model, site.cohort

@@ -20,9 +20,22 @@ from apache_beam.ml.inference.base import ModelHandler
 
 from mmlab._arguments import path_argument, seconds_argument, short
 from mmlab._faults import describe
-from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard, count_or_none, key_text, key_texts, model_cards
-from mmlab.beam.internals import AnyHandler, AnyKeyed
+from mmlab.beam.handlers import (
+    AnyHandler,
+    AnyKeyed,
+    cohort_handlers,
+    cohort_of_key,
+    handler_chain,
+    keyed_handler,
+    pickled,
+    pickles_itself,
+    replace_cohort_handlers,
+    with_wrapped,
+)
+from mmlab.beam.manager import models_allowed, models_held, observe_manager, report_to
+from mmlab.beam.shared import before_process_ends, held_model, served_model
+from mmlab.beam.weights import weights_file, weights_reader
 from mmlab.events import Conflicts, Copy, Limit, Models, RunInfo, UnknownKey, Unobserved
 from mmlab.worker.failures import length, note_work
 from mmlab.worker.logs import shared_log
@@ -82,18 +95,18 @@ def watched(handler: AnyHandler, log: Log, step: str) -> AnyHandler:
       TypeError: the handler cannot be copied or has no place for attributes.
     """
     cards = model_cards(handler, step)
-    keyed = internals.keyed_handler(handler)
+    keyed = keyed_handler(handler)
     if keyed is None:
         return _watched_alone(handler, log, _site(cards[0]))
     watched_keyed = _watched_keyed(keyed, log, cards)
-    return _rewrap(internals.handler_chain(handler), keyed, watched_keyed)
+    return _rewrap(handler_chain(handler), keyed, watched_keyed)
 
 
 def mark_timeouts(handler: AnyHandler) -> None:
     """Have a watched handler note which thread works on a batch, for a step with a timeout."""
-    keyed = internals.keyed_handler(handler)
-    chain = internals.handler_chain(handler)
-    for leaf in internals.cohort_handlers(keyed).values() if keyed else chain:
+    keyed = keyed_handler(handler)
+    chain = handler_chain(handler)
+    for leaf in cohort_handlers(keyed).values() if keyed else chain:
         for name in (_Load.method, _Inference.method):
             if isinstance(method := vars(leaf).get(name), _Load | _Inference):
                 method.may_time_out = True
@@ -102,8 +115,7 @@ def mark_timeouts(handler: AnyHandler) -> None:
 def is_watched(handler: AnyHandler) -> bool:
     """Whether the handler, or one inside it, records already."""
     return any(
-        isinstance(vars(link).get("load_model"), _Watched)
-        for link in internals.handler_chain(handler)
+        isinstance(vars(link).get("load_model"), _Watched) for link in handler_chain(handler)
     )
 
 
@@ -124,9 +136,9 @@ def _watched_leaf(
 
 def _watched_keyed(keyed: AnyKeyed, log: Log, cards: Sequence[ModelCard]) -> AnyKeyed:
     sites = {card.cohort: _site(card) for card in cards}
-    leaves = internals.cohort_handlers(keyed)
+    leaves = cohort_handlers(keyed)
     twin = _copy(keyed)
-    internals.replace_cohort_handlers(
+    replace_cohort_handlers(
         twin, {cohort: _watched_leaf(leaf, log, sites[cohort]) for cohort, leaf in leaves.items()}
     )
     _shadow(twin, _LoadManager(twin, log, sites))
@@ -139,7 +151,7 @@ def _rewrap(chain: list[AnyHandler], inner: AnyHandler, twin: AnyHandler) -> Any
     """The handlers around `inner`, copied, around `twin`."""
     for handler in reversed(chain[: chain.index(inner)]):
         outer = _copy(handler)
-        internals.with_wrapped(outer, twin)
+        with_wrapped(outer, twin)
         twin = _that_travels(outer)
     return twin
 
@@ -175,7 +187,7 @@ def _that_travels(twin: _Kind) -> _Kind:
     Raises:
       TypeError: it does.
     """
-    if internals.pickles_itself(twin) and not is_watched(internals.pickled(twin)):
+    if pickles_itself(twin) and not is_watched(pickled(twin)):
         raise TypeError(f"{type(twin).__name__} leaves the watcher out when it is pickled")
     return twin
 
@@ -239,7 +251,7 @@ class _Load(_Watched):
         super().__init__(handler, log)
         self._site = site
         self._followed: tuple[Followers, Any] | None = None
-        from_file = internals.weights_reader(handler) and internals.weights_file(handler)
+        from_file = weights_reader(handler) and weights_file(handler)
         self._asks_rss = not from_file
 
     def __getstate__(self) -> dict[str, Any]:
@@ -270,8 +282,8 @@ class _Load(_Watched):
 
     def _weights_file(self) -> Path | None:
         """The file that Beam's own code read; an author's may make of it what it likes."""
-        known = internals.weights_reader(self._handler) is not None
-        return internals.weights_file(self._handler) if known else None
+        known = weights_reader(self._handler) is not None
+        return weights_file(self._handler) if known else None
 
     def _listeners(self) -> list[tuple[Listener, Site]]:
         if self._followed is None:
@@ -287,7 +299,7 @@ class _LoadAlone(_Load):
         recorder = self.recorder
         recorder.start_sampling()  # a long load is drawn while it lasts
         quiet_reader.prepare()
-        internals.before_process_ends(recorder.write_marks)
+        before_process_ends(recorder.write_marks)
         try:
             return super().__call__(*args, **kwargs)
         finally:
@@ -318,7 +330,7 @@ class _Inference(_Watched):
         if visit is None or visit.left <= 0:
             visit = _Visit(n)
         if visit.use is None:
-            held = internals.held_model(model)
+            held = held_model(model)
             identity = self._identity_of(model) if held is None else id(held)
             visit.recorder = recorder
             if self.may_time_out:
@@ -343,7 +355,7 @@ class _Inference(_Watched):
             self._identities = WeakKeyDictionary()
         identity = self._identities.get(proxy)
         if identity is None:
-            model = internals.served_model(proxy, lambda model: load_of(id(model)) is not None)
+            model = served_model(proxy, lambda model: load_of(id(model)) is not None)
             identity = self._identities[proxy] = 0 if model is None else id(model)
         return identity
 
@@ -376,12 +388,12 @@ class _RefreshPaths(_Watched):
             return self.original(*args, **kwargs)
         finally:
             texts = _key_texts_of(self._handler)
-            for cohort, leaf in internals.cohort_handlers(self._handler).items():
+            for cohort, leaf in cohort_handlers(self._handler).items():
                 _move(leaf, texts[cohort])
 
 
 def _key_texts_of(keyed: AnyKeyed) -> dict[Any, str]:
-    return key_texts(internals.cohort_of_key(keyed))
+    return key_texts(cohort_of_key(keyed))
 
 
 def _move(leaf: AnyHandler, name: str) -> Site | None:
@@ -483,7 +495,7 @@ class _LoadManager(_Watched):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         manager = self.original(*args, **kwargs)
         observer = _ManagerObserver(self._handler)
-        observer.blind = internals.observe_manager(manager, observer)
+        observer.blind = observe_manager(manager, observer)
         observer.on_joined(manager, self._log, self._sites)
         return manager
 
@@ -497,7 +509,7 @@ class _ManagerObserver:
       handler: of the run that made the manager; its copies of the models' handlers load for all.
 
     Attributes:
-      blind: what cannot be observed: see `internals.observe_manager`.
+      blind: what cannot be observed: see `observe_manager`.
     """
 
     def __init__(self, handler: AnyKeyed):
@@ -505,7 +517,7 @@ class _ManagerObserver:
         self._followers = Followers()
         self._lock = threading.Lock()
         self.blind: list[str] = []
-        for cohort, leaf in internals.cohort_handlers(handler).items():
+        for cohort, leaf in cohort_handlers(handler).items():
             self._follow(cohort, leaf)
 
     def _follow(self, cohort: Any, leaf: AnyHandler) -> None:
@@ -537,10 +549,10 @@ class _ManagerObserver:
             for run, of in followers.steps():
                 run.emit(Unobserved(step=of, what="other run"))
         if "limit" not in self.blind:
-            limit = count_or_none(internals.models_allowed(manager))
+            limit = count_or_none(models_allowed(manager))
             recorder.emit(Limit(step=step, limit=limit))
         names = followers.names(recorder)
-        held = {cohort: load_of(id(model)) for cohort, model in internals.models_held(manager)}
+        held = {cohort: load_of(id(model)) for cohort, model in models_held(manager)}
         for cohort, load in held.items():
             if load is not None and cohort in names:
                 load.report_to(recorder, names[cohort])
@@ -621,7 +633,7 @@ class _KeyedInference(_Watched):
         step = next((site.step for site in self._sites.values()), None)
         self.recorder.emit(Copy(step=step))
         try:
-            if not internals.report_to(manager, self._log, self._sites):
+            if not report_to(manager, self._log, self._sites):
                 self.recorder.emit(Unobserved(step=step, what="earlier run"))
         except Exception as problem:  # it lives in another process, which may be gone
             what = f"models in memory before this run are not shown: {describe(problem)}"
@@ -629,7 +641,7 @@ class _KeyedInference(_Watched):
 
     def _plan(self, batch: Sequence[Any]) -> dict[str | None, _Visit]:
         if self._texts is None:
-            self._cohorts = internals.cohort_of_key(self._handler)
+            self._cohorts = cohort_of_key(self._handler)
             self._texts = key_texts(self._cohorts)
         cohorts, texts = self._cohorts, self._texts
         plan: dict[str | None, _Visit] = {}

@@ -13,7 +13,7 @@ import torch
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import PCollection
 
-from mmlab.beam.internals import root_transform
+from mmlab.beam.pipelines import root_transform
 from mmlab.lessons.errors import without_logging
 from mmlab.lessons.exercises.exercise import (
     UntouchedError,

@@ -12,7 +12,7 @@ from apache_beam.ml.inference.base import RunInference
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from mmlab import Trace, WatchRunner
-from mmlab.beam import internals
+from mmlab.beam.pipelines import inference_steps
 from tests import remote
 from tests.handlers import Answers
 from tests.integration.watching.programs import outcome_of, started
@@ -40,7 +40,7 @@ def run(runner):
         | "Score" >> RunInference(handler, use_model_manager=True)
         | beam.Map(collect)
     )
-    assert internals.inference_steps(pipeline)[0].uses_model_manager
+    assert inference_steps(pipeline)[0].uses_model_manager
     COLLECTED.clear()
     pipeline.run().wait_until_finish()
     return list(COLLECTED)

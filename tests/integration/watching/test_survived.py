@@ -15,7 +15,6 @@ from apache_beam.internal import pickler
 
 import mmlab
 from mmlab import WatchRunner, _faults, watch
-from mmlab.beam import internals
 from mmlab.compare import hints
 from mmlab.explorer import explorer
 from mmlab.log.reader import LogReader
@@ -119,8 +118,8 @@ PLACES = {
     "record all that happens to models": (recorder._Mark, "complete", runs),
     "measure the bytes of a model": (sizes, "_Walk", runs),
     "measure the file of a model": (handlers._Load, "_weights_file", runs),
-    "count the elements of the pipeline": (internals, "element_counts", runs),
-    "count the elements that came to models": (internals, "collection_before_batching", runs),
+    "count the elements of the pipeline": (run, "element_counts", runs),
+    "count the elements that came to models": (run, "collection_before_batching", runs),
     "draw the live picture": (screens.RunFrames, "__init__", runs_live),
     "leave the last picture": (screens.TerminalScreen, "finish", runs_live),
     "leave its own frames out of an error": (errors, "_without_frames", fails),

@@ -13,7 +13,7 @@ from apache_beam.ml import inference
 from apache_beam.ml.inference.base import ModelHandler
 
 from mmlab.beam.cards import key_text, key_texts, model_cards
-from mmlab.beam.internals import weights_file, weights_reader
+from mmlab.beam.weights import weights_file, weights_reader
 from mmlab.checks.handler import handler_problems
 
 LIBRARIES = (
