@@ -15,13 +15,14 @@ from torch import nn
 from mmlab._arguments import short
 from mmlab.lessons.cache import is_made, made_once
 from mmlab.lessons.digits import MAPPING, SIDE, distorted, pictures
+from mmlab.transforms import AnyMapping
 
 HIDDEN = 3968
 STEPS = 30
 BATCH = 128
 
 
-class DigitClassifier(nn.Module):
+class DigitClassifier(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
     """Reads a digit of 64 pixels with two wide layers.
 
     It is far wider than digits ask for: 63 MB of weights, so that a model that comes or goes shows
@@ -51,7 +52,7 @@ def weights_file(name: str) -> Path:
     return made_once(f"{name}.pt", lambda path: _train(name, path))
 
 
-def prepare(say: Callable[[str], None]) -> None:
+def prepare(say: Callable[..., None]) -> None:
     """Train and keep the models that are not there yet.
 
     Args:
@@ -86,7 +87,7 @@ def handler(
     )
 
 
-def mapping(configs: dict[str, tuple[str, ...]] = MAPPING, **options: Any) -> list[KeyModelMapping]:
+def mapping(configs: dict[str, tuple[str, ...]] = MAPPING, **options: Any) -> list[AnyMapping]:
     """Keys to models, as `KeyedModelHandler` takes it; by default the right one.
 
     Args:
@@ -117,7 +118,8 @@ def predicted_digit(result: PredictionResult) -> int:
         pair = isinstance(result, tuple) and len(result) == 2
         hint = ": a keyed handler gives (key, result), take the second" if pair else ""
         raise TypeError(f"predicted_digit takes a PredictionResult, not {short(result)}{hint}")
-    return int(result.inference.argmax())
+    scores: torch.Tensor = result.inference
+    return int(scores.argmax())
 
 
 def _train(name: str, path: Path) -> None:
@@ -144,4 +146,5 @@ def fitted(
             optimizer.zero_grad(set_to_none=True)
             nn.functional.cross_entropy(model(pixels[batch]), digits[batch]).backward()
             optimizer.step()
-    return model.eval()
+    trained: DigitClassifier = model.eval()
+    return trained

@@ -24,7 +24,7 @@ BATCH = 128
 PIXELS = SIDE * SIDE
 
 
-class Restorer(nn.Module):
+class Restorer(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
     """Makes a scan look as if the lamp were new: shadow and grain go, ink is black again.
 
     Input: float32, shape (n, 64). Output: the same shape, values between 0 and 1.
@@ -50,7 +50,7 @@ def weights_file() -> Path:
     return made_once(FILE, lambda path: torch.save(fitted().state_dict(), path))
 
 
-def prepare(say: Callable[[str], None]) -> None:
+def prepare(say: Callable[..., None]) -> None:
     """Train and keep the restorer if it is not there yet, and `say` so in one line."""
     if is_made(FILE):
         return
@@ -75,7 +75,8 @@ def restorer(**options: Any) -> PytorchModelHandlerTensor:
 
 def sureness(result: PredictionResult) -> float:
     """The probability that a classifier gives to the digit that it finds most likely, 0 to 1."""
-    return float(result.inference.softmax(-1).max())
+    scores: torch.Tensor = result.inference
+    return float(scores.softmax(-1).max())
 
 
 def fitted(hidden: int = HIDDEN, steps: int = STEPS) -> Restorer:
@@ -95,7 +96,8 @@ def fitted(hidden: int = HIDDEN, steps: int = STEPS) -> Restorer:
             optimizer.zero_grad(set_to_none=True)
             nn.functional.binary_cross_entropy(model(scans), target).backward()
             optimizer.step()
-    return model.eval()
+    trained: Restorer = model.eval()
+    return trained
 
 
 def _rows(digits: np.ndarray) -> torch.Tensor:
