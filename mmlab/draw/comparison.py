@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -28,6 +27,7 @@ from mmlab.draw.lanes import (
     left_inches,
 )
 from mmlab.draw.layout import TITLE_INCHES, draw_legend, dress, in_lines, unit_name, unit_of
+from mmlab.draw.picture import new_figure
 from mmlab.draw.sheets import NOTEBOOK, Sheet
 from mmlab.draw.timeline import draw_memory_curves, highest_memory, limit_in_words, memory_limit
 from mmlab.reports.shortage import out_of_memory
@@ -335,8 +335,7 @@ def draw_grid(
     head = head_inches(sheet, len(layout.words))
     lanes = [block.lanes for block in layout.blocks]
     height = grid.height(lanes, head)
-    figure = Figure(figsize=(sheet.width, height), facecolor=theme.PAPER)
-    FigureCanvasAgg(figure)
+    figure = new_figure(height, sheet.width)
     places = {}
     y = height - head
     for row, top in enumerate(grid.rows(lanes)):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -15,9 +14,8 @@ from mmlab import fonts
 from mmlab._text import in_bytes
 from mmlab.draw import theme
 from mmlab.draw.layout import unit_name, unit_of
-from mmlab.draw.picture import Picture
+from mmlab.draw.picture import Picture, new_figure
 
-WIDTH_INCHES = 9.5
 MARKED_HINTS = 40
 """Up to so many hints, each one has a mark of its own."""
 LOG_FROM = 30
@@ -79,8 +77,7 @@ def draw_hints(curves: HintCurves, text: str, title: str | None = None) -> Pictu
 def _drawn(p: HintCurves, title: str | None) -> Figure:
     two = p.model_bytes is not None
     height = 5.6 if two else 4.1
-    figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
-    FigureCanvasAgg(figure)
+    figure = new_figure(height)
     ratios = [2.4, 1] if two else [1]
     axes = figure.subplots(
         len(ratios), 1, sharex=True, squeeze=False,

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -27,7 +26,7 @@ from mmlab.draw.lanes import (
     fitting,
     shortened,
 )
-from mmlab.draw.picture import WIDTH_INCHES
+from mmlab.draw.picture import WIDTH_INCHES, new_figure
 from mmlab.events import Unknown
 from mmlab.reports.summary import StepLimit, size_words, step_limits
 from mmlab.reports.words import hint_words, loads_words
@@ -151,8 +150,7 @@ def draw_frame(layout: Layout) -> Frame:
     bottom = FLAT_INCHES if layout.flat else 1.25
     gaps, foot = 0.3, 0.85
     height = HEAD_INCHES + top + middle + bottom + gaps + foot
-    figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
-    FigureCanvasAgg(figure)
+    figure = new_figure(height)
     axes = figure.subplots(
         3, 1, sharex=True, gridspec_kw={"height_ratios": [top, middle, bottom], "hspace": 0.12}
     )

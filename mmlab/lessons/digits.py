@@ -11,12 +11,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from mmlab._arguments import whole_number
-from mmlab.lessons.cache import made_once
+from mmlab.lessons.cache import made_once, write_scans
 
 SIDE = 8
 TEST_DIGITS = 480
@@ -121,12 +119,5 @@ def scans_file(rows: int = TEST_DIGITS) -> Path:
 def _write_scans(path: Path, rows: int) -> None:
     upright, labels = (part[:rows] for part in pictures("test"))
     keys = [list(SCANNERS)[i % len(SCANNERS)] for i in range(len(labels))]
-    scans = [distorted(upright[i : i + 1], key).ravel() for i, key in enumerate(keys)]
-    table = pa.table(
-        {
-            "key": keys,
-            "pixels": pa.array(scans, type=pa.list_(pa.float32())),
-            "label": labels,
-        }
-    )
-    pq.write_table(table, path)
+    scans = [distorted(upright[i : i + 1], key) for i, key in enumerate(keys)]
+    write_scans(path, {"key": keys, "pixels": scans, "label": labels})

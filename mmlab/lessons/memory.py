@@ -7,20 +7,18 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmlab._text import in_megabytes
 from mmlab.draw import theme
 from mmlab.draw.layout import MB
-from mmlab.draw.picture import Picture
+from mmlab.draw.picture import WIDTH_INCHES, Picture, new_figure
 from mmlab.events import Unknown
 from mmlab.trace import Trace
 
 ROW_INCHES = 0.42
 DOTS_ROW_INCHES = 0.8
 LEFT_INCHES = 2.1
-WIDTH_INCHES = 9.5
 PARTS = (
     ("before the first model: Python, PyTorch, Beam, the transforms", theme.FILL),
     ("the models", theme.INK),
@@ -156,8 +154,7 @@ def _drawn_delays(rows: Mapping[str, list[tuple[float, bool]]]) -> Figure:
 def _rows(names: list[str], row_inches: float, beside_inches: float) -> tuple[Figure, Axes]:
     """One row per name, the first on top, with room for a legend above and an axis below."""
     height = beside_inches + row_inches * len(names)
-    figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
-    FigureCanvasAgg(figure)
+    figure = new_figure(height)
     left = LEFT_INCHES / WIDTH_INCHES
     bottom = 0.62 / height
     axes = figure.add_axes((left, bottom, 0.98 - left, row_inches * len(names) / height))

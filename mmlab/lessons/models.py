@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
 from torch import nn
 
 from mmlab._arguments import short
-from mmlab.lessons.cache import is_made, made_once
 from mmlab.lessons.digits import MAPPING, SIDE, distorted, pictures
+from mmlab.lessons.training import descend, handler_of, state_dict, train_missing
 from mmlab.transforms import AnyMapping
 
 HIDDEN = 3968
@@ -49,7 +48,7 @@ def weights_file(name: str) -> Path:
     """The state dict of `CONFIG_1` … `CONFIG_4`, trained on first use (some 5 s)."""
     if name not in tuple(MAPPING):
         raise ValueError(f"there is no model {short(name)}: the lessons have {', '.join(MAPPING)}")
-    return made_once(f"{name}.pt", lambda path: _train(name, path))
+    return state_dict(name, lambda: _trained(name))
 
 
 def prepare(say: Callable[..., None]) -> None:
@@ -58,12 +57,7 @@ def prepare(say: Callable[..., None]) -> None:
     Args:
       say: called with one line per model that is trained.
     """
-    missing = [name for name in MAPPING if not is_made(f"{name}.pt")]
-    for number, name in enumerate(missing, start=1):
-        began = time.monotonic()
-        weights_file(name)
-        seconds = time.monotonic() - began
-        say(f"[{number}/{len(missing)}] trained {name} in {seconds:.0f} s", at_once=True)
+    train_missing(MAPPING, weights_file, say)
 
 
 def handler(
@@ -79,12 +73,7 @@ def handler(
       kind: `PytorchModelHandlerTensor`, or a class of one's own that does more.
       options: for it.
     """
-    return kind(
-        state_dict_path=str(weights_file(name)),
-        model_class=DigitClassifier,
-        load_model_args={"weights_only": True},
-        **options,
-    )
+    return handler_of(weights_file(name), DigitClassifier, kind=kind, **options)
 
 
 def mapping(configs: dict[str, tuple[str, ...]] = MAPPING, **options: Any) -> list[AnyMapping]:
@@ -122,12 +111,11 @@ def predicted_digit(result: PredictionResult) -> int:
     return int(scores.argmax())
 
 
-def _train(name: str, path: Path) -> None:
+def _trained(name: str) -> DigitClassifier:
     upright, labels = pictures("train")
     pixels = torch.from_numpy(distorted(upright, MAPPING[name][0]))  # its scanners are alike
     digits = torch.from_numpy(labels)
-    model = fitted(pixels.reshape(-1, SIDE * SIDE), digits, seed=list(MAPPING).index(name))
-    torch.save(model.state_dict(), path)
+    return fitted(pixels.reshape(-1, SIDE * SIDE), digits, seed=list(MAPPING).index(name))
 
 
 def fitted(
@@ -141,10 +129,11 @@ def fitted(
         torch.manual_seed(seed)
         model = DigitClassifier(hidden).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)  # twice as fast
-        for _ in range(STEPS):
+
+        def loss() -> torch.Tensor:
             batch = torch.randint(len(digits), (BATCH,))
-            optimizer.zero_grad(set_to_none=True)
-            nn.functional.cross_entropy(model(pixels[batch]), digits[batch]).backward()
-            optimizer.step()
+            return nn.functional.cross_entropy(model(pixels[batch]), digits[batch])
+
+        descend(optimizer, loss, STEPS)
     trained: DigitClassifier = model.eval()
     return trained

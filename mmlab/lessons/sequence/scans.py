@@ -7,10 +7,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from mmlab.lessons.cache import made_once
+from mmlab.lessons.cache import made_once, write_scans
 from mmlab.lessons.digits import SIDE, TEST_DIGITS, pictures
 
 CONTRAST = 0.4
@@ -106,11 +104,7 @@ def _damaged() -> list[np.ndarray | None]:
 
 def _write(path: Path, scans: Iterable[np.ndarray | None]) -> None:
     rows = list(scans)
-    columns = {
-        "id": [name_of(i) for i in range(len(rows))],
-        "pixels": pa.array(rows, type=pa.list_(pa.float32())),
-    }
-    pq.write_table(pa.table(columns), path)
+    write_scans(path, {"id": [name_of(i) for i in range(len(rows))], "pixels": rows})
 
 
 def first_scans(count: int) -> list[tuple[str, np.ndarray]]:
