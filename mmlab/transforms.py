@@ -59,6 +59,7 @@ class GroupByModel(beam.PTransform):
         self._model_of_key = _model_of_key(handler_or_mapping)
 
     def expand(self, pairs: beam.PCollection) -> beam.PCollection:
+        """Add the steps to the pipeline; `pairs | GroupByModel(handler)` calls it."""
         return (
             pairs
             | "Find the lane" >> beam.Map(_in_lane, self._model_of_key, self._lanes)
