@@ -65,6 +65,7 @@ class GroupByModel(beam.PTransform[Any, Any]):
         self._model_of_key = _model_of_key(handler_or_mapping)
 
     def expand(self, pairs: PCollection[Any]) -> PCollection[Any]:
+        """Add the steps to the pipeline; `pairs | GroupByModel(handler)` calls it."""
         grouped: PCollection[Any] = (
             pairs
             | "Find the lane" >> beam.Map(_in_lane, self._model_of_key, self._lanes)

@@ -201,6 +201,7 @@ class WatchRunner(PipelineRunner):
         return self._runner.default_pickle_library_override()
 
     def apply(self, transform: Any, input: Any, options: PipelineOptions) -> Any:
+        """Expand a transform as the wrapped runner does; Beam calls it for each step."""
         self._see(options)
         return self._runner.apply(transform, input, options)
 
