@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import re
+import tempfile
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,23 @@ def file_to_write(value: Any) -> Path:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}: make it first")
     return path
+
+
+def file_to_write_later(value: Any) -> Path:
+    """The path of a file that can be written, tried before the long work that fills it.
+
+    Raises:
+      TypeError, ValueError, IsADirectoryError, FileNotFoundError: see `file_to_write`.
+      PermissionError: nothing can be written in its folder.
+    """
+    path = file_to_write(value)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            return path
+    except OSError as problem:
+        raise PermissionError(
+            f"{path} cannot be written ({problem.strerror}): give a file in another folder"
+        ) from problem
 
 
 def check_live(live: bool | str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -28,8 +29,13 @@ class _Watching(Magics):  # type: ignore[misc]  # IPython has no types
         pipeline that is run in a later cell is watched there; its trace is that of its result.
         """
         name = line.strip()
-        if name and not name.isidentifier():
+        if name and (keyword.iskeyword(name) or not name.isidentifier()):
             raise UsageError(f"%%watch takes one name for the trace, or nothing, got {name!r}")
+        if self.shell.should_run_async(cell):  # a loop runs already, which cannot be entered twice
+            raise UsageError(
+                "%%watch cannot run a cell with await outside a function: remove %%watch and put "
+                "the cell's lines under `with mmlab.watched_pipelines() as traces:`"
+            )
         with watched_cell() as traces:
             error = _run(self.shell, cell)
         if name:
