@@ -18,8 +18,8 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 @magics_class
-class _Watching(Magics):  # type: ignore[misc]
-    @cell_magic  # type: ignore[untyped-decorator]
+class _Watching(Magics):  # type: ignore[misc]  # IPython has no types
+    @cell_magic  # type: ignore[untyped-decorator]  # likewise
     def watch(self, line: str, cell: str) -> None:
         """Watch every pipeline that the cell makes or runs, and draw it while it runs.
 
@@ -64,7 +64,7 @@ def _run(shell: Any, cell: str) -> BaseException | None:
         type(error), error, error.__traceback__, tb_offset=1
     )
     if not isinstance(error, SyntaxError):
-        error._render_traceback_ = lambda: frames  # type: ignore[attr-defined]
+        error._render_traceback_ = lambda: frames  # type: ignore[attr-defined]  # IPython asks for it
     return error
 
 

@@ -7,11 +7,11 @@ import logging
 import pytest
 from apache_beam.options.pipeline_options import StandardOptions
 
-from mmlab.beam import internals
+from mmlab.beam.shared import keep_addresses_in
 from tests import prism as prisms
 from tests import without_torch as hidden
 
-collect_ignore = ["fixtures/without_torch", "fixtures/stub_torch"]
+collect_ignore = ["fixtures/without_torch", "fixtures/stub_torch", "fixtures/light"]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -31,7 +31,7 @@ def _same_runner_everywhere():
 @pytest.fixture(autouse=True, scope="session")
 def _own_shared_models(tmp_path_factory):
     """Beam finds models that processes share by files in a folder: not those of other tests."""
-    internals.keep_addresses_in(str(tmp_path_factory.mktemp("shared")))
+    keep_addresses_in(str(tmp_path_factory.mktemp("shared")))
 
 
 @pytest.fixture(scope="module")

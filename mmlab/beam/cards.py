@@ -16,9 +16,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from apache_beam.ml.inference.base import ModelHandler
 
-from mmlab.beam import internals
+from mmlab.beam.handlers import (
+    AnyHandler,
+    cohort_handlers,
+    cohort_of_key,
+    handler_chain,
+    keyed_handler,
+    model_hint,
+)
+from mmlab.beam.weights import device_name, weights_location
 from mmlab.events import TracedModel
 
 
@@ -66,21 +73,21 @@ class ModelCard:
         )
 
 
-def model_cards(handler: ModelHandler, step: str = "RunInference") -> list[ModelCard]:
+def model_cards(handler: AnyHandler, step: str = "RunInference") -> list[ModelCard]:
     """The models that `handler` can load, in the order in which they were mapped."""
-    keyed = internals.keyed_handler(handler)
+    keyed = keyed_handler(handler)
     if keyed is None:
-        leaf = internals.handler_chain(handler)[-1]
+        leaf = handler_chain(handler)[-1]
         return [ModelCard(step, _own_name(leaf) or step, **_facts(leaf))]
 
-    leaves = internals.cohort_handlers(keyed)
-    cohorts = internals.cohort_of_key(keyed)
+    leaves = cohort_handlers(keyed)
+    cohorts = cohort_of_key(keyed)
     texts = key_texts(cohorts)
     names = _unique_names(leaves, texts)
     keys: dict[Any, list[str]] = {cohort: [] for cohort in leaves}
     for key, cohort in cohorts.items():
         keys[cohort].append(texts[key])
-    hint = internals.model_hint(keyed)
+    hint = model_hint(keyed)
     return [
         ModelCard(
             step,
@@ -118,7 +125,7 @@ def key_text(key: Any) -> str:
     """
     try:
         return key if isinstance(key, str) else _repr(key)
-    except Exception:
+    except Exception:  # an author's key may refuse
         return f"<{type(key).__name__}>"
 
 
@@ -167,28 +174,29 @@ def count_or_none(value: Any) -> int | None:
     except TypeError:
         pass
     try:
-        return math.floor(value)
+        below: int = math.floor(value)
+        return below
     except (TypeError, ValueError, OverflowError):
         return None
 
 
-def _facts(leaf: ModelHandler) -> dict[str, Any]:
+def _facts(leaf: AnyHandler) -> dict[str, Any]:
     return {
         "handler": type(leaf).__name__,
-        "weights": internals.weights_location(leaf),
-        "device": internals.device_name(leaf),
+        "weights": weights_location(leaf),
+        "device": device_name(leaf),
     }
 
 
-def _own_name(leaf: ModelHandler) -> str | None:
+def _own_name(leaf: AnyHandler) -> str | None:
     """The name of the weights file without its ending: what people call the model."""
-    weights = internals.weights_location(leaf)
+    weights = weights_location(leaf)
     if not weights:
         return None
     return PurePosixPath(weights.replace("\\", "/").rstrip("/")).stem or None
 
 
-def _unique_names(leaves: dict[Any, ModelHandler], texts: dict[Any, str]) -> dict[Any, str]:
+def _unique_names(leaves: dict[Any, AnyHandler], texts: dict[Any, str]) -> dict[Any, str]:
     names = {
         cohort: _own_name(leaf) or f"{type(leaf).__name__} {texts[cohort]}"
         for cohort, leaf in leaves.items()

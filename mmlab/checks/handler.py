@@ -8,8 +8,18 @@ from typing import Any
 
 from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, ModelHandler
 
-from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard, count_or_none, key_text, model_cards
+from mmlab.beam.handlers import (
+    cohort_handlers,
+    cohort_of_key,
+    handler_chain,
+    holds_many_models,
+    keeps_metrics_from,
+    keyed_handler,
+    model_copies,
+    model_hint,
+)
+from mmlab.beam.weights import is_unbuilt_engine
 from mmlab.checks.problem import Problem, where_is
 from mmlab.checks.weights import weights_problems
 
@@ -26,7 +36,7 @@ def handler_problems(
     """
     cards = model_cards(handler, step)
     leaves = leaves_of(handler)
-    keyed = internals.keyed_handler(handler)
+    keyed = keyed_handler(handler)
     if keyed is not None:
         yield from _of_mapping(keyed, step)
         yield from _of_wrappers(handler, step)
@@ -41,20 +51,20 @@ def handler_problems(
 
 def leaves_of(handler: ModelHandler[Any, Any, Any]) -> list[ModelHandler[Any, Any, Any]]:
     """The handlers that load one model each, in the order of `model_cards`."""
-    keyed = internals.keyed_handler(handler)
+    keyed = keyed_handler(handler)
     if keyed is None:
-        return internals.handler_chain(handler)[-1:]
-    return list(internals.cohort_handlers(keyed).values())
+        return handler_chain(handler)[-1:]
+    return list(cohort_handlers(keyed).values())
 
 
 def _of_mapping(keyed: KeyedModelHandler[Any, Any, Any, Any], step: str) -> Iterator[Problem]:
-    if not internals.cohort_handlers(keyed):
+    if not cohort_handlers(keyed):
         yield Problem(
             "the keyed handler has no models, so every element fails.",
             step,
             "Give KeyedModelHandler at least one KeyModelMapping.",
         )
-    problem = hint_problem(internals.model_hint(keyed), step)
+    problem = hint_problem(model_hint(keyed), step)
     if problem is not None:
         yield problem
 
@@ -72,10 +82,10 @@ _INSTEAD = {
 
 
 def _of_wrappers(handler: ModelHandler[Any, Any, Any], step: str) -> Iterator[Problem]:
-    for link in internals.handler_chain(handler):
-        if internals.holds_many_models(link):
+    for link in handler_chain(handler):
+        if holds_many_models(link):
             return
-        if internals.keeps_metrics_from(link):
+        if keeps_metrics_from(link):
             name = type(link).__name__
             yield Problem(
                 f"{name} is around a keyed handler with several models, which Beam cannot run: "
@@ -94,7 +104,7 @@ def _of_mapped_handlers(
     cards: Sequence[ModelCard], leaves: Sequence[ModelHandler[Any, Any, Any]]
 ) -> Iterator[Problem]:
     for card, leaf in zip(cards, leaves, strict=True):
-        if internals.keyed_handler(leaf) is not None:
+        if keyed_handler(leaf) is not None:
             yield Problem(
                 "the handler of a KeyModelMapping is itself a keyed handler with several models, "
                 "which Beam cannot run: every batch of it fails in a worker.",
@@ -102,7 +112,7 @@ def _of_mapped_handlers(
                 "Put its mappings into the list of the outer KeyedModelHandler.",
                 fatal=True,
             )
-        elif (copies := internals.model_copies(leaf)) != 1:
+        elif (copies := model_copies(leaf)) != 1:
             yield Problem(
                 f"its handler has model_copies={copies}, which Beam refuses in a worker where a "
                 "keyed handler has several models.",
@@ -116,7 +126,7 @@ def _unbuilt_engines(
     cards: Sequence[ModelCard], leaves: Sequence[ModelHandler[Any, Any, Any]]
 ) -> Iterator[Problem]:
     for card, leaf in zip(cards, leaves, strict=True):
-        if internals.is_unbuilt_engine(leaf):
+        if is_unbuilt_engine(leaf):
             yield Problem(
                 "it has no engine_path, and Beam's TensorRT handler loads engines only: it does "
                 "not build one of an ONNX file when it loads.",
@@ -164,7 +174,7 @@ def _beam_takes(hint: Any) -> bool:
 
 def harmless_problems(handler: ModelHandler[Any, Any, Any], step: str) -> Iterator[Problem]:
     """What is worth knowing of a handler, and no reason for a warning."""
-    keyed = internals.keyed_handler(handler)
+    keyed = keyed_handler(handler)
     if keyed is not None:
         yield from _large_hint(keyed, step)
         yield from _odd_keys(keyed, step)
@@ -172,7 +182,7 @@ def harmless_problems(handler: ModelHandler[Any, Any, Any], step: str) -> Iterat
 
 def _large_hint(keyed: KeyedModelHandler[Any, Any, Any, Any], step: str) -> Iterator[Problem]:
     """A hint that allows more models than there are."""
-    hint, models = internals.model_hint(keyed), len(internals.cohort_handlers(keyed))
+    hint, models = model_hint(keyed), len(cohort_handlers(keyed))
     count = count_or_none(hint)
     if count is None or isinstance(hint, bool) or count <= models:
         return
@@ -188,7 +198,7 @@ def _ignored_batching(
     cards: Sequence[ModelCard],
     leaves: Sequence[ModelHandler[Any, Any, Any]],
 ) -> Iterator[Problem]:
-    if keyed.batch_elements_kwargs():  # type: ignore[no-untyped-call]
+    if keyed.batch_elements_kwargs():
         return  # the author knows, and has said what is to be done instead
     asking = [
         (card, given)
@@ -209,7 +219,7 @@ def _ignored_batching(
 
 def _odd_keys(keyed: KeyedModelHandler[Any, Any, Any, Any], step: str) -> Iterator[Problem]:
     """Keys that Beam takes and that are hardly meant."""
-    for key in internals.cohort_of_key(keyed):
+    for key in cohort_of_key(keyed):
         if isinstance(key, str) and not key.strip():
             yield Problem(
                 f"the mapping has the empty key {key!r}.",

@@ -13,11 +13,14 @@ from apache_beam.ml.inference.base import ModelHandler
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from mmlab._files import size_bytes
-from mmlab._text import plural
-from mmlab.beam import internals
+from mmlab._text import in_bytes, joined, plural
 from mmlab.beam.cards import count_or_none, model_cards
+from mmlab.beam.handlers import cohort_handlers, keyed_handler, model_hint, shares_across_processes
+from mmlab.beam.weights import weights_file
+from mmlab.budget import limit_with
 from mmlab.checks.handler import leaves_of
 from mmlab.checks.problem import Problem
+from mmlab.reports.words import hint_words
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,12 @@ def held_by(
     cards, leaves = [card for card, _ in here], [leaf for _, leaf in here]
     sizes = sorted(filter(None, map(_size, leaves)), reverse=True)
     unknown = len(cards) - len(sizes)
-    if internals.keyed_handler(handler) is not None:
+    if keyed_handler(handler) is not None:
         copies = 1 if mode == "in_memory" else workers
         hint = count_or_none(cards[0].hint) if cards else None
-        most = len(cards) if hint is None else min(hint * copies, len(cards))
+        most = len(cards) if hint is None else min(limit_with(hint, copies), len(cards))
         return Held(step, most, sum(sizes[:most]), tuple(sizes), hint, copies, unknown)
-    if internals.shares_across_processes(handler):
+    if shares_across_processes(handler):
         copies = handler.model_copies()
     else:
         copies = workers if mode == "multi_processing" else 1
@@ -71,7 +74,7 @@ def held_by(
 
 
 def _size(leaf: ModelHandler[Any, Any, Any]) -> int | None:
-    path = internals.weights_file(leaf)
+    path = weights_file(leaf)
     return None if path is None else size_bytes(path)
 
 
@@ -84,10 +87,10 @@ def thread_problem(
     fewest that can get in each other's way, and have the lowest limit.
     """
     mode, threads = _workers(options)
-    keyed = internals.keyed_handler(handler)
+    keyed = keyed_handler(handler)
     if keyed is None or mode != "multi_threading" or threads < 2:
         return None
-    models, hint = len(internals.cohort_handlers(keyed)), internals.model_hint(keyed)
+    models, hint = len(cohort_handlers(keyed)), model_hint(keyed)
     count = count_or_none(hint)
     if count is None or 2 * count >= models:
         return None
@@ -123,10 +126,10 @@ def memory_problem(held: Sequence[Held], room: int | None = None) -> Problem | N
     if need <= room:
         return None
     models = sum(one.models for one in held)
-    limits = " and ".join(filter(None, map(_limit, held)))
+    limits = joined(filter(None, map(_limit, held)))
     return Problem(
         f"up to {models} models may be held at once{f' ({limits})' if limits else ''}: "
-        f"{_gigabytes(need)} of weights, and this machine has {_gigabytes(room)} of memory left.",
+        f"{in_bytes(need, 1)} of weights, and this machine has {in_bytes(room, 1)} of memory left.",
         ", ".join(one.step for one in held),
         _fix(held, room),
     )
@@ -135,7 +138,7 @@ def memory_problem(held: Sequence[Held], room: int | None = None) -> Problem | N
 def _limit(held: Held) -> str:
     if held.hint is None:
         return f"{held.copies} copies of each" if held.copies > 1 else ""
-    return f"hint {held.hint} × {held.copies} {'copies' if held.copies > 1 else 'copy'}"
+    return f"{hint_words(held.hint)} × {plural(held.copies, 'copy', 'copies')}"
 
 
 def _fix(held: Sequence[Held], room: int) -> str:
@@ -151,10 +154,6 @@ def _fix(held: Sequence[Held], room: int) -> str:
         if hint:
             return f"Set max_models_per_worker_hint to {hint} or less, or take a larger machine."
     return "Take smaller models, fewer workers or a larger machine."
-
-
-def _gigabytes(n: int) -> str:
-    return f"{n / 1e9:,.1f} GB" if n >= 1e9 else f"{n / 1e6:,.0f} MB"
 
 
 def memory_left() -> int:

@@ -13,8 +13,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from mmlab._arguments import short
-from mmlab.beam import internals
-from mmlab.beam.internals import InferenceStep, inference_steps
+from mmlab.beam.handlers import cohort_of_key, keyed_handler
+from mmlab.beam.pipelines import InferenceStep, author_label, inference_steps
+from mmlab.beam.runners import runs_here
 from mmlab.checks.data import data_problems
 from mmlab.checks.handler import mapping_problems
 from mmlab.checks.problem import Problem
@@ -48,9 +49,9 @@ def preflight(subject: Any, data: Any = None) -> list[Problem]:
     found = read.problems
     found += worth_a_warning(read.steps, read.options, runs_here=read.runs_here, harmless_too=True)
     keyed = [
-        (step.label, list(internals.cohort_of_key(handler)))
+        (step.label, list(cohort_of_key(handler)))
         for step in read.steps
-        if (handler := internals.keyed_handler(step.handler)) is not None
+        if (handler := keyed_handler(step.handler)) is not None
     ]
     if data is not None and keyed:
         found += data_problems(data, keyed)
@@ -93,12 +94,12 @@ def _read(subject: Any) -> _Read:
 
 
 def _of_handler(handler: ModelHandler[Any, Any, Any]) -> _Read:
-    dofn = beam.DoFn()  # type: ignore[no-untyped-call]
+    dofn = beam.DoFn()
     return _Read([_AloneStep("RunInference", "RunInference", handler, dofn)])
 
 
 def _of_pipeline(pipeline: beam.Pipeline) -> _Read:
-    here = internals.runs_here(pipeline.runner, pipeline.options)
+    here = runs_here(pipeline.runner, pipeline.options)
     return _Read(inference_steps(pipeline), [], pipeline.options, here)
 
 
@@ -123,7 +124,7 @@ def _hint_for(build: Callable[..., Any]) -> tuple[None, ...]:
 def _while_building(error: Exception) -> Problem:
     again = re.match(r'A transform with label "(.*?)" already exists', str(error))
     if again:
-        label = internals.author_label(again[1])
+        label = author_label(again[1])
         return Problem(
             f"two steps have the label {label!r}.",
             label,

@@ -11,7 +11,8 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from mmlab.beam.cards import ModelCard, model_cards, weights_name
-from mmlab.beam.internals import InferenceStep, author_label, keyed_handler
+from mmlab.beam.handlers import keyed_handler
+from mmlab.beam.pipelines import InferenceStep, author_label
 from mmlab.checks.handler import handler_problems, harmless_problems, hint_problem, leaves_of
 from mmlab.checks.memory import held_by, memory_problem, thread_problem
 from mmlab.checks.problem import Problem

@@ -12,8 +12,8 @@ from typing import Any
 
 from apache_beam.ml.inference.base import ModelHandler
 
-from mmlab.beam import internals
 from mmlab.beam.cards import ModelCard
+from mmlab.beam.weights import weights_file, weights_reader
 from mmlab.checks.problem import Problem, where_is, with_keys
 
 _HEAD = 512
@@ -30,7 +30,7 @@ def weights_problems(card: ModelCard, leaf: ModelHandler[Any, Any, Any]) -> Iter
       card: the model.
       leaf: the handler that loads it.
     """
-    path, loads = internals.weights_file(leaf), internals.weights_reader(leaf)
+    path, loads = weights_file(leaf), weights_reader(leaf)
     if path is None:
         return
     missing = missing_weights(card, leaf)
@@ -42,14 +42,14 @@ def weights_problems(card: ModelCard, leaf: ModelHandler[Any, Any, Any]) -> Iter
 
 def missing_weights(card: ModelCard, leaf: ModelHandler[Any, Any, Any]) -> Problem | None:
     """Weights that surely are not there: fatal where Beam's own code will read them."""
-    path = internals.weights_file(leaf)
+    path = weights_file(leaf)
     if path is None or not _is_missing(path):
         return None
     return Problem(
         f"the weights of model {card.name}{with_keys(card)} are missing: {path} does not exist.",
         card.step,
         "Correct the path in the model handler, or make the file first.",
-        fatal=internals.weights_reader(leaf) is not None,
+        fatal=weights_reader(leaf) is not None,
     )
 
 
@@ -66,7 +66,7 @@ def what_is_wrong(path: Path, loads: str | None = None) -> tuple[str, str] | Non
 
     Args:
       path: something that exists.
-      loads: as `internals.weights_reader` says it; None for a reader of the author's own, who
+      loads: as `weights_reader` says it; None for a reader of the author's own, who
         may keep weights in any form.
 
     Returns:

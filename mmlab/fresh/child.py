@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from mmlab._files import whole
 from mmlab.fresh.supervisor import JOB, LOG, OUTPUT, SCRATCH, end_descendants, end_with_parent
 
 REPORT = "report.json"
@@ -85,9 +86,8 @@ def run(folder: Path) -> None:
         report = _report(phase[-1], error)
     sys.stdout.flush()
     sys.stderr.flush()
-    unfinished = folder / f"{REPORT}.part"
-    unfinished.write_text(json.dumps(asdict(report)))
-    unfinished.replace(folder / REPORT)
+    with whole(folder / REPORT) as unfinished:
+        unfinished.write_text(json.dumps(asdict(report)))
     end_descendants()
 
 
@@ -125,7 +125,8 @@ def _limit_torch(threads: int) -> None:
 def _run(folder: Path, job: Job, file: IO[bytes], enter: Callable[[str], None]) -> None:
     import apache_beam as beam
 
-    from mmlab.beam.internals import keep_addresses_in, readable_steps
+    from mmlab.beam.pipelines import readable_steps
+    from mmlab.beam.shared import keep_addresses_in
     from mmlab.fresh.limits import limit_memory
     from mmlab.watching import WatchRunner
 

@@ -20,8 +20,8 @@ from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, Mo
 
 from mmlab._arguments import expanded, short
 from mmlab._text import listed
-from mmlab.beam import internals
 from mmlab.beam.cards import key_text, model_cards
+from mmlab.beam.handlers import cohort_of_key, keyed_handler
 from mmlab.lru import Ints
 
 PIECE = 1 << 20
@@ -66,7 +66,7 @@ def read_mapping(mapping: Any) -> Models:
 
 
 def _of_handler(handler: ModelHandler[Any, Any, Any]) -> Models:
-    keyed = internals.keyed_handler(handler)
+    keyed = keyed_handler(handler)
     if keyed is None:
         raise TypeError(
             f"{type(handler).__name__} has one model, which is loaded once: predict is for a "
@@ -74,7 +74,7 @@ def _of_handler(handler: ModelHandler[Any, Any, Any]) -> Models:
         )
     cards = model_cards(handler)
     number = {card.cohort: i for i, card in enumerate(cards)}
-    cohorts = internals.cohort_of_key(keyed)
+    cohorts = cohort_of_key(keyed)
     return Models(
         tuple(card.name for card in cards), {key: number[cohorts[key]] for key in cohorts}
     )

@@ -13,11 +13,11 @@ import numpy.typing as npt
 from mmlab import lru
 from mmlab._arguments import whole_number
 from mmlab._text import plural
-from mmlab.beam import internals
-from mmlab.lru import Ints
+from mmlab.beam.handlers import keyed_handler
+from mmlab.lru import MOST_RELOADS, Ints
 from mmlab.prediction.advice import Advice, advise
-from mmlab.prediction.keys import KeyNumbers, numbered, read_keys, read_mapping
-from mmlab.prediction.loads import MOST_RELOADS, PerManager, PredictedLoads
+from mmlab.prediction.keys import KeyNumbers, Source, numbered, read_keys, read_mapping
+from mmlab.prediction.loads import PerManager, PredictedLoads
 from mmlab.prediction.recorded import Measured, Recorded, read_trace
 from mmlab.prediction.stepped import Access, Stepped
 from mmlab.prediction.workload import (
@@ -179,12 +179,14 @@ def predictions(
     if recorded and is_as_it_was:
         return [_of_trace(recorded, workloads[0])]
     source = recorded.source(column) if recorded else read_keys(keys, column)
-    log = _Log(
-        KeyNumbers(models or (recorded.models if recorded else None), source.as_text),
-        KeyCounts(),
-        measured,
+    known = models or (recorded.models if recorded else None)
+    return _of_keys(
+        source, _Log(KeyNumbers(known, source.as_text), KeyCounts(), measured), workloads
     )
-    asked = [Managers(each, _keeps_accesses(each, measured)) for each in workloads]
+
+
+def _of_keys(source: Source, log: _Log, workloads: Sequence[Workload]) -> list[Prediction]:
+    asked = [Managers(each, _keeps_accesses(each, log.measured)) for each in workloads]
     for piece in numbered(source, log.numbers):
         log.counts.feed(piece)
         for managers in asked:
@@ -221,10 +223,10 @@ def _completed(workload: Workload, handler: Any, measured: Measured | None) -> W
 
 def _fixed_batch_size(handler: Any) -> int | None:
     """The batch size that a handler fixes, if it does."""
-    keyed = internals.keyed_handler(handler) if hasattr(handler, "load_model") else None
+    keyed = keyed_handler(handler) if hasattr(handler, "load_model") else None
     if keyed is None:
         return None
-    kwargs: Mapping[str, Any] = keyed.batch_elements_kwargs()  # type: ignore[no-untyped-call]
+    kwargs: Mapping[str, Any] = keyed.batch_elements_kwargs()
     most = kwargs.get("max_batch_size")
     return most if most is not None and most == kwargs.get("min_batch_size") else None
 

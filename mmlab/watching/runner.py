@@ -16,7 +16,14 @@ from apache_beam.pipeline import Pipeline
 from apache_beam.runners.runner import PipelineRunner
 
 from mmlab._arguments import check_live, path_argument, seconds_argument, short
-from mmlab.beam import internals
+from mmlab._faults import describe
+from mmlab.beam.runners import (
+    chosen_runner,
+    gets_what_was_built,
+    is_runner,
+    runner_called,
+    runs_here,
+)
 from mmlab.checks.steps import check_step, worth_a_warning
 from mmlab.trace import Trace
 from mmlab.watching.result import WatchedResult
@@ -24,7 +31,6 @@ from mmlab.watching.run import Run
 from mmlab.watching.steps import Found, find_steps, handlers_swapped, sharing
 from mmlab.watching.warning import WatchWarning
 from mmlab.worker.logs import new_log
-from mmlab.worker.recorder import describe
 
 
 class WatchRunner(PipelineRunner):
@@ -68,7 +74,7 @@ class WatchRunner(PipelineRunner):
         check: bool = True,
     ):
         if isinstance(runner, str):
-            runner = internals.runner_called(runner)
+            runner = runner_called(runner)
         if runner is not None and not isinstance(runner, PipelineRunner):
             raise TypeError(
                 "runner must be a Beam runner, its name or None, "
@@ -99,14 +105,12 @@ class WatchRunner(PipelineRunner):
         return self._chosen
 
     def _choose(self) -> PipelineRunner:
-        wanted = internals.chosen_runner(self._options)
+        wanted = chosen_runner(self._options)
         if isinstance(wanted, str):
             # Kept: InteractiveRunner says to a runner, before it runs, that it is in a notebook.
-            wanted = self._made.get(wanted) or self._made.setdefault(
-                wanted, internals.runner_called(wanted)
-            )
+            wanted = self._made.get(wanted) or self._made.setdefault(wanted, runner_called(wanted))
         if isinstance(wanted, WatchRunner):  # --runner=mmlab.WatchRunner
-            return internals.runner_called(StandardOptions.DEFAULT_RUNNER)
+            return runner_called(StandardOptions.DEFAULT_RUNNER)
         return wanted
 
     def _see(self, options: PipelineOptions) -> None:
@@ -144,7 +148,7 @@ class WatchRunner(PipelineRunner):
         if self._check:
             self._look_before(found, options)
         _warn_of_template(options)
-        here = internals.runs_here(self._runner, options)
+        here = runs_here(self._runner, options)
         if not here and self._log_folder is None and found.steps:
             _warn_of_no_log(self._runner)
         _warn_of_dask(self._runner)
@@ -168,7 +172,7 @@ class WatchRunner(PipelineRunner):
             return WatchedResult(result, run, restore)
 
     def _look_before(self, found: Found, options: PipelineOptions) -> None:
-        here = internals.runs_here(self._runner, options)
+        here = runs_here(self._runner, options)
         for step, cards in found.steps:
             check_step(step, cards, files_are_here=here)
         steps = [step for step, _ in found.steps]
@@ -186,8 +190,8 @@ class WatchRunner(PipelineRunner):
 
     def is_fnapi_compatible(self) -> bool:
         if self._options is None:
-            return self._runner.is_fnapi_compatible()
-        return internals.gets_what_was_built(self._runner, self._options)
+            return bool(self._runner.is_fnapi_compatible())
+        return gets_what_was_built(self._runner, self._options)
 
     def default_environment(self, options: PipelineOptions) -> Any:
         self._see(options)
@@ -197,6 +201,7 @@ class WatchRunner(PipelineRunner):
         return self._runner.default_pickle_library_override()
 
     def apply(self, transform: Any, input: Any, options: PipelineOptions) -> Any:
+        """Expand a transform as the wrapped runner does; Beam calls it for each step."""
         self._see(options)
         return self._runner.apply(transform, input, options)
 
@@ -219,7 +224,7 @@ def _validate(options: PipelineOptions, runner: PipelineRunner) -> None:
 
 def _warn_of_another(given: PipelineRunner | None, options: PipelineOptions) -> None:
     named = options.view_as(StandardOptions).runner
-    if given is None or named is None or internals.is_runner(given, named):
+    if given is None or named is None or is_runner(given, named):
         return
     name = named if isinstance(named, str) else type(named).__name__
     warnings.warn(

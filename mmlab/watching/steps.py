@@ -10,14 +10,17 @@ from typing import Any
 
 from apache_beam.pipeline import Pipeline
 
-from mmlab.beam import internals
+from mmlab._faults import describe
 from mmlab.beam.cards import ModelCard, model_cards
-from mmlab.beam.internals import BeamChangedError, InferenceStep
+from mmlab.beam.failures import replace_failure_callback
+from mmlab.beam.guards import BeamChangedError
+from mmlab.beam.handlers import hides_hint
+from mmlab.beam.pipelines import InferenceStep, readable_steps, replace_handler
 from mmlab.events import UNOBSERVED, Unobserved
 from mmlab.watching.warning import WatchWarning
 from mmlab.worker.failures import OnFailure
 from mmlab.worker.handler import is_watched, mark_timeouts, watched
-from mmlab.worker.recorder import Log, describe, recorder_for
+from mmlab.worker.recorder import Log, recorder_for
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Found:
 
 
 def find_steps(pipeline: Pipeline) -> Found:
-    readable, changes = internals.readable_steps(pipeline)
+    readable, changes = readable_steps(pipeline)
     hidden = {label: str(change) for label, change in changes.items()}
     steps = []
     for step in readable:
@@ -59,7 +62,7 @@ def handlers_swapped(steps: list[InferenceStep], log: Log) -> Iterator[Any]:
 
     def restore() -> None:
         for step in steps:
-            internals.replace_handler(step, step.handler)
+            replace_handler(step, step.handler)
         for put_back in own_callbacks:
             put_back()
 
@@ -76,9 +79,7 @@ def handlers_swapped(steps: list[InferenceStep], log: Log) -> Iterator[Any]:
 def _watch_failures(step: InferenceStep, log: Log) -> list[Callable[[], None]]:
     """Record what goes to the dead letters of a step. Returns what puts back what it replaces."""
     try:
-        return [
-            internals.replace_failure_callback(step, lambda own: OnFailure(own, log, step.label))
-        ]
+        return [replace_failure_callback(step, lambda own: OnFailure(own, log, step.label))]
     except BeamChangedError:
         say_unwatched(log, step.label, "dead letters")
         return []
@@ -96,13 +97,13 @@ def _swap(step: InferenceStep, log: Log) -> bool:
             handler = watched(step.handler, log, step.label)
             if step.catching is not None:
                 mark_timeouts(handler)
-            internals.replace_handler(step, handler)
-        except Exception:  # it runs unwatched
-            internals.replace_handler(step, step.handler)
+            replace_handler(step, handler)
+        except Exception:  # it runs unwatched, which is said below
+            replace_handler(step, step.handler)
             unwatched = "handler"
     if unwatched is not None:
         say_unwatched(log, step.label, unwatched)
-    elif internals.hides_hint(step.handler):
+    elif hides_hint(step.handler):
         say_unwatched(log, step.label, "hint")
     return unwatched is None
 

@@ -13,29 +13,44 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
+from apache_beam.ml.inference.base import ModelHandler
 
 from mmlab._arguments import path_argument, seconds_argument, short
-from mmlab.beam import internals
+from mmlab._faults import describe
 from mmlab.beam.cards import ModelCard, count_or_none, key_text, key_texts, model_cards
+from mmlab.beam.handlers import (
+    AnyHandler,
+    AnyKeyed,
+    cohort_handlers,
+    cohort_of_key,
+    handler_chain,
+    keyed_handler,
+    pickled,
+    pickles_itself,
+    replace_cohort_handlers,
+    with_wrapped,
+)
+from mmlab.beam.manager import models_allowed, models_held, observe_manager, report_to
+from mmlab.beam.shared import before_process_ends, held_model, served_model
+from mmlab.beam.weights import weights_file, weights_reader
 from mmlab.events import Conflicts, Copy, Limit, Models, RunInfo, UnknownKey, Unobserved
-from mmlab.worker.failures import note_work
+from mmlab.worker.failures import length, note_work
 from mmlab.worker.logs import shared_log
 from mmlab.worker.memory import quiet_reader
 from mmlab.worker.models import Followers, Listener, Load, Site, load_of, part_of
-from mmlab.worker.recorder import Log, Recorder, describe, recorder_for
+from mmlab.worker.recorder import Log, Recorder, recorder_for
 
 
 def watch(
-    handler: ModelHandler,
+    handler: ModelHandler[Any, Any, Any],
     log: str | os.PathLike[str],
     *,
     step: str = "RunInference",
     sample_seconds: float = 0.05,
-) -> ModelHandler:
+) -> ModelHandler[Any, Any, Any]:
     """Watch one handler, where the runner cannot be wrapped with `WatchRunner`.
 
     Args:
@@ -68,7 +83,7 @@ def watch(
     return watched(handler, shared, step)
 
 
-def watched(handler: ModelHandler, log: Log, step: str) -> ModelHandler:
+def watched(handler: AnyHandler, log: Log, step: str) -> AnyHandler:
     """A copy of `handler` that records into `log`.
 
     Args:
@@ -80,53 +95,50 @@ def watched(handler: ModelHandler, log: Log, step: str) -> ModelHandler:
       TypeError: the handler cannot be copied or has no place for attributes.
     """
     cards = model_cards(handler, step)
-    keyed = internals.keyed_handler(handler)
+    keyed = keyed_handler(handler)
     if keyed is None:
         return _watched_alone(handler, log, _site(cards[0]))
     watched_keyed = _watched_keyed(keyed, log, cards)
-    return _rewrap(internals.handler_chain(handler), keyed, watched_keyed)
+    return _rewrap(handler_chain(handler), keyed, watched_keyed)
 
 
-def mark_timeouts(handler: ModelHandler) -> None:
+def mark_timeouts(handler: AnyHandler) -> None:
     """Have a watched handler note which thread works on a batch, for a step with a timeout."""
-    keyed = internals.keyed_handler(handler)
-    chain = internals.handler_chain(handler)
-    for leaf in internals.cohort_handlers(keyed).values() if keyed else chain:
+    keyed = keyed_handler(handler)
+    chain = handler_chain(handler)
+    for leaf in cohort_handlers(keyed).values() if keyed else chain:
         for name in (_Load.method, _Inference.method):
             if isinstance(method := vars(leaf).get(name), _Load | _Inference):
                 method.may_time_out = True
 
 
-def is_watched(handler: ModelHandler) -> bool:
+def is_watched(handler: AnyHandler) -> bool:
     """Whether the handler, or one inside it, records already."""
     return any(
-        isinstance(vars(link).get("load_model"), _Watched)
-        for link in internals.handler_chain(handler)
+        isinstance(vars(link).get("load_model"), _Watched) for link in handler_chain(handler)
     )
 
 
-def _watched_alone(handler: ModelHandler, log: Log, site: Site) -> ModelHandler:
+def _watched_alone(handler: AnyHandler, log: Log, site: Site) -> AnyHandler:
     twin = _watched_leaf(handler, log, site, load=_LoadAlone)
     _shadow(twin, _Refresh(twin, log, site))
     return twin
 
 
 def _watched_leaf(
-    handler: ModelHandler, log: Log, site: Site, load: type[_Load] | None = None
-) -> ModelHandler:
+    handler: AnyHandler, log: Log, site: Site, load: type[_Load] | None = None
+) -> AnyHandler:
     twin = _copy(handler)
     _shadow(twin, (load or _Load)(twin, log, site))
     _shadow(twin, _Inference(twin, log, site))
     return _that_travels(twin)
 
 
-def _watched_keyed(
-    keyed: KeyedModelHandler, log: Log, cards: Sequence[ModelCard]
-) -> KeyedModelHandler:
+def _watched_keyed(keyed: AnyKeyed, log: Log, cards: Sequence[ModelCard]) -> AnyKeyed:
     sites = {card.cohort: _site(card) for card in cards}
-    leaves = internals.cohort_handlers(keyed)
+    leaves = cohort_handlers(keyed)
     twin = _copy(keyed)
-    internals.replace_cohort_handlers(
+    replace_cohort_handlers(
         twin, {cohort: _watched_leaf(leaf, log, sites[cohort]) for cohort, leaf in leaves.items()}
     )
     _shadow(twin, _LoadManager(twin, log, sites))
@@ -135,16 +147,19 @@ def _watched_keyed(
     return _that_travels(twin)
 
 
-def _rewrap(chain: list[ModelHandler], inner: ModelHandler, twin: ModelHandler) -> ModelHandler:
+def _rewrap(chain: list[AnyHandler], inner: AnyHandler, twin: AnyHandler) -> AnyHandler:
     """The handlers around `inner`, copied, around `twin`."""
     for handler in reversed(chain[: chain.index(inner)]):
         outer = _copy(handler)
-        internals.with_wrapped(outer, twin)
+        with_wrapped(outer, twin)
         twin = _that_travels(outer)
     return twin
 
 
-def _copy(handler: ModelHandler) -> ModelHandler:
+_Kind = TypeVar("_Kind", bound=ModelHandler[Any, Any, Any])
+
+
+def _copy(handler: _Kind) -> _Kind:
     try:
         twin = copy.copy(handler)
         vars(twin)
@@ -153,7 +168,7 @@ def _copy(handler: ModelHandler) -> ModelHandler:
     return twin
 
 
-def _shadow(twin: ModelHandler, method: _Watched) -> None:
+def _shadow(twin: AnyHandler, method: _Watched) -> None:
     """Put `method` in the place of the method of its name.
 
     Raises:
@@ -166,13 +181,13 @@ def _shadow(twin: ModelHandler, method: _Watched) -> None:
     vars(twin)[name] = method
 
 
-def _that_travels(twin: ModelHandler) -> ModelHandler:
+def _that_travels(twin: _Kind) -> _Kind:
     """`twin`, whose class may leave out what was put into it when it says how it is pickled.
 
     Raises:
       TypeError: it does.
     """
-    if internals.pickles_itself(twin) and not is_watched(internals.pickled(twin)):
+    if pickles_itself(twin) and not is_watched(pickled(twin)):
         raise TypeError(f"{type(twin).__name__} leaves the watcher out when it is pickled")
     return twin
 
@@ -192,7 +207,7 @@ class _Watched:
     may_time_out = False
     """Whether Beam works on batches in threads that it may stop to wait for."""
 
-    def __init__(self, handler: ModelHandler, log: Log):
+    def __init__(self, handler: AnyHandler, log: Log):
         self._handler = handler
         self._own = vars(handler).get(self.method)  # an author may have replaced it on the object
         self._log = log
@@ -220,10 +235,11 @@ class _Watched:
         return self._original
 
 
-def _bound(attribute: Any, handler: ModelHandler) -> Callable[..., Any]:
+def _bound(attribute: Any, handler: AnyHandler) -> Callable[..., Any]:
     """A class's attribute as `handler` has it: static and class methods take no handler."""
     bind = getattr(type(attribute), "__get__", None)
-    return attribute if bind is None else bind(attribute, handler, type(handler))
+    bound: Callable[..., Any] = attribute
+    return bound if bind is None else bind(attribute, handler, type(handler))
 
 
 class _Load(_Watched):
@@ -231,11 +247,11 @@ class _Load(_Watched):
 
     method = "load_model"
 
-    def __init__(self, handler: ModelHandler, log: Log, site: Site):
+    def __init__(self, handler: AnyHandler, log: Log, site: Site):
         super().__init__(handler, log)
         self._site = site
         self._followed: tuple[Followers, Any] | None = None
-        from_file = internals.weights_reader(handler) and internals.weights_file(handler)
+        from_file = weights_reader(handler) and weights_file(handler)
         self._asks_rss = not from_file
 
     def __getstate__(self) -> dict[str, Any]:
@@ -266,8 +282,8 @@ class _Load(_Watched):
 
     def _weights_file(self) -> Path | None:
         """The file that Beam's own code read; an author's may make of it what it likes."""
-        known = internals.weights_reader(self._handler) is not None
-        return internals.weights_file(self._handler) if known else None
+        known = weights_reader(self._handler) is not None
+        return weights_file(self._handler) if known else None
 
     def _listeners(self) -> list[tuple[Listener, Site]]:
         if self._followed is None:
@@ -283,7 +299,7 @@ class _LoadAlone(_Load):
         recorder = self.recorder
         recorder.start_sampling()  # a long load is drawn while it lasts
         quiet_reader.prepare()
-        internals.before_process_ends(recorder.write_marks)
+        before_process_ends(recorder.write_marks)
         try:
             return super().__call__(*args, **kwargs)
         finally:
@@ -295,7 +311,7 @@ class _Inference(_Watched):
 
     method = "run_inference"
 
-    def __init__(self, handler: ModelHandler, log: Log, site: Site):
+    def __init__(self, handler: AnyHandler, log: Log, site: Site):
         super().__init__(handler, log)
         self._site = site
         self._identities: WeakKeyDictionary[Any, int] | None = None
@@ -309,12 +325,12 @@ class _Inference(_Watched):
         if outer is self:  # the handler calls itself, with a part of the batch
             return original(batch, model, *args, **kwargs)
         recorder = self._recorder or self.recorder
-        site, plan, n = self._site, _batch.plan, _length(batch)
+        site, plan, n = self._site, _batch.plan, length(batch)
         visit = plan.get(site.cohort) if plan else None
         if visit is None or visit.left <= 0:
             visit = _Visit(n)
         if visit.use is None:
-            held = internals.held_model(model)
+            held = held_model(model)
             identity = self._identity_of(model) if held is None else id(held)
             visit.recorder = recorder
             if self.may_time_out:
@@ -339,16 +355,9 @@ class _Inference(_Watched):
             self._identities = WeakKeyDictionary()
         identity = self._identities.get(proxy)
         if identity is None:
-            model = internals.served_model(proxy, lambda model: load_of(id(model)) is not None)
+            model = served_model(proxy, lambda model: load_of(id(model)) is not None)
             identity = self._identities[proxy] = 0 if model is None else id(model)
         return identity
-
-
-def _length(batch: Any) -> int:
-    try:
-        return len(batch)
-    except Exception:
-        return 0
 
 
 class _Refresh(_Watched):
@@ -356,7 +365,7 @@ class _Refresh(_Watched):
 
     method = "update_model_path"
 
-    def __init__(self, handler: ModelHandler, log: Log, site: Site):
+    def __init__(self, handler: AnyHandler, log: Log, site: Site):
         super().__init__(handler, log)
         self._site = site
 
@@ -372,21 +381,22 @@ class _RefreshPaths(_Watched):
     """`update_model_paths` of a keyed handler, which may split a cohort in two."""
 
     method = "update_model_paths"
+    _handler: AnyKeyed
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return self.original(*args, **kwargs)
         finally:
             texts = _key_texts_of(self._handler)
-            for cohort, leaf in internals.cohort_handlers(self._handler).items():
+            for cohort, leaf in cohort_handlers(self._handler).items():
                 _move(leaf, texts[cohort])
 
 
-def _key_texts_of(keyed: KeyedModelHandler) -> dict[Any, str]:
-    return key_texts(internals.cohort_of_key(keyed))
+def _key_texts_of(keyed: AnyKeyed) -> dict[Any, str]:
+    return key_texts(cohort_of_key(keyed))
 
 
-def _move(leaf: ModelHandler, name: str) -> Site | None:
+def _move(leaf: AnyHandler, name: str) -> Site | None:
     """The site of a watched handler that may be a copy of another cohort's; None if unwatched.
 
     Args:
@@ -394,7 +404,7 @@ def _move(leaf: ModelHandler, name: str) -> Site | None:
       name: of the cohort that it now belongs to.
     """
     load, inference = vars(leaf).get("load_model"), vars(leaf).get("run_inference")
-    if not isinstance(load, _Load):
+    if not isinstance(load, _Load) or not isinstance(inference, _Inference):
         return None
     if load._site.cohort != name:
         load._site = inference._site = part_of(load._site, name)
@@ -451,7 +461,7 @@ class _Visit:
 
     def end(self, error: BaseException | None = None) -> None:
         use, self.use = self.use, None
-        if use is not None:
+        if use is not None and self.recorder is not None:
             self.recorder.use_ends(use, error)
 
 
@@ -464,7 +474,7 @@ class _Batch(threading.local):
       inside: the `run_inference` of a handler with one model that it is in.
     """
 
-    plan: dict[str, _Visit] | None = None
+    plan: dict[str | None, _Visit] | None = None
     owner: _KeyedInference | None = None
     inside: _Inference | None = None
 
@@ -476,15 +486,16 @@ class _LoadManager(_Watched):
     """`load_model` of a keyed handler: it returns Beam's manager of all its models."""
 
     method = "load_model"
+    _handler: AnyKeyed
 
-    def __init__(self, handler: KeyedModelHandler, log: Log, sites: dict[Any, Site]):
+    def __init__(self, handler: AnyKeyed, log: Log, sites: dict[Any, Site]):
         super().__init__(handler, log)
         self._sites = sites
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         manager = self.original(*args, **kwargs)
         observer = _ManagerObserver(self._handler)
-        observer.blind = internals.observe_manager(manager, observer)
+        observer.blind = observe_manager(manager, observer)
         observer.on_joined(manager, self._log, self._sites)
         return manager
 
@@ -498,18 +509,18 @@ class _ManagerObserver:
       handler: of the run that made the manager; its copies of the models' handlers load for all.
 
     Attributes:
-      blind: what cannot be observed: see `internals.observe_manager`.
+      blind: what cannot be observed: see `observe_manager`.
     """
 
-    def __init__(self, handler: KeyedModelHandler):
+    def __init__(self, handler: AnyKeyed):
         self._handler = handler
         self._followers = Followers()
         self._lock = threading.Lock()
         self.blind: list[str] = []
-        for cohort, leaf in internals.cohort_handlers(handler).items():
+        for cohort, leaf in cohort_handlers(handler).items():
             self._follow(cohort, leaf)
 
-    def _follow(self, cohort: Any, leaf: ModelHandler) -> None:
+    def _follow(self, cohort: Any, leaf: AnyHandler) -> None:
         load = vars(leaf).get("load_model")
         if isinstance(load, _Load):
             load.follow(self._followers, cohort)
@@ -538,10 +549,10 @@ class _ManagerObserver:
             for run, of in followers.steps():
                 run.emit(Unobserved(step=of, what="other run"))
         if "limit" not in self.blind:
-            limit = count_or_none(internals.models_allowed(manager))
+            limit = count_or_none(models_allowed(manager))
             recorder.emit(Limit(step=step, limit=limit))
         names = followers.names(recorder)
-        held = {cohort: load_of(id(model)) for cohort, model in internals.models_held(manager)}
+        held = {cohort: load_of(id(model)) for cohort, model in models_held(manager)}
         for cohort, load in held.items():
             if load is not None and cohort in names:
                 load.report_to(recorder, names[cohort])
@@ -569,7 +580,7 @@ class _ManagerObserver:
         for run, step in self._followers.steps():
             run.emit(Limit(step=step, limit=count_or_none(limit)))
 
-    def on_refresh(self, cohort: Any, previous: Any, handler: ModelHandler, path: str) -> None:
+    def on_refresh(self, cohort: Any, previous: Any, handler: AnyHandler, path: str) -> None:
         load = vars(handler).get("load_model")
         if not isinstance(load, _Load):
             return
@@ -585,8 +596,9 @@ class _KeyedInference(_Watched):
     """`run_inference` of a keyed handler: notes which keys of a batch go to which model."""
 
     method = "run_inference"
+    _handler: AnyKeyed
 
-    def __init__(self, handler: KeyedModelHandler, log: Log, sites: dict[Any, Site]):
+    def __init__(self, handler: AnyKeyed, log: Log, sites: dict[Any, Site]):
         super().__init__(handler, log)
         self._sites = sites
         self._cohorts: Mapping[Any, Any] = {}
@@ -621,18 +633,18 @@ class _KeyedInference(_Watched):
         step = next((site.step for site in self._sites.values()), None)
         self.recorder.emit(Copy(step=step))
         try:
-            if not internals.report_to(manager, self._log, self._sites):
+            if not report_to(manager, self._log, self._sites):
                 self.recorder.emit(Unobserved(step=step, what="earlier run"))
         except Exception as problem:  # it lives in another process, which may be gone
             what = f"models in memory before this run are not shown: {describe(problem)}"
             self.recorder.emit(Unobserved(step=step, what=what))
 
-    def _plan(self, batch: Sequence[Any]) -> dict[str, _Visit]:
+    def _plan(self, batch: Sequence[Any]) -> dict[str | None, _Visit]:
         if self._texts is None:
-            self._cohorts = internals.cohort_of_key(self._handler)
+            self._cohorts = cohort_of_key(self._handler)
             self._texts = key_texts(self._cohorts)
         cohorts, texts = self._cohorts, self._texts
-        plan: dict[str, _Visit] = {}
+        plan: dict[str | None, _Visit] = {}
         try:
             for key, _ in batch:
                 if key not in cohorts:

@@ -15,7 +15,6 @@ from apache_beam.ml.inference.base import (
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from mmlab import WatchRunner, WatchWarning, preflight
-from mmlab.beam import internals
 from tests.handlers import NamedModels, keyed
 
 PAIRS = [("a", 1), ("b", 2)]
@@ -180,7 +179,7 @@ class Engines(NamedModels):
 
 @pytest.mark.parametrize("given", ["onnx_path", "engine_path"])
 def test_an_engine_that_nobody_has_built(given, monkeypatch):
-    monkeypatch.setattr(internals, "weights_reader", lambda handler: "tensorrt")
+    monkeypatch.setattr("mmlab.beam.weights.weights_reader", lambda handler: "tensorrt")
     handler = Engines()
     setattr(handler, given, "model.file")
     problems = preflight(handler)

@@ -59,7 +59,7 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue
 
 from mmlab import Trace, WatchRunner
-from mmlab.beam import internals
+from mmlab.beam.shared import keep_addresses_in
 
 PER_PROCESS = 10
 """Pipelines per process."""
@@ -1063,7 +1063,7 @@ def _run_here(seeds: list[int], prism: str | None, sender: Any) -> None:
     warnings.simplefilter("ignore")
     connection.SocketClient = partial(_without_delay, connection.SocketClient)
     with tempfile.TemporaryDirectory() as folder:
-        internals.keep_addresses_in(folder)
+        keep_addresses_in(folder)
         for seed in seeds:
             faulthandler.dump_traceback_later(HANGS, exit=True)
             description = drawn(seed)

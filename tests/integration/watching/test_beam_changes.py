@@ -18,8 +18,8 @@ from apache_beam.ml.inference import base
 from apache_beam.ml.inference.base import RunInference
 
 import mmlab
-from mmlab.beam import internals
-from mmlab.beam.internals import BeamChangedError
+from mmlab.beam.guards import BeamChangedError
+from mmlab.beam.pipelines import inference_steps, readable_steps
 from tests import without_torch
 from tests.handlers import NamedModels, keyed
 from tests.integration.watching.changed_beam import CHANGED
@@ -137,8 +137,8 @@ def test_steps_that_cannot_be_found_are_said_and_not_left_out(monkeypatch):
     pipeline = beam.Pipeline()
     _ = pipeline | beam.Create([1]) | "Score" >> RunInference(NamedModels())
     monkeypatch.setattr(base, "_RunInferenceDoFn", type("Other", (), {}))
-    steps, hidden = internals.readable_steps(pipeline)
+    steps, hidden = readable_steps(pipeline)
     assert steps == []
     assert list(hidden) == ["Score"]
     with pytest.raises(BeamChangedError, match="find the RunInference steps"):
-        internals.inference_steps(pipeline)
+        inference_steps(pipeline)

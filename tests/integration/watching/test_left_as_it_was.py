@@ -10,7 +10,8 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 import mmlab
 from mmlab import WatchRunner
-from mmlab.beam import internals
+from mmlab.beam.counts import element_counts
+from mmlab.beam.guards import BeamChangedError
 from tests.handlers import NamedModels
 
 pytestmark = pytest.mark.runs
@@ -63,18 +64,18 @@ SCORED = "Score/BeamML_RunInference"
 def test_counts_and_metrics_can_be_read_again_in_any_order():
     pipeline = in_two_bundles(FnApiRunner())
     result = pipeline.run()
-    counted = internals.element_counts(pipeline, result)
+    counted = element_counts(pipeline, result)
     assert counted[SCORED] == 10
     assert counters(result)["groups"] == 4
     assert len(list(result.monitoring_infos())) == len(list(result.monitoring_infos())) > 0
-    assert internals.element_counts(pipeline, result) == counted
+    assert element_counts(pipeline, result) == counted
 
 
 def test_what_the_author_has_used_up_is_unknown_and_not_0():
     pipeline = in_two_bundles(FnApiRunner())
     result = pipeline.run()
     assert counters(result)["groups"] == 4
-    assert SCORED not in internals.element_counts(pipeline, result)
+    assert SCORED not in element_counts(pipeline, result)
     assert counters(result)["groups"] == 4
 
 
@@ -119,7 +120,7 @@ def test_an_unfinished_step_inside_a_composite():
 
 def test_a_name_that_is_really_gone_is_still_beams_change(monkeypatch):
     pipeline = in_two_bundles(WatchRunner(live=False))
-    monkeypatch.delattr(internals.base, "_RunInferenceDoFn")
-    monkeypatch.setattr(internals, "_asks_a_model", lambda dofn: False)
-    with pytest.raises(internals.BeamChangedError, match="has no _RunInferenceDoFn"):
+    monkeypatch.delattr("apache_beam.ml.inference.base._RunInferenceDoFn")
+    monkeypatch.setattr("mmlab.beam.pipelines._asks_a_model", lambda dofn: False)
+    with pytest.raises(BeamChangedError, match="has no _RunInferenceDoFn"):
         mmlab.preflight(pipeline)

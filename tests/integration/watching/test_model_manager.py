@@ -12,8 +12,8 @@ from apache_beam.ml.inference.base import RunInference
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from mmlab import Trace, WatchRunner
-from mmlab.beam import internals
-from tests import remote
+from mmlab.beam.pipelines import inference_steps
+from tests import remote, without_torch
 from tests.handlers import Answers
 from tests.integration.watching.programs import outcome_of, started
 
@@ -40,13 +40,14 @@ def run(runner):
         | "Score" >> RunInference(handler, use_model_manager=True)
         | beam.Map(collect)
     )
-    assert internals.inference_steps(pipeline)[0].uses_model_manager
+    assert inference_steps(pipeline)[0].uses_model_manager
     COLLECTED.clear()
     pipeline.run().wait_until_finish()
     return list(COLLECTED)
 
 
-def test_loads_and_uses_are_in_the_trace_and_answers_are_the_same():
+def test_loads_and_uses_are_in_the_trace_and_answers_are_the_same(monkeypatch):
+    without_torch.hide(monkeypatch, stub=True)
     runner = WatchRunner()
     assert run(runner) == run(FnApiRunner()) == [("model", i) for i in range(6)]
     trace = runner.trace

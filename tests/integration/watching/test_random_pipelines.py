@@ -14,7 +14,7 @@ from apache_beam.coders import VarIntCoder
 from apache_beam.metrics.monitoring_infos import extract_counter_value
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from mmlab.beam import internals
+from mmlab.beam.pipelines import inference_steps, replace_handler
 from tests import without_torch
 from tests.integration.watching import random_pipelines
 from tests.integration.watching.random_pipelines import (
@@ -84,8 +84,8 @@ class Tampering(FnApiRunner):
 
     def run_pipeline(self, pipeline, options):
         if self._of_handler is not None:
-            for step in internals.inference_steps(pipeline):
-                internals.replace_handler(step, self._of_handler(step.handler))
+            for step in inference_steps(pipeline):
+                replace_handler(step, self._of_handler(step.handler))
         result = super().run_pipeline(pipeline, options)
         if self._of_result is not None:
             self._of_result(result)
@@ -163,6 +163,7 @@ TAMPERINGS = {
 
 
 @pytest.mark.runs
+@pytest.mark.part("random_pipelines")
 @pytest.mark.parametrize(("description", "done", "told"), TAMPERINGS.values(), ids=TAMPERINGS)
 def test_what_a_runner_changes_is_found(description, done, told):
     found = compared(description, partial(Tampering, **done)).differences

@@ -22,7 +22,7 @@ from apache_beam.runners.runner import PipelineState
 from apache_beam.testing import test_stream
 
 from mmlab import WatchRunner, WatchWarning, run_fresh
-from mmlab.beam import internals
+from mmlab.beam.pipelines import inference_steps
 from tests import without_torch
 from tests.handlers import Failing, NamedModels, keyed
 from tests.integration import pipelines
@@ -226,11 +226,11 @@ def test_a_state_that_is_final_ends_the_run(end, flags, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     pipeline = beam.Pipeline(WatchRunner("PrismRunner", live=False), options=PipelineOptions(flags))
     build(pipeline)
-    own = [step.handler for step in internals.inference_steps(pipeline)]
+    own = [step.handler for step in inference_steps(pipeline)]
     result = pipeline.run()
     end(result)
     assert list(tmp_path.glob("mmlab-*")) == []
-    assert [step.handler for step in internals.inference_steps(pipeline)] == own
+    assert [step.handler for step in inference_steps(pipeline)] == own
     assert result.trace.state == "DONE"
     assert result.trace.notes == []
     assert result.trace.summary().counts().items() >= LRU.items()

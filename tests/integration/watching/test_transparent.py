@@ -22,7 +22,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 import mmlab
 from mmlab import Trace, WatchRunner
-from mmlab.beam import internals
+from mmlab.beam.pipelines import inference_steps
 from tests.handlers import Answers, NamedModels, keyed, run_keyed
 
 pytestmark = pytest.mark.runs
@@ -244,7 +244,7 @@ def test_the_authors_own_handlers_are_back_after_the_run():
     _ = pipeline | beam.Create(PAIRS) | RunInference(handler)
     for _ in range(2):
         pipeline.run()
-        [step] = internals.inference_steps(pipeline)
+        [step] = inference_steps(pipeline)
         assert step.handler is handler
         assert list(handler._id_to_mh_map.values()) == leaves
         for it in (handler, *leaves):

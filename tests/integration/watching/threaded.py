@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from mmlab import WatchRunner
-from mmlab.beam import internals
+from mmlab.beam.shared import keep_addresses_in
 from tests.handlers import NamedModels, keyed
 
 KEYS = [["K0"], ["K1"], ["K2"], ["K3"]]
@@ -63,7 +63,7 @@ def run(*, watched, threads, hint, load_ms, elements):
 def outcome(setting: dict, folder: str, answer: Connection) -> None:
     """Run in a forked process, with Beam's files in `folder`; answers as `run` does."""
     logging.disable(logging.CRITICAL)
-    internals.keep_addresses_in(folder)
+    keep_addresses_in(folder)
     answer.send(run(**setting))
 
 

@@ -10,7 +10,7 @@ from apache_beam.runners.direct import DirectRunner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 import mmlab
-from mmlab.beam import internals
+from mmlab.beam.counts import element_counts
 from mmlab.diagrams.graph import pipeline_graph
 from tests.unit.diagrams.pipelines import Scale, _Route
 
@@ -28,7 +28,7 @@ class _Counts:
 
 
 def _drawn(pipeline, result):
-    counts = internals.element_counts(pipeline, result)
+    counts = element_counts(pipeline, result)
     graph = pipeline_graph(pipeline, trace=_Counts(counts))
     return {(e.source, e.target, e.tag, bool(e.side)): e.elements for e in graph.edges}
 
@@ -84,7 +84,7 @@ def test_keyed_models_groups_and_dead_letters():
 def test_every_edge_of_an_opened_pipeline_is_counted():
     p = beam.Pipeline(FnApiRunner())
     p | "Read" >> beam.Create(range(8)) | "Model" >> RunInference(Scale())
-    counts = internals.element_counts(p, p.run())
+    counts = element_counts(p, p.run())
     graph = pipeline_graph(p, depth=None, trace=_Counts(counts))
     assert [e for e in graph.edges if e.elements is None] == []
 
@@ -92,7 +92,7 @@ def test_every_edge_of_an_opened_pipeline_is_counted():
 def test_a_runner_that_does_not_count():
     p = beam.Pipeline(FnApiRunner())
     p | beam.Create([1])
-    assert internals.element_counts(p, object()) == {}
+    assert element_counts(p, object()) == {}
 
 
 @pytest.mark.parametrize("runner", [FnApiRunner, DirectRunner])
