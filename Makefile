@@ -10,8 +10,8 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 ENGLISH := notebooks/[0-9]*.ipynb
 NBVAL := --nbval --nbval-sanitize-with tests/e2e/notebooks/nbval.cfg --nbval-kernel-startup-timeout 600
 
-.PHONY: lab quick test full versions bench bare lint models notebooks wheel colab constraints engine \
-  fonts prism flink clean help
+.PHONY: lab quick test full versions bench bare lint models notebooks wheel docs colab constraints \
+  engine fonts prism flink clean help
 
 help:
 	@echo "make lab    opens JupyterLab on the notebooks (makes $(VENV) on first use)"
@@ -23,6 +23,7 @@ help:
 	@echo "make versions  tests every Python and Beam that we claim, and the newest of everything"
 	@echo "make bench  measures what watching, drawing and predicting cost, beside peers (15 minutes)"
 	@echo "make wheel  puts mmlab into one file, for Colab: dist/mmlab-*.whl"
+	@echo "make docs   builds the API reference from the docstrings: build/api/index.html"
 	@echo "make bare   runs the first two on a bare Debian, in a root of its own (as root; debootstrap)"
 	@echo "make colab  runs notebooks on Colab's kernel stack, with mmlab from that file only"
 
@@ -75,6 +76,16 @@ wheel: $(READY)
 	@rm -rf build/lib dist/mmlab-*.whl
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	@echo "Put this beside the notebook: $$(ls dist/mmlab-*.whl)"
+
+# The public calls, and the classes of what they return.
+REFERENCE := mmlab !mmlab.lessons mmlab.compare.comparison mmlab.draw.picture mmlab.explorer.explorer \
+  mmlab.fit mmlab.fresh.outcome mmlab.lru mmlab.machine mmlab.page.build mmlab.reports.summary \
+  mmlab.state.records mmlab.state.run mmlab.watching.programs
+
+docs: $(READY)
+	@$(BIN)/python -m pdoc --docformat google --no-show-source --output-directory build/api \
+	  $(foreach module,$(REFERENCE),'$(module)')
+	@echo "Open build/api/index.html"
 
 colab: wheel
 	$(TIMED) $(BIN)/python -m tests.e2e.colab $(NOTEBOOK)

@@ -59,7 +59,7 @@ def _shown_text(method: Callable[[Any], str]) -> Callable[[Any], str]:
     def text(self: Any) -> str:
         return shown(method(self))
 
-    text.fits_every_output = True  # type: ignore[attr-defined]
+    text.fits_every_output = True  # type: ignore[attr-defined]  # a mark for tests
     return text
 
 

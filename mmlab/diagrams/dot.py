@@ -53,7 +53,7 @@ def mapping_dot(inference: Inference, colours: Mapping[str, str], direction: str
     """DOT text of a handler: keys, the cohort that they make, and its model."""
     if inference.keyed != "many":
         return _document(direction, [_handler_card(inference, colours)])
-    lines = []
+    lines: list[str] = []
     shown, others = _busiest(inference.models, _MOST_KEYS)
     for place, model in enumerate(shown):
         lines += _cohort(place, model, colours[model.card.name])

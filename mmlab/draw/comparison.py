@@ -246,10 +246,34 @@ def _drawn(runs: Sequence[Multiple], title: str, verdict: str, sheet: Sheet) -> 
     grid = arrange([len(lanes) for lanes in every], sheet, len(words))
     shown = _same_models(every, grid.most_lanes)
     width_ns = max(run.state.end_ns - run.state.start_ns for run in runs) or 1
+    layout = _grid_layout(runs, shown, grid, width_ns, title, words, sheet)
+    figure, places = draw_grid(layout)
+    for i, (block, place) in enumerate(zip(layout.blocks, places.values(), strict=True)):
+        line = 1 if layout.grid.columns > 1 else 0
+        write_above(
+            place.lanes, label_of(block, layout), LABEL_OF_RUN_POINTS, line=line, fontweight="bold"
+        )
+        if i == 0 and sheet.explains:
+            _explain_memory(place.memory, memory_key(layout))
+    for run, place, lanes in zip(runs, places.values(), shown, strict=True):
+        x = Seconds(run.state.start_ns, run.state.start_ns + width_ns, layout.axes_inches)
+        _draw_run(run, place, lanes, x, layout)
+    return figure
+
+
+def _grid_layout(
+    runs: Sequence[Multiple],
+    shown: Sequence[Sequence[Lane]],
+    grid: Grid,
+    width_ns: int,
+    title: str,
+    words: Sequence[str],
+    sheet: Sheet,
+) -> GridLayout:
     limits = [memory_limit(run.state) for run in runs]
     top = max([1, *(limit[1] for limit in limits if limit)]
               + [highest_memory(run.state) for run in runs])  # fmt: skip
-    layout = GridLayout(
+    return GridLayout(
         title=fitting(title, sheet.text_width, sheet.title_points, bold=True),
         words=tuple(words),
         grid=grid,
@@ -269,18 +293,6 @@ def _drawn(runs: Sequence[Multiple], title: str, verdict: str, sheet: Sheet) -> 
         evicted=any(run.state.counts.evictions for run in runs),
         freed=any(any_freed(run.state) for run in runs),
     )
-    figure, places = draw_grid(layout)
-    for i, (block, place) in enumerate(zip(layout.blocks, places.values(), strict=True)):
-        line = 1 if layout.grid.columns > 1 else 0
-        write_above(
-            place.lanes, label_of(block, layout), LABEL_OF_RUN_POINTS, line=line, fontweight="bold"
-        )
-        if i == 0 and sheet.explains:
-            _explain_memory(place.memory, memory_key(layout))
-    for run, place, lanes in zip(runs, places.values(), shown, strict=True):
-        x = Seconds(run.state.start_ns, run.state.start_ns + width_ns, layout.axes_inches)
-        _draw_run(run, place, lanes, x, layout)
-    return figure
 
 
 def _same_models(every: Sequence[Sequence[Lane]], most: int) -> list[list[Lane]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from mmlab._text import in_megabytes
 from mmlab.draw import theme
 from mmlab.draw.layout import MB
 from mmlab.draw.picture import WIDTH_INCHES, Picture, new_figure
+from mmlab.events import Unknown
 from mmlab.trace import Trace
 
 ROW_INCHES = 0.42
@@ -62,6 +64,8 @@ def memory_shares(trace: Trace) -> tuple[int, int, int]:
     before = int(rss[max(np.searchsorted(t_ns, first.load_begin_ns, side="right") - 1, 0)])
     summary = trace.summary()
     models = summary.model_bytes or 0
+    if isinstance(models, Unknown):
+        raise ValueError("the bytes of its models are not known: give the trace of another run")
     return before, models, max((summary.peak_rss_bytes or 0) - before - models, 0)
 
 
@@ -72,13 +76,15 @@ def _drawn_shares(shares: Mapping[str, Sequence[int]]) -> Figure:
         for value, (_, colour) in zip(share, PARTS, strict=True):
             axes.barh(row, value / MB, left=left, height=0.62, color=colour, edgecolor=theme.PAPER)
             if value / MB > 40:
-                text = {"ha": "center", "va": "center", "color": theme.readable_on(colour)}
-                axes.text(left + value / MB / 2, row, f"{value / MB:,.0f}", fontsize=9.5, **text)
+                axes.text(
+                    left + value / MB / 2, row, f"{value / MB:,.0f}", fontsize=9.5,
+                    ha="center", va="center", color=theme.readable_on(colour),
+                )  # fmt: skip
             left += value / MB
         axes.text(left, row, f"  {left:,.0f}", va="center", fontweight="bold", color=theme.INK)
     axes.set_xlim(0, 1.12 * max(sum(share) for share in shares.values()) / MB)
     axes.set_xlabel("MB at the peak of the run (resident set size)")
-    patches = [axes.barh(0, 0, color=colour) for _, colour in PARTS]
+    patches = [axes.barh(0, 0, color=colour).patches[0] for _, colour in PARTS]
     figure.legend(
         patches, [name for name, _ in PARTS], loc="upper left", ncols=3, frameon=False, fontsize=9
     )
@@ -114,7 +120,12 @@ def release_delays(trace: Trace) -> list[tuple[float, bool]]:
 
 def _drawn_delays(rows: Mapping[str, list[tuple[float, bool]]]) -> Figure:
     figure, axes = _rows(list(rows), DOTS_ROW_INCHES, 1.2)
-    style = {"facecolor": theme.PAPER, "edgecolor": theme.INK, "linewidth": 1, "s": 26}
+    style: dict[str, Any] = {
+        "facecolor": theme.PAPER,
+        "edgecolor": theme.INK,
+        "linewidth": 1,
+        "s": 26,
+    }
     for row, delays in enumerate(rows.values()):
         # One below the other, in the order of the evictions, so that none hides another.
         heights = row + np.linspace(-0.36, 0.36, len(delays) + 2)[1:-1]

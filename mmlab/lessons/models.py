@@ -14,13 +14,14 @@ from torch import nn
 from mmlab._arguments import short
 from mmlab.lessons.digits import MAPPING, SIDE, distorted, pictures
 from mmlab.lessons.training import descend, handler_of, state_dict, train_missing
+from mmlab.transforms import AnyMapping
 
 HIDDEN = 3968
 STEPS = 30
 BATCH = 128
 
 
-class DigitClassifier(nn.Module):
+class DigitClassifier(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
     """Reads a digit of 64 pixels with two wide layers.
 
     It is far wider than digits ask for: 63 MB of weights, so that a model that comes or goes shows
@@ -50,7 +51,7 @@ def weights_file(name: str) -> Path:
     return state_dict(name, lambda: _trained(name))
 
 
-def prepare(say: Callable[[str], None]) -> None:
+def prepare(say: Callable[..., None]) -> None:
     """Train and keep the models that are not there yet.
 
     Args:
@@ -75,7 +76,7 @@ def handler(
     return handler_of(weights_file(name), DigitClassifier, kind=kind, **options)
 
 
-def mapping(configs: dict[str, tuple[str, ...]] = MAPPING, **options: Any) -> list[KeyModelMapping]:
+def mapping(configs: dict[str, tuple[str, ...]] = MAPPING, **options: Any) -> list[AnyMapping]:
     """Keys to models, as `KeyedModelHandler` takes it; by default the right one.
 
     Args:
@@ -106,7 +107,8 @@ def predicted_digit(result: PredictionResult) -> int:
         pair = isinstance(result, tuple) and len(result) == 2
         hint = ": a keyed handler gives (key, result), take the second" if pair else ""
         raise TypeError(f"predicted_digit takes a PredictionResult, not {short(result)}{hint}")
-    return int(result.inference.argmax())
+    scores: torch.Tensor = result.inference
+    return int(scores.argmax())
 
 
 def _trained(name: str) -> DigitClassifier:
@@ -133,4 +135,5 @@ def fitted(
             return nn.functional.cross_entropy(model(pixels[batch]), digits[batch])
 
         descend(optimizer, loss, STEPS)
-    return model.eval()
+    trained: DigitClassifier = model.eval()
+    return trained

@@ -91,7 +91,9 @@ def _right_drawn(right: Mapping[str, Mapping[str, int]], scans: int) -> Picture:
 
 
 def _write_count(ax: Axes, column: int, row: int, count: int | str, framed: bool) -> None:
-    ax.text(column, row, count, ha="center", va="center", weight="bold" if framed else "normal")
+    ax.text(
+        column, row, str(count), ha="center", va="center", weight="bold" if framed else "normal"
+    )
     if framed:
         corner = column - 0.46, row - 0.42
         ax.add_patch(Rectangle(corner, 0.92, 0.84, fill=False, linewidth=1.6, color=theme.INK))

@@ -16,7 +16,7 @@ from mmlab._text import plural
 from mmlab.beam.handlers import keyed_handler
 from mmlab.lru import MOST_RELOADS, Ints
 from mmlab.prediction.advice import Advice, advise
-from mmlab.prediction.keys import KeyNumbers, numbered, read_keys, read_mapping
+from mmlab.prediction.keys import KeyNumbers, Source, numbered, read_keys, read_mapping
 from mmlab.prediction.loads import PerManager, PredictedLoads
 from mmlab.prediction.recorded import Measured, Recorded, read_trace
 from mmlab.prediction.stepped import Access, Stepped
@@ -179,12 +179,14 @@ def predictions(
     if recorded and is_as_it_was:
         return [_of_trace(recorded, workloads[0])]
     source = recorded.source(column) if recorded else read_keys(keys, column)
-    log = _Log(
-        KeyNumbers(models or (recorded.models if recorded else None), source.as_text),
-        KeyCounts(),
-        measured,
+    known = models or (recorded.models if recorded else None)
+    return _of_keys(
+        source, _Log(KeyNumbers(known, source.as_text), KeyCounts(), measured), workloads
     )
-    asked = [Managers(each, _keeps_accesses(each, measured)) for each in workloads]
+
+
+def _of_keys(source: Source, log: _Log, workloads: Sequence[Workload]) -> list[Prediction]:
+    asked = [Managers(each, _keeps_accesses(each, log.measured)) for each in workloads]
     for piece in numbered(source, log.numbers):
         log.counts.feed(piece)
         for managers in asked:

@@ -29,13 +29,13 @@ GRID = 1024
 """Weights are multiples of 1 / GRID: coarser than the differences between processors."""
 
 
-class LogisticRegression(nn.Module):
+class LogisticRegression(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
     """A weight for each pixel and digit.
 
     Input: float32, shape (n, 64). Output: scores of the ten digits, shape (n, 10).
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(SIDE * SIDE, 10)
 
@@ -43,7 +43,7 @@ class LogisticRegression(nn.Module):
         return self.linear(pixels)
 
 
-class SmallConvNet(nn.Module):
+class SmallConvNet(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
     """Two layers of 3 by 3 filters, which look at neighbouring pixels together.
 
     Input: float32, shape (n, 64). Output: scores of the ten digits, shape (n, 10).
@@ -98,7 +98,7 @@ def weights_file(name: str) -> Path:
     return state_dict(name, lambda: fitted(RECIPES[name]))
 
 
-def prepare(say: Callable[[str], None]) -> None:
+def prepare(say: Callable[..., None]) -> None:
     """Make and keep the digits and the models that are not there yet.
 
     Args:

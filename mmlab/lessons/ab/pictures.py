@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,7 @@ def show_differences(differences: Mapping[str, Difference]) -> Picture:
         )
         reach = 1.08 * max(np.abs(d.draws).max() for d in differences.values())
         axes.set_xlim(-reach, reach)
-        style = {"fontsize": 10, "color": theme.MUTED, "va": "top"}
+        style: dict[str, Any] = {"fontsize": 10, "color": theme.MUTED, "va": "top"}
         top = 1 - 0.1 / height
         figure.text(0.03, top, "← A is better", **style)
         figure.text(0.97, top, "B is better →", ha="right", **style)

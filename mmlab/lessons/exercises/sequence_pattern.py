@@ -20,7 +20,7 @@ from mmlab.lessons.sequence.scans import first_scans, label_of
 SCANS = 48
 ENOUGH = 40
 """Digits read right of 48: with scans that were not restored, 36 are."""
-BATCH = {"min_batch_size": SCANS, "max_batch_size": SCANS}
+BATCH: dict[str, Any] = {"min_batch_size": SCANS, "max_batch_size": SCANS}
 
 PAGES = 24
 TORN = ("scan-007", "scan-016")
@@ -57,7 +57,7 @@ def _up_to_post_processing(pipeline: beam.Pipeline, function: Callable[[Any], An
 
 
 def _read_by_config_2(pipeline: beam.Pipeline, pairs: list[tuple[str, torch.Tensor]]) -> Any:
-    model = KeyedModelHandler(handler("CONFIG_2", **BATCH))
+    model: KeyedModelHandler[Any, Any, Any, Any] = KeyedModelHandler(handler("CONFIG_2", **BATCH))
     scans = pipeline | "Restored" >> beam.Create(pairs, reshuffle=False)
     return scans | "Model B" >> RunInference(model)
 

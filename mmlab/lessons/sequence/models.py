@@ -23,7 +23,7 @@ BATCH = 128
 PIXELS = SIDE * SIDE
 
 
-class Restorer(nn.Module):
+class Restorer(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
     """Makes a scan look as if the lamp were new: shadow and grain go, ink is black again.
 
     Input: float32, shape (n, 64). Output: the same shape, values between 0 and 1.
@@ -49,7 +49,7 @@ def weights_file() -> Path:
     return state_dict(NAME, fitted)
 
 
-def prepare(say: Callable[[str], None]) -> None:
+def prepare(say: Callable[..., None]) -> None:
     """Train and keep the restorer if it is not there yet, and `say` so in one line."""
     train_missing([NAME], lambda name: weights_file(), say)
 
@@ -65,7 +65,8 @@ def restorer(**options: Any) -> PytorchModelHandlerTensor:
 
 def sureness(result: PredictionResult) -> float:
     """The probability that a classifier gives to the digit that it finds most likely, 0 to 1."""
-    return float(result.inference.softmax(-1).max())
+    scores: torch.Tensor = result.inference
+    return float(scores.softmax(-1).max())
 
 
 def fitted(hidden: int = HIDDEN, steps: int = STEPS) -> Restorer:
@@ -86,7 +87,8 @@ def fitted(hidden: int = HIDDEN, steps: int = STEPS) -> Restorer:
             return nn.functional.binary_cross_entropy(model(scans), target)
 
         descend(optimizer, loss, steps)
-    return model.eval()
+    trained: Restorer = model.eval()
+    return trained
 
 
 def _rows(digits: np.ndarray) -> torch.Tensor:
