@@ -12,6 +12,8 @@ from apache_beam.ml.inference.base import (
     PredictionResult,
     RunInference,
 )
+from apache_beam.transforms import window
+from apache_beam.transforms.window import TimestampedValue
 
 
 class Model:
@@ -112,3 +114,23 @@ class Answers(NamedModels):
 
     def run_inference(self, batch, model, inference_args=None):
         return [model.answer(example) for example in batch]
+
+
+class Refreshed(Answers):
+    """Names its model after the path that it was given last."""
+
+    def update_model_path(self, model_path=None):
+        self.name = model_path or self.name
+
+    def should_skip_batching(self):
+        return True  # batches of several windows would be taken in any order
+
+
+def timed(pipeline, label, pairs):
+    """Elements in windows of a second; `pairs` are of second and element."""
+    return (
+        pipeline
+        | label >> beam.Create(range(len(pairs)), reshuffle=False)
+        | f"{label} in time" >> beam.Map(lambda i: TimestampedValue(pairs[i][1], pairs[i][0]))
+        | f"{label} in windows" >> beam.WindowInto(window.FixedWindows(1))
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.project.test_environment import ROOT, index_is_there, said
+from tests.requirements import ROOT, index_is_there, said
 
 LAYERS = ("core", "notebook", "lessons", "lab")
 PIP = (sys.executable, "-m", "uv", "pip")

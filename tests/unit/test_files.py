@@ -15,7 +15,7 @@ from mmlab._files import write_whole
 from mmlab.fresh import launch
 from mmlab.lessons.cache import made_once
 from mmlab.trace import Trace
-from tests.unit.trace.test_trace import story
+from tests.stories import story
 
 resource = pytest.importorskip("resource", reason="limits of POSIX")
 

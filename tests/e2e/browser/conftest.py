@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import shutil
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
+from tests.e2e.browser.limits import PATIENCE
+
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 
-BUILD = Path(__file__).parents[3] / "build"
-"""Where screenshots are kept, to be looked at."""
-
-PATIENCE = 300_000
-"""In milliseconds: a busy machine starts a kernel slowly."""
 
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 

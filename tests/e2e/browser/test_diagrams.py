@@ -12,9 +12,9 @@ import pytest
 import mmlab
 from mmlab.compare.comparison import Comparison, HintRuns
 from mmlab.fresh.outcome import RunOutcome
+from tests.hostile import hostile_trace
 from tests.lanes import size
 from tests.unit.diagrams.pipelines import BUILDERS, HOSTILE_LABELS, keyed_handler, torch_handler
-from tests.unit.trace.test_hostile_traces import hostile_trace
 
 pytestmark = pytest.mark.runs
 

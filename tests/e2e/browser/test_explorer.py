@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.e2e.browser.conftest import BUILD, PATIENCE
+from tests.e2e.browser.limits import BUILD, PATIENCE
 from tests.waiting import HUNG_SECONDS, wait_for
 
 pytestmark = pytest.mark.runs

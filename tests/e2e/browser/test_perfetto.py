@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from mmlab import Trace, WatchRunner
-from tests.e2e.browser.conftest import BUILD
+from tests.e2e.browser.limits import BUILD
 from tests.handlers import Slow, keyed, run_keyed
-from tests.unit.reports.test_perfetto import HOSTILE, event, load, use
+from tests.tracks import HOSTILE, event, load, use
 
 pytestmark = pytest.mark.runs
 

@@ -11,7 +11,7 @@ import pytest
 
 from mmlab import Trace
 from mmlab.page.renew import FILE
-from tests.e2e.browser.conftest import PATIENCE
+from tests.e2e.browser.limits import PATIENCE
 from tests.events import Event
 from tests.lanes import size
 from tests.unit.diagrams.pipelines import HOSTILE_LABELS

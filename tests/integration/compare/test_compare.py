@@ -18,7 +18,7 @@ from mmlab.trace import Trace
 from mmlab.watching import screens
 from tests.events import Event
 from tests.integration import pipelines
-from tests.unit.trace.test_trace import SECOND
+from tests.stories import SECOND
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits need Linux")
 

@@ -14,7 +14,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from mmlab import WatchRunner
 from tests.belongings import Belongings, belongings
 from tests.handlers import NamedModels, keyed
 from tests.integration.watching.faulty import left, told
+from tests.waiting import wait_for
 
 
 class Deadly(NamedModels):
@@ -44,8 +44,8 @@ def write(answer: Any, folder: str) -> None:
 
 
 def tell_of_death(before: Belongings, answers: Path) -> None:
-    while not any(answers.iterdir()) or belongings(tempfile.gettempdir()).processes:
-        time.sleep(0.1)
+    wait_for(lambda: any(answers.iterdir()))
+    wait_for(lambda: not belongings(tempfile.gettempdir()).processes)
     names = sorted(path.name for path in answers.iterdir())
     print(json.dumps({"answers": names, "left": left(before)}), flush=True)
 

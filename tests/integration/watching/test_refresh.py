@@ -12,12 +12,10 @@ from apache_beam.ml.inference.base import (
     RunInference,
 )
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.transforms import window
-from apache_beam.transforms.window import TimestampedValue
 
 from mmlab import WatchRunner
 from mmlab.draw.live import LivePicture
-from tests.handlers import Answers
+from tests.handlers import Refreshed, timed
 
 pytestmark = pytest.mark.runs
 
@@ -26,16 +24,6 @@ COLLECTED: list[str] = []
 
 def collect(result):
     COLLECTED.append(repr(result))
-
-
-class Refreshed(Answers):
-    """Names its model after the path that it was given last."""
-
-    def update_model_path(self, model_path=None):
-        self.name = model_path or self.name
-
-    def should_skip_batching(self):
-        return True  # batches of several windows would be taken in any order
 
 
 class Shared(Refreshed):
@@ -56,16 +44,6 @@ def many_models():
 
 def paths(*news):
     return [KeyModelPathMapping(list(keys), path, path) for keys, path in news]
-
-
-def timed(pipeline, label, pairs):
-    """Elements in windows of a second; `pairs` are of second and element."""
-    return (
-        pipeline
-        | label >> beam.Create(range(len(pairs)), reshuffle=False)
-        | f"{label} in time" >> beam.Map(lambda i: TimestampedValue(pairs[i][1], pairs[i][0]))
-        | f"{label} in windows" >> beam.WindowInto(window.FixedWindows(1))
-    )
 
 
 def run(runner, handler, elements, news):

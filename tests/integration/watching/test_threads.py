@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 from time import monotonic_ns
@@ -25,6 +24,7 @@ from mmlab.worker import memory
 from mmlab.worker.recorder import Recorder
 from tests.handlers import NamedModels, keyed, run_keyed
 from tests.integration.watching.programs import outcome_of, started
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.runs
 
@@ -135,8 +135,7 @@ class WaitsToBeSeen(NamedModels):
 
     def load_model(self):
         [folder] = self._log.iterdir()
-        while not any(event.event == "load_begin" for event in LogReader(folder).poll()):
-            time.sleep(0.01)
+        wait_for(lambda: any(e.event == "load_begin" for e in LogReader(folder).poll()))
         return super().load_model()
 
 

@@ -13,7 +13,7 @@ from mmlab.fit import MOST_ABOVE, Fit, Search
 from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.trace import Trace
 from tests.events import Event
-from tests.unit.reports.test_shortage import UNFIT
+from tests.stories import UNFIT
 
 
 def outcome(models: int, *, fits: bool, held: int = 0, error: str = UNFIT) -> RunOutcome:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import mmlab
 from mmlab.events import RunEnds
 from mmlab.trace import Trace
 from tests.events import Event
-from tests.unit.trace.test_recorded_runs import FIXTURES
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 
 def recorded(hint, turns, *, host="h", batch=1, loaded=2):

@@ -14,7 +14,7 @@ from mmlab.draw.paint import BAR, png
 from mmlab.draw.progress import STATES
 from mmlab.trace import Trace
 from tests.events import Event
-from tests.unit.trace.test_trace import SECOND, event, story
+from tests.stories import SECOND, event, story
 
 
 def drawn(events, title="My run"):

@@ -13,7 +13,7 @@ from mmlab.draw.race import RacePicture
 from mmlab.draw.sheets import NOTEBOOK, PROJECTOR, PROJECTOR_RACE
 from mmlab.state import State
 from mmlab.trace import Trace
-from tests.unit.trace.test_trace import SECOND, story
+from tests.stories import SECOND, story
 
 LATE = 3
 """Seconds from the begin of the first run to that of the second."""

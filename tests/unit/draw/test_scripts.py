@@ -16,7 +16,7 @@ from mmlab.draw.lanes import shortened
 from mmlab.draw.live import LivePicture
 from mmlab.trace import Trace
 from tests.events import Event
-from tests.unit.trace.test_trace import SECOND, event
+from tests.stories import SECOND, event
 
 NAMES = {
     "Hangul": "판매 예측 모델",

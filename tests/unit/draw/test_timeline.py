@@ -10,18 +10,12 @@ from hypothesis import strategies as st
 from mmlab.draw.lanes import merge_close
 from mmlab.trace import Trace
 from tests.events import Event
-from tests.unit.trace.test_trace import SECOND, event, story
+from tests.figures import texts
+from tests.stories import SECOND, event, story
 
 
 def labels(axes):
     return [tick.get_text() for tick in axes.get_yticklabels()]
-
-
-def texts(figure):
-    found = [text.get_text() for text in figure.texts]
-    for axes in figure.axes:
-        found += [text.get_text() for text in axes.texts]
-    return " ".join(found)
 
 
 def marks(axes, marker):

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.text import Text
 
 from mmlab.trace import Trace
-from tests.unit.trace.test_trace import event, story
+from tests.stories import event, story
 
 
 def legend_of(figure):

@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.e2e.colab.__main__ import HERE, MAY_CHANGE
-from tests.unit.project.test_environment import layer
+from tests.requirements import layer
 
 
 def pins():

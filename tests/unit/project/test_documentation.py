@@ -12,7 +12,7 @@ import pdoc.render
 import pytest
 
 import mmlab
-from tests.unit.project.test_structure import LAYERS
+from tests.structure import LAYERS
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -7,8 +7,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -17,14 +15,13 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 from mmlab._extras import LESSONS, NOTEBOOK
+from tests.requirements import PROJECT, ROOT, index_is_there, layer, said
 
 try:
     import tomllib
 except ImportError:  # Python 3.10
     import tomli as tomllib
 
-ROOT = Path(__file__).parents[3]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
 CLAIMED = ("3.10", "3.11", "3.12", "3.13")
 
@@ -52,18 +49,6 @@ def requirements():
     extras = PROJECT["optional-dependencies"].values()
     ours = [*PROJECT["dependencies"], *(r for extra in extras for r in extra)]
     return [Requirement(r) for r in ours if Requirement(r).name != "mmlab"]
-
-
-def layer(*extras):
-    """What an install with these extras asks for, those that they are built on included."""
-    found = [Requirement(r) for r in PROJECT["dependencies"]]
-    for extra in extras:
-        for requirement in map(Requirement, PROJECT["optional-dependencies"][extra]):
-            if requirement.name == "mmlab":
-                found += layer(*requirement.extras)
-            else:
-                found.append(requirement)
-    return list({str(requirement): requirement for requirement in found}.values())
 
 
 def test_conda_makes_python_and_pip_installs_this_project():
@@ -119,14 +104,6 @@ def test_nothing_is_pinned_loosely():
         assert re.fullmatch(r"==[^*,]+", str(Requirement(line).specifier)), line
 
 
-def index_is_there():
-    try:
-        urllib.request.urlopen("https://pypi.org/simple/pip/", timeout=10).close()
-    except (urllib.error.URLError, OSError):
-        return False
-    return True
-
-
 @pytest.fixture
 def fresh(tmp_path):
     """A copy of the project, and the Python of an environment that holds nothing."""
@@ -137,12 +114,6 @@ def fresh(tmp_path):
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     return tmp_path / "project", python
-
-
-def said(command, folder=None):
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout + done.stderr
 
 
 @pytest.mark.runs

@@ -15,6 +15,7 @@ import pytest
 
 import mmlab
 from tests import without_torch
+from tests.structure import LAYERS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,34 +23,6 @@ else:
     import tomli as tomllib
 
 PACKAGE = Path(mmlab.__file__).parent
-LAYERS = (
-    ("_arguments", "_cache", "_extras", "_faults", "_files", "_quiet", "_text", "fonts"),
-    ("course",),
-    ("events",),
-    ("log",),
-    ("beam",),
-    ("transforms",),
-    ("worker",),
-    ("state", "budget"),
-    ("lru",),
-    ("reports",),
-    ("draw",),
-    ("page",),
-    ("trace",),
-    ("prediction", "diagrams"),
-    ("machine",),
-    ("checks",),
-    ("watching",),
-    ("fresh",),
-    ("compare",),
-    ("fit",),
-    ("explorer",),
-    ("lessons",),
-    ("commands", "magics"),
-    ("__main__",),
-    ("",),  # the package itself
-)
-"""Lowest first: a module imports from its own package and from lower layers, and nothing else."""
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}
 EXPORTS = {
     "mmlab": """Diagram GroupByModel Problem Trace WatchRunner WatchWarning compare_hints

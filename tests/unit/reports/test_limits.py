@@ -7,8 +7,8 @@ from mmlab.events import UNKNOWN
 from mmlab.prediction.recorded import Measured
 from mmlab.reports.summary import DIFFERS, StepLimit
 from mmlab.trace import Trace
-from tests.unit.draw.test_timeline import texts
-from tests.unit.trace.test_trace import event
+from tests.figures import texts
+from tests.stories import event
 
 
 def run(*steps, limits=(), sharing=(), more=()):

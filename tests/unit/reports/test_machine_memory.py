@@ -8,7 +8,7 @@ import mmlab
 from mmlab.draw.live import LivePicture
 from mmlab.trace import Trace
 from tests.events import Event
-from tests.unit.draw.test_timeline import texts
+from tests.figures import texts
 
 MB, SECOND = 10**6, 10**9
 INFO = {"models": [{"step": "s", "model": m, "hint": 1, "keys": [m.upper()]} for m in "ab"]}

@@ -8,11 +8,9 @@ from mmlab.reports.shortage import is_out_of_memory, out_of_memory
 from mmlab.trace import Trace
 from mmlab.worker.recorder import describe
 from tests.events import Event
+from tests.stories import UNFIT
 
 MB = 1_000_000
-UNFIT = (
-    "RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to allocate 64000000 bytes"
-)
 
 FORMS = {
     "torch": (UNFIT, 64 * MB),
