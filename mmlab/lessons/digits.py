@@ -70,7 +70,8 @@ def _write_digits(path: Path) -> None:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    np.savez(path, images=digits.images, labels=digits.target)
+    with path.open("wb") as file:  # numpy would add an ending to a name
+        np.savez(file, images=digits.images, labels=digits.target)
 
 
 def distorted(pictures: np.ndarray, key: str) -> np.ndarray:

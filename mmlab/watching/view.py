@@ -46,5 +46,8 @@ class LiveView:
             return
         with survived(DRAW):  # and draw no more
             while not self._stop.wait(max(frames.pause, self._reader.pause)):
-                if events := self._reader.poll():
-                    frames.add(events)
+                self._frame(frames)
+
+    def _frame(self, frames: RunFrames) -> None:
+        if events := self._reader.poll():
+            frames.add(events)

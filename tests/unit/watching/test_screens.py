@@ -105,7 +105,7 @@ def test_nothing_is_drawn_when_nothing_is_written(tmp_path, clock, monkeypatch):
 
     def look():
         clock.now += 10
-        view._frame()
+        view._frame(view._frames)
 
     look()
     before = screen.frames
