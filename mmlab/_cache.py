@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 VARIABLE = "MMLAB_CACHE"
-RECIPE = "v1"
+_RECIPE = "v1"
 """Changes with the recipe of the data or the models, so that stale files are never taken."""
 
 
@@ -19,7 +19,7 @@ def cache_folder() -> Path:
     import platformdirs
 
     base = Path(os.environ.get(VARIABLE) or platformdirs.user_cache_path("mmlab"))
-    folder = base.expanduser().absolute() / RECIPE
+    folder = base.expanduser().absolute() / _RECIPE
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:

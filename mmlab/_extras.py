@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LESSONS = frozenset({"filelock", "sklearn", "torch"})
-NOTEBOOK = frozenset({
+_LESSONS = frozenset({"filelock", "sklearn", "torch"})
+_NOTEBOOK = frozenset({
     "IPython", "PIL", "cloudpickle", "ipywidgets", "matplotlib", "pandas", "platformdirs",
     "pyarrow", "resvg_py", "wasmtime",
 })  # fmt: skip
@@ -30,9 +30,9 @@ def extra_for(call: str) -> Iterator[None]:
         raise
     except ModuleNotFoundError as problem:
         package = (problem.name or "").partition(".")[0]
-        if package not in LESSONS | NOTEBOOK:
+        if package not in _LESSONS | _NOTEBOOK:
             raise
-        extra = "lessons" if package in LESSONS else "notebook"
+        extra = "lessons" if package in _LESSONS else "notebook"
         raise MissingExtraError(
             f"{call} needs the extra \"{extra}\": pip install 'mmlab[{extra}]'", name=problem.name
         ) from problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from types import TracebackType
 
-log = logging.getLogger("mmlab")
+_log = logging.getLogger("mmlab")
 
 _level = logging.DEBUG
 _said: dict[str, object] = {}
@@ -56,9 +56,9 @@ class survived:
 def _report(what: str, error: Exception) -> None:
     mark = object()
     if _said.setdefault(what, mark) is mark:
-        traced = error if log.isEnabledFor(logging.DEBUG) else None
+        traced = error if _log.isEnabledFor(logging.DEBUG) else None
         said = describe(error)
-        log.log(_level, "mmlab could not %s: %s; the run goes on", what, said, exc_info=traced)
+        _log.log(_level, "mmlab could not %s: %s; the run goes on", what, said, exc_info=traced)
 
 
 def describe(error: BaseException) -> str:

@@ -38,10 +38,10 @@ def temporary_folder(prefix: str) -> Path:
     try:
         return Path(tempfile.mkdtemp(prefix=prefix))
     except OSError as problem:
-        raise without_temporary_files(problem) from problem
+        raise _without_temporary_files(problem) from problem
 
 
-def without_temporary_files(problem: OSError) -> OSError:
+def _without_temporary_files(problem: OSError) -> OSError:
     """What to raise where no temporary file can be made or written."""
     return OSError(
         problem.errno,
@@ -76,7 +76,7 @@ def temporary_files() -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        raise without_temporary_files(problem) from problem
+        raise _without_temporary_files(problem) from problem
 
 
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}

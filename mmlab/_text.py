@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 _Class = TypeVar("_Class", bound=type)
 
-WIDTH = 92
+_WIDTH = 92
 """Columns of text that fit below a cell of a notebook, on a laptop and on a projector."""
 
-PLAIN = {"→": "->", "×": "x", "·": "|", "…": "...", "–": "-", "−": "-", "✓": "+", "✗": "x"}
+_PLAIN = {"→": "->", "×": "x", "·": "|", "…": "...", "–": "-", "−": "-", "✓": "+", "✗": "x"}
 """What stands for a sign of ours where an output cannot show it."""
 
 
@@ -29,7 +29,7 @@ def shown(text: str, stream: Any = None) -> str:
     encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
     if text.isascii() or _fits(text, encoding):
         return text
-    return "".join(c if _fits(c, encoding) else PLAIN.get(c) or _escaped(c) for c in text)
+    return "".join(c if _fits(c, encoding) else _PLAIN.get(c) or _escaped(c) for c in text)
 
 
 def _fits(text: str, encoding: str) -> bool:
@@ -74,7 +74,7 @@ def say(text: str, *, at_once: bool = False, to: Any = None) -> None:
 
 
 def wrapped(text: str, *, indent: str = "", hanging: str = "") -> str:
-    """Lines of at most `WIDTH` columns, broken between words: a notebook breaks inside them.
+    """Lines of at most `_WIDTH` columns, broken between words: a notebook breaks inside them.
 
     Args:
       indent: before the first line of each of the lines of `text`.
@@ -84,7 +84,7 @@ def wrapped(text: str, *, indent: str = "", hanging: str = "") -> str:
     '- one line\\n- and another'
     """
     wrap = functools.partial(
-        textwrap.fill, width=WIDTH, initial_indent=indent, subsequent_indent=hanging,
+        textwrap.fill, width=_WIDTH, initial_indent=indent, subsequent_indent=hanging,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
     return "\n".join(wrap(line) if line.strip() else line for line in text.split("\n"))

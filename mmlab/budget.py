@@ -22,17 +22,17 @@ from mmlab._text import plural
 RESIDENT = "resident set size"
 ADDRESS_SPACE = "address space"
 
-SHARE_BYTES = 80_000_000
+_SHARE_BYTES = 80_000_000
 """Address space that a run of one worker thread needs beside its models."""
-THREADED_SHARE_BYTES = 140_000_000
-WORKER_SHARE_BYTES = 50_000_000
+_THREADED_SHARE_BYTES = 140_000_000
+_WORKER_SHARE_BYTES = 50_000_000
 """With several worker threads, it needs the first once and the second for each of them."""
 RELOAD_ADDRESS_SPACE = 2_200_000
 """What stays of the address space after each reload: two threads with their stacks."""
-RELOAD_RESIDENT = 50_000
+_RELOAD_RESIDENT = 50_000
 """What stays of the resident set size."""
-KEPT_MODELS = 4
-MOST_KEPT_BYTES = 32 << 20
+_KEPT_MODELS = 4
+_MOST_KEPT_BYTES = 32 << 20
 """glibc gives blocks above this size back at once. Of smaller ones it keeps some: the assumption is
 so many models, when models are evicted."""
 MARGIN = 0.05
@@ -41,7 +41,7 @@ MARGIN = 0.05
 MEASURED = "measured in the trace"
 GIVEN = "given"
 
-Bytes = npt.NDArray[np.int64]
+_Bytes = npt.NDArray[np.int64]
 _Hint = TypeVar("_Hint", int, npt.NDArray[Any])
 
 _RESIDUE = "residue of reloads"
@@ -111,12 +111,12 @@ class Budget:
     counts: str
     scope: str
     beside: Figure
-    models: Bytes
+    models: _Bytes
     models_source: str
     loading: Figure
     late: Figure
     evicts: npt.NDArray[np.bool_]
-    reloads: Bytes
+    reloads: _Bytes
     per_reload: Figure
     kept: Figure
     margin: float = MARGIN
@@ -134,13 +134,13 @@ class Budget:
         return [part for part in [*named, margin] if part.bytes]
 
     @property
-    def need(self) -> Bytes:
+    def need(self) -> _Bytes:
         """Bytes needed, margin included."""
-        total: Bytes = np.sum([n for _, n, _ in self._parts], axis=0)
+        total: _Bytes = np.sum([n for _, n, _ in self._parts], axis=0)
         return total + np.round(total * self.margin).astype(np.int64)
 
     @property
-    def _parts(self) -> list[tuple[str, Bytes, str]]:
+    def _parts(self) -> list[tuple[str, _Bytes, str]]:
         """What takes memory, bytes at each hint, and where they come from."""
         always, evicts = np.ones_like(self.models), self.evicts.astype(np.int64)
         fixed = (
@@ -170,7 +170,7 @@ def resident_estimate(at_start: int, model: int, models: int) -> int:
     840000000
     """
     models += 1  # one is loading, which takes twice its size
-    need = at_start + SHARE_BYTES + models * model
+    need = at_start + _SHARE_BYTES + models * model
     return round(need * (1 + MARGIN))
 
 
@@ -181,8 +181,8 @@ def assumed_share(workers: int) -> Figure:
     (80000000, 290000000)
     """
     if workers == 1:
-        return Figure(SHARE_BYTES, "assumed: Beam's share with one worker thread")
-    share = THREADED_SHARE_BYTES + workers * WORKER_SHARE_BYTES
+        return Figure(_SHARE_BYTES, "assumed: Beam's share with one worker thread")
+    share = _THREADED_SHARE_BYTES + workers * _WORKER_SHARE_BYTES
     return Figure(share, f"assumed: Beam's share with {workers} worker threads")
 
 
@@ -218,12 +218,12 @@ def kept_by_the_allocator(sizes: Iterable[int]) -> Figure:
     >>> kept_by_the_allocator([64_000_000, 20_000_000]).bytes
     80000000
     """
-    small = max((size for size in sizes if size <= MOST_KEPT_BYTES), default=0)
-    return Figure(small * KEPT_MODELS, f"assumed: {KEPT_MODELS} models of at most 32 MiB")
+    small = max((size for size in sizes if size <= _MOST_KEPT_BYTES), default=0)
+    return Figure(small * _KEPT_MODELS, f"assumed: {_KEPT_MODELS} models of at most 32 MiB")
 
 
 def residue(counts: str) -> Figure:
     """What stays of each reload."""
     resident = counts == RESIDENT
-    each = RELOAD_RESIDENT if resident else RELOAD_ADDRESS_SPACE
+    each = _RELOAD_RESIDENT if resident else RELOAD_ADDRESS_SPACE
     return Figure(each, f"assumed: {each / 1e6:g} MB each")

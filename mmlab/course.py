@@ -28,7 +28,7 @@ class Copied:
     kept: tuple[str, ...]
 
 
-def notebooks() -> list[Path]:
+def _notebooks() -> list[Path]:
     """The notebooks of the package, or of the source tree that it is imported from.
 
     Raises:
@@ -54,7 +54,7 @@ def copy_notebooks(folder: str | os.PathLike[str]) -> Copied:
     where.mkdir(parents=True, exist_ok=True)
     new: list[str] = []
     kept: list[str] = []
-    for source in notebooks():
+    for source in _notebooks():
         target = where / source.name
         (kept if os.path.lexists(target) else new).append(source.name)
         if source.name in new:

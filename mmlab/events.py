@@ -43,8 +43,8 @@ Not 0, and not None: a hint or limit that is None is none.
 """
 
 # Without bounds, msgspec lets integers of any length pass.
-Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Process(NamedTuple):
@@ -78,7 +78,7 @@ class TracedModel(Struct, frozen=True, gc=False, omit_defaults=True):
     device: str | None = None
     cohort: str | None = None
     keys: tuple[str, ...] = ()
-    hint: Int64 | None | Unknown = None
+    hint: _Int64 | None | Unknown = None
 
 
 class ProcessInfo(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -125,9 +125,9 @@ class EndInfo(Struct, frozen=True, gc=False, omit_defaults=True):
     """
 
     state: str = "UNKNOWN"
-    element_counts: dict[str, Count] = {}
-    oom_kills: Count | None = None
-    reached: dict[str, Count] = {}
+    element_counts: dict[str, _Count] = {}
+    oom_kills: _Count | None = None
+    reached: dict[str, _Count] = {}
     elsewhere: bool = False
 
 
@@ -149,10 +149,10 @@ class Event(Struct, kw_only=True, omit_defaults=True, gc=False):
 
     run: str = _UNSTAMPED
     host: str = _UNSTAMPED
-    pid: Int64 = 0
-    tid: Int64 = 0
-    t_ns: Int64 = 0
-    v: Int64 = VERSION
+    pid: _Int64 = 0
+    tid: _Int64 = 0
+    t_ns: _Int64 = 0
+    v: _Int64 = VERSION
 
     @property
     def process(self) -> Process:
@@ -163,7 +163,7 @@ class Event(Struct, kw_only=True, omit_defaults=True, gc=False):
         return f'{{"v":{self.v},{encode(self)[1:]}'
 
 
-class Other(Event, kw_only=True):
+class _Other(Event, kw_only=True):
     """An event of a kind that this version does not know, without what it says.
 
     Attributes:
@@ -177,7 +177,7 @@ class _Known(Event, tag_field="event"):
     """An event of one of the kinds below."""
 
 
-class OfStep(_Known, kw_only=True):
+class _OfStep(_Known, kw_only=True):
     """An event of a step.
 
     Attributes:
@@ -199,15 +199,15 @@ class OfModel(_Known, kw_only=True):
     step: str
     model: str
     cohort: str | None = None
-    generation: Int64 | None = None
+    generation: _Int64 | None = None
 
 
 class OfLoad(OfModel, kw_only=True):
     """An event of a load. In logs of the first edition it carries memory: see `Memory`."""
 
-    rss: Count | None = None
-    peak_rss: Count | None = None
-    device_bytes: Count | None = None
+    rss: _Count | None = None
+    peak_rss: _Count | None = None
+    device_bytes: _Count | None = None
 
 
 class ProcessBegins(_Known, tag="process", kw_only=True):
@@ -218,7 +218,7 @@ class ProcessBegins(_Known, tag="process", kw_only=True):
     """
 
     event: ClassVar[str] = "process"
-    wall_ns: Int64 | None = None
+    wall_ns: _Int64 | None = None
     info: ProcessInfo = ProcessInfo()
 
 
@@ -274,11 +274,11 @@ class LoadEnds(OfLoad, tag="load_end", kw_only=True):
     """
 
     event: ClassVar[str] = "load_end"
-    bytes: Count | Unknown = UNKNOWN
+    bytes: _Count | Unknown = UNKNOWN
     sized_by: str = "tensors"
-    rss_growth: Int64 | None = None
+    rss_growth: _Int64 | None = None
     what: str | None = None
-    object: Int64 | None = None
+    object: _Int64 | None = None
 
 
 class InMemory(OfModel, tag="in_memory", kw_only=True):
@@ -290,11 +290,11 @@ class InMemory(OfModel, tag="in_memory", kw_only=True):
     """
 
     event: ClassVar[str] = "in_memory"
-    age_ns: Count = 0
-    bytes: Count | Unknown = UNKNOWN
+    age_ns: _Count = 0
+    bytes: _Count | Unknown = UNKNOWN
     sized_by: str = "tensors"
     what: str | None = None
-    object: Int64 | None = None
+    object: _Int64 | None = None
 
 
 class LoadFails(OfLoad, tag="load_fail", kw_only=True):
@@ -317,8 +317,8 @@ class UseBegins(OfModel, tag="use_begin", kw_only=True):
     """
 
     event: ClassVar[str] = "use_begin"
-    n: Count = 0
-    keys: dict[str, Count] = {}
+    n: _Count = 0
+    keys: dict[str, _Count] = {}
 
 
 class UseEnds(OfModel, tag="use_end", kw_only=True):
@@ -344,7 +344,7 @@ class Frees(OfModel, tag="free", kw_only=True):
     event: ClassVar[str] = "free"
 
 
-class Limit(OfStep, tag="limit", kw_only=True):
+class Limit(_OfStep, tag="limit", kw_only=True):
     """The model manager changed how many models it will hold.
 
     Attributes:
@@ -352,10 +352,10 @@ class Limit(OfStep, tag="limit", kw_only=True):
     """
 
     event: ClassVar[str] = "limit"
-    limit: Int64 | None | Unknown = None
+    limit: _Int64 | None | Unknown = None
 
 
-class Copy(OfStep, tag="copy", kw_only=True):
+class Copy(_OfStep, tag="copy", kw_only=True):
     """A copy of a keyed handler gets its first batch.
 
     Each copy in a process, one for each worker thread, adds its hint to the limit of the manager.
@@ -388,11 +388,11 @@ class Memory(_Known, tag="memory", kw_only=True):
     """
 
     event: ClassVar[str] = "memory"
-    rss: Count | None = None
-    peak_rss: Count | None = None
-    data: Count | None = None
-    data_limit: Count | None = None
-    device_bytes: Count | None = None
+    rss: _Count | None = None
+    peak_rss: _Count | None = None
+    data: _Count | None = None
+    data_limit: _Count | None = None
+    device_bytes: _Count | None = None
 
 
 class MemoryLimit(_Known, tag="memory_limit", kw_only=True):
@@ -402,10 +402,10 @@ class MemoryLimit(_Known, tag="memory_limit", kw_only=True):
     """
 
     event: ClassVar[str] = "memory_limit"
-    bytes: Count
+    bytes: _Count
 
 
-class Conflicts(OfStep, tag="conflict", kw_only=True):
+class Conflicts(_OfStep, tag="conflict", kw_only=True):
     """Two threads changed the model manager's maps at once, and a load failed.
 
     Attributes:
@@ -416,7 +416,7 @@ class Conflicts(OfStep, tag="conflict", kw_only=True):
     error: str | None = None
 
 
-class UnknownKey(OfStep, tag="unknown_key", kw_only=True):
+class UnknownKey(_OfStep, tag="unknown_key", kw_only=True):
     """A batch holds a key that no mapping names.
 
     Attributes:
@@ -427,7 +427,7 @@ class UnknownKey(OfStep, tag="unknown_key", kw_only=True):
     error: str | None = None
 
 
-class Unobserved(OfStep, tag="unobserved", kw_only=True):
+class Unobserved(_OfStep, tag="unobserved", kw_only=True):
     """Something that cannot be seen here.
 
     Attributes:
@@ -440,7 +440,7 @@ class Unobserved(OfStep, tag="unobserved", kw_only=True):
     what: str
 
 
-class DeadLetter(OfStep, tag="dead_letter", kw_only=True):
+class DeadLetter(_OfStep, tag="dead_letter", kw_only=True):
     """A batch went to the dead letters of its step, which handles exceptions.
 
     Attributes:
@@ -453,12 +453,12 @@ class DeadLetter(OfStep, tag="dead_letter", kw_only=True):
     """
 
     event: ClassVar[str] = "dead_letter"
-    n: Count = 0
+    n: _Count = 0
     error: str | None = None
     timed_out: bool = False
     model: str | None = None
     cohort: str | None = None
-    thread: Int64 | None = None
+    thread: _Int64 | None = None
 
 
 class Dropped(_Known, tag="dropped", kw_only=True):
@@ -469,7 +469,7 @@ class Dropped(_Known, tag="dropped", kw_only=True):
     """
 
     event: ClassVar[str] = "dropped"
-    n: Count = 0
+    n: _Count = 0
 
 
 KINDS: dict[str, type[Event]] = {
@@ -547,7 +547,7 @@ def _whole_text(line: str) -> str:
 # Decoding
 
 _decoder = msgspec.json.Decoder(Union[tuple(KINDS.values())])  # noqa: UP007
-_decoder_of_others = msgspec.json.Decoder(Other)
+_decoder_of_others = msgspec.json.Decoder(_Other)
 
 
 class _Version(Struct):

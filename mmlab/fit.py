@@ -19,16 +19,16 @@ from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.prediction.recorded import copies_of
 from mmlab.watching.screens import in_notebook
 
-CONFIRM = 2
+_CONFIRM = 2
 """Further runs that the answer must pass: one run says little about a hint near the limit."""
-MOST_ABOVE = 4
+_MOST_ABOVE = 4
 """Where the search ends without a hint that passes, so many of the hints that it skipped are run:
 reloads leave memory behind, so that hint 1 may fail where hint 3 passes."""
 
-MOST_CONFLICTS = 4
+_MOST_CONFLICTS = 4
 """So often a run is repeated that failed by a conflict of threads, and not for want of memory."""
 
-PROMISE = (
+_PROMISE = (
     "Other data, more threads, a second run in the same process or another machine may need more "
     "memory than these runs: leave a buffer."
 )
@@ -123,11 +123,11 @@ class Fit:
         """The comparison of the hints that ran; its text is the same on every machine."""
         ended = [f"  {HintRuns(hint, ()).label}: {_words(o)}" for hint, o in self.runs]
         return Picture(
-            self.comparison.plot(title).figure, "\n".join([self.verdict, *ended, PROMISE])
+            self.comparison.plot(title).figure, "\n".join([self.verdict, *ended, _PROMISE])
         )
 
     def __repr__(self) -> str:
-        return "\n".join([self.verdict, self.table().to_string(), PROMISE])
+        return "\n".join([self.verdict, self.table().to_string(), _PROMISE])
 
     def _repr_mimebundle_(
         self, include: Any = None, exclude: Any = None
@@ -140,7 +140,7 @@ def fit_hint(
     *,
     memory_limit: int | str,
     hints: Sequence[Hint] | None = None,
-    confirm: int = CONFIRM,
+    confirm: int = _CONFIRM,
     options: PipelineOptions | Sequence[str] | None = None,
     live: bool | str = "auto",
     progress: Callable[[str], None] | None = say,
@@ -216,7 +216,7 @@ class Search:
 
     run: Callable[[Hint, str], RunOutcome]
     hints: list[Hint] | None
-    confirm: int = CONFIRM
+    confirm: int = _CONFIRM
     show: Callable[[int, int], None] = lambda done, total: None
     report: Callable[[str, RunOutcome], None] = lambda name, outcome: None
     runs: list[tuple[Hint, RunOutcome]] = field(default_factory=list)
@@ -267,7 +267,7 @@ class Search:
     def _one_that_was_skipped(self, hints: Sequence[Hint]) -> int:
         ran = {hint for hint, _ in self.runs}
         skipped = [place for place, hint in enumerate(hints) if hint not in ran]
-        for place in skipped[:MOST_ABOVE]:
+        for place in skipped[:_MOST_ABOVE]:
             if self._outcome(hints[place]).succeeded:
                 return place
         return -1
@@ -292,7 +292,7 @@ class Search:
         self.report(name, outcome)
         if outcome.interrupted:
             raise _Stopped
-        if outcome.conflict and self._conflicts(hint) <= MOST_CONFLICTS:
+        if outcome.conflict and self._conflicts(hint) <= _MOST_CONFLICTS:
             return self._run(hint)
         if _failed_otherwise(outcome) and len(self.runs) == 1:
             raise FreshRunError(outcome)

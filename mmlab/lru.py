@@ -28,7 +28,7 @@ try:
 except ImportError:
     numba = None
 
-IS_FAST = numba is not None
+_IS_FAST = numba is not None
 """Whether loops run as machine code: `pip install "mmlab[fast]"` installs numba."""
 
 Ints = npt.NDArray[Any]
@@ -59,7 +59,7 @@ def thrashes(reloads: Any, batches: Any, most: float = MOST_RELOADS) -> Any:
     return reloads > most * batches
 
 
-def compiled(loop: _Loop) -> _Loop:
+def _compiled(loop: _Loop) -> _Loop:
     """`loop` as machine code, kept on disk between sessions; as it is without numba."""
     if numba is None:
         return loop
@@ -73,7 +73,7 @@ def compiled(loop: _Loop) -> _Loop:
 
 def _run(loop: Callable[..., None], given: tuple[Ints, ...], filled: tuple[Ints, ...]) -> None:
     """Run a loop over arrays, the last of which it fills; over lists where Python runs it."""
-    if IS_FAST:
+    if _IS_FAST:
         loop(*given, *filled)
         return
     lists = [array.tolist() for array in filled]  # Python reads lists faster than arrays
@@ -137,7 +137,7 @@ def _walked(accesses: Ints, due: Ints, sizes: Ints, models: int) -> tuple[Ints, 
     return distances, most
 
 
-@compiled
+@_compiled
 def _next_uses(accesses, upcoming, due):  # type: ignore[no-untyped-def]  # numba infers
     """Fill `due` with the place of the next access to the same model; `upcoming` has the end."""
     for t in range(len(accesses) - 1, -1, -1):
@@ -145,7 +145,7 @@ def _next_uses(accesses, upcoming, due):  # type: ignore[no-untyped-def]  # numb
         upcoming[accesses[t]] = t
 
 
-@compiled
+@_compiled
 def _walk(accesses, due, sizes, stack, due_of, held, distances, most):  # type: ignore[no-untyped-def]  # numba infers
     """Mattson's stack: `stack[:n]` is what a cache of capacity n holds.
 
@@ -247,7 +247,7 @@ def _line_of(accesses: int) -> tuple[Ints, Ints]:
     return np.full(words, 0xFFFFFFFF), np.concatenate([[0], *levels])
 
 
-@compiled
+@_compiled
 def _ones(word: Any) -> Any:
     """Bits set in the lower 32 of `word`: sums of 2, 4 and 8 bits, then all (Hacker's Delight)."""
     word -= (word >> 1) & 0x55555555
@@ -256,7 +256,7 @@ def _ones(word: Any) -> Any:
     return (word * 0x01010101 >> 24) & 0xFF
 
 
-@compiled
+@_compiled
 def _count(walk, last, words, tree, counts):  # type: ignore[no-untyped-def]  # numba infers
     """Count the stack distances of LRU in `walk`, in logarithmic time each.
 
@@ -317,7 +317,7 @@ def batch_accesses(models: Ints, size: int) -> Ints:
     return models[is_first > 0]
 
 
-@compiled
+@_compiled
 def _first_in_batch(models, begins, batch_of, is_first):  # type: ignore[no-untyped-def]  # numba infers
     """Fill `is_first`; `batch_of` is the latest batch of each model."""
     for batch in range(len(begins)):

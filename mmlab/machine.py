@@ -19,10 +19,10 @@ from mmlab._cache import cache_folder
 from mmlab._extras import MissingExtraError, extra_for
 from mmlab._text import in_bytes, plural, shown_everywhere
 
-PYTHONS = ((3, 10), (3, 13))
-LEAST_MEMORY = 2e9
-LEAST_DISK = 1e9
-KERNEL_SECONDS = 60
+_PYTHONS = ((3, 10), (3, 13))
+_LEAST_MEMORY = 2e9
+_LEAST_DISK = 1e9
+_KERNEL_SECONDS = 60
 _NAMED = ("mmlab", "apache-beam", "torch", "ipykernel", "ipywidgets", "jupyterlab")
 
 
@@ -110,8 +110,8 @@ _FIXES = {
 
 
 def _python() -> Iterator[Finding]:
-    first, last = (".".join(map(str, version)) for version in PYTHONS)
-    fits = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
+    first, last = (".".join(map(str, version)) for version in _PYTHONS)
+    fits = _PYTHONS[0] <= sys.version_info[:2] <= _PYTHONS[1]
     yield Finding(
         "Python",
         f"{platform.python_version()}, {platform.system()} {platform.machine()}",
@@ -127,7 +127,7 @@ def _packages() -> Iterator[Finding]:
 
 def _memory() -> Iterator[Finding]:
     memory = psutil.virtual_memory()
-    fix = "close other programs: the lessons need 2 GB" if memory.available < LEAST_MEMORY else ""
+    fix = "close other programs: the lessons need 2 GB" if memory.available < _LEAST_MEMORY else ""
     said = f"{in_bytes(memory.available)} free of {in_bytes(memory.total)}"
     yield Finding("memory", said, fix)
 
@@ -148,7 +148,7 @@ def _cache() -> Iterator[Finding]:
 
 def _room(name: str, folder: Path, fix: str) -> Finding:
     free = shutil.disk_usage(folder).free
-    return Finding(name, f"{folder}, {in_bytes(free)} free", fix if free < LEAST_DISK else "")
+    return Finding(name, f"{folder}, {in_bytes(free)} free", fix if free < _LEAST_DISK else "")
 
 
 def _fonts() -> Iterator[Finding]:
@@ -174,9 +174,9 @@ def _kernel() -> Iterator[Finding]:
     except ImportError:
         yield Finding("kernel", "not installed (JupyterLab comes with pip install 'mmlab[lab]')")
         return
-    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=KERNEL_SECONDS)
+    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=_KERNEL_SECONDS)
     try:
-        client.execute_interactive("1", timeout=KERNEL_SECONDS, silent=True)
+        client.execute_interactive("1", timeout=_KERNEL_SECONDS, silent=True)
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from mmlab.draw.picture import Picture
     from mmlab.page.build import ReplayPage
 
-MOST_BYTES = 2_000_000_000
+_MOST_BYTES = 2_000_000_000
 
 
 @shown_everywhere
@@ -69,7 +69,7 @@ class Trace(State):
     def add(self, events: Iterable[Event]) -> None:
         new = sorted(_checked(events), key=attrgetter("t_ns"))
         self.events = sorted([*self.events, *new], key=attrgetter("t_ns")) if self.events else new
-        with collector_paused():
+        with _collector_paused():
             super().add(new)
 
     def of_kind(self, *kinds: str) -> list[Any]:
@@ -79,7 +79,7 @@ class Trace(State):
     # Files
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, most_bytes: float | None = MOST_BYTES) -> Trace:
+    def load(cls, path: str | os.PathLike[str], *, most_bytes: float | None = _MOST_BYTES) -> Trace:
         """Read a trace that was saved, or the log folder of a run, finished or not.
 
         A trace is read as data: nothing in it is ever run, and what does not have the form of an
@@ -100,7 +100,7 @@ class Trace(State):
         path_argument("path", path, "a saved trace or the log folder of a run")
         most_bytes = _bytes_or_none("most_bytes", most_bytes)
         where = location(path)
-        with collector_paused():
+        with _collector_paused():
             if isinstance(where, str):
                 return _load_remote(where, most_bytes)
             if where.is_dir():
@@ -236,7 +236,7 @@ def _checked(events: Iterable[Event]) -> list[Event]:
 
 
 @contextmanager
-def collector_paused() -> Iterator[None]:
+def _collector_paused() -> Iterator[None]:
     """Hold off the garbage collector, which looks for cycles among a million events, many times."""
     if not gc.isenabled():
         yield

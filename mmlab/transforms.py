@@ -14,7 +14,7 @@ from mmlab.beam.handlers import cohort_handlers, cohort_of_key, keyed_handler
 
 AnyMapping: TypeAlias = KeyModelMapping[Any, Any, Any, Any]
 
-NO_MODEL = -1
+_NO_MODEL = -1
 """Place of the elements whose key no mapping names; RunInference will say so itself."""
 
 
@@ -110,7 +110,7 @@ def _in_lane(
         raise TypeError(
             f"GroupByModel takes (key, element) pairs, as RunInference does, and got {short(pair)}"
         ) from None
-    return model_of_key.get(key, NO_MODEL) % lanes, pair
+    return model_of_key.get(key, _NO_MODEL) % lanes, pair
 
 
 def _by_model(
@@ -118,9 +118,9 @@ def _by_model(
 ) -> Iterator[tuple[Any, Any]]:
     """The pairs of a lane, read once per model: a lane may be larger than the worker's memory."""
     _, pairs = group
-    models = {model_of_key.get(key, NO_MODEL) for key, _ in pairs}
+    models = {model_of_key.get(key, _NO_MODEL) for key, _ in pairs}
     for model in sorted(models):
-        yield from (pair for pair in pairs if model_of_key.get(pair[0], NO_MODEL) == model)
+        yield from (pair for pair in pairs if model_of_key.get(pair[0], _NO_MODEL) == model)
 
 
 class FixedBatches(KeyedModelHandler[Any, Any, Any, Any]):

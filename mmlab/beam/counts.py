@@ -73,12 +73,12 @@ def _infos_of_job(service: Any, job: str) -> Iterable[Any]:
       grpc.RpcError: the service is gone.
     """
     request = beam_job_api_pb2.GetJobMetricsRequest(job_id=job)
-    metrics = service.GetJobMetrics(request, timeout=SERVICE_SECONDS).metrics
+    metrics = service.GetJobMetrics(request, timeout=_SERVICE_SECONDS).metrics
     counted: Iterable[Any] = metrics.committed or metrics.attempted
     return counted
 
 
-SERVICE_SECONDS = 20
+_SERVICE_SECONDS = 20
 """For which a job service is waited for, once the job has ended."""
 
 

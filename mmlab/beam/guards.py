@@ -9,7 +9,7 @@ import apache_beam as beam
 
 from mmlab._faults import survived
 
-READ_IN = "2.77"
+_READ_IN = "2.77"
 
 
 class BeamChangedError(RuntimeError):
@@ -18,7 +18,7 @@ class BeamChangedError(RuntimeError):
     def __init__(self, name: str, purpose: str):
         super().__init__(
             f"apache-beam {beam.__version__} has no {name}, which mmlab needs to {purpose}. "
-            f"Install apache-beam {READ_IN}, or a newer mmlab."
+            f"Install apache-beam {_READ_IN}, or a newer mmlab."
         )
 
 

@@ -19,19 +19,19 @@ from typing import Any
 
 _MODULE = "apache_beam.pipeline"
 
-Around = Callable[[Any, Callable[[], Any]], Any]
+_Around = Callable[[Any, Callable[[], Any]], Any]
 """Takes a pipeline and what runs it, and returns what that returns."""
-Made = Callable[[Any], None]
+_Made = Callable[[Any], None]
 """Takes a pipeline that was made."""
 
-_active: list[tuple[Around, Made]] = []
+_active: list[tuple[_Around, _Made]] = []
 _hooked: list[tuple[type, str, Any, Any]] = []
 """The class, the name of a method that is replaced, its own one, and what stands in its place."""
 _lock = threading.RLock()
 
 
 @contextmanager
-def around_runs(around: Around, made: Made = lambda pipeline: None) -> Iterator[None]:
+def around_runs(around: _Around, made: _Made = lambda pipeline: None) -> Iterator[None]:
     """Call `around(pipeline, run)` where a pipeline of this process is run, in whichever thread.
 
     And `made(pipeline)` where one is made. Of several that are active at a time, the latest is
@@ -52,7 +52,7 @@ def around_runs(around: Around, made: Made = lambda pipeline: None) -> Iterator[
                 _remove()
 
 
-def is_hooked() -> bool:
+def _is_hooked() -> bool:
     """Whether something of Beam is replaced, or will be when it is imported."""
     return bool(_hooked) or _waiting in sys.meta_path
 

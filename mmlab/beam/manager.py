@@ -25,7 +25,7 @@ class _ObservedOrder(OrderedDict[Any, Any]):
         return cohort, tag
 
 
-class ManagerObserver(Protocol):
+class _ManagerObserver(Protocol):
     """What `observe_manager` calls when a model manager decides something.
 
     Beam's `load` is not locked: another thread may be in it at the same time, and what is done in
@@ -89,7 +89,7 @@ def models_allowed(manager: Any) -> Any:
     return getattr(manager, "_max_models", None)
 
 
-def observe_manager(manager: Any, observer: ManagerObserver) -> list[str]:
+def observe_manager(manager: Any, observer: _ManagerObserver) -> list[str]:
     """Report what a model manager decides: evictions, refreshes, its effective limit.
 
     Args:

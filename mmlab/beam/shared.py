@@ -54,7 +54,7 @@ def before_process_ends(callback: Callable[[], None]) -> None:
     entry_type.unsafe_hard_delete = unsafe_hard_delete
 
 
-def is_proxy(reference: Any) -> bool:
+def _is_proxy(reference: Any) -> bool:
     """Whether `run_inference` was given a reference to a model, and not the model itself."""
     return type(reference).__name__ == "_AutoProxyWrapper"
 
@@ -66,7 +66,7 @@ def held_model(reference: Any) -> Any | None:
     where another process holds it, or where this one reaches it as another would: see
     `served_model`.
     """
-    if not is_proxy(reference):
+    if not _is_proxy(reference):
         return reference
     try:
         return vars(reference._proxyObject)["_SingletonProxy_entry"].obj

@@ -15,7 +15,7 @@ from mmlab.beam.cards import key_text
 from mmlab.checks.problem import Problem
 from mmlab.prediction.keys import read_keys
 
-MOST_ELEMENTS = 1_000_000
+_MOST_ELEMENTS = 1_000_000
 """Of the data, how many elements are looked at."""
 _MOST_KEYS = 5
 """How many unknown keys get a sentence of their own."""
@@ -50,7 +50,7 @@ def _keys_of(data: Any, known: Collection[Any]) -> _Seen:
     source = read_keys(data, None)
     seen = _Seen({}, {}, 0, source.as_text)
     elements = itertools.chain.from_iterable(map(_listed, source.pieces))
-    for place, element in enumerate(itertools.islice(elements, MOST_ELEMENTS)):
+    for place, element in enumerate(itertools.islice(elements, _MOST_ELEMENTS)):
         try:
             key = _key_of(element, known)
             if key not in seen.first:

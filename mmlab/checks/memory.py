@@ -24,7 +24,7 @@ from mmlab.reports.words import hint_words
 
 
 @dataclass(frozen=True)
-class Held:
+class _Held:
     """What one step may hold at once, at least: models of unknown size count nothing.
 
     Attributes:
@@ -49,7 +49,7 @@ class Held:
 
 def held_by(
     handler: ModelHandler[Any, Any, Any], step: str, options: PipelineOptions | None = None
-) -> Held:
+) -> _Held:
     """What the step may hold at once on this machine, under Beam's local runners.
 
     A keyed handler's models are shared by all workers, and each worker adds its hint to the limit;
@@ -65,12 +65,14 @@ def held_by(
         copies = 1 if mode == "in_memory" else workers
         hint = count_or_none(cards[0].hint) if cards else None
         most = len(cards) if hint is None else min(limit_with(hint, copies), len(cards))
-        return Held(step, most, sum(sizes[:most]), tuple(sizes), hint, copies, unknown)
+        return _Held(step, most, sum(sizes[:most]), tuple(sizes), hint, copies, unknown)
     if shares_across_processes(handler):
         copies = handler.model_copies()
     else:
         copies = workers if mode == "multi_processing" else 1
-    return Held(step, copies * len(cards), copies * sum(sizes), tuple(sizes), None, copies, unknown)
+    return _Held(
+        step, copies * len(cards), copies * sum(sizes), tuple(sizes), None, copies, unknown
+    )
 
 
 def _size(leaf: ModelHandler[Any, Any, Any]) -> int | None:
@@ -112,7 +114,7 @@ def _workers(options: PipelineOptions | None) -> tuple[str, int]:
     return direct.direct_running_mode, direct.direct_num_workers or os.cpu_count() or 1
 
 
-def memory_problem(held: Sequence[Held], room: int | None = None) -> Problem | None:
+def memory_problem(held: Sequence[_Held], room: int | None = None) -> Problem | None:
     """Whether the models of all steps together are larger than the memory that is left.
 
     Args:
@@ -135,13 +137,13 @@ def memory_problem(held: Sequence[Held], room: int | None = None) -> Problem | N
     )
 
 
-def _limit(held: Held) -> str:
+def _limit(held: _Held) -> str:
     if held.hint is None:
         return f"{held.copies} copies of each" if held.copies > 1 else ""
     return f"{hint_words(held.hint)} × {plural(held.copies, 'copy', 'copies')}"
 
 
-def _fix(held: Sequence[Held], room: int) -> str:
+def _fix(held: Sequence[_Held], room: int) -> str:
     unknown = sum(one.unknown for one in held)
     if unknown:
         return (

@@ -36,7 +36,7 @@ def weights_problems(card: ModelCard, leaf: ModelHandler[Any, Any, Any]) -> Iter
     missing = missing_weights(card, leaf)
     if missing is not None:
         yield missing
-    elif (wrong := what_is_wrong(path, loads)) is not None:
+    elif (wrong := _what_is_wrong(path, loads)) is not None:
         yield Problem(wrong[0], where_is(card), wrong[1], fatal=loads is not None)
 
 
@@ -61,7 +61,7 @@ def _is_missing(path: Path) -> bool:
         return False  # a name that is too long, a folder that is closed
 
 
-def what_is_wrong(path: Path, loads: str | None = None) -> tuple[str, str] | None:
+def _what_is_wrong(path: Path, loads: str | None = None) -> tuple[str, str] | None:
     """Why `path` cannot be the weights that a handler loads, and what to do about it.
 
     Args:

@@ -14,10 +14,10 @@ from typing import NoReturn
 from mmlab._text import say
 from mmlab.commands import doctor, follow, lessons, replay, run, summary, timeline
 
-COMMANDS: tuple[ModuleType, ...] = (run, follow, summary, timeline, replay, lessons, doctor)
-BAD_INPUT = 2
+_COMMANDS: tuple[ModuleType, ...] = (run, follow, summary, timeline, replay, lessons, doctor)
+_BAD_INPUT = 2
 """Exit status where a command is given something that it cannot use."""
-INTERRUPTED = 130
+_INTERRUPTED = 130
 _EXAMPLES = "examples:\n"
 
 
@@ -25,8 +25,8 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence."""
 
     def error(self, message: str) -> NoReturn:
-        say_wrong(self.prog, f"{message}; see {self.prog} --help")
-        sys.exit(BAD_INPUT)
+        _say_wrong(self.prog, f"{message}; see {self.prog} --help")
+        sys.exit(_BAD_INPUT)
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -39,7 +39,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         return "\n\n".join(wrap(part, width, indent) for part in text.strip().split("\n\n"))
 
 
-def say_wrong(command: str, message: str) -> None:
+def _say_wrong(command: str, message: str) -> None:
     say(f"{command}: {message}", to=sys.stderr)
 
 
@@ -49,20 +49,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         words, program = run.split(words)
     except ValueError as problem:
-        say_wrong("mmlab run", f"{problem}; see mmlab run --help")
-        return BAD_INPUT
+        _say_wrong("mmlab run", f"{problem}; see mmlab run --help")
+        return _BAD_INPUT
     parsed, others = _parser().parse_known_args(words)
     if others:
         command = f"mmlab {parsed.command}"
-        say_wrong(command, f"there is no argument {others[0]}; see {command} --help")
-        return BAD_INPUT
+        _say_wrong(command, f"there is no argument {others[0]}; see {command} --help")
+        return _BAD_INPUT
     try:
         work: Callable[[], int | None] | None = parsed.begin(parsed, *program)
     except (OSError, ValueError, ImportError) as problem:
-        say_wrong(f"mmlab {parsed.command}", _sentence(problem))
-        return BAD_INPUT
+        _say_wrong(f"mmlab {parsed.command}", _sentence(problem))
+        return _BAD_INPUT
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return _INTERRUPTED
     # A program that is watched has errors of its own.
     return (work() if work is not None else 0) or 0
 
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_Parser
     )
-    for command in COMMANDS:
+    for command in _COMMANDS:
         name = command.__name__.rpartition(".")[2]
         one = commands.add_parser(
             name,

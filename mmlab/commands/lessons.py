@@ -6,16 +6,16 @@ from argparse import ArgumentParser, Namespace
 
 from mmlab._text import plural, say
 
-FOLDER = "mmlab-lessons"
+_FOLDER = "mmlab-lessons"
 HELP = "copy the notebooks into a folder, and open them"
 EXAMPLES = f"""\
-  mmlab lessons                 into the folder {FOLDER}
+  mmlab lessons                 into the folder {_FOLDER}
   mmlab lessons course --open   and open JupyterLab there"""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "folder", metavar="FOLDER", nargs="?", default=FOLDER, help=f"by default {FOLDER}"
+        "folder", metavar="FOLDER", nargs="?", default=_FOLDER, help=f"by default {_FOLDER}"
     )
     parser.add_argument("--open", action="store_true", help="open JupyterLab on it")
 

@@ -23,16 +23,16 @@ from mmlab.trace import Trace
 
 Hint = int | None
 
-COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident", "limit")
-ENDS = ("interrupted", "out of memory", "failed", "unknown", "done")
+_COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident", "limit")
+_ENDS = ("interrupted", "out of memory", "failed", "unknown", "done")
 """How a run can end: of several runs, the first of these is said."""
-SHARED = "The runs shared the machine: their seconds cannot be compared."
-UNEVEN = "Batches had other sizes in each run, so loads vary too."
-VARY = "Seconds vary from run to run, loads do not."
-VARY_BOTH = "Batches had other sizes in each run: loads vary like seconds."
-EQUALLY_FAST = 1.1
+_SHARED = "The runs shared the machine: their seconds cannot be compared."
+_UNEVEN = "Batches had other sizes in each run, so loads vary too."
+_VARY = "Seconds vary from run to run, loads do not."
+_VARY_BOTH = "Batches had other sizes in each run: loads vary like seconds."
+_EQUALLY_FAST = 1.1
 """Medians that differ by less than this factor count as equal."""
-EQUAL_RSS = 1.02
+_EQUAL_RSS = 1.02
 """So do peaks of memory, which differ a little from run to run."""
 
 
@@ -190,8 +190,8 @@ class Comparison:
         if sum(row.succeeded for row in self.rows) < 2:
             return None
         if self.together:
-            return SHARED if self._have_equal_batches else f"{SHARED} {UNEVEN}"
-        return VARY if self._have_equal_batches else VARY_BOTH
+            return _SHARED if self._have_equal_batches else f"{_SHARED} {_UNEVEN}"
+        return _VARY if self._have_equal_batches else _VARY_BOTH
 
     @property
     def _have_equal_batches(self) -> bool:
@@ -243,8 +243,8 @@ class Comparison:
 
 
 def _table_row(row: HintRuns, times: bool) -> dict[str, Any]:
-    cells: dict[str, Any] = {"ended": min((o.ended for o in row.outcomes), key=ENDS.index)}
-    for name in COUNTS:
+    cells: dict[str, Any] = {"ended": min((o.ended for o in row.outcomes), key=_ENDS.index)}
+    for name in _COUNTS:
         cells[name] = _cell(getattr(s, name) for s in row.summaries)
     cells["model MB"] = _cell(megabytes(s.model_bytes) for s in row.summaries)
     if times:
@@ -297,7 +297,7 @@ def _fastest(done: Sequence[HintRuns]) -> str | None:
     if len(done) < 2:
         return None
     best = min(row.seconds for row in done)
-    fast = [row for row in done if row.seconds <= best * EQUALLY_FAST]
+    fast = [row for row in done if row.seconds <= best * _EQUALLY_FAST]
     if len(fast) == len(done):
         return f"all are about as fast ({best:.1f} s)"
     verb = "is" if len(fast) == 1 else "are"
@@ -323,7 +323,7 @@ def _least_rss(done: Sequence[HintRuns]) -> str | None:
     if len(peaks) < len(done):
         return None
     least = min(peaks)
-    small = [row for row, peak in zip(done, peaks, strict=True) if peak <= least * EQUAL_RSS]
+    small = [row for row, peak in zip(done, peaks, strict=True) if peak <= least * _EQUAL_RSS]
     if len(small) == len(done):
         return f"all have about the same peak RSS ({in_megabytes(least)})"
     verb = "has" if len(small) == 1 else "have"

@@ -74,10 +74,10 @@ def _numbered(graph: Graph) -> list[str]:
 # Escaping
 
 
-def quote(value: str) -> str:
+def _quote(value: str) -> str:
     r"""A DOT string that shows `value` as it is: no escape sequence, entity or line survives.
 
-    >>> print(quote('say "hi" & \\N'))
+    >>> print(_quote('say "hi" & \\N'))
     "say \"hi\" &amp; \\N"
     """
     return '"' + "\\n".join(_quoted(text.clean(line)) for line in value.split("\n")) + '"'
@@ -87,10 +87,10 @@ def _quoted(line: str) -> str:
     return line.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')
 
 
-def escape(value: str) -> str:
+def _escape(value: str) -> str:
     r"""Text inside an HTML-like label.
 
-    >>> escape("<b> & 'c'")
+    >>> _escape("<b> & 'c'")
     '&lt;b&gt; &amp; &#39;c&#39;'
     """
     # Graphviz puts the name of the node for \N and so on, even here; nothing escapes a backslash.
@@ -115,7 +115,7 @@ def _tooltip(value: str) -> str:
     """A DOT string of what a tooltip says; what is too long for one loses its middle."""
     if len(value) > _MOST_TOOLTIP:
         value = f"{value[: _MOST_TOOLTIP * 2 // 3]} … {value[-_MOST_TOOLTIP // 3 :]}"
-    return quote(value)
+    return _quote(value)
 
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
@@ -141,11 +141,11 @@ def _document(direction: str, lines: Iterable[str], caption: str = "") -> str:
 
 
 def _note(words: str) -> str:
-    return f'note [shape=plaintext, style="", label={quote(words)}, tooltip={_tooltip(words)}];'
+    return f'note [shape=plaintext, style="", label={_quote(words)}, tooltip={_tooltip(words)}];'
 
 
 def _font(words: str, *, size: int = SMALLEST, colour: str = MUTED, bold: bool = False) -> str:
-    inner = f"<B>{escape(words)}</B>" if bold else escape(words)
+    inner = f"<B>{_escape(words)}</B>" if bold else _escape(words)
     return f'<FONT POINT-SIZE="{size}" COLOR="{colour}">{inner}</FONT>'
 
 
@@ -244,7 +244,7 @@ def _box(step: Step, name: str, colours: Mapping[str, str]) -> str:
 
 
 def _title(step: Step) -> str:
-    label = "<BR/>".join(escape(t) for t in _wrapped(text.plain_label(step.label), 20))
+    label = "<BR/>".join(_escape(t) for t in _wrapped(text.plain_label(step.label), 20))
     kind = _kind(step)
     return f"{label}<BR/>{_font(_short(kind, 36))}" if kind else label
 
@@ -501,13 +501,13 @@ def _cohort(place: int, model: Model, colour: str) -> Iterator[str]:
     shown = card.keys[:_MOST_KEYS]
     for number, key in enumerate(shown):
         name = f"k{place}_{number}"
-        label = escape(_short(named(key), 28))
+        label = _escape(_short(named(key), 28))
         yield f"{name} [label=<{label}>{_node_width(label)}, tooltip={_tooltip(key)}];"
         yield f'{name} -> {cohort} [color="{colour}", penwidth=1.6];'
     if len(card.keys) > len(shown):
         rest = plural(len(card.keys) - len(shown), "more key")
         name = f"k{place}_more"
-        yield f'{name} [shape=plaintext, style="", label={quote(f"… {rest}")}];'
+        yield f'{name} [shape=plaintext, style="", label={_quote(f"… {rest}")}];'
         yield f'{name} -> {cohort} [color="{colour}", penwidth=1.6];'
     first = card.keys[0] if card.keys else ""
     words = _font("cohort") + "<BR/>" + _font(_short(named(first), 20), size=11, colour=INK)

@@ -27,10 +27,10 @@ from mmlab.beam.pipelines import (
     root_transform,
 )
 
-MAX_STEPS = 1000
+_MAX_STEPS = 1000
 """More boxes than this are refused: nobody can read them, and Graphviz takes minutes."""
 
-UNFINISHED = "unfinished RunInference"
+_UNFINISHED = "unfinished RunInference"
 """What a step is called whose `RunInference` raised while it was applied."""
 
 
@@ -168,7 +168,7 @@ def pipeline_graph(
       step: full label of a composite; only its inside is shown, and what it is connected to.
 
     Raises:
-      ValueError: no such step or depth, or more than `MAX_STEPS` steps.
+      ValueError: no such step or depth, or more than `_MAX_STEPS` steps.
     """
     _check_depth(depth)
     view = _View(depth)
@@ -178,7 +178,7 @@ def pipeline_graph(
     else:
         view.open_only(root, _find(root, step))
     inside = [shown for shown in view.shown if not shown.outside]
-    if len(inside) > MAX_STEPS:
+    if len(inside) > _MAX_STEPS:
         raise ValueError(_too_many(len(inside), depth, step))
 
     counts = dict(trace.element_counts) if trace is not None else {}
@@ -324,7 +324,7 @@ def _too_many(count: int, depth: int | None, step: str | None) -> str:
         "one composite of it with step='its full label'" if step is None else "another step="
     )
     return (
-        f"{count:,} steps are too many for one picture (at most {MAX_STEPS:,}): "
+        f"{count:,} steps are too many for one picture (at most {_MAX_STEPS:,}): "
         f"draw {' or '.join(ways)}"
     )
 
@@ -334,7 +334,7 @@ def _step(shown: _Shown, stats: dict[tuple[str, str], ModelStats]) -> Step:
     return Step(
         id=shown.id,
         label=_last(applied),
-        transform=UNFINISHED if is_unfinished(applied) else _transform_name(applied),
+        transform=_UNFINISHED if is_unfinished(applied) else _transform_name(applied),
         composite=shown.composite,
         inferences=() if shown.outside else tuple(_inferences(applied, stats)),
         outside=shown.outside,

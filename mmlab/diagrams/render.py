@@ -207,7 +207,7 @@ def _fitted(attributes: str, words: str, centred: bool) -> str:
     size = float(_found(r'font-size="([\d.]+)"', attributes)[1])
     bold = 'font-weight="bold"' in attributes
     guessed = _guess(unescape(words), size, bold)
-    words = words.replace("\u200b", "")  # dot.escape puts it where Graphviz would see a command
+    words = words.replace("\u200b", "")  # dot._escape puts it where Graphviz would see a command
     if not words.strip("\xa0 "):
         return f"<text {attributes}>{words}</text>"
     width = fonts.width(unescape(words), size, bold=bold)

@@ -35,12 +35,12 @@ from mmlab.reports.summary import summarize
 from mmlab.reports.words import loads_words
 from mmlab.state import NS, State
 
-WORDS_INCHES = 0.19
+_WORDS_INCHES = 0.19
 """Height of a line of words."""
 SIDE_INCHES = 0.3
-BELOW_BLOCK = 0.5
+_BELOW_BLOCK = 0.5
 """Share of the room between two runs that lies below the first one's memory."""
-LABEL_INCHES = 0.6
+_LABEL_INCHES = 0.6
 """Height of axes of memory whose label has two lines."""
 LABEL_OF_RUN_POINTS = 10.5
 KEY_POINTS = 8.5
@@ -103,12 +103,12 @@ class Grid:
     @property
     def block(self) -> float:
         """What a run needs beside its lanes and its memory, in inches."""
-        return self.sheet.block + (0 if self.columns == 1 else WORDS_INCHES)
+        return self.sheet.block + (0 if self.columns == 1 else _WORDS_INCHES)
 
     @property
     def above_block(self) -> float:
         """Words and what is free above the lanes of a run, in inches."""
-        return self.block - BELOW_BLOCK * self.sheet.block
+        return self.block - _BELOW_BLOCK * self.sheet.block
 
 
 def arrange(lanes: Sequence[int], sheet: Sheet = NOTEBOOK, words: int = 1) -> Grid:
@@ -137,7 +137,7 @@ def arrange(lanes: Sequence[int], sheet: Sheet = NOTEBOOK, words: int = 1) -> Gr
     ]
     if sheet.columns is not None:
         grids = [grid for grid in grids if grid.columns == min(sheet.columns, len(lanes))]
-    head = head_inches(sheet, words)
+    head = _head_inches(sheet, words)
     grids = [replace(grid, sheet=sheet) for grid in grids]
     for grid in grids:
         if grid.height(lanes, head) <= sheet.most_height:
@@ -212,7 +212,7 @@ class GridLayout:
 
 
 @dataclass(frozen=True)
-class RunAxes:
+class _RunAxes:
     """Where a run is drawn: lanes of models, and memory below them."""
 
     lanes: Axes
@@ -239,7 +239,7 @@ def draw_comparison(
 
 
 def _drawn(runs: Sequence[Multiple], title: str, verdict: str, sheet: Sheet) -> Figure:
-    words = verdict_lines(verdict, sheet)
+    words = _verdict_lines(verdict, sheet)
     if words and not sheet.explains:
         title = ""
     every = [lanes_of(run.state) for run in runs]
@@ -250,7 +250,7 @@ def _drawn(runs: Sequence[Multiple], title: str, verdict: str, sheet: Sheet) -> 
     figure, places = draw_grid(layout)
     for i, (block, place) in enumerate(zip(layout.blocks, places.values(), strict=True)):
         line = 1 if layout.grid.columns > 1 else 0
-        write_above(
+        _write_above(
             place.lanes, label_of(block, layout), LABEL_OF_RUN_POINTS, line=line, fontweight="bold"
         )
         if i == 0 and sheet.explains:
@@ -309,15 +309,15 @@ def _same_models(every: Sequence[Sequence[Lane]], most: int) -> list[list[Lane]]
     return [busiest(lanes, names) for lanes in every]
 
 
-def verdict_lines(verdict: str, sheet: Sheet = NOTEBOOK) -> list[str]:
+def _verdict_lines(verdict: str, sheet: Sheet = NOTEBOOK) -> list[str]:
     """A verdict in lines that fit below a title."""
     words = [fonts.drawable(word) for word in verdict.split()]
     return in_lines(words, " ", sheet.text_width, sheet.words_points)
 
 
-def head_inches(sheet: Sheet, words: int) -> float:
+def _head_inches(sheet: Sheet, words: int) -> float:
     """Height of a header with so many lines below its title."""
-    return sheet.head + WORDS_INCHES * max(words - 1, 0)
+    return sheet.head + _WORDS_INCHES * max(words - 1, 0)
 
 
 # The frame
@@ -325,14 +325,14 @@ def head_inches(sheet: Sheet, words: int) -> float:
 
 def draw_grid(
     layout: GridLayout, runs: Collection[int] | None = None
-) -> tuple[Figure, dict[int, RunAxes]]:
+) -> tuple[Figure, dict[int, _RunAxes]]:
     """Draw a comparison in which nothing has happened.
 
     Args:
       runs: numbers of those whose axes are drawn; None for all.
     """
     grid, sheet = layout.grid, layout.grid.sheet
-    head = head_inches(sheet, len(layout.words))
+    head = _head_inches(sheet, len(layout.words))
     lanes = [block.lanes for block in layout.blocks]
     height = grid.height(lanes, head)
     figure = new_figure(height, sheet.width)
@@ -343,7 +343,7 @@ def draw_grid(
         for run in range(row * grid.columns, min((row + 1) * grid.columns, len(lanes))):
             if runs is None or run in runs:
                 places[run] = _add_axes(figure, layout, run, y, top)
-        y -= grid.memory + BELOW_BLOCK * sheet.block
+        y -= grid.memory + _BELOW_BLOCK * sheet.block
     for run, place in places.items():
         _dress(place, layout.blocks[run], layout)
         if grid.is_lowest(run, len(lanes)):
@@ -356,14 +356,14 @@ def draw_grid(
     figure.text(y=1 - TITLE_INCHES / height, s=layout.title, **title, **left)
     first = sheet.second_line if layout.title else TITLE_INCHES
     for i, line in enumerate(layout.words):
-        below = first + WORDS_INCHES * i
+        below = first + _WORDS_INCHES * i
         figure.text(y=1 - below / height, s=line, fontsize=sheet.words_points, **left)
     draw_legend(figure, late=layout.late, ends=layout.ends, short=not sheet.explains,
                 evicted=layout.evicted, freed=layout.freed)  # fmt: skip
     return figure, places
 
 
-def _add_axes(figure: Figure, layout: GridLayout, run: int, y: float, top: float) -> RunAxes:
+def _add_axes(figure: Figure, layout: GridLayout, run: int, y: float, top: float) -> _RunAxes:
     """The axes of a run whose lanes stand `y` inches above the foot, in a row `top` inches high."""
     grid, height = layout.grid, figure.get_size_inches()[1]
     column = run % grid.columns
@@ -375,10 +375,10 @@ def _add_axes(figure: Figure, layout: GridLayout, run: int, y: float, top: float
     lanes = figure.add_axes((x, (y + top - own) / height, width, own / height))
     lower += top - own  # memory follows the lanes of its own run
     memory = figure.add_axes((x, lower / height, width, grid.memory / height))
-    return RunAxes(lanes, memory)
+    return _RunAxes(lanes, memory)
 
 
-def _dress(place: RunAxes, block: Block, layout: GridLayout) -> None:
+def _dress(place: _RunAxes, block: Block, layout: GridLayout) -> None:
     for axes in (place.lanes, place.memory):
         dress(axes)
         axes.set_xlim(0, layout.seconds)
@@ -388,7 +388,7 @@ def _dress(place: RunAxes, block: Block, layout: GridLayout) -> None:
     place.memory.set_ylim(0, layout.memory / layout.unit or 1)
     place.memory.yaxis.set_major_locator(MaxNLocator(nbins=3))
     unit = unit_name(layout.unit)
-    place.memory.set_ylabel(unit if layout.grid.memory < LABEL_INCHES else f"memory\n{unit}")
+    place.memory.set_ylabel(unit if layout.grid.memory < _LABEL_INCHES else f"memory\n{unit}")
     _draw_limit(place.memory, block.limit, layout.unit)
 
 
@@ -424,7 +424,7 @@ def _draw_limit(axes: Axes, limit: tuple[int, int] | None, unit: float) -> None:
                       color=theme.ALERT)  # fmt: skip
 
 
-def write_above(
+def _write_above(
     axes: Axes, text: str, points: float, *, beside: float = 0, line: int = 0,
     color: str = theme.INK, fontweight: str = "normal",
 ) -> None:  # fmt: skip
@@ -445,7 +445,7 @@ def write_above(
 
 
 def _draw_run(
-    run: Multiple, place: RunAxes, lanes: Sequence[Lane], x: Seconds, layout: GridLayout
+    run: Multiple, place: _RunAxes, lanes: Sequence[Lane], x: Seconds, layout: GridLayout
 ) -> None:
     top, bottom = place.lanes, place.memory
     more = {} if run.state.processes else {"nothing": "ended before it began"}
@@ -470,13 +470,13 @@ def _write_words(axes: Axes, run: Multiple, layout: GridLayout) -> None:
     words = run.words if run.problem is None else [" ".join(run.problem.split())]
     if layout.grid.columns == 1:
         text = fitting_words(words, room, "   ·   ")
-        write_above(axes, text, 9.5, beside=beside, color=colour)
+        _write_above(axes, text, 9.5, beside=beside, color=colour)
         return
     if run.problem is None and words:
         *words, seconds = words
-        write_above(axes, fitting_words(seconds.split(", "), room, ", "), 9.5, beside=beside,
+        _write_above(axes, fitting_words(seconds.split(", "), room, ", "), 9.5, beside=beside,
                     line=1)  # fmt: skip
-    write_above(axes, fitting_words(words, layout.axes_inches), 9.5, color=colour)
+    _write_above(axes, fitting_words(words, layout.axes_inches), 9.5, color=colour)
 
 
 def fitting_words(words: Sequence[str], inches: float, between: str = " · ") -> str:

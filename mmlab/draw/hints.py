@@ -16,9 +16,9 @@ from mmlab.draw import theme
 from mmlab.draw.layout import unit_name, unit_of
 from mmlab.draw.picture import Picture, new_figure
 
-MARKED_HINTS = 40
+_MARKED_HINTS = 40
 """Up to so many hints, each one has a mark of its own."""
-LOG_FROM = 30
+_LOG_FROM = 30
 """Loads that differ by more than this factor are drawn on a logarithmic scale."""
 
 
@@ -115,7 +115,7 @@ def _frame(axes: Axes) -> None:
 
 
 def _draw_loads(axes: Axes, p: HintCurves) -> None:
-    few = p.models <= MARKED_HINTS
+    few = p.models <= _MARKED_HINTS
     curves: list[tuple[str, Any, dict[str, Any]]] = [
         ("Beam (LRU)", p.loads, {"color": theme.PALETTE[0], "linewidth": 2.2, "marker": "o"}),
     ]
@@ -136,7 +136,7 @@ def _draw_loads(axes: Axes, p: HintCurves) -> None:
             look["marker"] = ""
         axes.plot(p.hints, values, label=name, **look)
     highest, lowest = int(p.loads.max()), max(min(int(v.min()) for _, v, _ in curves), 1)
-    if highest > LOG_FROM * lowest:
+    if highest > _LOG_FROM * lowest:
         axes.set_yscale("log")
         axes.set_ylim(lowest * 0.6, highest * 2)
     else:
@@ -184,7 +184,7 @@ def _mark_cliff(axes: Axes, p: HintCurves) -> None:
 
 
 def _draw_memory(axes: Axes, p: HintCurves) -> None:
-    few = p.models <= MARKED_HINTS
+    few = p.models <= _MARKED_HINTS
     held = np.asarray(p.model_bytes)
     buffer = p.buffer_bytes
     top = held + (buffer or 0)

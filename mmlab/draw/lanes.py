@@ -21,11 +21,11 @@ from mmlab.reports.shortage import OutOfMemory
 from mmlab.state import NS, UNSEEN, Batches, Residence, State
 
 MOST_LANES = 40
-BAR = 0.62
+_BAR = 0.62
 """Height of a resident model, as a share of its lane."""
 LABEL_POINTS = 9.5
 SMALL_POINTS = 8
-MOST_MARKS = 60
+_MOST_MARKS = 60
 """Evictions in one lane that are still drawn one by one with a mark."""
 FAILED: theme.Style = {
     "marker": "x",
@@ -104,7 +104,7 @@ class Lane:
 
 
 @dataclass(frozen=True)
-class Bars:
+class _Bars:
     """When models were in one state.
 
     Attributes:
@@ -120,7 +120,7 @@ BARS = ("loading", "resident", "leaving")
 MOMENTS = ("already", "evicted", "freed", "failed")
 
 
-def bars_of(residences: Iterable[Residence]) -> dict[str, Bars]:
+def bars_of(residences: Iterable[Residence]) -> dict[str, _Bars]:
     """What is drawn of some loads beside their batches, by `BARS` and `MOMENTS`.
 
     A model is leaving when it is evicted and not yet freed.
@@ -140,7 +140,7 @@ def bars_of(residences: Iterable[Residence]) -> dict[str, Bars]:
                 rows["evicted"].append((place, left, left))
                 rows["leaving"].append((place, left, r.last_ns))
     tables = {name: np.array(each, np.int64).reshape(-1, 3) for name, each in rows.items()}
-    return {name: Bars(table[:, 0], table[:, 1:]) for name, table in tables.items()}
+    return {name: _Bars(table[:, 0], table[:, 1:]) for name, table in tables.items()}
 
 
 def busiest(lanes: Sequence[Lane], models: Sequence[str] | None = None) -> list[Lane]:
@@ -283,7 +283,7 @@ def lane_labels(
     """
     processes = list(dict.fromkeys(process for process, _, _ in among if process is not None))
     several_steps = len({step for _, step, _ in among}) > 1
-    name = process_names(processes)
+    name = _process_names(processes)
     labels = []
     for key in keys:
         process, step, model = key
@@ -295,19 +295,19 @@ def lane_labels(
     return labels
 
 
-def label_inches(label: str) -> float:
+def _label_inches(label: str) -> float:
     """How wide a label of a lane is, at most: models that are loaded have theirs in bold."""
     first, *others = label.split("\n")
     widths = [theme.text_inches(first, LABEL_POINTS, bold=True)]
     return max(widths + [theme.text_inches(line, SMALL_POINTS, bold=True) for line in others])
 
 
-def process_names(processes: Sequence[Process]) -> dict[Process, str]:
+def _process_names(processes: Sequence[Process]) -> dict[Process, str]:
     """What pictures call the processes: numbered, and after their machine where there are several.
 
-    >>> list(process_names([Process("a", 7), Process("a", 9)]).values())
+    >>> list(_process_names([Process("a", 7), Process("a", 9)]).values())
     ['worker 1', 'worker 2']
-    >>> list(process_names([Process("a", 7), Process("b", 7), Process("b", 9)]).values())
+    >>> list(_process_names([Process("a", 7), Process("b", 7), Process("b", 9)]).values())
     ['a 1', 'b 1', 'b 2']
     """
     hosts = list(dict.fromkeys(process.host for process in processes))
@@ -365,10 +365,10 @@ class Seconds:
           intervals: nanoseconds, shape (n, 2).
         """
         seconds = (intervals - self.start_ns) * NS
-        return merge_close(seconds, self.pixel, least_pixels * self.pixel)
+        return _merge_close(seconds, self.pixel, least_pixels * self.pixel)
 
 
-def merge_close(intervals: np.ndarray, gap: float, least: float) -> np.ndarray:
+def _merge_close(intervals: np.ndarray, gap: float, least: float) -> np.ndarray:
     """Merge intervals that are closer than `gap`, and widen those narrower than `least`.
 
     Args:
@@ -377,7 +377,7 @@ def merge_close(intervals: np.ndarray, gap: float, least: float) -> np.ndarray:
     Returns:
       Shape (m, 2), begin and width, m ≤ n.
 
-    >>> merge_close(np.array([[0.0, 1.0], [1.05, 2.0], [5.0, 5.0]]), 0.1, 0.5).tolist()
+    >>> _merge_close(np.array([[0.0, 1.0], [1.05, 2.0], [5.0, 5.0]]), 0.1, 0.5).tolist()
     [[0.0, 2.0], [5.0, 0.5]]
     """
     if not len(intervals):
@@ -426,10 +426,10 @@ def _draw_lane(axes: Axes, y: int, lane: Lane, x: Seconds) -> None:
 
     hatched = {"facecolors": theme.PAPER, "edgecolors": full, "hatch": "//////"}
     dotted = {"facecolors": "none", "edgecolors": theme.INK, "linestyle": ":"}
-    draw(bars["resident"].ns, BAR, 1, facecolors=pale, edgecolors=full, linewidth=0.6)
-    draw(bars["loading"].ns, BAR, 2, **hatched, linewidth=0.6)
-    draw(lane.used(x.end_ns), BAR + 0.1, 3, facecolors=deep, edgecolors="none")
-    draw(bars["leaving"].ns, BAR * 0.7, 0, **dotted, linewidth=1)
+    draw(bars["resident"].ns, _BAR, 1, facecolors=pale, edgecolors=full, linewidth=0.6)
+    draw(bars["loading"].ns, _BAR, 2, **hatched, linewidth=0.6)
+    draw(lane.used(x.end_ns), _BAR + 0.1, 3, facecolors=deep, edgecolors="none")
+    draw(bars["leaving"].ns, _BAR * 0.7, 0, **dotted, linewidth=1)
     _draw_marks(axes, y, x.moments(bars["evicted"].ns), x.moments(bars["freed"].ns))
     refreshed = [x(t_ns) for t_ns in lane.refreshes]
     axes.plot(refreshed, [y] * len(refreshed), "D", **REFRESHED, zorder=5)
@@ -459,8 +459,8 @@ def any_freed(state: State) -> bool:
 
 
 def _draw_marks(axes: Axes, y: int, evicted: np.ndarray, freed: np.ndarray) -> None:
-    few = len(evicted) <= MOST_MARKS
-    above, below = y - BAR / 2 - 0.12, y + BAR / 2 + 0.04
+    few = len(evicted) <= _MOST_MARKS
+    above, below = y - _BAR / 2 - 0.12, y + _BAR / 2 + 0.04
     if few:
         style: theme.Style = {"color": theme.INK, "markersize": 4.5, "clip_on": False}
         axes.plot(evicted, [above] * len(evicted), "v", **style, zorder=4)
@@ -501,4 +501,4 @@ def draw_end(axes: Axes, lanes: Sequence[Lane], unfit: OutOfMemory, x: Seconds) 
 
 def left_inches(labels: Iterable[str]) -> float:
     """Room for the labels of lanes."""
-    return max([0.8, *(0.2 + label_inches(label) for label in labels)])
+    return max([0.8, *(0.2 + _label_inches(label) for label in labels)])

@@ -32,15 +32,15 @@ from mmlab.reports.summary import StepLimit, size_words, step_limits
 from mmlab.reports.words import hint_words, loads_words
 from mmlab.state import NS, Counts, State
 
-MB, GB = 1e6, 1e9
-MOST_LIMITS = 40
+MB, _GB = 1e6, 1e9
+_MOST_LIMITS = 40
 """Columns that the hints and limits of steps may take of the header."""
 TEXT_INCHES = WIDTH_INCHES - 0.25
-LANE_INCHES = 0.36
+_LANE_INCHES = 0.36
 RIGHT_INCHES = 1.09
 """Right of the axes, for the labels of limits."""
-HEAD_INCHES = 0.94
-FLAT_INCHES = 0.6
+_HEAD_INCHES = 0.94
+_FLAT_INCHES = 0.6
 """Height of an axis of memory on which no model can be seen."""
 TITLE_POINTS, HEADLINE_POINTS, MEMORY_POINTS = 14, 10.5, 9
 TEXT_LEFT = 0.012 * WIDTH_INCHES
@@ -49,7 +49,7 @@ TITLE_INCHES, HEADLINE_INCHES = 0.12, 0.42
 
 
 @dataclass(frozen=True)
-class LimitLine:
+class _LimitLine:
     """The hint of a step, and the limit that its model manager really kept.
 
     Attributes:
@@ -88,7 +88,7 @@ class Layout:
     left_inches: float
     seconds: float
     most_models: int
-    limits: tuple[LimitLine, ...]
+    limits: tuple[_LimitLine, ...]
     memory: float
     unit: float
     memory_limit: tuple[int, int] | None = None
@@ -117,7 +117,7 @@ def unit_name(unit: float) -> str:
     >>> unit_name(GB), unit_name(MB)
     ('GB', 'MB')
     """
-    return "GB" if unit == GB else "MB"
+    return "GB" if unit == _GB else "MB"
 
 
 def unit_of(most_bytes: float) -> float:
@@ -126,11 +126,11 @@ def unit_of(most_bytes: float) -> float:
     >>> unit_of(3e9) == GB, unit_of(5e8) == MB
     (True, True)
     """
-    return GB if most_bytes >= 2e9 else MB
+    return _GB if most_bytes >= 2e9 else MB
 
 
 @dataclass(frozen=True)
-class Frame:
+class _Frame:
     """An empty timeline.
 
     Attributes:
@@ -144,12 +144,12 @@ class Frame:
     memory: Axes
 
 
-def draw_frame(layout: Layout) -> Frame:
+def draw_frame(layout: Layout) -> _Frame:
     """Draw a timeline in which nothing has happened."""
-    top, middle = max(layout.lanes, 1) * LANE_INCHES + 0.25, 0.85
-    bottom = FLAT_INCHES if layout.flat else 1.25
+    top, middle = max(layout.lanes, 1) * _LANE_INCHES + 0.25, 0.85
+    bottom = _FLAT_INCHES if layout.flat else 1.25
     gaps, foot = 0.3, 0.85
-    height = HEAD_INCHES + top + middle + bottom + gaps + foot
+    height = _HEAD_INCHES + top + middle + bottom + gaps + foot
     figure = new_figure(height)
     axes = figure.subplots(
         3, 1, sharex=True, gridspec_kw={"height_ratios": [top, middle, bottom], "hspace": 0.12}
@@ -157,10 +157,10 @@ def draw_frame(layout: Layout) -> Frame:
     figure.subplots_adjust(
         left=layout.left_inches / WIDTH_INCHES,
         right=1 - RIGHT_INCHES / WIDTH_INCHES,
-        top=1 - HEAD_INCHES / height,
+        top=1 - _HEAD_INCHES / height,
         bottom=foot / height,
     )
-    frame = Frame(figure, *axes)
+    frame = _Frame(figure, *axes)
     for each in axes:
         dress(each)
     frame.lanes.set_ylim(max(layout.lanes, 1) - 0.45, -0.75)
@@ -200,7 +200,7 @@ def _draw_limits(axes: Axes, layout: Layout) -> int:
     return max(marks, default=0)
 
 
-def limit_lines(state: State) -> tuple[LimitLine, ...]:
+def limit_lines(state: State) -> tuple[_LimitLine, ...]:
     """The hints of a run's steps, and the limits that were kept."""
     hints = {model.step: model.hint for model in state.models if model.hint is not None}
     lines = []
@@ -210,7 +210,7 @@ def limit_lines(state: State) -> tuple[LimitLine, ...]:
             limit = event.limit if isinstance(event.limit, int) else 0
             if limit > 0 and (not changes or changes[-1][1] != limit):
                 changes.append(((event.t_ns - state.start_ns) * NS, limit))
-        lines.append(LimitLine(hint, tuple(changes)))
+        lines.append(_LimitLine(hint, tuple(changes)))
     return tuple(lines)
 
 
@@ -267,7 +267,7 @@ def title_of(state: State, title: str | None) -> str:
 def headline_parts(state: State) -> list[str]:
     """Counts of a run, as the header words them."""
     limits = limits_text(step_limits(state))
-    if columns(limits) > MOST_LIMITS:
+    if columns(limits) > _MOST_LIMITS:
         limits = "hint or limit differs between steps"
     return [limits, *count_words(state.counts)]
 
@@ -353,7 +353,7 @@ def memory_words(
         """Models may be far smaller than the process that holds them."""
         if value < 1e6:
             return f"{value / 1e3:,.0f} kB"
-        return f"{value / unit:,.2f} GB" if unit == GB else f"{value / unit:,.0f} MB"
+        return f"{value / unit:,.2f} GB" if unit == _GB else f"{value / unit:,.0f} MB"
 
     process, machine = (" of a process", " of a machine") if several else ("", "")
     of_models = _what_models_are(how, unknown, machine)

@@ -55,9 +55,9 @@ from mmlab.draw.timeline import memory_limit, memory_top, memory_words_inches
 from mmlab.events import Event, Refreshes, RunBegins
 from mmlab.state import NS, State
 
-ABOVE, BELOW, BESIDE = BAR // 2 + 7, BAR // 2 + 6, 8
+_ABOVE, _BELOW, _BESIDE = BAR // 2 + 7, BAR // 2 + 6, 8
 """Pixels from the middle of a lane, and from its begin, as far as it is painted."""
-FIRST_SPAN = 2.0
+_FIRST_SPAN = 2.0
 """Seconds that the time axis spans at first; it grows by half whenever the run outgrows it."""
 
 
@@ -137,7 +137,7 @@ class LivePicture:
         limit = memory_limit(state)
         highest = max(self._reader.highest_memory, limit[1] if limit else 0)
         left = left_inches(lane.label for lane in lanes)
-        seconds = grown(old.seconds if old else FIRST_SPAN, self._seconds)
+        seconds = grown(old.seconds if old else _FIRST_SPAN, self._seconds)
         unit = unit_of(highest)
         words = self._memory_words(left, unit)
         flat = is_flat(self._reader.most_machine_bytes, highest)
@@ -188,7 +188,7 @@ class LivePicture:
     ) -> None:  # fmt: skip
         """Paint a lane, or what it was in the last frame: in most lanes nothing is new."""
         looks = (colour, b"".join(flags.tobytes() for flags in covers.values()))
-        strip = canvas[middle - ABOVE : middle + BELOW, background.left - BESIDE :]
+        strip = canvas[middle - _ABOVE : middle + _BELOW, background.left - _BESIDE :]
         before = background.painted.get(middle)
         if before is not None and before[0] == looks:
             strip[:] = before[1]

@@ -22,8 +22,8 @@ Flags = npt.NDArray[np.bool_]
 
 BAR = 22
 """Height of a resident model's bar, in pixels; one in use is 4 higher."""
-IN_BAR = ("loading", "resident", "leaving", "used")
-PHASES = 6
+_IN_BAR = ("loading", "resident", "leaving", "used")
+_PHASES = 6
 """The hatching repeats after so many columns."""
 _GREYS, _REDS = 32, 8
 """Shades from paper to ink and to alert: the edges of letters."""
@@ -109,11 +109,11 @@ def paint_lane(
       covers: state to the columns that it covers, shape (columns,).
       bar: height of a resident model's bar, in pixels.
     """
-    states = np.zeros(len(covers[IN_BAR[0]]), np.uint8)
-    for bit, state in enumerate(IN_BAR):
+    states = np.zeros(len(covers[_IN_BAR[0]]), np.uint8)
+    for bit, state in enumerate(_IN_BAR):
         states |= covers[state].astype(np.uint8) << np.uint8(bit)
-    phases = np.arange(left, left + len(states)) % PHASES
-    strip = _bars(colour, bar).take(states * np.int64(PHASES) + phases, axis=1)
+    phases = np.arange(left, left + len(states)) % _PHASES
+    strip = _bars(colour, bar).take(states * np.int64(_PHASES) + phases, axis=1)
     top = middle - bar // 2
     place = canvas[top - 2 : top + bar + 2, left : left + len(states)]
     np.copyto(place, strip, where=strip != _CLEAR)
@@ -130,15 +130,15 @@ def paint_lane(
 def _bars(colour: str, height: int) -> Canvas:
     """How columns of a lane look: shape (pixels from top to bottom, states and phases).
 
-    A set of states is a number whose bits stand for `IN_BAR`; each comes in all phases.
+    A set of states is a number whose bits stand for `_IN_BAR`; each comes in all phases.
     """
     pale, full, deep = (number(paint) for paint in _paints(colour))
-    y, x = np.mgrid[0 : height + 4, 0:PHASES]
+    y, x = np.mgrid[0 : height + 4, 0:_PHASES]
     inside = (y >= 2) & (y < height + 2)
     edge = inside & ((y == 2) | (y == height + 1))
-    bars = np.full((2 ** len(IN_BAR), height + 4, PHASES), _CLEAR, np.uint8)
+    bars = np.full((2 ** len(_IN_BAR), height + 4, _PHASES), _CLEAR, np.uint8)
     for states, bar in enumerate(bars):
-        loading, resident, leaving, used = (states >> bit & 1 for bit in range(len(IN_BAR)))
+        loading, resident, leaving, used = (states >> bit & 1 for bit in range(len(_IN_BAR)))
         if leaving:
             bar[edge & (x % 3 != 0)] = number(theme.INK)
         if resident:
@@ -146,7 +146,7 @@ def _bars(colour: str, height: int) -> Canvas:
             bar[edge] = full
         if loading:
             bar[inside] = number(theme.PAPER)
-            bar[inside & (((x + y) % PHASES < 2) | edge)] = full
+            bar[inside & (((x + y) % _PHASES < 2) | edge)] = full
         if used:
             bar[:] = deep
     return np.ascontiguousarray(bars.transpose(1, 0, 2).reshape(height + 4, -1))
@@ -238,7 +238,7 @@ def paint_counts(
 
 @cache
 def _hatching(height: int, width: int) -> Flags:
-    hatched: Flags = (np.arange(height)[:, None] + np.arange(width)) % PHASES < 2
+    hatched: Flags = (np.arange(height)[:, None] + np.arange(width)) % _PHASES < 2
     return hatched
 
 

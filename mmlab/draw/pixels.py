@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-Numbers = npt.NDArray[np.float64]
+_Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Highest:
         self._steps = steps
         self._seconds, self._values = _doubles(), _doubles()
         self._most = 0.0
-        self._highest: Numbers = np.zeros(0)
-        self._last: Numbers = np.zeros(0)
+        self._highest: _Numbers = np.zeros(0)
+        self._last: _Numbers = np.zeros(0)
         self._axis: TimeAxis | None = None
         self._done = 0
 
@@ -136,7 +136,7 @@ class Highest:
     def __len__(self) -> int:
         return len(self._seconds)
 
-    def in_columns(self, axis: TimeAxis) -> Numbers:
+    def in_columns(self, axis: TimeAxis) -> _Numbers:
         """Shape (columns,); nan where there is no value, or, of steps, none yet."""
         if axis != self._axis:
             self._highest = np.full(axis.columns, np.nan)
@@ -154,12 +154,12 @@ class Highest:
         np.fmax.at(self._highest, columns, values)
         self._last[columns] = values  # of equal columns numpy keeps the last
 
-    def _filled(self) -> Numbers:
+    def _filled(self) -> _Numbers:
         """Columns without a change have the last value before them; the first of those with one
         may have it as their highest."""
         has = ~np.isnan(self._last)
         latest = np.maximum.accumulate(np.where(has, np.arange(len(has)), -1))
         before = np.where(latest >= 0, self._last[latest], np.nan)
         entering = np.concatenate([[np.nan], before[:-1]])
-        filled: Numbers = np.fmax(np.where(has, self._highest, before), entering)
+        filled: _Numbers = np.fmax(np.where(has, self._highest, before), entering)
         return filled

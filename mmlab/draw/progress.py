@@ -51,7 +51,7 @@ _Change = tuple[float, int]
 """Seconds, and by how much something changes then."""
 
 
-class Level:
+class _Level:
     """A number that goes up and down.
 
     Attributes:
@@ -121,8 +121,8 @@ class _Read:
     ended: set[int] = field(default_factory=set)
     counted: _Counted = field(default_factory=lambda: _Counted())
     counted_bytes: _Counted = field(default_factory=lambda: _Counted())
-    held: Level = field(default_factory=Level)
-    both: Level = field(default_factory=Level)
+    held: _Level = field(default_factory=_Level)
+    both: _Level = field(default_factory=_Level)
     rss: Highest = field(default_factory=lambda: Highest(steps=False))
     device: Highest = field(default_factory=lambda: Highest(steps=False))
 
@@ -150,7 +150,7 @@ class Reader:
         self._work, self._loads, self._evictions = array("q"), array("q"), array("q")
         self._covers = {state: Cover() for state in STATES}
         self._longest_leaving = 0.0
-        self.machine_bytes: dict[str, Level] = {}
+        self.machine_bytes: dict[str, _Level] = {}
         self.highest_rss = 0
 
     def read(self) -> None:
@@ -167,7 +167,7 @@ class Reader:
             self._read_curve(state.device_bytes, read.device)
             self.highest_rss = max(self.highest_rss, round(read.rss.highest))
         for host, changes in byte_changes.items():
-            self.machine_bytes.setdefault(host, Level()).change(changes)
+            self.machine_bytes.setdefault(host, _Level()).change(changes)
 
     def _already(self) -> int:
         """Models that were in memory before: when one becomes known, the past is another."""

@@ -47,11 +47,11 @@ from mmlab.state import NS, State
 
 REMARK = "the runs share the machine: compare their loads, not their seconds"
 SHORT_REMARK = "compare loads, not seconds"
-FIRST_SPAN = 8.0
+_FIRST_SPAN = 8.0
 """Seconds that the time axes span at first. A frame that matplotlib draws anew takes as long as ten
 others, so axes have room from the start."""
-POINTS = 9.5
-LINE_INCHES = 0.22
+_POINTS = 9.5
+_LINE_INCHES = 0.22
 """From one line of words above a run to the next."""
 
 
@@ -205,7 +205,7 @@ class RacePicture:
                 Block(label, most, limit) for label, limit in zip(self._labels, limits, strict=True)
             ),
             left_inches=left_inches(lane.label for mine in shown for lane in mine),
-            seconds=grown(old.seconds if old else FIRST_SPAN, self._seconds),
+            seconds=grown(old.seconds if old else _FIRST_SPAN, self._seconds),
             memory=_memory_top(highest * self._sheet.memory_room, old.memory if old else 0.0),
             since=f"seconds since the {'first ' if self._one_clock else ''}pipeline was submitted",
             ends=True,
@@ -247,7 +247,7 @@ class RacePicture:
         for lane, middle in zip(lanes, place.lane_rows, strict=False):
             write_label(pen, place.memory.left - 5, middle, lane, layout.points)
         x, y = place.lanes.left, place.lanes.top - 6
-        above = y if layout.grid.columns == 1 else y - self._sheet.pixels(LINE_INCHES)
+        above = y if layout.grid.columns == 1 else y - self._sheet.pixels(_LINE_INCHES)
         label = label_of(layout.blocks[run], layout)
         pen.write((x, above), label, LABEL_OF_RUN_POINTS, "ls", bold=True)
         words, clock = self._words_of(run), self._clock_of(run)
@@ -257,12 +257,12 @@ class RacePicture:
             pen.write(
                 (x + beside, y),
                 fitting_words(words, room - beside / self._sheet.pixels_per_inch),
-                POINTS,
+                _POINTS,
                 "ls",
             )
             return
-        pen.write((x + beside, above), clock, POINTS, "ls")
-        pen.write((x, y), fitting_words(words, layout.axes_inches), POINTS, "ls")
+        pen.write((x + beside, above), clock, _POINTS, "ls")
+        pen.write((x, y), fitting_words(words, layout.axes_inches), _POINTS, "ls")
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def memory_words_inches(left_inches: float) -> float:
 # Models resident
 
 
-def held_or_loading(residences: Iterable[Residence]) -> tuple[np.ndarray, np.ndarray]:
+def _held_or_loading(residences: Iterable[Residence]) -> tuple[np.ndarray, np.ndarray]:
     """Models that are held or being loaded, over time; see `over_time`.
 
     A model that is being loaded has its place already: Beam evicts before it loads.
@@ -174,7 +174,7 @@ def held_or_loading(residences: Iterable[Residence]) -> tuple[np.ndarray, np.nda
 
 def _most_models(state: State) -> int:
     groups = list(state.residences_by_process.values())
-    curve = held_or_loading if len(groups) == 1 else held_over_time
+    curve = _held_or_loading if len(groups) == 1 else held_over_time
     return max((int(curve(group)[1].max(initial=0)) for group in groups), default=0)
 
 
@@ -185,7 +185,7 @@ def _draw_residency(axes: Axes, state: State, x: Seconds) -> None:
         hatched: theme.Style = {"facecolor": theme.PAPER, "edgecolor": theme.MUTED}
         hatched["hatch"] = "//////"
         filled: theme.Style = {"facecolor": theme.FILL, "edgecolor": theme.FILL}
-        for curve, style in ((held_or_loading, hatched), (held_over_time, filled)):
+        for curve, style in ((_held_or_loading, hatched), (held_over_time, filled)):
             seconds, counts = _steps(curve(groups[0]), x)
             axes.fill_between(seconds, counts, step="post", **style, linewidth=0.5)
         return
@@ -261,7 +261,7 @@ def draw_memory_curves(axes: Axes, state: State, x: Seconds, unit: float) -> Non
     _draw_model_bytes(axes, state, x, unit)
 
 
-def highest_rss(state: State) -> int:
+def _highest_rss(state: State) -> int:
     """The highest resident set size that was sampled during the run, in bytes."""
     curves = (state.curve(of.rss)[1] for of in state.processes.values())
     return max((int(values.max(initial=0)) for values in curves), default=0)
@@ -275,7 +275,7 @@ def _most_known_bytes(state: State) -> int:
 
 def highest_memory(state: State) -> int:
     """The highest of what is drawn, in bytes: memory of a process, or of models on a machine."""
-    return max(highest_rss(state), _most_known_bytes(state))
+    return max(_highest_rss(state), _most_known_bytes(state))
 
 
 def memory_limit(state: State) -> tuple[int, int] | None:

@@ -33,7 +33,7 @@ from mmlab.trace import Trace
 from mmlab.watching.follow import live_view, quietly
 from mmlab.watching.screens import LEAVE_PICTURE, Drawn, NotebookScreen, Screen, in_notebook
 
-COLUMNS = ("loads", "reloads", "evictions", "elements", "most_resident", "limit")
+_COLUMNS = ("loads", "reloads", "evictions", "elements", "most_resident", "limit")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Run:
           times: see `Explorer.table`.
         """
         s, setting = self.outcome.trace.summary(), self.setting
-        counts = {name: getattr(s, name) for name in COLUMNS}
+        counts = {name: getattr(s, name) for name in _COLUMNS}
         row = {
             "hint": setting.hint,
             "models": f"{setting.models} × {setting.megabytes} MB",
@@ -103,7 +103,7 @@ def _check_names(what: str, setting: dict[str, Any]) -> None:
             raise TypeError(f"{what} has no {name!r}: it has {', '.join(known)}")
 
 
-SHOW_TABLE, COUNT = "show the table of the runs", "count the elements of a run"
+_SHOW_TABLE, _COUNT = "show the table of the runs", "count the elements of a run"
 """What a fault of ours leaves out; see `survived`."""
 
 
@@ -164,7 +164,7 @@ class Explorer:
         """
         _check_names("explorer.run", changes)
         setting = replace(self.setting, **changes)
-        text = f"The explorer's timeline: {describe(setting)}"
+        text = f"The explorer's timeline: {_describe(setting)}"
         return self._run(setting, NotebookScreen(text) if live else None)
 
     def race(self, hints: Sequence[Hint] | None = None, **changes: Any) -> Comparison:
@@ -183,7 +183,7 @@ class Explorer:
         """
         _check_names("explorer.race", changes)
         setting = replace(self.setting, **changes)
-        text = f"The explorer's race: {describe(setting, hint=False)}"
+        text = f"The explorer's race: {_describe(setting, hint=False)}"
         return self._race(setting, NotebookScreen(text), hints)
 
     def fit_hint(self, **changes: Any) -> Fit:
@@ -291,9 +291,9 @@ class Explorer:
 
     def _add(self, runs: Sequence[Run]) -> None:
         self.runs += runs
-        with survived(SHOW_TABLE):
+        with survived(_SHOW_TABLE):
             self._table.show(self.table(times=True))
-            self._panel.offer([describe(run.setting) for run in self.runs])
+            self._panel.offer([_describe(run.setting) for run in self.runs])
 
     def _race(
         self, setting: Setting, screen: Screen | None, hints: Sequence[Hint] | None = None
@@ -316,9 +316,9 @@ class Explorer:
 
     def _race_alone(self, settings: Sequence[Setting], screen: Screen | None) -> Comparison:
         threads = torch_threads(len(settings))
-        count = quietly(self._panel.count, COUNT)
+        count = quietly(self._panel.count, _COUNT)
         race = Race(
-            describe(settings[0], hint=False),
+            _describe(settings[0], hint=False),
             [HintRuns(setting.hint, ()).label for setting in settings],
             [partial(_started, setting, threads) for setting in settings],
             screen,
@@ -349,9 +349,9 @@ class Explorer:
 
     def _live_view(self, setting: Setting, screen: Screen) -> Callable[[list[Event]], None]:
         if not self._projector:
-            return live_view(describe(setting), screen)
+            return live_view(_describe(setting), screen)
         before = self.runs[-1:]
-        settings = [parts_of(each) for each in (*(run.setting for run in before), setting)]
+        settings = [_parts_of(each) for each in (*(run.setting for run in before), setting)]
         title, labels = names_of(settings, len(self.runs) + 1)
         return live_pair(before[0].outcome if before else None, title, labels, screen)
 
@@ -360,22 +360,22 @@ class Explorer:
         run = self.runs[-1]
         if not run.trace.events:
             screen.show(
-                LivePicture(f"{describe(run.setting)}: {run.outcome.ended} before it began")
+                LivePicture(f"{_describe(run.setting)}: {run.outcome.ended} before it began")
             )
         elif not self._projector:
-            screen.finish(run.trace, describe(run.setting))
+            screen.finish(run.trace, _describe(run.setting))
         else:
             runs = [each for each in self.runs[-2:-1] if each.trace.events] + [run]
-            title, labels = names_of([parts_of(each.setting) for each in runs], len(self.runs))
+            title, labels = names_of([_parts_of(each.setting) for each in runs], len(self.runs))
             screen.leave(pair([each.outcome for each in runs], title, labels))
 
     def _picture_of(self, number: int) -> Picture:
         run = self.runs[number - 1]
-        return run.trace.timeline(title=describe(run.setting))
+        return run.trace.timeline(title=_describe(run.setting))
 
     def _outcome(self, setting: Setting, screen: Screen | None) -> RunOutcome:
         views = [] if screen is None else [self._live_view(setting, screen)]
-        views.append(quietly(self._panel.count, COUNT))
+        views.append(quietly(self._panel.count, _COUNT))
 
         def show(events: list[Event]) -> None:
             for view in views:
@@ -403,7 +403,7 @@ class Explorer:
         self._again.move()
 
     def __repr__(self) -> str:
-        return f"Explorer({describe(self.setting)}; {len(self.runs)} runs so far)"
+        return f"Explorer({_describe(self.setting)}; {len(self.runs)} runs so far)"
 
 
 def _panel_words(outcome: RunOutcome) -> str | None:
@@ -434,16 +434,16 @@ def _race_hints(setting: Setting) -> list[Hint]:
     return [*(hint for hint in (1, 2, 4) if hint < setting.models), None]
 
 
-def describe(setting: Setting, *, hint: bool = True) -> str:
+def _describe(setting: Setting, *, hint: bool = True) -> str:
     """A setting in one line, with its hint or without.
 
-    >>> describe(Setting(hint=None, threads=2))
+    >>> _describe(Setting(hint=None, threads=2))
     'no hint, 4 models of 64 MB, round robin, 2 threads'
     """
-    return ", ".join(parts_of(setting)[0 if hint else 1 :])
+    return ", ".join(_parts_of(setting)[0 if hint else 1 :])
 
 
-def parts_of(setting: Setting) -> list[str]:
+def _parts_of(setting: Setting) -> list[str]:
     """What a setting is called, in parts; the hint comes first."""
     parts = [
         HintRuns(setting.hint, ()).label,

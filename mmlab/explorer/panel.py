@@ -14,7 +14,7 @@ from mmlab.draw.theme import ALERT, MUTED
 from mmlab.events import Event, UseBegins
 from mmlab.explorer.setting import GROUPS, ORDERS, Setting
 
-PROCESSES = "With several processes, one holds the models and the others call it: that is slow"
+_PROCESSES = "With several processes, one holds the models and the others call it: that is slow"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ _CONTROLS = (
              "per key: GroupByKey; per model: mmlab.GroupByModel"),
     _Control("elements", "elements", _numbers(12, 24, 48, 96, 192), "How many are classified"),
     _Control("batch_size", "batch size", _numbers(1, 2, 4, 8, 16), "Elements per batch"),
-    _Control("processes", "processes", _numbers(1, 2, 3, 4), PROCESSES),
+    _Control("processes", "processes", _numbers(1, 2, 3, 4), _PROCESSES),
     _Control("threads", "threads", _numbers(1, 2, 3, 4),
              "Workers that share one process; the local runner has these or processes"),
     _Control("memory_limit", "memory limit",

@@ -24,7 +24,7 @@ from mmlab.transforms import FixedBatches, GroupByModel
 
 ORDERS = ("round robin", "random", "skewed", "sorted")
 GROUPS = ("off", "per key", "per model")
-SEED = 2026
+_SEED = 2026
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Setting:
             return sorted(turns, key=names.index)
         skewed = self.order == "skewed"
         weights = [1 / rank if skewed else 1 for rank in range(1, len(names) + 1)]
-        return random.Random(SEED).choices(names, weights, k=self.elements)
+        return random.Random(_SEED).choices(names, weights, k=self.elements)
 
     @property
     def options(self) -> list[str]:
@@ -185,7 +185,7 @@ def _weights(name: str, megabytes: int) -> Path:
     one = folder / f"weights-{megabytes}MB.pt"
     if not one.exists():
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
+            torch.manual_seed(_SEED)
             torch.save(Layer(megabytes).state_dict(), one)
     path = folder / f"{name}.pt"
     path.unlink(missing_ok=True)

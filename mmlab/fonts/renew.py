@@ -23,16 +23,16 @@ from pathlib import Path
 from fontTools import subset
 from fontTools.ttLib import TTFont
 
-HERE = Path(__file__).parent
-PACKAGES = ("fonts-noto-cjk", "fonts-liberation2")
-NOTO, KOREAN = "usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc", 1
-LIBERATION = "usr/share/fonts/truetype/liberation2/LiberationSans-{}.ttf"
+_HERE = Path(__file__).parent
+_PACKAGES = ("fonts-noto-cjk", "fonts-liberation2")
+_NOTO, _KOREAN = "usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc", 1
+_LIBERATION = "usr/share/fonts/truetype/liberation2/LiberationSans-{}.ttf"
 
-EUROPE = (
+_EUROPE = (
     (0x20, 0x7F), (0xA0, 0x250), (0x2B0, 0x370), (0x370, 0x530), (0x1E00, 0x2000),
     (0x2010, 0x2028), (0x2030, 0x205F), (0x2070, 0x20D0), (0x2100, 0x2400),
 )  # fmt: skip
-WIDE = (
+_WIDE = (
     (0x3000, 0x3040), (0x3040, 0x3130), (0x3130, 0x3190), (0x31F0, 0x3400), (0xAC00, 0xD7A4),
     (0xFE30, 0xFE50), (0xFF00, 0xFFF0), (0x2460, 0x2600),
 )  # fmt: skip
@@ -41,18 +41,18 @@ WIDE = (
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        for package in PACKAGES:
+        for package in _PACKAGES:
             subprocess.run(["apt-get", "download", package], cwd=root, check=True)
         for file in root.glob("*.deb"):
             subprocess.run(["dpkg-deb", "-x", file, root], check=True)
-        noto = TTFont(root / NOTO, fontNumber=KOREAN)
-        _write(noto, {*_codes(WIDE), *_codes(EUROPE), *_han()}, "mmlab Sans CJK", "Regular")
+        noto = TTFont(root / _NOTO, fontNumber=_KOREAN)
+        _write(noto, {*_codes(_WIDE), *_codes(_EUROPE), *_han()}, "mmlab Sans CJK", "Regular")
         for style in ("Regular", "Bold"):
-            [file] = root.glob(LIBERATION.format(style))
-            _write(TTFont(file), _codes(EUROPE), "mmlab Sans", style)
-        for package, name in zip(PACKAGES, ("mmlab-sans-cjk", "mmlab-sans"), strict=True):
+            [file] = root.glob(_LIBERATION.format(style))
+            _write(TTFont(file), _codes(_EUROPE), "mmlab Sans", style)
+        for package, name in zip(_PACKAGES, ("mmlab-sans-cjk", "mmlab-sans"), strict=True):
             text = (root / "usr/share/doc" / package / "copyright").read_text()
-            (HERE / f"{name}.LICENSE").write_text(text)
+            (_HERE / f"{name}.LICENSE").write_text(text)
     _write_widths()
 
 
@@ -89,7 +89,7 @@ def _write(font: TTFont, codes: set[int], family: str, style: str) -> None:
         top.fontNames = [names[6]]
         top.topDictIndex[0].FullName, top.topDictIndex[0].FamilyName = plain, family
     ending = "otf" if "CFF " in font else "ttf"
-    path = HERE / f"{plain.lower().replace(' ', '-')}.{ending}"
+    path = _HERE / f"{plain.lower().replace(' ', '-')}.{ending}"
     font.save(path)
     print(f"{path.name}: {path.stat().st_size:,} bytes, {len(font.getBestCmap()):,} characters")
 
@@ -99,13 +99,13 @@ def _write_widths() -> None:
 
     dejavu = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     files = {
-        "regular": HERE / "mmlab-sans.ttf",
-        "bold": HERE / "mmlab-sans-bold.ttf",
-        "wide": HERE / "mmlab-sans-cjk.otf",
+        "regular": _HERE / "mmlab-sans.ttf",
+        "bold": _HERE / "mmlab-sans-bold.ttf",
+        "wide": _HERE / "mmlab-sans-cjk.otf",
         "dejavu": dejavu,
     }
     widths = {name: _runs(TTFont(file)) for name, file in files.items()}
-    (HERE / "widths.json").write_text(json.dumps(widths, separators=(",", ":")) + "\n")
+    (_HERE / "widths.json").write_text(json.dumps(widths, separators=(",", ":")) + "\n")
 
 
 def _runs(font: TTFont) -> list[list[int]]:

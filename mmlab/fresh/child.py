@@ -28,7 +28,7 @@ from mmlab._files import whole
 from mmlab.fresh.supervisor import JOB, LOG, OUTPUT, SCRATCH, end_descendants, end_with_parent
 
 REPORT = "report.json"
-TRACEBACK_LINES = 40
+_TRACEBACK_LINES = 40
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _tail(error: BaseException) -> str:
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next
     lines = "".join(traceback.format_exception(type(error), error, frames)).splitlines()
-    return "\n".join(lines[-TRACEBACK_LINES:])
+    return "\n".join(lines[-_TRACEBACK_LINES:])
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from mmlab._files import temporary_files
 from mmlab.fresh.supervisor import command
 
-VARIABLE = "MMLAB_START"
+_VARIABLE = "MMLAB_START"
 """Set to `spawn`, it makes every run start from nothing, also where there is fork."""
 
 
@@ -90,25 +90,25 @@ def start_process(folder: Path, job: bytes) -> Supervised:
     Raises:
       OSError: no process can be started, or no temporary file be written.
     """
-    if not forks():
+    if not _forks():
         supervisor = _Python("supervisor")
         return Supervised(supervisor.channel, folder, job, supervisor)
     try:
         return _template().start(folder, job)
     except ConnectionError:  # it was killed since it was last asked: another one takes over
-        stop_server()
+        _stop_server()
         return _template().start(folder, job)
 
 
 def warm_up() -> None:
     """Start the template, where runs need it, without waiting until it is ready (seconds)."""
-    if forks():
+    if _forks():
         _template()
 
 
-def forks() -> bool:
+def _forks() -> bool:
     """Whether runs are forked from a template."""
-    return hasattr(os, "fork") and os.environ.get(VARIABLE) != "spawn"
+    return hasattr(os, "fork") and os.environ.get(_VARIABLE) != "spawn"
 
 
 class _Python:
@@ -177,12 +177,12 @@ def _template() -> _Template:
     global _the_template
     with _starting:
         if _the_template is None or not _the_template.is_alive():
-            stop_server()
+            _stop_server()
             _the_template = _Template()
         return _the_template
 
 
-def stop_server() -> None:
+def _stop_server() -> None:
     """End the template, if there is one; the next run starts another."""
     global _the_template
     template, _the_template = _the_template, None
@@ -190,4 +190,4 @@ def stop_server() -> None:
         template.close()
 
 
-atexit.register(stop_server)
+atexit.register(_stop_server)

@@ -14,8 +14,8 @@ import psutil
 with suppress(ImportError):  # Windows
     import resource
 
-THREAD_STACK_BYTES = 1 << 20
-PROBE_BYTES = 64 << 20
+_THREAD_STACK_BYTES = 1 << 20
+_PROBE_BYTES = 64 << 20
 
 
 def check_limits_work_here() -> None:
@@ -42,12 +42,12 @@ def limit_memory(limit: int) -> None:
     Raises:
       OSError: the system takes the limit but does not enforce it.
     """
-    threading.stack_size(THREAD_STACK_BYTES)
+    threading.stack_size(_THREAD_STACK_BYTES)
     ceiling = _data_bytes() + limit
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (ceiling, hard))
     try:
-        mmap.mmap(-1, limit + PROBE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+        mmap.mmap(-1, limit + _PROBE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
     except OSError:
         return
     raise OSError("this system does not enforce a memory limit (RLIMIT_DATA): leave it out")

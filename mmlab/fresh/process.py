@@ -43,20 +43,20 @@ from mmlab.trace import Trace
 from mmlab.watching.interrupts import interrupts_held
 from mmlab.worker.memory import oom_kills, oom_kills_since
 
-DEFAULT_RUNNER = "FnApiRunner"
+_DEFAULT_RUNNER = "FnApiRunner"
 POLL_SECONDS = 0.05
-STALLED_SECONDS = 30.0
+_STALLED_SECONDS = 30.0
 """A run that only waits for so long with its limit reached will wait for ever: gRPC does, for
 threads that could not be started, and Python, for those that ended before they began."""
-NO_ROOM_BYTES = 10_000_000
+_NO_ROOM_BYTES = 10_000_000
 """Less does not hold the stack of one more thread, which is 8 MB for those of gRPC."""
-FULL_BYTES = 1_000_000
+_FULL_BYTES = 1_000_000
 """Less holds nothing: the allocator asks the system for as much at a time."""
-OUTPUT_BYTES = 200_000
+_OUTPUT_BYTES = 200_000
 """Of what a run prints, the end that is kept."""
-CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, getattr(signal, "SIGBUS", signal.SIGABRT)})
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, getattr(signal, "SIGBUS", signal.SIGABRT)})
 """How a process ends that a library let down, rather than one that somebody ended."""
-LAST_WORDS = 20_000
+_LAST_WORDS = 20_000
 """Of it, the characters in which a killed process may have said why."""
 
 OnEvents = Callable[[list[Event]], None]
@@ -152,7 +152,7 @@ def _named_runner(runner: Any, options: PipelineOptions | None) -> PipelineRunne
         named: PipelineRunner | str | None = None
         if options is not None:
             named = options.view_as(StandardOptions).runner
-        return named or DEFAULT_RUNNER
+        return named or _DEFAULT_RUNNER
     if isinstance(runner, str):
         runner_called(runner)
         return runner
@@ -306,13 +306,13 @@ class FreshRun:
         now, used = time.monotonic(), _waiting_after(pid)
         if used is None or used - self._busy[1] > 0.02 * (now - self._busy[0]):
             self._busy = (now, used or 0.0)
-        if used is None or now - self._busy[0] <= STALLED_SECONDS:
+        if used is None or now - self._busy[0] <= _STALLED_SECONDS:
             return False
         self._busy = (now, used)
         if self._loaded:  # models may fill the memory of a run that waits for its source
-            return is_full(pid, FULL_BYTES)
+            return is_full(pid, _FULL_BYTES)
         # A worker process that could not start a thread says so, and may be gone by now.
-        return is_full(pid, NO_ROOM_BYTES) or _reason(_tail_of(self.folder / OUTPUT)) is not None
+        return is_full(pid, _NO_ROOM_BYTES) or _reason(_tail_of(self.folder / OUTPUT)) is not None
 
     def _finish(self) -> RunOutcome:
         """End what still runs, collect what there is, and have the folder removed."""
@@ -345,7 +345,7 @@ class FreshRun:
         if self._stalled:
             waited = "out of memory: the run waited for what its limit had no room for"
             return Report("run" if self._loaded else "limit", "Stalled", waited)
-        reason = _reason(output[-LAST_WORDS:]) if self._memory_limit else None
+        reason = _reason(output[-_LAST_WORDS:]) if self._memory_limit else None
         if code == -signal.SIGKILL and oom_kills_since(self._oom_kills):
             reason = "the kernel counted an out-of-memory kill during the run"
         return _report_of_the_killed(code, "limit" if self._starved(code) else phase, reason)
@@ -376,7 +376,7 @@ class FreshRun:
 
         Not every library survives a refused allocation.
         """
-        crashed = code is not None and -code in CRASHES
+        crashed = code is not None and -code in _CRASHES
         too_little = self._memory_limit is not None and self._memory_limit < self._least_limit
         return crashed and too_little and not self._loaded
 
@@ -458,11 +458,11 @@ def _tail_of(path: Path) -> str:
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - OUTPUT_BYTES, 0))
+            file.seek(max(size - _OUTPUT_BYTES, 0))
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    return text if size <= OUTPUT_BYTES else f"…{text}"
+    return text if size <= _OUTPUT_BYTES else f"…{text}"
 
 
 def _place(frame: Sequence[Any] | None) -> str:

@@ -37,7 +37,7 @@ from mmlab._files import temporary_files
 
 JOB, OUTPUT, LOG, SCRATCH = "job.pickle", "output.txt", "log", "tmp"
 """What there is in the folder of a run; see `mmlab.fresh.child`."""
-SET_PARENT_DEATH_SIGNAL, SET_CHILD_SUBREAPER = 1, 36
+_SET_PARENT_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36
 """Of Linux's `prctl`."""
 
 _RUN = (
@@ -65,7 +65,7 @@ def supervise(channel: socket.socket, start: Callable[[Path], Any]) -> None:
             del job  # the run would have it in its memory
             _run(folder, channel, words, start)
         finally:
-            wait_for_descendants()
+            _wait_for_descendants()
             shutil.rmtree(folder, ignore_errors=True)
     except (EOFError, pickle.UnpicklingError):
         pass  # the parent died before it had asked
@@ -98,7 +98,7 @@ def _run(
     if hasattr(os, "killpg"):  # without a subreaper, it alone finds what outlives its parent
         with suppress(OSError):
             os.killpg(run.pid, signal.SIGKILL)
-    wait_for_descendants()
+    _wait_for_descendants()
     say(channel, code)
     listener.join()
 
@@ -118,7 +118,7 @@ def end_descendants() -> None:
             process.kill()
 
 
-def wait_for_descendants() -> None:
+def _wait_for_descendants() -> None:
     """Kill all descendants, and those that they start meanwhile, until there are none."""
     if not hasattr(os, "WNOHANG"):  # Windows, where nothing waits to be waited for
         end_descendants()
@@ -132,12 +132,12 @@ def wait_for_descendants() -> None:
 
 def _adopt_orphans() -> None:
     """Make the children of dead descendants ours, to be found, ended and waited for."""
-    _prctl(SET_CHILD_SUBREAPER, 1)
+    _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
 def end_with_parent() -> None:
     """Have this process killed when its parent dies, who cannot do it then."""
-    _prctl(SET_PARENT_DEATH_SIGNAL, getattr(signal, "SIGKILL", 0))
+    _prctl(_SET_PARENT_DEATH_SIGNAL, getattr(signal, "SIGKILL", 0))
 
 
 def _prctl(option: int, value: int) -> None:

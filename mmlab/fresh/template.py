@@ -22,7 +22,7 @@ import psutil
 from mmlab.fresh import child
 from mmlab.fresh.supervisor import exit_after, given_socket, say, supervise
 
-PRELOADED = (
+_PRELOADED = (
     "torch",
     "pyarrow.dataset",
     "pyarrow.pandas_compat",
@@ -40,7 +40,7 @@ PRELOADED = (
 )
 
 
-def serve(control: socket.socket) -> None:
+def _serve(control: socket.socket) -> None:
     """Fork a supervisor for each channel that comes through `control`, until that is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a supervisor
@@ -72,9 +72,9 @@ def _start(folder: Path, channel: socket.socket) -> psutil.Process:
 def main() -> None:
     """Import what runs need, and serve the socket that this process was started with."""
     control = given_socket()
-    for name in PRELOADED:
+    for name in _PRELOADED:
         with suppress(ImportError):
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # the collector would copy the pages that all processes share
-    exit_after(serve, control)
+    exit_after(_serve, control)

@@ -19,7 +19,7 @@ from mmlab.lessons.cache import made_once, write_scans
 SIDE = 8
 TEST_DIGITS = 480
 
-DISTORTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+_DISTORTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "upright": lambda pictures: pictures,
     "dark background": lambda pictures: 1 - pictures,
     "mirrored": lambda pictures: pictures[:, :, ::-1],
@@ -76,7 +76,7 @@ def _write_digits(path: Path) -> None:
 
 def distorted(pictures: np.ndarray, key: str) -> np.ndarray:
     """`pictures`, shape (n, 8, 8), as the scanner `key` sees them; a contiguous copy."""
-    return np.ascontiguousarray(DISTORTIONS[SCANNERS[key]](pictures))
+    return np.ascontiguousarray(_DISTORTIONS[SCANNERS[key]](pictures))
 
 
 def scan(key: str, number: int) -> torch.Tensor:

@@ -10,13 +10,13 @@ import psutil
 
 from mmlab.fresh.outcome import RunOutcome
 
-SIGN = "leftovers:"
-NAMES = ("threads", "open files", "temporary files")
+_SIGN = "leftovers:"
+_NAMES = ("threads", "open files", "temporary files")
 
 
 def print_leftovers(element: Any) -> Any:
     """Print what this process holds now, and pass the element on: for a `beam.Map`."""
-    print(SIGN, *_counted(), flush=True)
+    print(_SIGN, *_counted(), flush=True)
     return element
 
 
@@ -29,7 +29,7 @@ def leftovers_per_load(outcome: RunOutcome) -> dict[str, int]:
     Raises:
       ValueError: the run printed too little, or loaded too few models.
     """
-    lines = [line.split()[1:] for line in outcome.output.splitlines() if line.startswith(SIGN)]
+    lines = [line.split()[1:] for line in outcome.output.splitlines() if line.startswith(_SIGN)]
     loads = outcome.trace.summary().loads - 1
     if len(lines) < 2 or loads < 1:
         raise ValueError("two loads or more tell what a load leaves behind: run more elements")
@@ -37,7 +37,7 @@ def leftovers_per_load(outcome: RunOutcome) -> dict[str, int]:
     # A thread or a file of another part of Beam may come or go meanwhile: hence the rounding.
     return {
         name: round((after - before) / loads)
-        for name, before, after in zip(NAMES, first, last, strict=True)
+        for name, before, after in zip(_NAMES, first, last, strict=True)
     }
 
 

@@ -16,10 +16,10 @@ from mmlab.draw.picture import WIDTH_INCHES, Picture, new_figure
 from mmlab.events import Unknown
 from mmlab.trace import Trace
 
-ROW_INCHES = 0.42
-DOTS_ROW_INCHES = 0.8
-LEFT_INCHES = 2.1
-PARTS = (
+_ROW_INCHES = 0.42
+_DOTS_ROW_INCHES = 0.8
+_LEFT_INCHES = 2.1
+_PARTS = (
     ("before the first model: Python, PyTorch, Beam, the transforms", theme.FILL),
     ("the models", theme.INK),
     ("the rest of the peak", theme.MUTED),
@@ -33,7 +33,7 @@ def show_memory(traces: Mapping[str, Trace]) -> Picture:
       traces: name of the run to its trace; runs of fresh processes, so that no run inherits
         models of another.
     """
-    shares = {name: memory_shares(trace) for name, trace in traces.items()}
+    shares = {name: _memory_shares(trace) for name, trace in traces.items()}
     words = "\n".join(
         f"  {name}: {in_megabytes(models)} of models" for name, (_, models, _) in shares.items()
     )
@@ -41,7 +41,7 @@ def show_memory(traces: Mapping[str, Trace]) -> Picture:
         return Picture(_drawn_shares(shares), f"Memory at the peak, run by run\n{words}")
 
 
-def memory_shares(trace: Trace) -> tuple[int, int, int]:
+def _memory_shares(trace: Trace) -> tuple[int, int, int]:
     """Bytes of the peak: held before the first model, of models, and the rest.
 
     The first is the last sample of the process's resident set size before it begins to load, the
@@ -70,10 +70,10 @@ def memory_shares(trace: Trace) -> tuple[int, int, int]:
 
 
 def _drawn_shares(shares: Mapping[str, Sequence[int]]) -> Figure:
-    figure, axes = _rows(list(shares), ROW_INCHES, 1.25)
+    figure, axes = _rows(list(shares), _ROW_INCHES, 1.25)
     for row, share in enumerate(shares.values()):
         left = 0.0
-        for value, (_, colour) in zip(share, PARTS, strict=True):
+        for value, (_, colour) in zip(share, _PARTS, strict=True):
             axes.barh(row, value / MB, left=left, height=0.62, color=colour, edgecolor=theme.PAPER)
             if value / MB > 40:
                 axes.text(
@@ -84,9 +84,9 @@ def _drawn_shares(shares: Mapping[str, Sequence[int]]) -> Figure:
         axes.text(left, row, f"  {left:,.0f}", va="center", fontweight="bold", color=theme.INK)
     axes.set_xlim(0, 1.12 * max(sum(share) for share in shares.values()) / MB)
     axes.set_xlabel("MB at the peak of the run (resident set size)")
-    patches = [axes.barh(0, 0, color=colour).patches[0] for _, colour in PARTS]
+    patches = [axes.barh(0, 0, color=colour).patches[0] for _, colour in _PARTS]
     figure.legend(
-        patches, [name for name, _ in PARTS], loc="upper left", ncols=3, frameon=False, fontsize=9
+        patches, [name for name, _ in _PARTS], loc="upper left", ncols=3, frameon=False, fontsize=9
     )
     return figure
 
@@ -97,7 +97,7 @@ def show_release(traces: Mapping[str, Trace]) -> Picture:
     Args:
       traces: name of the run to its trace.
     """
-    rows = {name: release_delays(trace) for name, trace in traces.items()}
+    rows = {name: _release_delays(trace) for name, trace in traces.items()}
     words = "\n".join(
         f"  {name}: {len(delays)} evictions, {sum(freed for _, freed in delays)} freed in the run"
         for name, delays in rows.items()
@@ -106,7 +106,7 @@ def show_release(traces: Mapping[str, Trace]) -> Picture:
         return Picture(_drawn_delays(rows), f"From evicted to freed\n{words}")
 
 
-def release_delays(trace: Trace) -> list[tuple[float, bool]]:
+def _release_delays(trace: Trace) -> list[tuple[float, bool]]:
     """Milliseconds from each eviction to the release, and whether the release was seen.
 
     Where it was not, they count to the end of the run.
@@ -119,7 +119,7 @@ def release_delays(trace: Trace) -> list[tuple[float, bool]]:
 
 
 def _drawn_delays(rows: Mapping[str, list[tuple[float, bool]]]) -> Figure:
-    figure, axes = _rows(list(rows), DOTS_ROW_INCHES, 1.2)
+    figure, axes = _rows(list(rows), _DOTS_ROW_INCHES, 1.2)
     style: dict[str, Any] = {
         "facecolor": theme.PAPER,
         "edgecolor": theme.INK,
@@ -155,7 +155,7 @@ def _rows(names: list[str], row_inches: float, beside_inches: float) -> tuple[Fi
     """One row per name, the first on top, with room for a legend above and an axis below."""
     height = beside_inches + row_inches * len(names)
     figure = new_figure(height)
-    left = LEFT_INCHES / WIDTH_INCHES
+    left = _LEFT_INCHES / WIDTH_INCHES
     bottom = 0.62 / height
     axes = figure.add_axes((left, bottom, 0.98 - left, row_inches * len(names) / height))
     axes.set_yticks(range(len(names)), names)

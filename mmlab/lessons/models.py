@@ -16,9 +16,9 @@ from mmlab.lessons.digits import MAPPING, SIDE, distorted, pictures
 from mmlab.lessons.training import descend, handler_of, state_dict, train_missing
 from mmlab.transforms import AnyMapping
 
-HIDDEN = 3968
-STEPS = 30
-BATCH = 128
+_HIDDEN = 3968
+_STEPS = 30
+_BATCH = 128
 
 
 class DigitClassifier(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
@@ -30,7 +30,7 @@ class DigitClassifier(nn.Module):  # type: ignore[misc]  # mypy skips torch, whi
     Input: float32, shape (n, 64). Output: scores of the ten digits, shape (n, 10).
     """
 
-    def __init__(self, hidden: int = HIDDEN):
+    def __init__(self, hidden: int = _HIDDEN):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(SIDE * SIDE, hidden),
@@ -115,11 +115,11 @@ def _trained(name: str) -> DigitClassifier:
     upright, labels = pictures("train")
     pixels = torch.from_numpy(distorted(upright, MAPPING[name][0]))  # its scanners are alike
     digits = torch.from_numpy(labels)
-    return fitted(pixels.reshape(-1, SIDE * SIDE), digits, seed=list(MAPPING).index(name))
+    return _fitted(pixels.reshape(-1, SIDE * SIDE), digits, seed=list(MAPPING).index(name))
 
 
-def fitted(
-    pixels: torch.Tensor, digits: torch.Tensor, seed: int, hidden: int = HIDDEN
+def _fitted(
+    pixels: torch.Tensor, digits: torch.Tensor, seed: int, hidden: int = _HIDDEN
 ) -> DigitClassifier:
     """A classifier trained on `pixels`, shape (n, 64), and `digits`, shape (n,).
 
@@ -131,9 +131,9 @@ def fitted(
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)  # twice as fast
 
         def loss() -> torch.Tensor:
-            batch = torch.randint(len(digits), (BATCH,))
+            batch = torch.randint(len(digits), (_BATCH,))
             return nn.functional.cross_entropy(model(pixels[batch]), digits[batch])
 
-        descend(optimizer, loss, STEPS)
+        descend(optimizer, loss, _STEPS)
     trained: DigitClassifier = model.eval()
     return trained

@@ -14,9 +14,9 @@ from mmlab.events import Unknown
 from mmlab.reports.summary import Differs
 from mmlab.trace import Trace
 
-COLUMNS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident", "limit")
+_COLUMNS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident", "limit")
 
-MORE: dict[str, Callable[[Trace], int | None]] = {
+_MORE: dict[str, Callable[[Trace], int | None]] = {
     "freed": lambda trace: sum(residence.free_ns is not None for residence in trace.residences),
     "model_megabytes": lambda trace: megabytes(trace.summary().model_bytes),
     "processes_asking": lambda trace: len({use.process for use in trace.of_kind("use_begin")}),
@@ -31,7 +31,7 @@ def compare(
     guesses: Mapping[Any, int | None] | None = None,
     *,
     what: str = "hint",
-    columns: Sequence[str] = COLUMNS,
+    columns: Sequence[str] = _COLUMNS,
 ) -> pd.DataFrame:
     """Integers of several runs, one row each, beside what the learner guessed.
 
@@ -40,7 +40,7 @@ def compare(
       guesses: name of the run to the guess, None where there is none; without guesses there is no
         column for them.
       what: differs from run to run; the name of the index.
-      columns: names from `Trace.summary().counts()` and `MORE`.
+      columns: names from `Trace.summary().counts()` and `_MORE`.
     """
     for name, trace in traces.items():
         if not isinstance(trace, Trace):
@@ -81,4 +81,4 @@ def per_model(trace: Trace) -> pd.DataFrame:
 
 def _row(trace: Trace, columns: Sequence[str]) -> dict[str, int | Unknown | Differs | None]:
     counts = trace.summary().counts()
-    return {name: MORE[name](trace) if name in MORE else counts[name] for name in columns}
+    return {name: _MORE[name](trace) if name in _MORE else counts[name] for name in columns}

@@ -8,7 +8,7 @@ import msgspec
 
 from mmlab.events import Event, ProcessBegins
 
-CLOCK_TOLERANCE_NS = 10_000_000_000
+_CLOCK_TOLERANCE_NS = 10_000_000_000
 """Wall clocks of one machine that differ by less agree: a process that waits for its turn between
 two looks at the clock is a second or two off."""
 _BEYOND = 2**63
@@ -60,5 +60,5 @@ class Clocks(dict[str, int]):
         self[event.host] = self._boots.setdefault((event.host, event.info.boot), own)
         self._first.setdefault(event.host, own)
         off = own - self[event.host]
-        if abs(off) > CLOCK_TOLERANCE_NS:
+        if abs(off) > _CLOCK_TOLERANCE_NS:
             event.info = msgspec.structs.replace(event.info, clock_off_ns=off)

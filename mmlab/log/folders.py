@@ -23,7 +23,7 @@ ENDED = "ended"
 
 _CLOSE = b'"event":"close"'
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Location = Path | str
 """A path of this machine, or a URI such as `gs://bucket/logs`."""
 
@@ -69,10 +69,10 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
     return isinstance(location(path), str)
 
 
-def folder_at(path: str | os.PathLike[str]) -> LocalFolder | RemoteFolder:
+def folder_at(path: str | os.PathLike[str]) -> _LocalFolder | RemoteFolder:
     """The folder of event logs at `path`; it need not exist."""
     where = location(path)
-    return RemoteFolder(where) if isinstance(where, str) else LocalFolder(where)
+    return RemoteFolder(where) if isinstance(where, str) else _LocalFolder(where)
 
 
 def make_folder(path: Path, logs: Path | None = None) -> None:
@@ -131,7 +131,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-class LocalFolder:
+class _LocalFolder:
     """A folder that this machine sees as one of its own: a disk, or a share."""
 
     pause = 0.0
@@ -174,9 +174,9 @@ class LocalFolder:
         return (self._path / name).exists()
 
 
-REQUEST_SECONDS = 30.0
+_REQUEST_SECONDS = 30.0
 """What may pass until a remote file system answers: its client may wait for ever, a run may not."""
-SLOWEST_BYTES = 1_000_000
+_SLOWEST_BYTES = 1_000_000
 """A second more for each of these bytes that are read."""
 
 
@@ -225,17 +225,17 @@ class RemoteFolder:
         return bool(stems - closed)
 
     def read(self, name: str, offset: int, most_bytes: int | None = None) -> bytes:
-        """As `LocalFolder.read`; nothing is asked for when the log has not grown."""
+        """As `_LocalFolder.read`; nothing is asked for when the log has not grown."""
         size = self._sizes.get(name, -1)
         if size == offset:
             return b""
-        seconds = max(size, 0) / SLOWEST_BYTES
+        seconds = max(size, 0) / _SLOWEST_BYTES
         end = None if most_bytes is None else offset + most_bytes
         return self._answer(partial(read_remote, self._path(name), end), seconds)[offset:]
 
     def write(self, name: str, data: bytes) -> None:
         """Make a new file."""
-        write_remote(self._path(name), data)
+        _write_remote(self._path(name), data)
 
     def touch(self, name: str) -> None:
         if not self.exists(name):  # some object stores hold no empty objects
@@ -261,10 +261,10 @@ class RemoteFolder:
     def _path(self, name: str) -> str:
         return f"{self._uri}/{name}"
 
-    def _answer(self, ask: Callable[[], T], more_seconds: float = 0.0) -> T:
+    def _answer(self, ask: Callable[[], _T], more_seconds: float = 0.0) -> _T:
         """What a request returns; its thread is left behind when there is no answer."""
-        seconds = REQUEST_SECONDS + more_seconds
-        answer: Future[T] = Future()
+        seconds = _REQUEST_SECONDS + more_seconds
+        answer: Future[_T] = Future()
         try:
             Thread(target=_send, args=(ask, answer), name="mmlab-request", daemon=True).start()
         except RuntimeError as problem:  # no more threads, or Python ends
@@ -275,19 +275,19 @@ class RemoteFolder:
         return answer.result()
 
     def _match(self, pattern: str) -> list[tuple[str, int]]:
-        found = self._answer(partial(match_remote, self._path(pattern)))
+        found = self._answer(partial(_match_remote, self._path(pattern)))
         names = ((m.path.rsplit("/", pattern.count("/") + 1), m) for m in found)
         return [("/".join(parts[1:]), m.size_in_bytes) for parts, m in names]
 
 
-def _send(ask: Callable[[], T], answer: Future[T]) -> None:
+def _send(ask: Callable[[], _T], answer: Future[_T]) -> None:
     try:
         answer.set_result(ask())
     except BaseException as problem:
         answer.set_exception(problem)
 
 
-def match_remote(pattern: str) -> list[Any]:
+def _match_remote(pattern: str) -> list[Any]:
     """What Beam's FileSystems know of the files that `pattern` matches."""
     with _os_errors(pattern) as files:
         (found,) = files.match([pattern])
@@ -301,7 +301,7 @@ def read_remote(uri: str, most_bytes: int | None = None) -> bytes:
         return data
 
 
-def write_remote(uri: str, data: bytes) -> None:
+def _write_remote(uri: str, data: bytes) -> None:
     """Make a file behind Beam's FileSystems."""
     with _os_errors(uri) as files, files.create(uri, compression_type=_as_is()) as file:
         file.write(data)

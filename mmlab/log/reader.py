@@ -31,7 +31,7 @@ def parse(lines: bytes, clocks: Clocks) -> list[Event]:
     return events
 
 
-def blocks(data: bytes) -> Iterator[bytes]:
+def _blocks(data: bytes) -> Iterator[bytes]:
     """Cut whole lines into blocks of whole lines."""
     begin = 0
     while begin < len(data):
@@ -113,7 +113,7 @@ class LogReader:
             self._unread[name] = data[end:]
             clocks = self._clocks[name.partition(".")[0]]  # the segments of a process have one stem
             found: list[Event] = []
-            for block in blocks(data[:end]):
+            for block in _blocks(data[:end]):
                 found += self._parsed(block, clocks)
             found.sort(key=attrgetter("t_ns"))  # threads write what they marked a little later
             events += found

@@ -14,16 +14,16 @@ from mmlab.events import Close, Dropped, Event, Frees
 from mmlab.log.folders import ENDED, SUFFIX, RemoteFolder
 from mmlab.log.writer import file_stem, line_head, members_of, of_thread, process_event
 
-CHECK_SECONDS = 0.25
-FIRST_SECONDS = 2.0
+_CHECK_SECONDS = 0.25
+_FIRST_SECONDS = 2.0
 """Time between segments while a run is young …"""
-MOST_SECONDS = 60.0
-SHARE = 0.05
+_MOST_SECONDS = 60.0
+_SHARE = 0.05
 """… then this share of its age, so that a run of a day leaves thousands of files, not more."""
-SEGMENT_LINES = 5_000
-MOST_WAITING = 200_000
+_SEGMENT_LINES = 5_000
+_MOST_WAITING = 200_000
 """Lines that are kept while they cannot be written; those that come later are counted as lost."""
-CLOSE_SECONDS = 10.0
+_CLOSE_SECONDS = 10.0
 """A run that has ended waits so long for the last lines to be written; the others are lost."""
 
 _writers: weakref.WeakSet[SegmentWriter] = weakref.WeakSet()
@@ -34,7 +34,7 @@ class SegmentWriter:
 
     `emit` only adds to a buffer, without a lock, so that it can be called from a finalizer, and
     nothing else that a run does waits for a network. A thread writes the buffer: at once, so that
-    readers learn of this process, every few seconds, every `SEGMENT_LINES` lines, when the run has
+    readers learn of this process, every few seconds, every `_SEGMENT_LINES` lines, when the run has
     ended, and when the process ends by itself. A killed process loses what it had not yet written:
     its log then has no `close` event, and the trace says so.
 
@@ -88,7 +88,7 @@ class SegmentWriter:
             return
         if self._thread is None:  # this is a forked child
             self._start()
-        if len(self._lines) + self._writing >= MOST_WAITING:
+        if len(self._lines) + self._writing >= _MOST_WAITING:
             self._lost += 1
             return
         self._lines.append(self._line(members, t_ns, tid))
@@ -105,12 +105,12 @@ class SegmentWriter:
     def close(self) -> None:
         """Write what is left, and stop; events that come later are let go.
 
-        What is not written after `CLOSE_SECONDS` is lost, unless this process lives on and the
+        What is not written after `_CLOSE_SECONDS` is lost, unless this process lives on and the
         network comes back.
         """
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(CLOSE_SECONDS)
+            self._thread.join(_CLOSE_SECONDS)
         self._closed = True
         _writers.discard(self)
 
@@ -121,10 +121,10 @@ class SegmentWriter:
     def _follow(self) -> None:
         self._flush()
         looked = time.monotonic()
-        while not self._stop.wait(CHECK_SECONDS) and not self._ended:
+        while not self._stop.wait(_CHECK_SECONDS) and not self._ended:
             if self._is_due():
                 self._flush()
-            if time.monotonic() - looked >= FIRST_SECONDS:
+            if time.monotonic() - looked >= _FIRST_SECONDS:
                 looked = time.monotonic()
                 with contextlib.suppress(OSError):
                     self._ended = self._folder.exists(ENDED)
@@ -132,8 +132,8 @@ class SegmentWriter:
 
     def _is_due(self) -> bool:
         now = time.monotonic()
-        pause = min(max(FIRST_SECONDS, SHARE * (now - self._began)), MOST_SECONDS)
-        return now - self._wrote >= pause or len(self._lines) >= SEGMENT_LINES
+        pause = min(max(_FIRST_SECONDS, _SHARE * (now - self._began)), _MOST_SECONDS)
+        return now - self._wrote >= pause or len(self._lines) >= _SEGMENT_LINES
 
     def _finish(self) -> None:
         self._closed = True
@@ -152,7 +152,7 @@ class SegmentWriter:
         text = b"".join((*lines, *told, *last))
         if not text:
             return
-        name = segment_name(self._stem, self._number)
+        name = _segment_name(self._stem, self._number)
         self._number += 1  # where nothing can be written over, a number is good for one attempt
         self._writing = len(lines)
         try:
@@ -166,10 +166,10 @@ class SegmentWriter:
             self._writing = 0
 
 
-def segment_name(stem: str, number: int) -> str:
+def _segment_name(stem: str, number: int) -> str:
     """The name of a segment; names sort as they were written.
 
-    >>> segment_name("host-17-ab", 3)
+    >>> _segment_name("host-17-ab", 3)
     'host-17-ab.000003.jsonl'
     """
     return f"{stem}.{number:06d}{SUFFIX}"

@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from mmlab.draw.picture import Picture
 
 HERE = Path(__file__).parent
-MODULES = (
+_MODULES = (
     "engine", "texts", "data", "view", "stack", "timeline", "quiz", "controls", "open", "frame",
     "main",
 )  # fmt: skip
 """The script's modules, each after those that it imports."""
-HEIGHT = 780
+_HEIGHT = 780
 """CSS pixels of the frame in a notebook."""
 _IMPORT = re.compile(r"^import \{[^}]*\} from \"[^\"]*\";\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
 
 
 @cache
-def script() -> str:
+def _script() -> str:
     """The modules as one script, in a scope of its own."""
-    parts = [(HERE / f"{name}.mjs").read_text("utf-8") for name in MODULES]
+    parts = [(HERE / f"{name}.mjs").read_text("utf-8") for name in _MODULES]
     joined = "\n".join(_EXPORT.sub("", _IMPORT.sub("", part)) for part in parts)
     return f'(() => {{\n"use strict";\n{joined}\n}})();'
 
@@ -43,17 +43,17 @@ def page(content: Mapping[str, Any]) -> str:
     """The page that shows `content`, as HTML."""
     parts = {
         "/*STYLE*/": (HERE / "style.css").read_text("utf-8"),
-        "/*DATA*/": embedded(content),
-        "/*SCRIPT*/": script(),
+        "/*DATA*/": _embedded(content),
+        "/*SCRIPT*/": _script(),
     }
     template = (HERE / "template.html").read_text("utf-8")
     return re.sub(r"/\*(STYLE|DATA|SCRIPT)\*/", lambda place: parts[place[0]], template)
 
 
-def embedded(content: Mapping[str, Any]) -> str:
+def _embedded(content: Mapping[str, Any]) -> str:
     """JSON that can stand in a script element: nothing in it ends that, and it holds no address.
 
-    >>> embedded({"name": "</script>"})
+    >>> _embedded({"name": "</script>"})
     '{"name":"\\\\u003c\\\\/script\\\\u003e"}'
     """
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
@@ -120,7 +120,7 @@ class ReplayPage:
                 f'width="{about["width"]}" alt="{html.escape(about["alt"])}">'
             )
         frame = (
-            f'<iframe title="Replay" data-replay="{HEIGHT}" allow="fullscreen" '
+            f'<iframe title="Replay" data-replay="{_HEIGHT}" allow="fullscreen" '
             'style="width: 100%; height: 1px; border: 0" '
             f'srcdoc="{html.escape(self.html)}"></iframe>'
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmlab.state import Ints
 
-MOST = 2**29
+_MOST = 2**29
 """What is further from 0 is written as this: the script reads numbers of 31 bits."""
 
 
@@ -19,7 +19,7 @@ def column(values: Ints | Sequence[int]) -> str:
     >>> column([0, -1, 1, 300])
     'AAEC2AQ='
     """
-    numbers = np.clip(np.asarray(values, np.int64), -MOST, MOST)
+    numbers = np.clip(np.asarray(values, np.int64), -_MOST, _MOST)
     signed = (numbers << 1) ^ (numbers >> 63)
     shifts = np.arange(0, 35, 7)
     parts = signed[:, None] >> shifts

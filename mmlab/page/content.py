@@ -13,15 +13,15 @@ from mmlab.events import UNKNOWN, Dropped, Limit, Process, Refreshes, Unknown, U
 from mmlab.page.columns import column, differences
 from mmlab.state import NS, UNSEEN, Batches, Ints, Residence, State
 
-FORMAT = 1
+_FORMAT = 1
 MOST_ACCESSES = 100_000
 """So many are in one page at most; of longer runs it shows a window, and says so."""
-MOST_MODELS = 2_000
+_MOST_MODELS = 2_000
 """A page ends before the access to one more, those before its window included."""
 MOST_MANAGERS = 50
-TICKS = 2**22
+_TICKS = 2**22
 """Steps into which the time of a window is divided: the page's resolution."""
-MOST_TICKS = 2**28
+_MOST_TICKS = 2**28
 """Steps into which the time of the whole run is divided at most: a column must hold them."""
 
 
@@ -30,7 +30,7 @@ _Model = tuple[str, str | None]
 
 
 @dataclass
-class Manager:
+class _Manager:
     """One model manager: a process that holds models, and the steps that share them.
 
     Attributes:
@@ -61,7 +61,7 @@ class Described:
 
 
 @dataclass(frozen=True)
-class Table:
+class _Table:
     """Accesses of one manager, by time, shape (n,) each; and its loads.
 
     Steps count from 1: 0 is none, and n + 1 is after the last access.
@@ -103,15 +103,15 @@ def run_content(state: State, first: int = 1, most: int = MOST_ACCESSES) -> dict
     Raises:
       ValueError: no manager has so many accesses, or too many models were accessed before.
     """
-    found = managers_of(state)
-    tables = [(manager, table_of(state, manager)) for manager in found]
+    found = _managers_of(state)
+    tables = [(manager, _table_of(state, manager)) for manager in found]
     tables = [(manager, table) for manager, table in tables if len(table)]
     tables.sort(key=lambda pair: int(pair[1].begin_ns[0]))
     shown = [pair for pair in tables if len(pair[1]) >= first][:MOST_MANAGERS]
     check_first(first, [len(table) for _, table in tables])
     lengths = shares([len(table) - first + 1 for _, table in shown], most)
     return {
-        "format": FORMAT,
+        "format": _FORMAT,
         "kind": "run",
         "state": state.state,
         "error": state.error,
@@ -144,24 +144,24 @@ def window_of(model: Ints, first: int, most: int) -> slice:
     slice(1, 4, None)
 
     Raises:
-      ValueError: more than `MOST_MODELS` models were accessed before.
+      ValueError: more than `_MOST_MODELS` models were accessed before.
     """
     _, places = np.unique(model, return_index=True)
-    beyond: list[int] = np.sort(places)[MOST_MODELS : MOST_MODELS + 1].tolist()
+    beyond: list[int] = np.sort(places)[_MOST_MODELS : _MOST_MODELS + 1].tolist()
     if beyond and first > beyond[0]:
         raise ValueError(
-            f"first is {first:,}: a page shows up to {MOST_MODELS:,} models, and the stack holds "
+            f"first is {first:,}: a page shows up to {_MOST_MODELS:,} models, and the stack holds "
             f"more from access {beyond[0] + 1:,} on: give a number up to {beyond[0]:,}"
         )
     return slice(first - 1, min(len(model), first - 1 + most, *beyond))
 
 
-def used_before(model: Ints, begin: int) -> tuple[Ints, Ints]:
+def _used_before(model: Ints, begin: int) -> tuple[Ints, Ints]:
     """Models that were accessed before a window, the most recently used first, and when.
 
     Steps of the window count from 1, so 0 is the access just before it.
 
-    >>> used_before(np.array([3, 1, 3, 2, 1]), 3)
+    >>> _used_before(np.array([3, 1, 3, 2, 1]), 3)
     (array([3, 1]), array([ 0, -1]))
     """
     backwards = model[:begin][::-1]
@@ -176,7 +176,7 @@ def renumbered(models: int, model: Ints) -> tuple[Ints, Ints]:
     >>> renumbered(3, np.array([2, 1]))
     (array([0, 1, 2]), array([0, 1, 2]))
     """
-    named = np.arange(models) if models <= MOST_MODELS else np.unique(model)
+    named = np.arange(models) if models <= _MOST_MODELS else np.unique(model)
     numbers = np.zeros(models, np.int64)
     numbers[named] = np.arange(len(named))
     return named, numbers
@@ -225,11 +225,11 @@ def log_content(logged: Sequence[Logged], managers: int) -> dict[str, Any]:
       managers: how many there are; `logged` may be the first of them.
     """
     return {
-        "format": FORMAT,
+        "format": _FORMAT,
         "kind": "keys",
         "managers_in_all": managers,
         "managers": [
-            accesses_content(
+            _accesses_content(
                 each.models, each.model, each.begin, each.elements, each.keys, each.total
             )
             | {"step": each.name, "process": ""}
@@ -241,14 +241,14 @@ def log_content(logged: Sequence[Logged], managers: int) -> dict[str, Any]:
 # Managers
 
 
-def managers_of(state: State) -> list[Manager]:
+def _managers_of(state: State) -> list[_Manager]:
     """Every process that holds models, once for each group of steps that share them."""
     groups = {step: steps for steps in state.sharing for step in steps}
-    found: dict[tuple[Process, tuple[str, ...]], Manager] = {}
+    found: dict[tuple[Process, tuple[str, ...]], _Manager] = {}
 
-    def manager(process: Process, step: str) -> Manager:
+    def manager(process: Process, step: str) -> _Manager:
         steps = groups.get(step, (step,))
-        return found.setdefault((process, steps), Manager(steps, process))
+        return found.setdefault((process, steps), _Manager(steps, process))
 
     for residence in state.residences:
         manager(residence.process, residence.step).loads.append(residence)
@@ -267,12 +267,12 @@ def managers_of(state: State) -> list[Manager]:
     return list(found.values())
 
 
-def _identity(manager: Manager, step: str, model: str, cohort: str | None) -> _Model:
+def _identity(manager: _Manager, step: str, model: str, cohort: str | None) -> _Model:
     """What a model is known by: its name in its step; where steps share it, its cohort."""
     return (step, model) if len(manager.steps) == 1 else (manager.steps[0], cohort)
 
 
-def table_of(state: State, manager: Manager) -> Table:
+def _table_of(state: State, manager: _Manager) -> _Table:
     """The accesses of a manager, and which of them each load and eviction belongs to."""
     for known in state.models:
         if known.step in manager.steps:
@@ -291,7 +291,7 @@ def table_of(state: State, manager: Manager) -> Table:
     loads, load_steps = _steps_of_loads(manager, unused, step_of)
     ends = [load.loading[1] for load in unused]
     everything = [*keys, *(() for _ in unused)]
-    return Table(
+    return _Table(
         model=np.array([*model, *of_load], np.int64)[order],
         begin_ns=begin,
         end_ns=np.concatenate([batches.end_ns, np.array(ends, np.int64)])[order],
@@ -307,7 +307,7 @@ def table_of(state: State, manager: Manager) -> Table:
 
 
 def _steps_of_loads(
-    manager: Manager, unused: Sequence[Residence], step_of: Ints
+    manager: _Manager, unused: Sequence[Residence], step_of: Ints
 ) -> tuple[list[Residence], Ints]:
     """Each load belongs to the first access that it answers; to 0 where it was there before."""
     place_of_row = {row: place for place, row in enumerate(manager.rows)}
@@ -336,7 +336,7 @@ def _steps_of_evictions(loads: Sequence[Residence], load_steps: Ints, begin: Int
 # Recorded as least recent use says, or not
 
 
-def limit_of(state: State, manager: Manager) -> int | Unknown | None:
+def _limit_of(state: State, manager: _Manager) -> int | Unknown | None:
     """How many models a manager allowed at most; None where there was no limit."""
     values = _limits_of(state, manager)
     if known := [value for value in values if isinstance(value, int)]:
@@ -346,25 +346,25 @@ def limit_of(state: State, manager: Manager) -> int | Unknown | None:
     return UNKNOWN if hidden or UNKNOWN in values or (hinted and not values) else None
 
 
-def _limits_of(state: State, manager: Manager) -> list[int | Unknown | None]:
+def _limits_of(state: State, manager: _Manager) -> list[int | Unknown | None]:
     events = [e for e in state.facts(Limit) if e.step is None or e.step in manager.steps]
     own = [event for event in events if event.process == manager.process]
     return [event.limit for event in own or events]
 
 
-def follows_lru(table: Table, limit: int | Unknown | None) -> bool:
+def _follows_lru(table: _Table, limit: int | Unknown | None) -> bool:
     """Whether loads and evictions are those of least recent use, access by access."""
     if limit is UNKNOWN or any(x.load_end_ns is None or x.already for x in table.loads):
         return False
     most = len(table) + 1 if limit is None else int(limit)
-    loads, evictions = lru_steps(table.model.tolist(), max(most, 1))
+    loads, evictions = _lru_steps(table.model.tolist(), max(most, 1))
     seen = list(zip(table.load_step.tolist(), table.load_model.tolist(), strict=True))
     gone = np.flatnonzero(table.evict_step)
     dropped = zip(table.evict_step[gone].tolist(), table.load_model[gone].tolist(), strict=True)
     return seen == loads and sorted(dropped) == evictions
 
 
-def lru_steps(
+def _lru_steps(
     models: Iterable[int], limit: int
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Loads and evictions of least recent use, as (step, model)."""
@@ -381,7 +381,7 @@ def lru_steps(
     return loads, evictions
 
 
-def _models_of(manager: Manager, batches: Batches) -> list[int]:
+def _models_of(manager: _Manager, batches: Batches) -> list[int]:
     """The number of the model of each batch."""
     named = [_identity(manager, *asked) for asked in batches.models]
     numbers: dict[int, int] = {}
@@ -391,12 +391,12 @@ def _models_of(manager: Manager, batches: Batches) -> list[int]:
     return [numbers[asked] for asked in batches.asked.tolist()]
 
 
-def _models_loaded(manager: Manager, loads: Sequence[Residence]) -> list[int]:
+def _models_loaded(manager: _Manager, loads: Sequence[Residence]) -> list[int]:
     return [manager.number(_identity(manager, x.step, x.model, x.cohort)) for x in loads]
 
 
-def reasons(
-    state: State, manager: Manager, table: Table, limit: int | Unknown | None
+def _reasons(
+    state: State, manager: _Manager, table: _Table, limit: int | Unknown | None
 ) -> list[list[Any]]:
     """Why a run was no plain LRU: names of sentences in the page's table of texts, with numbers."""
     found: list[list[Any]] = []
@@ -427,9 +427,11 @@ def reasons(
 # As data
 
 
-def _manager_content(state: State, manager: Manager, table: Table, window: slice) -> dict[str, Any]:
-    limit = limit_of(state, manager)
-    plain = follows_lru(table, limit)
+def _manager_content(
+    state: State, manager: _Manager, table: _Table, window: slice
+) -> dict[str, Any]:
+    limit = _limit_of(state, manager)
+    plain = _follows_lru(table, limit)
     described = _describe(state, manager)
     named, numbers = renumbered(len(described), table.model[: window.stop])
     models = [described[i] for i in named.tolist()]
@@ -437,12 +439,12 @@ def _manager_content(state: State, manager: Manager, table: Table, window: slice
     span = _span(state, table, window)
     last = max(int(table.end_ns.max()), int(table.begin_ns[-1]), state.end_ns)
     whole = last - min(state.start_ns, int(table.begin_ns[0]))
-    tick = max(1, (span[1] - span[0]) // TICKS, whole // MOST_TICKS)
+    tick = max(1, (span[1] - span[0]) // _TICKS, whole // _MOST_TICKS)
 
     def ticks(moment_ns: int) -> int:
         return (moment_ns - state.start_ns) // tick
 
-    content = accesses_content(
+    content = _accesses_content(
         models,
         numbers[table.model[: window.stop]],
         window.start,
@@ -456,7 +458,7 @@ def _manager_content(state: State, manager: Manager, table: Table, window: slice
         "process": str(manager.process),
         "limit": "unknown" if limit is UNKNOWN else limit,
         "recorded": plain,
-        "why": [] if plain else reasons(state, manager, table, limit),
+        "why": [] if plain else _reasons(state, manager, table, limit),
         "errors": {
             str(step - window.start): text
             for step, text in table.errors.items()
@@ -475,7 +477,7 @@ def _manager_content(state: State, manager: Manager, table: Table, window: slice
     return content
 
 
-def _span(state: State, table: Table, window: slice) -> tuple[int, int]:
+def _span(state: State, table: _Table, window: slice) -> tuple[int, int]:
     """From when to when a window's timeline goes: from the end of the access before it."""
     begin_ns = int(table.begin_ns[window.start])
     if not window.start:
@@ -488,7 +490,7 @@ def _span(state: State, table: Table, window: slice) -> tuple[int, int]:
     return start_ns, max(state.end_ns, int(table.begin_ns[-1]))
 
 
-def _loads_of_window(table: Table, window: slice, plain: bool) -> Ints:
+def _loads_of_window(table: _Table, window: slice, plain: bool) -> Ints:
     """Places of the loads that a window shows, with those of models in memory when it begins.
 
     Where they follow least recent use, the models in memory come first, the most recently used
@@ -498,7 +500,7 @@ def _loads_of_window(table: Table, window: slice, plain: bool) -> Ints:
     step, evict_step = table.load_step, table.evict_step
     shown = (step <= window.stop) & ((evict_step == 0) | (evict_step > window.start))
     if plain:
-        models, _ = used_before(table.model, window.start)
+        models, _ = _used_before(table.model, window.start)
         order = {model: place for place, model in enumerate(models.tolist())}
         places = np.flatnonzero(shown & (step <= window.start)).tolist()
         places.sort(key=lambda place: order[int(table.load_model[place])])
@@ -511,7 +513,7 @@ def _loads_of_window(table: Table, window: slice, plain: bool) -> Ints:
 
 
 def _loads_content(
-    table: Table, window: slice, plain: bool, numbers: Ints, ticks: Callable[[int], int]
+    table: _Table, window: slice, plain: bool, numbers: Ints, ticks: Callable[[int], int]
 ) -> dict[str, Any]:
     """The loads; where they follow least recent use, the script knows models and steps itself.
 
@@ -551,7 +553,7 @@ def _loads_content(
     return content
 
 
-def accesses_content(
+def _accesses_content(
     models: Sequence[Described],
     model: Ints,
     begin: int,
@@ -575,7 +577,7 @@ def accesses_content(
         if len(each.keys) == 1:
             sets.setdefault(each.keys, len(sets))
     places = [sets.setdefault(tuple(each), len(sets)) for each in keys]
-    used, last = used_before(model, begin)
+    used, last = _used_before(model, begin)
     model = model[begin:]
     # Most often a model has one key: then the set has the number of the model, and 0 is written.
     return {
@@ -599,7 +601,7 @@ def accesses_content(
     }
 
 
-def _describe(state: State, manager: Manager) -> list[Described]:
+def _describe(state: State, manager: _Manager) -> list[Described]:
     """The models of a manager: first those that the run names, in its order."""
     named: dict[_Model, Described] = {}
     sizes: dict[_Model, int] = {}

@@ -9,14 +9,14 @@ from mmlab.state import State
 
 LESSON = HERE / "lesson.jsonl"
 """A run of notebook 04, which `tests.fixtures.lesson_replay` records: the page is never empty."""
-FILE = HERE / "replay.html"
+_FILE = HERE / "replay.html"
 
 
-def empty_page() -> str:
+def _empty_page() -> str:
     """The page that opens what is dropped on it."""
     run = State(decode_lines(LESSON.read_bytes()))
     return page({**run_content(run), "opens": True})
 
 
 if __name__ == "__main__":
-    FILE.write_text(empty_page(), encoding="utf-8")
+    _FILE.write_text(_empty_page(), encoding="utf-8")

@@ -24,7 +24,7 @@ from mmlab.beam.cards import key_text, model_cards
 from mmlab.beam.handlers import cohort_of_key, keyed_handler
 from mmlab.lru import Ints
 
-PIECE = 1 << 20
+_PIECE = 1 << 20
 """Keys that are looked at together: what bounds the memory of reading them."""
 
 
@@ -173,7 +173,7 @@ class Source:
     """Keys, in pieces.
 
     Attributes:
-      pieces: Arrow or NumPy arrays or pandas objects, each of at most `PIECE` keys.
+      pieces: Arrow or NumPy arrays or pandas objects, each of at most `_PIECE` keys.
       place: how a sentence names the key at a position, counted from 0.
       as_text: whether all keys are text, whatever they were.
     """
@@ -313,12 +313,12 @@ def _pieces(keys: Any) -> Iterator[Any]:
                 f"the keys have shape {keys.shape}: give one dimension, such as keys[:, 0]"
             )
         rows = keys.iloc if isinstance(keys, pd.Series) else keys
-        return (rows[i : i + PIECE] for i in range(0, len(keys), PIECE))
+        return (rows[i : i + _PIECE] for i in range(0, len(keys), _PIECE))
     if not isinstance(keys, pa.Array | pa.ChunkedArray) and hasattr(keys, "__arrow_c_stream__"):
         keys = pa.chunked_array(keys)
     if isinstance(keys, pa.Array | pa.ChunkedArray):
         chunks = keys.chunks if isinstance(keys, pa.ChunkedArray) else [keys]
-        return (chunk[i : i + PIECE] for chunk in chunks for i in range(0, len(chunk), PIECE))
+        return (chunk[i : i + _PIECE] for chunk in chunks for i in range(0, len(chunk), _PIECE))
     unordered = (set, frozenset, Mapping, bytes)
     if isinstance(keys, unordered) or not isinstance(keys, Iterable):
         raise TypeError(
@@ -329,7 +329,7 @@ def _pieces(keys: Any) -> Iterator[Any]:
 
 
 def _lists(keys: Iterator[Any]) -> Iterator[Ints]:
-    while piece := list(itertools.islice(keys, PIECE)):
+    while piece := list(itertools.islice(keys, _PIECE)):
         yield np.fromiter(piece, dtype=object, count=len(piece))
 
 
@@ -370,7 +370,7 @@ def _column(column: str | None, names: list[str], where: Any) -> str:
 
 
 def _parquet_pieces(dataset: Any, column: str) -> Iterator[pa.Array]:
-    for batch in dataset.to_batches(columns=[column], batch_size=PIECE, batch_readahead=1):
+    for batch in dataset.to_batches(columns=[column], batch_size=_PIECE, batch_readahead=1):
         if len(batch):
             yield batch.column(0)
 

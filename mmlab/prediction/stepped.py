@@ -25,7 +25,7 @@ from mmlab.page.content import (
 Access = tuple[int, Mapping[int, int]]
 """The model of an access, and its elements per key: numbers."""
 
-MOST_ELEMENTS = MOST_ACCESSES
+_MOST_ELEMENTS = MOST_ACCESSES
 """Of so many elements keys are kept."""
 
 _NO_KEYS: Access = (0, {})
@@ -40,7 +40,7 @@ class FirstElements:
 
     def __init__(self, batch_size: int):
         self._batch_size = batch_size
-        self._left = MOST_ELEMENTS
+        self._left = _MOST_ELEMENTS
         self._parts: list[Ints] = []
 
     def add(self, keys: Ints, models: Ints, managers: Ints) -> None:

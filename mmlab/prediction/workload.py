@@ -185,11 +185,11 @@ class Managers:
         if self._workload.routing == "spray":
             begin = self._position
             self._position += len(keys)
-            return sprayed(begin, len(keys), managers, seed)
+            return _sprayed(begin, len(keys), managers, seed)
         by_key = self._workload.routing == "by_key"
         if (len(numbers) if by_key else len(numbers.names)) > len(self._manager_of_name):
             names = numbers.texts if by_key else numbers.names
-            self._manager_of_name = by_name(names, managers, seed)
+            self._manager_of_name = _by_name(names, managers, seed)
         return self._manager_of_name[keys if by_key else models]
 
 
@@ -220,7 +220,7 @@ def loads_by_key(counts: KeyCounts, numbers: KeyNumbers, workload: Workload) -> 
     """Loads after a GroupByKey, with capacity 1, 2, … models; int64, shape (models,)."""
     keys, elements = counts.groups()
     models = numbers.models[keys]
-    where = by_name(numbers.texts, workload.managers, workload.seed)[keys]
+    where = _by_name(numbers.texts, workload.managers, workload.seed)[keys]
     total: Ints = np.zeros(len(numbers.names), np.int64)
     for manager in np.unique(where):
         here = where == manager
@@ -251,7 +251,7 @@ def _grouped_accesses(groups: Ints, elements: Ints, size: int) -> Ints:
 # Routing
 
 
-def sprayed(start: int, count: int, managers: int, seed: int) -> Ints:
+def _sprayed(start: int, count: int, managers: int, seed: int) -> Ints:
     """Managers of the elements `start` to `start + count`: a fair draw for each, by its position.
 
     The same element is drawn the same whatever pieces the keys come in.
@@ -261,7 +261,7 @@ def sprayed(start: int, count: int, managers: int, seed: int) -> Ints:
     return drawn.astype(np.int32)
 
 
-def by_name(names: Sequence[str], managers: int, seed: int) -> Ints:
+def _by_name(names: Sequence[str], managers: int, seed: int) -> Ints:
     """Managers of keys or models, by a hash of their name: the same name, the same manager."""
     sums = [crc32(name.encode("utf-8", "surrogatepass"), seed) for name in names]
     drawn: Ints = _mixed(np.array(sums, np.uint64)) % np.uint64(managers)

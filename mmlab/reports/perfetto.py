@@ -23,7 +23,7 @@ _MOST_PID = 2**31 - 1
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-Line = tuple[int, str]
+_Line = tuple[int, str]
 """Nanoseconds since the first event, and the event as JSON."""
 
 
@@ -42,7 +42,7 @@ def write_perfetto(state: State, file: TextIO) -> None:
     file.write("\n]}\n")
 
 
-def _slices_and_counters(state: State, zero_ns: int) -> Iterator[Line]:
+def _slices_and_counters(state: State, zero_ns: int) -> Iterator[_Line]:
     pids = _pids(state)
     ids: dict[Process, Iterator[int]] = defaultdict(lambda: count(1))
     several_steps = len({model.step for model in state.models}) > 1
@@ -70,7 +70,7 @@ def _unanswered(state: State) -> Iterator[tuple[Process, tuple[str, str], Ints]]
             yield batches.processes[batches.process[rows[0]]], (step, model), rows
 
 
-def _refresh(event: Refreshes, pid: int, zero_ns: int) -> Line:
+def _refresh(event: Refreshes, pid: int, zero_ns: int) -> _Line:
     """A mark across the process: a side input has replaced models."""
     after = event.t_ns - zero_ns
     common = {"ph": "i", "s": "p", "name": "refresh", "pid": pid, "tid": pid, "ts": after / 1000}
@@ -108,7 +108,7 @@ class _Lane:
         self._zero_ns = zero_ns
         self._ids = ids
 
-    def of(self, r: Residence) -> Iterator[Line]:
+    def of(self, r: Residence) -> Iterator[_Line]:
         begin, end = r.load_begin_ns, max(r.last_ns, r.load_begin_ns)
         loaded = _within(r.load_end_ns if r.load_end_ns is not None else end, begin, end)
         rows = _rows(r.batches, self._words, loaded, end)
@@ -125,11 +125,11 @@ class _Lane:
         yield self._event("e", self._name, end, identity)
         yield from self._more_lines(rows[1:])
 
-    def of_unseen_load(self, batches: Batches, end_ns: int) -> Iterator[Line]:
+    def of_unseen_load(self, batches: Batches, end_ns: int) -> Iterator[_Line]:
         """Batches alone, because nothing is known of the load that answered them."""
         yield from self._more_lines(_rows(batches, self._words, int(batches.begin_ns[0]), end_ns))
 
-    def _more_lines(self, rows: Iterable[list[_Slice]]) -> Iterator[Line]:
+    def _more_lines(self, rows: Iterable[list[_Slice]]) -> Iterator[_Line]:
         """Batches that overlap others: each row is one more line of the lane."""
         for row in rows:
             identity = self._new_id()
@@ -137,20 +137,20 @@ class _Lane:
             yield from self._uses(row, identity)
             yield self._event("e", self._name, row[-1][1], identity)
 
-    def _uses(self, row: list[_Slice], identity: str) -> Iterator[Line]:
+    def _uses(self, row: list[_Slice], identity: str) -> Iterator[_Line]:
         for begin, end, args in row:
             yield from self._slice('"in use"', begin, end, identity, args)
 
     def _slice(
         self, name: str, begin: int, end: int, identity: str, args: str = ""
-    ) -> Iterator[Line]:
+    ) -> Iterator[_Line]:
         yield self._event("b", name, begin, identity, args)
         yield self._event("e", name, end, identity)
 
     def _new_id(self) -> str:
         return f'{self._fields}{hex(next(self._ids))}"}}'
 
-    def _event(self, phase: str, name: str, t_ns: int, identity: str, args: str = "") -> Line:
+    def _event(self, phase: str, name: str, t_ns: int, identity: str, args: str = "") -> _Line:
         # Put together by hand: a long run has millions of them.
         after = t_ns - self._zero_ns
         return after, f'{{"ph":"{phase}","name":{name},"ts":{after / 1000:.3f}{identity}{args}}}'
@@ -214,8 +214,8 @@ def _args(facts: dict[str, Any]) -> str:
     return f',"args":{_encode(known)}'
 
 
-def _counters(state: State, pids: dict[Process, int], zero_ns: int) -> Iterator[Line]:
-    def counter(process: Process, name: str, unit: str, t_ns: int, value: int) -> Line:
+def _counters(state: State, pids: dict[Process, int], zero_ns: int) -> Iterator[_Line]:
+    def counter(process: Process, name: str, unit: str, t_ns: int, value: int) -> _Line:
         after = max(t_ns - zero_ns, 0)
         text = _encode({"ph": "C", "name": name, "pid": pids[process], "args": {unit: value}})
         return after, f'{text[:-1]},"ts":{after / 1000:.3f}}}'

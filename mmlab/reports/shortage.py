@@ -13,7 +13,7 @@ from mmlab._text import in_bytes, shown_everywhere
 from mmlab.events import UNKNOWN, MemoryLimit, Unknown
 from mmlab.state import UNSEEN, Residence, State
 
-SIGNS = (
+_SIGNS = (
     "can't allocate memory",  # torch, CPU
     "not enough memory: you tried to allocate",  # torch, CPU, Windows
     "cuda out of memory",
@@ -31,10 +31,10 @@ SIGNS = (
 )
 """What libraries say when there is no memory left, in small letters."""
 
-KILLED = re.compile(r"SIGKILL|exit code -9\b|return code -9\b|returncode -9\b")
+_KILLED = re.compile(r"SIGKILL|exit code -9\b|return code -9\b|returncode -9\b")
 """What is said of a process that was killed: by the kernel for want of memory, or by somebody."""
 
-ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|[KMGT]?i?B)\b", re.IGNORECASE)
+_ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|[KMGT]?i?B)\b", re.IGNORECASE)
 
 
 @shown_everywhere
@@ -143,9 +143,9 @@ def is_out_of_memory(error: str | None, oom_kills: int | None = None) -> bool:
     """
     if error is None:
         return False
-    if oom_kills and KILLED.search(error):
+    if oom_kills and _KILLED.search(error):
         return True
-    return any(sign in error.lower() for sign in SIGNS)
+    return any(sign in error.lower() for sign in _SIGNS)
 
 
 def _asked_bytes(text: str) -> int | None:
@@ -156,7 +156,7 @@ def _asked_bytes(text: str) -> int | None:
     >>> _asked_bytes("Unable to allocate 114. MiB for an array with shape (15000000,)")
     119537664
     """
-    found = ASKED.search(text)
+    found = _ASKED.search(text)
     if found is None:
         return None
     unit = "" if found[2].lower() == "bytes" else found[2]

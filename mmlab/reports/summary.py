@@ -188,8 +188,8 @@ def summarize(state: State) -> Summary:
         most_resident=max(
             (_most(group) for group in state.residences_by_process.values()), default=0
         ),
-        hint=one_of(each.hint for each in limits),
-        limit=one_of(each.limit for each in limits),
+        hint=_one_of(each.hint for each in limits),
+        limit=_one_of(each.limit for each in limits),
         load_seconds=sum(end - begin for begin, end in loading) * NS,
         loading_share=covered_ns(loading) / wall_ns if wall_ns else 0.0,
         wall_seconds=wall_ns * NS,
@@ -204,7 +204,7 @@ def summarize(state: State) -> Summary:
         timed_out=counts.timed_out,
         dead_letters=counts.dead_letters,
         retried=_retried(state),
-        sized_by=sized_by(state.residences),
+        sized_by=_sized_by(state.residences),
         processes=max((each.processes for each in machines), default=0),
         machine_model_bytes=most_bytes_held(state.residences_by_machine.values()),
         machine_peak_rss_bytes=max((each.peak_rss for each in machines), default=None),
@@ -225,7 +225,7 @@ def _retried(state: State) -> int | Unknown:
     return let_through if let_through == 0 or state.state == "DONE" else UNKNOWN
 
 
-def sized_by(residences: Iterable[Residence]) -> tuple[str, ...]:
+def _sized_by(residences: Iterable[Residence]) -> tuple[str, ...]:
     """How the bytes of models were found, in the order of `mmlab.events.SIZED_BY`."""
     found = {r.sized_by for r in residences if isinstance(r.bytes, int)}
     return tuple(how for how in SIZED_BY if how in found)
@@ -267,10 +267,10 @@ _Value = int | Unknown | None
 """A hint or a limit."""
 
 
-def one_of(values: Iterable[_Value]) -> _Value | Differs:
+def _one_of(values: Iterable[_Value]) -> _Value | Differs:
     """What all steps have; None where there is no step.
 
-    >>> one_of([2, 2]), one_of([None, None]), one_of([1, None]), one_of([])
+    >>> _one_of([2, 2]), one_of([None, None]), one_of([1, None]), one_of([])
     (2, None, differs, None)
     """
     different = set(values)

@@ -33,8 +33,8 @@ from mmlab.state.intervals import Ints
 
 UNSEEN = -(2**63)
 """Stands in a column of times for what did not happen, or was not seen."""
-UNENDED = 2**63
-LEAST_GROWTH = 1_000_000
+_UNENDED = 2**63
+_LEAST_GROWTH = 1_000_000
 """Bytes: by less, the memory of a process changes without a model too."""
 
 Kind = TypeVar("Kind", bound=Event)
@@ -114,7 +114,7 @@ BATCH_COLUMNS = ("load", "asked", "begin_ns", "n", "keys", "end_ns")
 
 
 @dataclass(slots=True)
-class BatchTable:
+class _BatchTable:
     """Batches of one process, a row each, in the order in which they ended.
 
     The columns are `BATCH_COLUMNS`:
@@ -181,7 +181,7 @@ class ProcessState:
     loads: list[Load] = field(default_factory=list)
     over: list[int] = field(default_factory=list)
     open: dict[int, Load] = field(default_factory=dict)
-    batches: BatchTable = field(default_factory=BatchTable)
+    batches: _BatchTable = field(default_factory=_BatchTable)
     asked: list[Asked] = field(default_factory=list)
     key_counts: list[Mapping[str, int]] = field(default_factory=lambda: [{}])
     errors: dict[int, str] = field(default_factory=dict)
@@ -279,7 +279,7 @@ class ProcessState:
         site = (load.step, load.model)
         if any((refresh.step, refresh.model) == site for refresh in self.of(Refreshes)):
             return
-        if event.rss_growth >= LEAST_GROWTH and self._was_alone(load):
+        if event.rss_growth >= _LEAST_GROWTH and self._was_alone(load):
             self._grown.setdefault(site, event.rss_growth)
         if site in self._grown:
             load.bytes, load.sized_by = self._grown[site], "rss"
@@ -292,7 +292,7 @@ class ProcessState:
             and (not len(self.batches) or self.batches.last_end_ns <= load.begin_ns)
             and all(
                 other is load
-                or (other.evict_ns is None and (other.end_ns or UNENDED) <= load.begin_ns)
+                or (other.evict_ns is None and (other.end_ns or _UNENDED) <= load.begin_ns)
                 for other in self.open.values()
             )
         )

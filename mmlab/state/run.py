@@ -548,13 +548,13 @@ class State:
         return (step, model) if first is None else (first, cohort)
 
 
-SILENT_NS = 2_000_000_000
+_SILENT_NS = 2_000_000_000
 """A process that lives gives a sign of it many times in that, unless it has paused so before."""
 
 
 def _is_silent(state: ProcessState, now_ns: int) -> bool:
     silent_ns = now_ns - state.last_ns
-    if silent_ns <= SILENT_NS or len(state.rss) < 2:
+    if silent_ns <= _SILENT_NS or len(state.rss) < 2:
         return False
     if any(event.info.segments for event in state.of(ProcessBegins)) and not state.of(Close):
         return False

@@ -15,7 +15,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Program:
+class _Program:
     """What is to run.
 
     Attributes:
@@ -33,7 +33,7 @@ class Program:
     about: dict[str, Any] = field(default_factory=dict)
 
 
-def script(path: str, arguments: Sequence[str]) -> Program:
+def script(path: str, arguments: Sequence[str]) -> _Program:
     """The program in a file.
 
     Raises:
@@ -53,10 +53,10 @@ def script(path: str, arguments: Sequence[str]) -> Program:
     loader = SourceFileLoader("__main__", whole)
     about = {"__file__": whole, "__loader__": loader, "__spec__": None, "__package__": None}
     folder = str(file.resolve().parent)
-    return Program(file.stem, [path, *arguments], folder, code, {**about, "__cached__": None})
+    return _Program(file.stem, [path, *arguments], folder, code, {**about, "__cached__": None})
 
 
-def module(name: str, arguments: Sequence[str]) -> Program:
+def module(name: str, arguments: Sequence[str]) -> _Program:
     """The program in a module, as `python -m` finds it; packages have theirs in `__main__`.
 
     To find it imports the packages above it, whose errors are the program's own.
@@ -71,7 +71,7 @@ def module(name: str, arguments: Sequence[str]) -> Program:
         if spec is not None and spec.submodule_search_locations is not None:
             spec = _found(f"{name}.__main__")
     except Exception as error:
-        return Program(name, [name, *arguments], folder, _raises(error))
+        return _Program(name, [name, *arguments], folder, _raises(error))
     if spec is None or spec.loader is None or not hasattr(spec.loader, "get_code"):
         raise ValueError(f"no module {name} that could be run: give one that can be imported here")
     loader, full_name = spec.loader, spec.name
@@ -89,7 +89,7 @@ def module(name: str, arguments: Sequence[str]) -> Program:
         "__package__": spec.parent,
         "__cached__": spec.cached,
     }
-    return Program(name.rpartition(".")[2], [spec.origin or name, *arguments], folder, code, about)
+    return _Program(name.rpartition(".")[2], [spec.origin or name, *arguments], folder, code, about)
 
 
 def _found(name: str) -> ModuleSpec | None:
@@ -110,7 +110,7 @@ def _raises(error: Exception) -> Callable[[], CodeType]:
     return code
 
 
-def execute(program: Program) -> None:
+def execute(program: _Program) -> None:
     """Run a program in the place of this one. What it raises has a traceback without us.
 
     `__main__` stays the program's, as spawned processes and picklers look for it there.

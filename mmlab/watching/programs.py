@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mmlab.trace import Trace
     from mmlab.watching.runner import WatchRunner
 
-ANONYMOUS = "the pipeline"
+_ANONYMOUS = "the pipeline"
 """The label of a pipeline that has no step to watch."""
 
 
@@ -78,7 +78,7 @@ class _Watched:
     @property
     def label(self) -> str:
         steps = dict.fromkeys(model.step for model in self.trace().models if model.step)
-        return (", ".join(steps) or ANONYMOUS) + self.suffix
+        return (", ".join(steps) or _ANONYMOUS) + self.suffix
 
     def trace(self) -> Trace:
         if self.read is None:

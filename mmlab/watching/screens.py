@@ -23,12 +23,12 @@ LEAVE_PICTURE = "leave the last picture"
 """What a fault of ours leaves out; see `survived`."""
 
 FRAME_SECONDS = 0.2
-IDLE_SECONDS = 2.0
+_IDLE_SECONDS = 2.0
 """Between frames while nothing happens to models: only the clock and the memory go on."""
 _BACKGROUND = frozenset({"memory", "process", "close"})
-MOST_WORK = 0.05
+_MOST_WORK = 0.05
 """Share of the time that drawing may take; slower frames come less often."""
-CREDIT_SECONDS = 0.3
+_CREDIT_SECONDS = 0.3
 """Drawing that may be done beyond that share: the first frames of a run take longest, and a short
 run has no others."""
 
@@ -173,14 +173,14 @@ class Frames:
             self._draw()
 
     def _is_due(self) -> bool:
-        pause = self.pause if self._news else max(self.pause, IDLE_SECONDS)
+        pause = self.pause if self._news else max(self.pause, _IDLE_SECONDS)
         return self._frames == 0 or time.monotonic() - self._last >= pause
 
     @property
     def pause(self) -> float:
         """Seconds from the last frame to the next one."""
-        earned = CREDIT_SECONDS + MOST_WORK * (self._last - self._began)
-        return max(FRAME_SECONDS, (self._drawn_seconds - earned) / MOST_WORK)
+        earned = _CREDIT_SECONDS + _MOST_WORK * (self._last - self._began)
+        return max(FRAME_SECONDS, (self._drawn_seconds - earned) / _MOST_WORK)
 
     def _draw(self) -> None:
         began = time.thread_time()
@@ -191,7 +191,7 @@ class Frames:
         self._news = False
 
 
-class TakesEvents(Protocol):
+class _TakesEvents(Protocol):
     """What changes when something happens in a run."""
 
     def add(self, events: Iterable[Event]) -> None:
@@ -209,7 +209,7 @@ class EventFrames(Frames):
     """
 
     def __init__(
-        self, picture: Drawn, run: TakesEvents, screen: Screen, events: Iterable[Event] = ()
+        self, picture: Drawn, run: _TakesEvents, screen: Screen, events: Iterable[Event] = ()
     ):
         self._run = run
         self._run.add(events)

@@ -11,8 +11,8 @@ from typing import Any
 
 from mmlab._text import head, shown
 
-CLEAR = "\r\x1b[K"
-COLUMNS = 80
+_CLEAR = "\r\x1b[K"
+_COLUMNS = 80
 """Of a terminal that does not say how many it has."""
 
 
@@ -39,7 +39,7 @@ class LiveLine:
             if any(through.unended for through in self._through):
                 return  # over half a line of somebody else's
             line = head(shown(text, self._terminal), _width(self._terminal) - 1)
-            self._terminal.write(f"{CLEAR}{line}")
+            self._terminal.write(f"{_CLEAR}{line}")
             self._terminal.flush()
             self._stands = True
 
@@ -58,7 +58,7 @@ class LiveLine:
         """Clear the line, where it stands."""
         with self._lock:
             if self._stands:
-                self._terminal.write(CLEAR)
+                self._terminal.write(_CLEAR)
                 self._terminal.flush()
                 self._stands = False
 
@@ -108,9 +108,9 @@ class _Through:
 def _width(terminal: Any) -> int:
     """Its columns: a line that is longer could not be cleared."""
     try:
-        return os.get_terminal_size(terminal.fileno()).columns or COLUMNS
+        return os.get_terminal_size(terminal.fileno()).columns or _COLUMNS
     except (AttributeError, OSError, ValueError):  # what stands for a terminal is not one
-        return COLUMNS
+        return _COLUMNS
 
 
 def _handlers() -> Iterator[logging.StreamHandler[Any]]:

@@ -667,10 +667,10 @@ class _KeyedInference(_Watched):
 
     def _report_unknown(self, key: Any) -> None:
         step = next((site.step for site in self._sites.values()), None)
-        self.recorder.emit(UnknownKey(step=step, error=describe_key(key)))
+        self.recorder.emit(UnknownKey(step=step, error=_describe_key(key)))
 
 
-def describe_key(key: Any) -> str:
+def _describe_key(key: Any) -> str:
     """A key as a sentence names it, at most 200 characters."""
     try:
         return repr(key)[:200]

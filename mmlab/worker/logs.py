@@ -12,7 +12,7 @@ from mmlab._files import absolute, temporary_folder
 from mmlab.log.folders import Location, RemoteFolder, is_remote, location, make_folder
 from mmlab.worker.recorder import Log
 
-IDLE_SECONDS = 60.0
+_IDLE_SECONDS = 60.0
 
 _shared: dict[str, Log] = {}
 
@@ -56,7 +56,7 @@ def shared_log(folder: str | os.PathLike[str], sample_seconds: float) -> Log:
     path = str(_absolute(folder))
     _make(path)
     run = f"{PurePosixPath(path).name}-{secrets.token_hex(3)}"
-    return _shared.setdefault(path, Log(path, run, sample_seconds, IDLE_SECONDS))
+    return _shared.setdefault(path, Log(path, run, sample_seconds, _IDLE_SECONDS))
 
 
 def _absolute(folder: str | os.PathLike[str]) -> Location:

@@ -21,9 +21,9 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]  # Windows has none
 
-CHANGE_BYTES = 1_000_000
+_CHANGE_BYTES = 1_000_000
 """A sample that differs by less from the last one written is left out."""
-QUIET_SECONDS = 0.5
+_QUIET_SECONDS = 0.5
 """… unless this much time has passed."""
 
 
@@ -39,13 +39,13 @@ def _memory() -> Any | None:
         return None
 
 
-def rss_bytes() -> int | None:
+def _rss_bytes() -> int | None:
     """Resident set size of this process now; None where it cannot be read."""
     memory = _memory()
     return None if memory is None else memory.rss
 
 
-class QuietReader:
+class _QuietReader:
     """Reads the resident set size of this process without letting another of its threads run.
 
     So it may be asked inside Beam's unlocked `load`. Only on Linux.
@@ -87,10 +87,10 @@ def _page_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE")
 
 
-quiet_reader = QuietReader()
+quiet_reader = _QuietReader()
 
 
-def peak_rss_bytes() -> int | None:
+def _peak_rss_bytes() -> int | None:
     """The highest resident set size since this process began; None where the system has none."""
     if resource is None:
         return getattr(_memory(), "peak_wset", None)
@@ -124,7 +124,7 @@ def oom_kills_since(before: int | None) -> int | None:
     return None if now is None or before is None else max(now - before, 0)
 
 
-def device_bytes() -> int | None:
+def _device_bytes() -> int | None:
     """Memory that this process has allocated on all GPUs; None when it uses none.
 
     Never loads torch nor starts CUDA: a process that has not used a GPU is not made to.
@@ -140,10 +140,10 @@ def sample() -> Memory:
     memory = _memory()
     return Memory(
         rss=getattr(memory, "rss", None),
-        peak_rss=peak_rss_bytes(),
+        peak_rss=_peak_rss_bytes(),
         data=getattr(memory, "data", None),
         data_limit=_data_limit(),
-        device_bytes=device_bytes(),
+        device_bytes=_device_bytes(),
     )
 
 
@@ -185,7 +185,7 @@ class MemorySampler:
             last = self._stop.wait(self._seconds) if written is not None else False
             now = sample()
             quiet += self._seconds
-            if last or _worth_writing(written, now) or quiet >= QUIET_SECONDS:
+            if last or _worth_writing(written, now) or quiet >= _QUIET_SECONDS:
                 self._report(now)
                 written, quiet = now, 0.0
             if last or self._ended():
@@ -196,6 +196,6 @@ def _worth_writing(before: Memory | None, now: Memory) -> bool:
     if before is None:
         return True
     return any(
-        abs((getattr(now, figure) or 0) - (getattr(before, figure) or 0)) >= CHANGE_BYTES
+        abs((getattr(now, figure) or 0) - (getattr(before, figure) or 0)) >= _CHANGE_BYTES
         for figure in ("rss", "data", "device_bytes")
     )

@@ -64,7 +64,7 @@ class Log:
     idle_seconds: float = math.inf
 
 
-MOST_USES = 65_536
+_MOST_USES = 65_536
 """Batches of one key whose events are kept encoded: of a step, a model, a key and a size."""
 
 
@@ -294,7 +294,7 @@ class Recorder:
     def use_ends(self, use: bytes, error: BaseException | None = None) -> None:
         if self.marks:
             self.write_marks()
-        self._append(with_error(use, error) if error else use)
+        self._append(_with_error(use, error) if error else use)
 
     @_never_raises
     def refreshes(self, site: Site, path: str) -> None:
@@ -315,7 +315,7 @@ class Recorder:
         use = _Use(site, begin, end)
         if len(keys) > 1:  # hardly two batches are alike
             return use
-        if len(self._uses) >= MOST_USES:  # proxies may be new objects for each batch
+        if len(self._uses) >= _MOST_USES:  # proxies may be new objects for each batch
             self._uses.clear()
         self._uses[place] = use
         return use
@@ -342,7 +342,7 @@ def _about(kind: type[_Kind], site: Site, generation: int | None, **more: Any) -
     return kind(step=site.step, model=site.model, cohort=site.cohort, generation=generation, **more)
 
 
-def with_error(members: bytes, error: BaseException) -> bytes:
+def _with_error(members: bytes, error: BaseException) -> bytes:
     """The encoded members of a `UseEnds`, and the error with which it ended."""
     return b'%b,"error":%b}\n' % (members.removesuffix(b"}\n"), encode(describe(error)).encode())
 

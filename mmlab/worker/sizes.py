@@ -16,9 +16,9 @@ from mmlab._files import size_bytes
 from mmlab.events import UNKNOWN, Unknown
 from mmlab.worker.models import Size
 
-MOST_OBJECTS = 50_000
+_MOST_OBJECTS = 50_000
 """Most objects of a model that are looked at; the size of a model with more is unknown."""
-LONG_TEXT = 1_000
+_LONG_TEXT = 1_000
 """Characters or bytes from which on a text counts."""
 
 
@@ -32,7 +32,7 @@ def size_of(model: Any, weights: Callable[[], Path | None]) -> Size:
     Args:
       weights: returns where its weights are on this machine, if they are in a file.
     """
-    size = model_bytes(model)
+    size = _model_bytes(model)
     if size is UNKNOWN and (of_file := _file_bytes(weights)) is not None:
         return Size(of_file, "file")
     return Size(size)
@@ -45,7 +45,7 @@ def _file_bytes(weights: Callable[[], Path | None]) -> int | None:
     return None
 
 
-def model_bytes(model: Any) -> int | Unknown:
+def _model_bytes(model: Any) -> int | Unknown:
     """Bytes of a model's own tensors, arrays and long texts; storage that is shared counts once.
 
     They are found in the attributes of the model and in lists and dicts, however deep. Returns
@@ -89,7 +89,7 @@ class _Walk:
             value = self._todo.pop()
             if type(value) in _WEIGHTLESS or id(value) in self._seen:
                 continue
-            if len(self._seen) >= MOST_OBJECTS:
+            if len(self._seen) >= _MOST_OBJECTS:
                 raise _UnseenError
             self._seen[id(value)] = value
             self._visit(value)
@@ -97,7 +97,7 @@ class _Walk:
 
     def _visit(self, value: Any) -> None:
         if isinstance(value, str | bytes | bytearray):
-            if len(value) >= LONG_TEXT:
+            if len(value) >= _LONG_TEXT:
                 self._found["text", id(value)] = sys.getsizeof(value)
         elif isinstance(value, dict):
             self._todo.extend(value.values())

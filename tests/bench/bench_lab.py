@@ -57,7 +57,7 @@ def median_of(rounds: int, measure: Callable[[], float], before: Callable[[], No
 
 def starts() -> None:
     for name, rounds, before in (
-        ("cold: the template has to start", COLD_ROUNDS, launch.stop_server),
+        ("cold: the template has to start", COLD_ROUNDS, launch._stop_server),
         ("warm: the template is there", ROUNDS, lambda: None),
     ):
         found = median_of(rounds, first_event, before)

@@ -23,7 +23,7 @@ import numpy as np
 
 import mmlab
 from mmlab import lru
-from mmlab.lru import IS_FAST, compiled
+from mmlab.lru import _IS_FAST, _compiled
 
 REQUESTS = 10_000_000
 ROUNDS = 5
@@ -34,14 +34,14 @@ CACHETOOLS_REQUESTS = 200_000
 # The floor, and peers
 
 
-@compiled
+@_compiled
 def floor(visits, last):
     """Only note when each model was used last."""
     for t in range(len(visits)):
         last[visits[t]] = t
 
 
-@compiled
+@_compiled
 def fenwick(visits, last, tree, counts):
     """Stack distances of LRU with a binary indexed tree over all of time: the textbook way."""
     end = len(tree)
@@ -217,7 +217,7 @@ def first_call() -> None:
 
 
 def main() -> None:
-    if not IS_FAST:
+    if not _IS_FAST:
         print("numba is not installed: everything below runs without machine code")
     try:
         import libcachesim  # noqa: F401

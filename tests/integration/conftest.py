@@ -20,7 +20,7 @@ def nothing_left(tmp_path, monkeypatch):
     """The test leaves this process as it was, the warm template included, and that one too."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     run_fresh(pipelines.small_models, 1, 2)
-    template = launch._template()._process.pid if launch.forks() else None
+    template = launch._template()._process.pid if launch._forks() else None
     before = _counted(tmp_path, template)
     yield
     with suppress(AssertionError):  # what is left says more

@@ -25,7 +25,7 @@ from platformdirs import user_cache_path
 from mmlab import fonts
 from mmlab._text import in_megabytes
 
-SECONDS = 60
+_SECONDS = 60
 """A drawing that takes longer is stopped."""
 _WORKER = Path(__file__).with_name("worker.py")
 _PACKAGES = {"wasmtime": "wasmtime", "resvg_py": "resvg-py"}
@@ -117,7 +117,7 @@ class _Engine:
             late.set()
             process.kill()
 
-        watch = threading.Timer(SECONDS, stop)
+        watch = threading.Timer(_SECONDS, stop)
         watch.daemon = True
         watch.start()
         try:
@@ -135,8 +135,8 @@ class _Engine:
         code = process.wait()
         if late.is_set():
             raise GraphvizError(
-                f"Graphviz drew for more than {SECONDS} s and was stopped: draw less, with depth=1 "
-                "or step='label of one composite'."
+                f"Graphviz drew for more than {_SECONDS} s and was stopped: draw less, with "
+                "depth=1 or step='label of one composite'."
             )
         raise _Ended(self._how_it_ended(code))
 

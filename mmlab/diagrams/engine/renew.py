@@ -17,15 +17,15 @@ import tarfile
 import urllib.request
 from pathlib import Path
 
-VERSION = "3.31.0"
-REGISTRY = "https://registry.npmjs.org/@viz-js/viz"
-HERE = Path(__file__).parent
+_VERSION = "3.31.0"
+_REGISTRY = "https://registry.npmjs.org/@viz-js/viz"
+_HERE = Path(__file__).parent
 
 
 def main(version: str) -> None:
     script = _script(version)
     code = _code(script)
-    (HERE / "graphviz.wasm").write_bytes(code)
+    (_HERE / "graphviz.wasm").write_bytes(code)
     graphviz = _found(r'graphvizVersion = "([\d.]+)"', _file(version, "lib/metadata.js"))
     names = {
         "source": f"@viz-js/viz {version}, Graphviz {graphviz}",
@@ -33,7 +33,7 @@ def main(version: str) -> None:
         "imports": _imports(script),
         "exports": _exports(script),
     }
-    (HERE / "graphviz.json").write_text(json.dumps(names, indent=2) + "\n")
+    (_HERE / "graphviz.json").write_text(json.dumps(names, indent=2) + "\n")
     print(f"{names['source']}: {len(code):,} bytes")
 
 
@@ -62,7 +62,7 @@ _packages: dict[str, bytes] = {}
 def _package(version: str) -> bytes:
     """The package, of which npm says what it must be."""
     if version not in _packages:
-        with urllib.request.urlopen(f"{REGISTRY}/{version}") as answer:
+        with urllib.request.urlopen(f"{_REGISTRY}/{version}") as answer:
             about = json.load(answer)["dist"]
         with urllib.request.urlopen(about["tarball"]) as answer:
             data = answer.read()
@@ -110,4 +110,4 @@ def _exports(script: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else VERSION)
+    main(sys.argv[1] if len(sys.argv) > 1 else _VERSION)

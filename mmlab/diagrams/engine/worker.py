@@ -32,11 +32,11 @@ _NO_ENTRY = 44
 """Emscripten's number of ENOENT: there are no files in there."""
 
 
-class Failed(Exception):
+class _Failed(Exception):
     """Graphviz could not draw."""
 
 
-class Graphviz:
+class _Graphviz:
     """One instance of the WebAssembly: it draws one graph, and keeps nothing for the next one."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Graphviz:
         exports = wasmtime.Instance(self._store, module, functions).exports(self._store)
         memory = exports[names["exports"]["memory"]]
         if not isinstance(memory, wasmtime.Memory):
-            raise Failed("its memory is not where it was")
+            raise _Failed("its memory is not where it was")
         self._memory = memory
         found = {name: exports[short] for name, short in names["exports"].items()}
         self._exports = {n: what for n, what in found.items() if isinstance(what, wasmtime.Func)}
@@ -70,15 +70,15 @@ class Graphviz:
         try:
             graph = self._call("viz_read_one_graph", self._text(dot))
             if not graph:
-                raise Failed(self._message() or "it holds no graph")
+                raise _Failed(self._message() or "it holds no graph")
             context = self._call("viz_create_context")
             if self._call("viz_layout", context, graph, self._text("dot")):
-                raise Failed(self._message())
+                raise _Failed(self._message())
             drawn = self._call("viz_render", context, graph, self._text("svg"))
         except (self._trap, RuntimeError) as trap:
-            raise Failed(self._message() or str(trap).strip().splitlines()[-1].strip()) from None
+            raise _Failed(self._message() or str(trap).strip().splitlines()[-1].strip()) from None
         if not drawn:
-            raise Failed(self._message())
+            raise _Failed(self._message())
         return self._string(drawn)
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ class Graphviz:
         data = text.encode() + b"\0"
         at = self._call("malloc", len(data))
         if not at:
-            raise Failed("out of memory")
+            raise _Failed("out of memory")
         self._memory.write(self._store, data, at)
         return at
 
@@ -290,7 +290,7 @@ def _png(svg: str, width: int, fonts: list[str]) -> bytes:
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         if "dot" in request:
-            with closing(Graphviz()) as graphviz:
+            with closing(_Graphviz()) as graphviz:
                 return {"svg": graphviz.svg(request["dot"])}
         return {"png": b64encode(_png(**request)).decode()}
     except ImportError as error:

@@ -15,9 +15,9 @@ from scipy.stats import binomtest
 
 from mmlab._text import shown_everywhere
 
-DRAWS = 10_000
-SEED = 2026
-MIDDLE = (2.5, 97.5)
+_DRAWS = 10_000
+_SEED = 2026
+_MIDDLE = (2.5, 97.5)
 
 
 @shown_everywhere
@@ -60,7 +60,7 @@ def paired_difference(a_right: Sequence[bool], b_right: Sequence[bool]) -> Diffe
     if len(a) != len(b):
         raise ValueError(f"A answered {len(a)} digits and B {len(b)}: they are not pairs")
     each = b - a
-    return _difference(each.mean(), _resampled(each, np.random.default_rng(SEED)))
+    return _difference(each.mean(), _resampled(each, np.random.default_rng(_SEED)))
 
 
 def split_difference(a_right: Sequence[bool], b_right: Sequence[bool]) -> Difference:
@@ -74,7 +74,7 @@ def split_difference(a_right: Sequence[bool], b_right: Sequence[bool]) -> Differ
       ValueError: a side is empty.
     """
     a, b = _checked(a_right), _checked(b_right)
-    random = np.random.default_rng(SEED)
+    random = np.random.default_rng(_SEED)
     return _difference(b.mean() - a.mean(), _resampled(b, random) - _resampled(a, random))
 
 
@@ -111,11 +111,11 @@ def _checked(right: Sequence[bool]) -> np.ndarray:
 
 
 def _resampled(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    drawn = values[random.integers(len(values), size=(DRAWS, len(values)))]
+    drawn = values[random.integers(len(values), size=(_DRAWS, len(values)))]
     means: np.ndarray = drawn.mean(axis=1)
     return means
 
 
 def _difference(share: float, draws: np.ndarray) -> Difference:
-    low, high = np.percentile(draws, MIDDLE)
+    low, high = np.percentile(draws, _MIDDLE)
     return Difference(100 * share, 100 * low, 100 * high, 100 * draws)

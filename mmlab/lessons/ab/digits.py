@@ -11,7 +11,7 @@ from mmlab.lessons.digits import pictures
 
 GRAIN = 0.25
 """Standard deviation of the grain today; ink is 1 and paper is 0. A new scanner had none."""
-SEED = 7
+_SEED = 7
 
 
 def grainy(upright: np.ndarray, random: np.random.Generator, grain: float = GRAIN) -> np.ndarray:
@@ -26,7 +26,7 @@ def scans_and_labels() -> tuple[np.ndarray, np.ndarray]:
       Pictures, float32, shape (480, 8, 8); labels, int64, shape (480,).
     """
     upright, labels = pictures("test")
-    return grainy(upright, np.random.default_rng(SEED)).astype(np.float32), labels
+    return grainy(upright, np.random.default_rng(_SEED)).astype(np.float32), labels
 
 
 def digits_file() -> Path:

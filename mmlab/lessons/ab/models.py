@@ -23,9 +23,9 @@ from mmlab.lessons.ab.digits import GRAIN, digits_file, grainy
 from mmlab.lessons.digits import SIDE, pictures
 from mmlab.lessons.training import descend, handler_of, state_dict, train_missing
 
-STEPS = 400
-BATCH = 128
-GRID = 1024
+_STEPS = 400
+_BATCH = 128
+_GRID = 1024
 """Weights are multiples of 1 / GRID: coarser than the differences between processors."""
 
 
@@ -68,7 +68,7 @@ class SmallConvNet(nn.Module):  # type: ignore[misc]  # mypy skips torch, which 
 
 
 @dataclass(frozen=True)
-class Recipe:
+class _Recipe:
     """How a model is made.
 
     Attributes:
@@ -84,18 +84,18 @@ class Recipe:
     seed: int
 
 
-RECIPES = {
-    "logistic_regression": Recipe(LogisticRegression, rate=0.02, grain=0, seed=1),
-    "small_conv_net": Recipe(SmallConvNet, rate=0.01, grain=GRAIN, seed=2),
+_RECIPES = {
+    "logistic_regression": _Recipe(LogisticRegression, rate=0.02, grain=0, seed=1),
+    "small_conv_net": _Recipe(SmallConvNet, rate=0.01, grain=GRAIN, seed=2),
 }
 SIDES = {"A": "logistic_regression", "B": "small_conv_net"}
 
 
 def weights_file(name: str) -> Path:
     """The state dict of `logistic_regression` or `small_conv_net`, trained on first use."""
-    if name not in RECIPES:
-        raise ValueError(f"there is no model {name!r}: this lesson has {', '.join(RECIPES)}")
-    return state_dict(name, lambda: fitted(RECIPES[name]))
+    if name not in _RECIPES:
+        raise ValueError(f"there is no model {name!r}: this lesson has {', '.join(_RECIPES)}")
+    return state_dict(name, lambda: _fitted(_RECIPES[name]))
 
 
 def prepare(say: Callable[..., None]) -> None:
@@ -105,7 +105,7 @@ def prepare(say: Callable[..., None]) -> None:
       say: called with one line per model that is trained.
     """
     digits_file()
-    train_missing(RECIPES, weights_file, say)
+    train_missing(_RECIPES, weights_file, say)
 
 
 def handler(side: str, **options: Any) -> PytorchModelHandlerTensor:
@@ -119,17 +119,17 @@ def handler(side: str, **options: Any) -> PytorchModelHandlerTensor:
         raise ValueError(f'side is {side!r}: it is "A" or "B"')
     name = SIDES[side]
     batches = {"min_batch_size": 16, "max_batch_size": 16}
-    return handler_of(weights_file(name), RECIPES[name].make, **{**batches, **options})
+    return handler_of(weights_file(name), _RECIPES[name].make, **{**batches, **options})
 
 
-def fitted(recipe: Recipe, steps: int = STEPS) -> nn.Module:
+def _fitted(recipe: _Recipe, steps: int = _STEPS) -> nn.Module:
     """A model trained by a recipe: the same one gives the same weights, on every machine."""
     upright, labels = pictures("train")
     random = np.random.default_rng(recipe.seed)
     model = _started(recipe.make, random)
 
     def loss() -> torch.Tensor:
-        some = random.integers(len(labels), size=BATCH)
+        some = random.integers(len(labels), size=_BATCH)
         pixels = grainy(upright[some], random, recipe.grain).reshape(-1, SIDE * SIDE)
         scores = model(torch.from_numpy(pixels))
         return nn.functional.cross_entropy(scores, torch.from_numpy(labels[some]))
@@ -138,7 +138,7 @@ def fitted(recipe: Recipe, steps: int = STEPS) -> nn.Module:
         descend(torch.optim.Adam(model.parameters(), lr=recipe.rate), loss, steps)
     with torch.no_grad():
         for weights in model.parameters():
-            weights.copy_((weights * GRID).round() / GRID)
+            weights.copy_((weights * _GRID).round() / _GRID)
     return model.float().eval()
 
 

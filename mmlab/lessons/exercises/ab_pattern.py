@@ -21,13 +21,13 @@ from mmlab.lessons.ab.tables import elements_of
 from mmlab.lessons.exercises.exercise import Exercise, WrongError, require_function
 from mmlab.lessons.exercises.running import run
 
-MADE_UP_IDS = tuple(f"sheet {n // 7:x}/{'abcdefg'[n % 7]}" for n in range(3000))
-MOST_FOR_B = 160
+_MADE_UP_IDS = tuple(f"sheet {n // 7:x}/{'abcdefg'[n % 7]}" for n in range(3000))
+_MOST_FOR_B = 160
 """A third of the digits."""
-LEAST_RIGHT = 431
+_LEAST_RIGHT = 431
 """As many as B alone."""
 
-ELSEWHERE = """
+_ELSEWHERE = """
 import os, sys, cloudpickle
 answers = os.fdopen(os.dup(1), 'wb')
 os.dup2(2, 1)  # what the function prints
@@ -43,7 +43,7 @@ def _judge_split(side: Callable[[tuple[str, torch.Tensor], int], int]) -> str:
     sides = [side(digit, 2) for digit in digits]
     _check_sides(digits, sides)
     _check_only_the_id_decides(side, digits, sides)
-    _check_share([side((name, digits[0][1]), 2) for name in MADE_UP_IDS])
+    _check_share([side((name, digits[0][1]), 2) for name in _MADE_UP_IDS])
     _check_another_process(side, digits, sides)
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _check_share(sides: Sequence[int]) -> None:
     per_cent = 100 * sum(sides) / len(sides)
     if not 17 <= per_cent <= 23:
         raise WrongError(
-            f"Of {len(sides)} other ids, such as {MADE_UP_IDS[9]!r}, {per_cent:.0f} in 100 go to "
+            f"Of {len(sides)} other ids, such as {_MADE_UP_IDS[9]!r}, {per_cent:.0f} in 100 go to "
             "B: expected 20.",
             hint=2,
         )
@@ -100,7 +100,7 @@ def _check_another_process(
     plain = [(name, np.zeros(64, dtype=np.float32)) for name, _ in digits]
     for salt in ("1", "2"):
         done = subprocess.run(
-            [sys.executable, "-c", ELSEWHERE],
+            [sys.executable, "-c", _ELSEWHERE],
             input=cloudpickle.dumps((side, plain)),
             env={**os.environ, "PYTHONHASHSEED": salt},
             capture_output=True,
@@ -137,14 +137,14 @@ def _judge_cascade(build: Callable[[beam.Pipeline], Any]) -> str:
     by_a, by_b = (elements_of(ran.trace, side) for side in "AB")
     if by_a != len(labels):
         raise WrongError(f"A answered {by_a} of {len(labels)} digits: expected every one, once.")
-    if by_b > MOST_FOR_B:
+    if by_b > _MOST_FOR_B:
         raise WrongError(
-            f"B answered {by_b} digits: expected at most {MOST_FOR_B}, those that A is unsure of."
+            f"B answered {by_b} digits: expected at most {_MOST_FOR_B}, those that A is unsure of."
         )
-    if right < LEAST_RIGHT:
+    if right < _LEAST_RIGHT:
         raise WrongError(
             f"{right} of {len(labels)} digits are right, and B answered {by_b}: expected "
-            f"{LEAST_RIGHT} right at least.",
+            f"{_LEAST_RIGHT} right at least.",
             hint=2,
         )
     return f"{right} of {len(labels)} digits are right, and B answered only {by_b} of them."

@@ -16,7 +16,7 @@ from typing import Any
 
 from mmlab.watching.interrupts import interrupts_held
 
-STREAMS = ("stdin", "stdout", "stderr")
+_STREAMS = ("stdin", "stdout", "stderr")
 
 
 @contextmanager
@@ -98,7 +98,7 @@ class _Open:
 
 
 def _keep_streams(at_end: ExitStack) -> None:
-    for name in (*STREAMS, *(f"__{name}__" for name in STREAMS)):
+    for name in (*_STREAMS, *(f"__{name}__" for name in _STREAMS)):
         stream = getattr(sys, name, None)
         at_end.callback(setattr, sys, name, stream)
         if stream is not None:

@@ -13,9 +13,13 @@ from typing import Any
 from mmlab._text import shown_everywhere
 from mmlab.lessons.exercises.containment import contained
 
-CORRECT, INCORRECT, NOT_ATTEMPTED = "correct", "incorrect", "not attempted"
+_CORRECT, _INCORRECT, _NOT_ATTEMPTED = "correct", "incorrect", "not attempted"
 
-_SIGNS = {CORRECT: ("✓", "#007A5A"), INCORRECT: ("✗", "#B42318"), NOT_ATTEMPTED: ("…", "#667085")}
+_SIGNS = {
+    _CORRECT: ("✓", "#007A5A"),
+    _INCORRECT: ("✗", "#B42318"),
+    _NOT_ATTEMPTED: ("…", "#667085"),
+}
 
 
 class WrongError(Exception):
@@ -93,17 +97,17 @@ class Exercise:
 
     def _verdict(self, answer: Any) -> Verdict:
         try:
-            if is_untouched(answer):
+            if _is_untouched(answer):
                 return _not_attempted()
-            return Verdict(CORRECT, self.judge(answer))
+            return Verdict(_CORRECT, self.judge(answer))
         except UntouchedError as nothing:
             return _not_attempted(str(nothing))
         except NotImplementedError:
             return _not_attempted()
         except WrongError as wrong:
-            return Verdict(INCORRECT, str(wrong), self.hint(wrong.hint))
+            return Verdict(_INCORRECT, str(wrong), self.hint(wrong.hint))
         except BaseException as error:  # SystemExit too, and an interrupt that the answer raises
-            return Verdict(INCORRECT, f"It stopped with {first_line(error)}", self.hint(1))
+            return Verdict(_INCORRECT, f"It stopped with {first_line(error)}", self.hint(1))
 
     def hint(self, number: int = 1) -> str:
         """Hint 1 or 2.
@@ -116,10 +120,10 @@ class Exercise:
         return f"Hint {number}: {self.hints[number - 1]}"
 
 
-def is_untouched(answer: Any) -> bool:
+def _is_untouched(answer: Any) -> bool:
     """Whether an answer still holds `...`, or does nothing at all.
 
-    >>> is_untouched({"CONFIG_1": ...}), is_untouched(lambda pipeline: None), is_untouched([1, 2])
+    >>> _is_untouched({"CONFIG_1": ...}), is_untouched(lambda pipeline: None), is_untouched([1, 2])
     (True, True, False)
     """
     if answer is None or answer is ...:
@@ -127,9 +131,9 @@ def is_untouched(answer: Any) -> bool:
     if isinstance(answer, types.FunctionType):
         return _does_nothing(answer.__code__) or _holds_ellipsis(answer.__code__)
     if isinstance(answer, Mapping):
-        return any(is_untouched(value) for value in answer.values())
+        return any(_is_untouched(value) for value in answer.values())
     if isinstance(answer, list | tuple | set):
-        return any(is_untouched(value) for value in answer)
+        return any(_is_untouched(value) for value in answer)
     return False
 
 
@@ -174,4 +178,4 @@ def first_line(error: BaseException) -> str:
 
 def _not_attempted(why: str = "") -> Verdict:
     what_to_do = "Put your own code in the place of ... and run the cell again."
-    return Verdict(NOT_ATTEMPTED, why or what_to_do)
+    return Verdict(_NOT_ATTEMPTED, why or what_to_do)

@@ -13,45 +13,45 @@ from mmlab.lessons.exercises.exercise import Exercise, WrongError
 from mmlab.lessons.exercises.reading import EACH, require_read, scans_of
 from mmlab.lessons.exercises.running import run
 
-NEW, WORKS_LIKE = "KEY_7", "KEY_4"
-KNOWN, UNKNOWN = ("KEY_1", "KEY_2", "KEY_3"), ("KEY_9", "key_1")
+_NEW, _WORKS_LIKE = "KEY_7", "KEY_4"
+_KNOWN, _UNKNOWN = ("KEY_1", "KEY_2", "KEY_3"), ("KEY_9", "key_1")
 
 
-def judge_new_scanner(build: Callable[..., Any]) -> str:
-    keys = [*SCANNERS, NEW]
-    ran = run(build, scans_of(keys, like={NEW: WORKS_LIKE}))
+def _judge_new_scanner(build: Callable[..., Any]) -> str:
+    keys = [*SCANNERS, _NEW]
+    ran = run(build, scans_of(keys, like={_NEW: _WORKS_LIKE}))
     require_read(ran.output, keys)
     loads = ran.trace.summary().loads
     if loads > len(MAPPING):
-        twice = [count.model for count in ran.trace.per_model() if NEW in count.keys]
+        twice = [count.model for count in ran.trace.per_model() if _NEW in count.keys]
         raise WrongError(
             f"Every scan is read right, but with {loads} loads, where {len(MAPPING)} models are "
-            f"enough: {NEW} was read by {', '.join(twice)}, which takes room of its own.",
+            f"enough: {_NEW} was read by {', '.join(twice)}, which takes room of its own.",
             hint=2,
         )
     return (
-        f"{len(keys)} keys, {loads} loads: {NEW} shares the model of {WORKS_LIKE}, and every "
+        f"{len(keys)} keys, {loads} loads: {_NEW} shares the model of {_WORKS_LIKE}, and every "
         "scanner is read by the model that was trained for it."
     )
 
 
-def judge_unknown_keys(build: Callable[..., Any]) -> str:
-    unknown = scans_of(UNKNOWN, like=dict.fromkeys(UNKNOWN, "KEY_1"))
-    ran = run(build, scans_of(KNOWN) + unknown)
+def _judge_unknown_keys(build: Callable[..., Any]) -> str:
+    unknown = scans_of(_UNKNOWN, like=dict.fromkeys(_UNKNOWN, "KEY_1"))
+    ran = run(build, scans_of(_KNOWN) + unknown)
     if set(ran.outputs) != {"read", "unknown"}:
         names = ", ".join(ran.outputs) or "one PCollection"
         raise WrongError(f"build returned {names}: return a dict with 'read' and 'unknown'.")
     _require_no_guess(ran.outputs["read"])
-    require_read(ran.outputs["read"], KNOWN)
+    require_read(ran.outputs["read"], _KNOWN)
     _require_as_they_were(ran.outputs["unknown"], unknown)
     return (
-        f"{EACH * len(KNOWN)} scans are read by the right models. The {len(unknown)} scans of "
-        f"{' and '.join(UNKNOWN)} are kept as they were, and nothing has failed."
+        f"{EACH * len(_KNOWN)} scans are read by the right models. The {len(unknown)} scans of "
+        f"{' and '.join(_UNKNOWN)} are kept as they were, and nothing has failed."
     )
 
 
 def _require_no_guess(read: Iterable[Any]) -> None:
-    guessed = sorted({key for key, _ in read} & set(UNKNOWN)) if _are_pairs(read) else []
+    guessed = sorted({key for key, _ in read} & set(_UNKNOWN)) if _are_pairs(read) else []
     if guessed:
         raise WrongError(
             f"{guessed[0]} came out of 'read': a model read its scans that nobody chose for them.",
@@ -64,7 +64,7 @@ def _require_as_they_were(kept: list[Any], unknown: list[tuple[str, Any]]) -> No
         raise WrongError(
             "'unknown' does not hold pairs of key and tensor, as they came in.", hint=2
         )
-    known = sorted({key for key, _ in kept} - set(UNKNOWN))
+    known = sorted({key for key, _ in kept} - set(_UNKNOWN))
     if known:
         raise WrongError(f"'unknown' holds {', '.join(known)}, which the mapping names.")
     if _content(kept) != _content(unknown):
@@ -90,7 +90,7 @@ def _plain(scan: Any) -> Any:
 EXERCISES = (
     Exercise(
         "key_mapping.new_scanner",
-        judge_new_scanner,
+        _judge_new_scanner,
         (
             "Every key of the data stands in exactly one KeyModelMapping, with the model that was "
             "trained for such scans. Which scanner mirrors, and which model reads it?",
@@ -100,7 +100,7 @@ EXERCISES = (
     ),
     Exercise(
         "key_mapping.unknown_keys",
-        judge_unknown_keys,
+        _judge_unknown_keys,
         (
             "Whether a key is known is a question to the mapping, not to how the key is written: "
             "collect the keys of lessons.MAPPING in a set, and ask whether the key is in it.",

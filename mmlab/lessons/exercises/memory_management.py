@@ -18,19 +18,19 @@ from mmlab.lessons.exercises.running import Ran, run
 from mmlab.lessons.models import mapping, predicted_digit
 from mmlab.transforms import FixedBatches
 
-MORNING = ["KEY_1", "KEY_2", "KEY_4", "KEY_1", "KEY_3", "KEY_4"]
-AFTERNOON = ["KEY_2", "KEY_4", "KEY_5", "KEY_3", "KEY_4", "KEY_6"]
-DAY = MORNING + AFTERNOON
+_MORNING = ["KEY_1", "KEY_2", "KEY_4", "KEY_1", "KEY_3", "KEY_4"]
+_AFTERNOON = ["KEY_2", "KEY_4", "KEY_5", "KEY_3", "KEY_4", "KEY_6"]
+_DAY = _MORNING + _AFTERNOON
 """What the exercise `smallest_hint` classifies, in this order: three models take turns, then
 three, two of them the same."""
 
-ROUNDS = ["KEY_3", "KEY_6", "KEY_1", "KEY_4", "KEY_5", "KEY_2"] * 2
+_ROUNDS = ["KEY_3", "KEY_6", "KEY_1", "KEY_4", "KEY_5", "KEY_2"] * 2
 """What the exercise `load_once` classifies: the two keys of one model are far apart."""
 
-Pair = tuple[str, torch.Tensor]
+_Pair = tuple[str, torch.Tensor]
 
 
-def scans(keys: list[str]) -> tuple[list[Pair], dict[bytes, int]]:
+def _scans(keys: list[str]) -> tuple[list[_Pair], dict[bytes, int]]:
     """A pair of key and pixels for each of `keys`; and pixels to the digit that they show."""
     upright, labels = pictures("test")
     pixels = [
@@ -42,7 +42,7 @@ def scans(keys: list[str]) -> tuple[list[Pair], dict[bytes, int]]:
 
 
 def _classify(pipeline: beam.Pipeline, hint: int) -> PCollection[Any]:
-    pairs, _ = scans(DAY)
+    pairs, _ = _scans(_DAY)
     handler = FixedBatches(mapping(), max_models_per_worker_hint=hint)
     read: PCollection[Any] = pipeline | beam.Create(pairs, reshuffle=False)
     results: PCollection[Any] = read | RunInference(handler)
@@ -86,14 +86,14 @@ def _loads(ran: Ran) -> tuple[int, int]:
 
 
 def _judge_load_once(build: Any) -> str:
-    pairs, truth = scans(ROUNDS)
+    pairs, truth = _scans(_ROUNDS)
     ran = run(build, pairs)
     summary = ran.trace.summary()
     _check_limit(summary.limit)
     _check_results(ran.output, pairs, truth)
     if summary.loads > len(MAPPING):
         # Grouped by key there is at most one load for each key.
-        by_key = summary.loads <= len(set(ROUNDS))
+        by_key = summary.loads <= len(set(_ROUNDS))
         raise WrongError(
             f"All results are right, and the models were loaded {summary.loads} times: "
             f"{len(MAPPING)} would do.",
@@ -113,7 +113,7 @@ def _check_limit(limit: Any) -> None:
         )
 
 
-def _check_results(output: list[Any], pairs: list[Pair], truth: dict[bytes, int]) -> None:
+def _check_results(output: list[Any], pairs: list[_Pair], truth: dict[bytes, int]) -> None:
     """Whether each pair has its own result, with its own key, and most digits are right."""
     if len(output) != len(pairs):
         raise WrongError(f"{len(pairs)} scans went in, and {len(output)} results came out.", hint=2)

@@ -15,7 +15,7 @@ from mmlab.lessons.models import predicted_digit
 
 EACH = 8
 """Scans of each key: the first test digits, none of which looks the same when it is mirrored."""
-ENOUGH = 6
+_ENOUGH = 6
 """Every model reads that many of its own `EACH` scans or more, and fewer of any other scanner."""
 
 
@@ -49,10 +49,10 @@ def require_read(predictions: Sequence[Any], keys: Iterable[str]) -> None:
         if came[key] != EACH:
             raise WrongError(f"Of {key}, {EACH} scans went in and {came[key]} came out.")
     for key in keys:
-        if right[key] < ENOUGH:
+        if right[key] < _ENOUGH:
             raise WrongError(
                 f"Of {key}, {right[key]} of {EACH} scans were read right. The model that was "
-                f"trained for them reads {ENOUGH} or more: another one got them."
+                f"trained for them reads {_ENOUGH} or more: another one got them."
             )
 
 

@@ -88,17 +88,17 @@ def _build(
             returned = build(pipeline, *map(_copied, args))
         except BaseException as error:
             if _was_run(pipeline, runner, seen):
-                raise WrongError(f"{RAN} It stopped with {first_line(error)}") from error
+                raise WrongError(f"{_RAN} It stopped with {first_line(error)}") from error
             raise
     if _was_run(pipeline, runner, seen):
-        raise WrongError(RAN)
+        raise WrongError(_RAN)
     if pipeline.runner is not runner:
         raise WrongError("build gave the pipeline another runner: leave pipeline.runner as it is.")
     _require_this_pipeline(pipeline, returned, seen)
     return _named(returned)
 
 
-RAN = (
+_RAN = (
     "build ran the pipeline that it was given (`with pipeline`, or `pipeline.run()`). Let it add "
     "steps only: the check runs them."
 )

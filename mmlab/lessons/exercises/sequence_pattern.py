@@ -17,22 +17,22 @@ from mmlab.lessons.models import handler, predicted_digit
 from mmlab.lessons.sequence.models import PIXELS, restorer, sureness
 from mmlab.lessons.sequence.scans import first_scans, label_of
 
-SCANS = 48
-ENOUGH = 40
+_SCANS = 48
+_ENOUGH = 40
 """Digits read right of 48: with scans that were not restored, 36 are."""
-BATCH: dict[str, Any] = {"min_batch_size": SCANS, "max_batch_size": SCANS}
+_BATCH: dict[str, Any] = {"min_batch_size": _SCANS, "max_batch_size": _SCANS}
 
-PAGES = 24
-TORN = ("scan-007", "scan-016")
-SURE = 0.9
-BORDER = 1e-3
-"""How near to `SURE` an answer may be on either side: batches of other sizes round otherwise."""
-OUTPUTS = ("digits", "doubtful", "failed")
+_PAGES = 24
+_TORN = ("scan-007", "scan-016")
+_SURE = 0.9
+_BORDER = 1e-3
+"""How near to `_SURE` an answer may be on either side: batches of other sizes round otherwise."""
+_OUTPUTS = ("digits", "doubtful", "failed")
 
 
-def judge_post_processing(some_post_processing: Callable[[Any], Any]) -> str:
+def _judge_post_processing(some_post_processing: Callable[[Any], Any]) -> str:
     require_function(some_post_processing, "some_post_processing")
-    names = [name for name, _ in first_scans(SCANS)]
+    names = [name for name, _ in first_scans(_SCANS)]
     between = run(_up_to_post_processing, some_post_processing).output
     for element in between:
         _require_name_and_pixels(element)
@@ -42,22 +42,22 @@ def judge_post_processing(some_post_processing: Callable[[Any], Any]) -> str:
         raise WrongError("These are the scans as they were before model A: result.example.")
     read = run(_read_by_config_2, between).output
     right = sum(label_of(name) == predicted_digit(result) for name, result in read)
-    if right < ENOUGH:
-        raise WrongError(f"CONFIG_2 reads {right} of {SCANS} digits right.", hint=2)
-    return f"All names are kept, and CONFIG_2 reads {right} of {SCANS} digits right."
+    if right < _ENOUGH:
+        raise WrongError(f"CONFIG_2 reads {right} of {_SCANS} digits right.", hint=2)
+    return f"All names are kept, and CONFIG_2 reads {right} of {_SCANS} digits right."
 
 
 def _up_to_post_processing(pipeline: beam.Pipeline, function: Callable[[Any], Any]) -> Any:
     return (
         pipeline
-        | "Scans" >> beam.Create(_tensors(first_scans(SCANS)), reshuffle=False)
-        | "Model A" >> RunInference(KeyedModelHandler(restorer(**BATCH)))
+        | "Scans" >> beam.Create(_tensors(first_scans(_SCANS)), reshuffle=False)
+        | "Model A" >> RunInference(KeyedModelHandler(restorer(**_BATCH)))
         | "Post-process" >> beam.Map(function)
     )
 
 
 def _read_by_config_2(pipeline: beam.Pipeline, pairs: list[tuple[str, torch.Tensor]]) -> Any:
-    model: KeyedModelHandler[Any, Any, Any, Any] = KeyedModelHandler(handler("CONFIG_2", **BATCH))
+    model: KeyedModelHandler[Any, Any, Any, Any] = KeyedModelHandler(handler("CONFIG_2", **_BATCH))
     scans = pipeline | "Restored" >> beam.Create(pairs, reshuffle=False)
     return scans | "Model B" >> RunInference(model)
 
@@ -77,19 +77,19 @@ def _require_name_and_pixels(element: Any) -> None:
 
 
 def _are_unrestored(between: list[tuple[str, torch.Tensor]]) -> bool:
-    before = dict(_tensors(first_scans(SCANS)))
+    before = dict(_tensors(first_scans(_SCANS)))
     return all(
         torch.allclose(pixels, before[name]) or torch.allclose(pixels, 1 - before[name])
         for name, pixels in between
     )
 
 
-def judge_nothing_lost(build: Callable[..., Any]) -> str:
+def _judge_nothing_lost(build: Callable[..., Any]) -> str:
     scans = _some_torn()
     outputs = run(build, scans).outputs
-    if sorted(outputs) != sorted(OUTPUTS):
-        raise WrongError(f"build returns {_listed(outputs)}; it should be {_listed(OUTPUTS)}.")
-    digits, doubtful, failed = (outputs[name] for name in OUTPUTS)
+    if sorted(outputs) != sorted(_OUTPUTS):
+        raise WrongError(f"build returns {_listed(outputs)}; it should be {_listed(_OUTPUTS)}.")
+    digits, doubtful, failed = (outputs[name] for name in _OUTPUTS)
     _require_digits(digits)
     _require_names("doubtful", doubtful)
     _require_names("failed", failed)
@@ -104,8 +104,8 @@ def judge_nothing_lost(build: Callable[..., Any]) -> str:
 
 
 def _some_torn() -> list[tuple[str, torch.Tensor]]:
-    scans = dict(_tensors(first_scans(PAGES)))
-    return [(name, pixels[:40] if name in TORN else pixels) for name, pixels in scans.items()]
+    scans = dict(_tensors(first_scans(_PAGES)))
+    return [(name, pixels[:40] if name in _TORN else pixels) for name, pixels in scans.items()]
 
 
 def _require_digits(elements: list[Any]) -> None:
@@ -135,7 +135,7 @@ def _require_each_once(
 
 
 def _require_only_torn(failed: list[str]) -> None:
-    others = sorted(set(failed) - set(TORN))
+    others = sorted(set(failed) - set(_TORN))
     if others:
         raise WrongError(f"{_some(others)} failed with a torn neighbour of its batch.", hint=2)
 
@@ -143,9 +143,9 @@ def _require_only_torn(failed: list[str]) -> None:
 def _require_sure(sure: set[str], doubtful: set[str]) -> None:
     for name, result in run(_read_by_both).output:
         probability = sureness(result)
-        if abs(probability - SURE) < BORDER:
+        if abs(probability - _SURE) < _BORDER:
             continue
-        if name in (doubtful if probability > SURE else sure):
+        if name in (doubtful if probability > _SURE else sure):
             where = "doubtful" if name in doubtful else "digits"
             raise WrongError(
                 f"{name} is among the {where}: model B gives its digit {probability:.2f}.", hint=2
@@ -153,13 +153,13 @@ def _require_sure(sure: set[str], doubtful: set[str]) -> None:
 
 
 def _read_by_both(pipeline: beam.Pipeline) -> Any:
-    whole = [(name, pixels) for name, pixels in _some_torn() if name not in TORN]
+    whole = [(name, pixels) for name, pixels in _some_torn() if name not in _TORN]
     return (
         pipeline
         | "Scans" >> beam.Create(whole, reshuffle=False)
-        | "Model A" >> RunInference(KeyedModelHandler(restorer(**BATCH)))
+        | "Model A" >> RunInference(KeyedModelHandler(restorer(**_BATCH)))
         | "Post-process" >> beam.MapTuple(lambda name, result: (name, result.inference))
-        | "Model B" >> RunInference(KeyedModelHandler(handler("CONFIG_1", **BATCH)))
+        | "Model B" >> RunInference(KeyedModelHandler(handler("CONFIG_1", **_BATCH)))
     )
 
 
@@ -178,7 +178,7 @@ def _some(names: list[str]) -> str:
 EXERCISES = (
     Exercise(
         "sequence_pattern.post_processing",
-        judge_post_processing,
+        _judge_post_processing,
         (
             "What comes in is a pair of name and PredictionResult. Keep the name; what model A "
             "made is result.inference.",
@@ -188,7 +188,7 @@ EXERCISES = (
     ),
     Exercise(
         "sequence_pattern.nothing_lost",
-        judge_nothing_lost,
+        _judge_nothing_lost,
         (
             "RunInference(...).with_exception_handling() returns two things: the results, and an "
             "object whose failed_inferences holds pairs of batch and error. Every scan goes to one "

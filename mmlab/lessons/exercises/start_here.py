@@ -18,18 +18,18 @@ from mmlab.lessons.exercises.reading import scans_of
 from mmlab.lessons.exercises.running import run
 from mmlab.lessons.models import mapping
 
-KEYS = ("KEY_2", "KEY_3", "KEY_5")
-MISREAD = 2
+_KEYS = ("KEY_2", "KEY_3", "KEY_5")
+_MISREAD = 2
 """More wrong digits than that, of 16, are not the models' fault."""
 
 
-def judge_loads(answer: Any) -> str:
+def _judge_loads(answer: Any) -> str:
     answer = _counting(answer)
     counts = run(_classify_some).trace.per_model()
     loads = sum(count.loads for count in counts)
     used = [f"{count.model} for {' and '.join(count.keys)}" for count in counts if count.loads]
     if answer != loads:
-        hint = 1 if answer > len(KEYS) else 2
+        hint = 1 if answer > len(_KEYS) else 2
         raise WrongError(f"You say {answer}. We have run it, and counted something else.", hint)
     return f"We have run it: {loads} loads, {', '.join(used)}. The others are never asked for."
 
@@ -45,12 +45,12 @@ def _counting(answer: Any) -> int:
 
 def _classify_some(pipeline: beam.Pipeline) -> PCollection[Any]:
     handler = KeyedModelHandler(mapping())
-    pairs: PCollection[Any] = pipeline | beam.Create(scans_of(KEYS), reshuffle=False)
+    pairs: PCollection[Any] = pipeline | beam.Create(scans_of(_KEYS), reshuffle=False)
     results: PCollection[Any] = pairs | RunInference(handler)
     return results
 
 
-def judge_digits(build: Callable[..., Any]) -> str:
+def _judge_digits(build: Callable[..., Any]) -> str:
     scans = scans_of(("KEY_1", "KEY_4"))
     found = run(build, scans).output
     for element in found:
@@ -60,7 +60,7 @@ def judge_digits(build: Callable[..., Any]) -> str:
         raise WrongError(f"{len(scans)} scans went in; what came out is {dict(keys) or 'nothing'}.")
     shown = Counter((key, true_digit(pixels)) for key, pixels in scans)
     wrong = (shown - Counter((key, int(digit)) for key, digit in found)).total()
-    if wrong > MISREAD:
+    if wrong > _MISREAD:
         raise WrongError(f"{wrong} of {len(scans)} digits are not those on the scans.", hint=2)
     return f"{len(scans)} pairs of key and digit, and {len(scans) - wrong} digits are right."
 
@@ -88,7 +88,7 @@ def _is_digit(value: Any) -> bool:
 EXERCISES = (
     Exercise(
         "start_here.loads",
-        judge_loads,
+        _judge_loads,
         (
             "Look at the diagram: there are six keys and four models. A model is loaded when the "
             "first scan asks for it.",
@@ -97,7 +97,7 @@ EXERCISES = (
     ),
     Exercise(
         "start_here.digits",
-        judge_digits,
+        _judge_digits,
         (
             "RunInference makes pairs of key and PredictionResult. Add a beam.Map after it that "
             "takes such a pair, and keep the key.",

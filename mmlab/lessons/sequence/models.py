@@ -16,10 +16,10 @@ from mmlab.lessons.digits import SIDE, pictures
 from mmlab.lessons.sequence.scans import noisy
 from mmlab.lessons.training import descend, handler_of, state_dict, train_missing
 
-NAME = "RESTORER"
-HIDDEN = 1024
-STEPS = 150
-BATCH = 128
+_NAME = "RESTORER"
+_HIDDEN = 1024
+_STEPS = 150
+_BATCH = 128
 PIXELS = SIDE * SIDE
 
 
@@ -29,7 +29,7 @@ class Restorer(nn.Module):  # type: ignore[misc]  # mypy skips torch, which take
     Input: float32, shape (n, 64). Output: the same shape, values between 0 and 1.
     """
 
-    def __init__(self, hidden: int = HIDDEN):
+    def __init__(self, hidden: int = _HIDDEN):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(PIXELS, hidden),
@@ -46,12 +46,12 @@ class Restorer(nn.Module):  # type: ignore[misc]  # mypy skips torch, which take
 
 def weights_file() -> Path:
     """The state dict of the restorer, trained on first use (some seconds)."""
-    return state_dict(NAME, fitted)
+    return state_dict(_NAME, _fitted)
 
 
 def prepare(say: Callable[..., None]) -> None:
     """Train and keep the restorer if it is not there yet, and `say` so in one line."""
-    train_missing([NAME], lambda name: weights_file(), say)
+    train_missing([_NAME], lambda name: weights_file(), say)
 
 
 def restorer(**options: Any) -> PytorchModelHandlerTensor:
@@ -69,7 +69,7 @@ def sureness(result: PredictionResult) -> float:
     return float(scores.softmax(-1).max())
 
 
-def fitted(hidden: int = HIDDEN, steps: int = STEPS) -> Restorer:
+def _fitted(hidden: int = _HIDDEN, steps: int = _STEPS) -> Restorer:
     """A restorer trained on the 1,317 training digits, with new noise in every step.
 
     The same arguments give the same weights; torch's own random state is left as it was.
@@ -82,7 +82,7 @@ def fitted(hidden: int = HIDDEN, steps: int = STEPS) -> Restorer:
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
 
         def loss() -> torch.Tensor:
-            chosen = upright[random.integers(len(upright), size=BATCH)]
+            chosen = upright[random.integers(len(upright), size=_BATCH)]
             target, scans = (_rows(part) for part in (chosen, noisy(chosen, random)))
             return nn.functional.binary_cross_entropy(model(scans), target)
 

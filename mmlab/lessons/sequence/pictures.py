@@ -15,8 +15,8 @@ from mmlab.lessons.digits import SIDE
 from mmlab.lessons.pictures import draw_digit
 from mmlab.lessons.sequence.scans import first_scans, label_of, written
 
-ROW_INCHES, CAPTION_INCHES = 0.72, 0.32
-RIGHT, WRONG = theme.INK, theme.ALERT
+_ROW_INCHES, _CAPTION_INCHES = 0.72, 0.32
+_RIGHT, _WRONG = theme.INK, theme.ALERT
 
 
 def show(
@@ -46,19 +46,19 @@ def show_lamp(count: int = 12) -> Picture:
 def _drawn(
     rows: Mapping[str, Sequence[Any]], scans: Sequence[str], digits: Mapping[str, Sequence[int]]
 ) -> Figure:
-    inches = [ROW_INCHES + CAPTION_INCHES * (name in digits) for name in rows]
+    inches = [_ROW_INCHES + _CAPTION_INCHES * (name in digits) for name in rows]
     figure = new_figure(sum(inches) + 0.1)
     top = 1.0
     for (name, pictures), height in zip(rows.items(), inches, strict=True):
         top -= height / figure.get_figheight()
-        caption = height - ROW_INCHES
+        caption = height - _ROW_INCHES
         for column, pixels in enumerate(pictures):
             axes = figure.add_axes(
                 (
                     0.15 + 0.85 * column / len(scans),
                     top + caption / figure.get_figheight(),
                     0.85 / len(scans) * 0.94,
-                    ROW_INCHES * 0.94 / figure.get_figheight(),
+                    _ROW_INCHES * 0.94 / figure.get_figheight(),
                 )
             )
             draw_digit(axes, np.asarray(pixels).reshape(SIDE, SIDE), theme.GRID)
@@ -74,7 +74,7 @@ def _write_digit(axes: Axes, digit: int, label: int) -> None:
     words = str(digit) if right else f"✗ {digit}"
     weight = "normal" if right else "bold"
     axes.set_xlabel(
-        words, fontsize=11, color=RIGHT if right else WRONG, fontweight=weight, labelpad=2
+        words, fontsize=11, color=_RIGHT if right else _WRONG, fontweight=weight, labelpad=2
     )
 
 

@@ -11,16 +11,16 @@ import numpy as np
 from mmlab.lessons.cache import made_once, write_scans
 from mmlab.lessons.digits import SIDE, TEST_DIGITS, pictures
 
-CONTRAST = 0.4
-GRAIN = 0.08
-SEED = 2026
+_CONTRAST = 0.4
+_GRAIN = 0.08
+_SEED = 2026
 
-FEW = 24
+_FEW = 24
 TORN = ("scan-005", "scan-014")
 """Scans of `damaged_file` of which only the first 40 pixels arrived."""
 BLANK = "scan-019"
 """The scan of `damaged_file` whose pixels are all "not a number"."""
-MISSING = "scan-021"
+_MISSING = "scan-021"
 """The scan of `damaged_file` that came without pixels."""
 
 
@@ -33,9 +33,9 @@ def noisy(upright: np.ndarray, random: np.random.Generator) -> np.ndarray:
     along = np.linspace(-1, 1, SIDE)
     angle = random.uniform(0, 2 * np.pi, (len(upright), 1, 1))
     ramp = np.cos(angle) * along + np.sin(angle) * along[:, None]
-    shadow = (1 - CONTRAST) * (ramp / np.sqrt(2) + 1) / 2
-    grain = random.normal(0, GRAIN, upright.shape)
-    pixels: np.ndarray = np.clip(CONTRAST * upright + shadow + grain, 0, 1)
+    shadow = (1 - _CONTRAST) * (ramp / np.sqrt(2) + 1) / 2
+    grain = random.normal(0, _GRAIN, upright.shape)
+    pixels: np.ndarray = np.clip(_CONTRAST * upright + shadow + grain, 0, 1)
     return pixels.astype(np.float32)
 
 
@@ -73,9 +73,9 @@ def written(scan: str) -> np.ndarray:
     return digit
 
 
-def name_of(number: int) -> str:
+def _name_of(number: int) -> str:
     """
-    >>> name_of(7)
+    >>> _name_of(7)
     'scan-007'
     """
     return f"scan-{number:03d}"
@@ -84,7 +84,7 @@ def name_of(number: int) -> str:
 @cache
 def _scans() -> np.ndarray:
     upright, _ = pictures("test")
-    return noisy(upright, np.random.default_rng(SEED)).reshape(len(upright), -1)
+    return noisy(upright, np.random.default_rng(_SEED)).reshape(len(upright), -1)
 
 
 def _clean_scans() -> np.ndarray:
@@ -93,20 +93,20 @@ def _clean_scans() -> np.ndarray:
 
 
 def _damaged() -> list[np.ndarray | None]:
-    intact = {name_of(i): pixels for i, pixels in enumerate(_scans()[:FEW])}
+    intact = {_name_of(i): pixels for i, pixels in enumerate(_scans()[:_FEW])}
     scans: dict[str, np.ndarray | None] = dict(intact)
     for name in TORN:
         scans[name] = intact[name][:40]
     scans[BLANK] = np.full(SIDE * SIDE, np.nan, np.float32)
-    scans[MISSING] = None
+    scans[_MISSING] = None
     return list(scans.values())
 
 
 def _write(path: Path, scans: Iterable[np.ndarray | None]) -> None:
     rows = list(scans)
-    write_scans(path, {"id": [name_of(i) for i in range(len(rows))], "pixels": rows})
+    write_scans(path, {"id": [_name_of(i) for i in range(len(rows))], "pixels": rows})
 
 
 def first_scans(count: int) -> list[tuple[str, np.ndarray]]:
     """Pairs of name and pixels, shape (64,), of the first noisy scans."""
-    return [(name_of(i), pixels) for i, pixels in enumerate(_scans()[:count])]
+    return [(_name_of(i), pixels) for i, pixels in enumerate(_scans()[:count])]

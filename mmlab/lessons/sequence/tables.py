@@ -9,7 +9,7 @@ import pandas as pd
 from mmlab.lessons.sequence.scans import label_of
 from mmlab.lessons.tables import or_dash
 
-STEP = 5
+_STEP = 5
 """Shares are given to the nearest 5%: what the last digit says differs between processors."""
 
 
@@ -34,7 +34,7 @@ def read_right(
     rows = {}
     for name, pairs in readings.items():
         right = [label_of(scan) == digit for scan, digit in pairs]
-        share = STEP * round(100 * sum(right) / len(right) / STEP)
+        share = _STEP * round(100 * sum(right) / len(right) / _STEP)
         rows[name] = {
             "scans": len(right),
             "my guess, of 100": or_dash(guesses.get(name)),

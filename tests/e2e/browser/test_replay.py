@@ -10,7 +10,7 @@ from collections import OrderedDict
 import pytest
 
 from mmlab import Trace
-from mmlab.page.renew import FILE
+from mmlab.page.renew import _FILE
 from tests.e2e.browser.limits import PATIENCE
 from tests.events import Event
 from tests.lanes import size
@@ -526,7 +526,7 @@ def test_many_models_fold(show):
 def test_the_page_without_a_run_opens_what_is_given_to_it(tab, tmp_path):
     tab.said.clear()
     tab.set_viewport_size({"width": 1440, "height": 900})
-    tab.goto(FILE.as_uri())
+    tab.goto(_FILE.as_uri())
     assert tab.evaluate("[replay.steps, replay.state().recorded]") == [18, True]
     log = tmp_path / "keys.csv"
     log.write_text("key\na\nb\nc\na\n", encoding="utf-8")
@@ -539,7 +539,7 @@ def test_the_page_without_a_run_opens_what_is_given_to_it(tab, tmp_path):
     tab.wait_for_selector("#open-problem:not(:empty)")
     assert "no column named key" in tab.inner_text("#open-problem")
     assert tab.evaluate("replay.steps") == 4
-    assert tab.said == [FILE.as_uri()]
+    assert tab.said == [_FILE.as_uri()]
 
 
 DROP = """([name, text]) => {
@@ -555,7 +555,7 @@ DROP = """([name, text]) => {
 
 def test_files_are_dropped_on_the_page_without_a_run(tab, tmp_path):
     tab.said.clear()
-    tab.goto(FILE.as_uri())
+    tab.goto(_FILE.as_uri())
     assert tab.evaluate(DROP, ["keys.csv", "key\na\nb\na\n"])
     tab.wait_for_selector("#source[data-kind=predicted]")
     assert tab.evaluate("replay.steps") == 3
@@ -567,7 +567,7 @@ def test_files_are_dropped_on_the_page_without_a_run(tab, tmp_path):
     tab.wait_for_selector("#open-problem:not(:empty)")
     assert "picture.json cannot be read" in tab.inner_text("#open-problem")
     assert tab.evaluate("replay.steps") == 8
-    assert tab.said == [FILE.as_uri()]
+    assert tab.said == [_FILE.as_uri()]
 
 
 def test_the_file_holds_no_address():

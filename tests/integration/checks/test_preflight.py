@@ -21,8 +21,8 @@ import mmlab
 from mmlab import Problem, WatchRunner, WatchWarning, preflight
 from mmlab._files import size_bytes
 from mmlab.checks import memory
-from mmlab.checks.memory import Held, memory_problem
-from mmlab.checks.weights import what_is_wrong
+from mmlab.checks.memory import _Held, memory_problem
+from mmlab.checks.weights import _what_is_wrong
 from tests.handlers import FixedBatches, NamedModels, keyed, run_keyed
 
 
@@ -185,8 +185,8 @@ def test_many_unknown_keys_are_summed_up():
 
 
 def test_an_endless_stream_of_keys_is_looked_at_so_far(monkeypatch):
-    monkeypatch.setattr("mmlab.checks.data.MOST_ELEMENTS", 100)
-    monkeypatch.setattr("mmlab.prediction.keys.PIECE", 30)
+    monkeypatch.setattr("mmlab.checks.data._MOST_ELEMENTS", 100)
+    monkeypatch.setattr("mmlab.prediction.keys._PIECE", 30)
     taken = []
 
     def stream():
@@ -348,11 +348,11 @@ def test_state_dicts_are_no_torchscript(tmp_path):
 
 def test_weights_of_other_frameworks(tmp_path):
     (tmp_path / "model.onnx").write_text("this is text")
-    assert "is text, not an ONNX model" in what_is_wrong(tmp_path / "model.onnx", "onnx")[0]
+    assert "is text, not an ONNX model" in _what_is_wrong(tmp_path / "model.onnx", "onnx")[0]
     (tmp_path / "model.pkl").write_bytes(pickle.dumps([1]))
     assert preflight(SklearnModelHandlerNumpy(str(tmp_path / "model.pkl"))) == []
     (tmp_path / "model.h5").write_bytes(b"no hdf")
-    assert "no HDF5" in what_is_wrong(tmp_path / "model.h5", "tensorflow")[0]
+    assert "no HDF5" in _what_is_wrong(tmp_path / "model.h5", "tensorflow")[0]
 
 
 def test_weights_that_are_missing(tmp_path):
@@ -458,7 +458,7 @@ def test_copies_add_their_hints(five_models, hint, mode, workers, says):
 
 
 def test_the_steps_of_a_pipeline_add_up():
-    held = [Held(step, 1, 5_000_000, (5_000_000,), None, 1) for step in ("A", "B")]
+    held = [_Held(step, 1, 5_000_000, (5_000_000,), None, 1) for step in ("A", "B")]
     assert memory_problem(held, 10_000_000) is None
     assert memory_problem(held, 9_000_000).where == "A, B"
     assert memory_problem([], 0) is None

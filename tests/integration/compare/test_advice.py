@@ -17,7 +17,7 @@ from apache_beam import Create, Reshuffle
 from apache_beam.ml.inference.base import KeyModelMapping, PredictionResult, RunInference
 
 import mmlab
-from mmlab.fit import MOST_CONFLICTS
+from mmlab.fit import _MOST_CONFLICTS
 from tests.handlers import FixedBatches, NamedModels
 from tests.lanes import size
 
@@ -129,7 +129,7 @@ class Cell:
         return all(self._passes(hint) for _ in range(times))
 
     def _passes(self, hint: int) -> bool:
-        for _ in range(MOST_CONFLICTS + 1):
+        for _ in range(_MOST_CONFLICTS + 1):
             outcome = mmlab.run_fresh(
                 self.build, hint, memory_limit=self.memory_limit, options=self.options
             )

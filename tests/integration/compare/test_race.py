@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 import mmlab
-from mmlab.compare.comparison import SHARED
+from mmlab.compare.comparison import _SHARED
 from mmlab.fresh import together
 from mmlab.fresh.outcome import FreshRunError
 from tests.integration import pipelines
@@ -57,7 +57,7 @@ def test_all_hints_run_at_once_where_memory_has_room(tmp_path):
     assert overlap(comparison)
     assert comparison.together
     assert "fastest" not in comparison.verdict
-    assert comparison.remark == SHARED
+    assert comparison.remark == _SHARED
     assert repr(comparison).endswith(comparison.remark)
 
 

@@ -80,7 +80,7 @@ def notebook():
     for line in sys.stdin:
         start, moment = line.split()
         if (pid := os.fork()) == 0:
-            os.environ[launch.VARIABLE] = start
+            os.environ[launch._VARIABLE] = start
             MOMENTS[moment]()
             process.run_fresh(pipelines.sleepy, 2)
         ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

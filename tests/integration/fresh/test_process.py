@@ -38,7 +38,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits 
 
 def start_by(start, monkeypatch):
     """Have runs forked, or spawned: without PyTorch, which a process needs seconds to import."""
-    monkeypatch.setenv(launch.VARIABLE, start)
+    monkeypatch.setenv(launch._VARIABLE, start)
     if start == "spawn":
         without_torch.hide(monkeypatch)
 
@@ -438,14 +438,14 @@ def test_a_mistake_before_the_first_model_is_not_put_down_to_the_limit(nothing_l
 
 @linux
 def test_a_slow_source_under_a_limit_is_no_stall(nothing_left, monkeypatch):
-    monkeypatch.setattr(process, "STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(process, "_STALLED_SECONDS", 0.5)
     outcome = run_fresh(pipelines.after_a_source, pipelines.slow, memory_limit="200MB")
     assert outcome.succeeded, outcome.problem
 
 
 @linux
 def test_a_run_that_waits_with_its_limit_reached_is_ended(nothing_left, monkeypatch):
-    monkeypatch.setattr(process, "STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(process, "_STALLED_SECONDS", 0.5)
     outcome = run_fresh(pipelines.after_a_source, pipelines.full, memory_limit="100MB")
     assert (outcome.phase, outcome.error_type) == ("limit", "Stalled")
     assert re.search(
@@ -457,14 +457,14 @@ def test_a_run_that_waits_with_its_limit_reached_is_ended(nothing_left, monkeypa
 
 @linux
 def test_a_run_that_waits_for_a_worker_that_memory_has_ended_is_ended(nothing_left, monkeypatch):
-    monkeypatch.setattr(process, "STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(process, "_STALLED_SECONDS", 0.5)
     outcome = run_fresh(pipelines.after_a_source, pipelines.threadless, memory_limit="200MB")
     assert (outcome.phase, outcome.error_type) == ("limit", "Stalled")
 
 
 @linux
 def test_a_run_that_waits_with_its_limit_reached_by_models_is_ended(nothing_left, monkeypatch):
-    monkeypatch.setattr(process, "STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(process, "_STALLED_SECONDS", 0.5)
     outcome = run_fresh(pipelines.filled, memory_limit="200MB")
     assert (outcome.phase, outcome.error_type) == ("run", "Stalled")
     assert outcome.oom
@@ -473,7 +473,7 @@ def test_a_run_that_waits_with_its_limit_reached_by_models_is_ended(nothing_left
 
 @linux
 def test_a_run_that_waits_with_room_left_goes_on(nothing_left, monkeypatch):
-    monkeypatch.setattr(process, "STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(process, "_STALLED_SECONDS", 0.5)
     assert run_fresh(pipelines.sleepy_for_a_while, memory_limit="200MB").succeeded
 
 
@@ -499,7 +499,7 @@ def test_a_crash_before_the_first_model_is_of_the_limit_only_where_that_is_too_s
 
 @linux
 def test_a_limit_that_is_too_small_for_many_threads_says_what_they_need(nothing_left, monkeypatch):
-    monkeypatch.setattr(process, "STALLED_SECONDS", 2.0)
+    monkeypatch.setattr(process, "_STALLED_SECONDS", 2.0)
     threads = ["--direct_running_mode=multi_threading", "--direct_num_workers=4"]
     outcome = run_fresh(pipelines.small_models, 2, memory_limit="81MB", options=threads)
     assert "too small even to start" in outcome.problem

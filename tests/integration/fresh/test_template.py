@@ -24,9 +24,9 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def none_yet():
     """Each test begins and ends without a template."""
-    launch.stop_server()
+    launch._stop_server()
     yield
-    launch.stop_server()
+    launch._stop_server()
 
 
 def test_a_notebook_with_more_than_a_thousand_open_files_can_still_run():
@@ -40,7 +40,7 @@ def test_a_notebook_with_more_than_a_thousand_open_files_can_still_run():
         for _ in range(1100):
             stack.enter_context(open(os.devnull))  # noqa: PTH123
         assert run_fresh(pipelines.small_models, 2).succeeded
-        launch.stop_server()
+        launch._stop_server()
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
@@ -74,6 +74,6 @@ def test_a_template_that_was_killed_is_replaced():
 
 
 def test_nothing_is_warmed_up_where_no_template_is_wanted(monkeypatch):
-    monkeypatch.setenv(launch.VARIABLE, "spawn")
+    monkeypatch.setenv(launch._VARIABLE, "spawn")
     launch.warm_up()
     assert launch._the_template is None

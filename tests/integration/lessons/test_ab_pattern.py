@@ -99,7 +99,7 @@ def test_a_wrong_cascade_is_told_why(name):
 
 
 def answers_of(side, pixels):
-    model = models.RECIPES[models.SIDES[side]].make()
+    model = models._RECIPES[models.SIDES[side]].make()
     model.load_state_dict(torch.load(ab.weights_file(models.SIDES[side]), weights_only=True))
     with torch.no_grad():
         return model.eval()(pixels).softmax(1)
@@ -128,17 +128,17 @@ def test_the_digits_are_grainy_test_digits():
     assert 0.1 < difference.std() < digits.GRAIN  # cut off at paper and at ink
 
 
-@pytest.mark.parametrize("name", models.RECIPES)
+@pytest.mark.parametrize("name", models._RECIPES)
 def test_a_recipe_gives_the_same_weights_and_leaves_torch_as_it_was(name):
     threads, state = torch.get_num_threads(), torch.random.get_rng_state()
-    first, second = (models.fitted(models.RECIPES[name], steps=5) for _ in range(2))
+    first, second = (models._fitted(models._RECIPES[name], steps=5) for _ in range(2))
     assert torch.equal(state, torch.random.get_rng_state())
     assert torch.get_num_threads() == threads
-    other = models.fitted(replace(models.RECIPES[name], seed=9), steps=5)
+    other = models._fitted(replace(models._RECIPES[name], seed=9), steps=5)
     pairs = list(zip(first.parameters(), second.parameters(), other.parameters(), strict=True))
     for one, same, different in pairs:
         assert torch.equal(one, same) and not torch.equal(one, different)
-        assert torch.equal(one * models.GRID, (one * models.GRID).round())
+        assert torch.equal(one * models._GRID, (one * models._GRID).round())
 
 
 def test_unknown_models_are_named():

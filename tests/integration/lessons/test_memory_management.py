@@ -7,8 +7,8 @@ import re
 import pytest
 
 from mmlab import WatchRunner, lessons
-from mmlab.lessons.exercises.memory_management import DAY
-from mmlab.lessons.memory import memory_shares, release_delays
+from mmlab.lessons.exercises.memory_management import _DAY
+from mmlab.lessons.memory import _memory_shares, _release_delays
 from mmlab.trace import Trace
 from tests.events import Event
 from tests.handlers import keyed, run_keyed
@@ -40,7 +40,7 @@ def test_a_hint_that_is_not_the_smallest(answer, seen, hint):
 
 
 def test_the_notebook_shows_the_very_day_that_is_judged():
-    assert re.findall(r"KEY_\d", notebook.stubs(PATH)[HINT]) == DAY
+    assert re.findall(r"KEY_\d", notebook.stubs(PATH)[HINT]) == _DAY
 
 
 def once(in_order, models=1, end="in_order"):
@@ -109,14 +109,14 @@ def at(t, kind, model="a", **more):
 def test_what_a_real_run_held_before_its_first_model_is_known():
     runner = WatchRunner(live=False)
     run_keyed(runner, keyed([["a"], ["b"]], 1), ["a", "b"])
-    before, _, _ = memory_shares(runner.trace)
+    before, _, _ = _memory_shares(runner.trace)
     assert before > 50_000_000  # Python, Beam and PyTorch
 
 
 def test_the_peak_is_split_into_three():
     peak = Event("r", 5, "h", 1, 1, "memory", rss=530, peak_rss=530)
     trace = Trace([*load(1, "a", rss=300), *load(3, "b", rss=400), peak])
-    assert memory_shares(trace) == (300, 128, 102)
+    assert _memory_shares(trace) == (300, 128, 102)
     assert repr(lessons.show_memory({"one run": trace})) == (
         "Memory at the peak, run by run\n  one run: 0 MB of models"
     )
@@ -133,7 +133,7 @@ def test_delays_count_to_the_release_or_to_the_end():
             Event("r", 9_000_000, "h", 1, 1, "end"),
         ]
     )
-    assert release_delays(trace) == [(2.0, True), (5.0, False)]
+    assert _release_delays(trace) == [(2.0, True), (5.0, False)]
     assert "2 evictions, 1 freed in the run" in repr(lessons.show_release({"one run": trace}))
 
 

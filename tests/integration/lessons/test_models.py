@@ -72,7 +72,7 @@ def test_training_is_seeded():
     pixels = torch.rand(50, 64, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(50) % 10
     before = torch.random.get_rng_state()
-    first, second = (models.fitted(pixels, labels, seed=3, hidden=16) for _ in range(2))
+    first, second = (models._fitted(pixels, labels, seed=3, hidden=16) for _ in range(2))
     assert torch.equal(before, torch.random.get_rng_state())
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)

@@ -99,7 +99,7 @@ def test_the_damaged_scans():
     pixels = dict(zip(table["id"], table["pixels"], strict=True))
     assert len(pixels) == 24
     assert [name for name, p in pixels.items() if p is not None and len(p) < 64] == [*sequence.TORN]
-    assert [name for name, p in pixels.items() if p is None] == [scans.MISSING]
+    assert [name for name, p in pixels.items() if p is None] == [scans._MISSING]
     assert np.isnan(pixels[sequence.BLANK]).all()
 
 
@@ -128,7 +128,7 @@ def test_the_restorer_brings_scans_nearer_to_what_was_written():
 @pytest.mark.runs
 def test_its_training_is_seeded():
     before = torch.random.get_rng_state()
-    first, second = (models.fitted(hidden=8, steps=3) for _ in range(2))
+    first, second = (models._fitted(hidden=8, steps=3) for _ in range(2))
     assert torch.equal(before, torch.random.get_rng_state())
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)

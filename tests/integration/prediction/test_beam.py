@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 import mmlab
 from mmlab import WatchRunner
-from mmlab.prediction.workload import sprayed
+from mmlab.prediction.workload import _sprayed
 from tests import without_torch
 from tests.handlers import AnsweringModels, keyed, run_keyed
 from tests.lanes import size
@@ -128,7 +128,7 @@ def test_two_processes_with_models_of_their_own_do_what_was_predicted(tmp_path):
     cohorts, keys, batch_size, _ = random_case(11)
     keys, hint = keys * 3, 2
     prediction = mmlab.predict(keys, keyed(cohorts), batch_size=batch_size, workers=2, seed=5)
-    where = sprayed(0, len(keys), 2, seed=5)
+    where = _sprayed(0, len(keys), 2, seed=5)
     counts = []
     for worker in range(2):
         folder = tmp_path / str(worker)

@@ -39,7 +39,7 @@ from mmlab import (
     watch,
     watched_pipelines,
 )
-from mmlab.commands import BAD_INPUT, main
+from mmlab.commands import _BAD_INPUT, main
 from mmlab.events import VERSION, NewerTraceError
 from mmlab.fresh.process import run_fresh
 from mmlab.prediction import NoAdviceError, compare_routings
@@ -98,7 +98,7 @@ def command(*words):
                 status = main(words)
             except SystemExit as end:
                 status = end.code
-        assert status == BAD_INPUT
+        assert status == _BAD_INPUT
         [sentence] = said.getvalue().splitlines()
         raise CommandError(sentence)
 

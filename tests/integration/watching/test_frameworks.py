@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from mmlab import WatchRunner
-from mmlab.worker.sizes import model_bytes
+from mmlab.worker.sizes import _model_bytes
 
 pytestmark = pytest.mark.runs
 
@@ -53,7 +53,7 @@ def sklearn_case(tmp_path):
     for name, model in trained.items():
         (tmp_path / f"{name}.pkl").write_bytes(pickle.dumps(model))
     handlers = {name: SklearnModelHandlerNumpy(str(tmp_path / f"{name}.pkl")) for name in trained}
-    sizes = [model_bytes(trained["lines"]), (tmp_path / "tree.pkl").stat().st_size]
+    sizes = [_model_bytes(trained["lines"]), (tmp_path / "tree.pkl").stat().st_size]
     return Case(handlers, list(images[200:206]), ["lines", "tree"], sizes)
 
 

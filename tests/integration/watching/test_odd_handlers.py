@@ -151,7 +151,7 @@ def test_a_handler_of_an_odd_kind_runs_and_is_watched(handler, monkeypatch):
 
 @pytest.mark.parametrize("kind", [Sparse, LazilySized])
 def test_the_size_of_a_model_without_one_is_unknown(kind):
-    assert sizes.model_bytes(kind()) is UNKNOWN
+    assert sizes._model_bytes(kind()) is UNKNOWN
 
 
 class CannotBeLookedAt(NamedModels):
@@ -281,7 +281,7 @@ def test_memory_that_cannot_be_read_is_left_out(tmp_path, monkeypatch):
         raise psutil.AccessDenied(1)
 
     monkeypatch.setattr(psutil.Process, "memory_info", refuse)
-    assert memory.rss_bytes() is None
+    assert memory._rss_bytes() is None
     runner = WatchRunner()
     run_keyed(runner, keyed([["a"]]), ["a"])
     assert runner.trace.summary().loads == 1

@@ -21,7 +21,7 @@ pytestmark = [
 _USE = """
 import mmlab, apache_beam as beam
 from mmlab.trace import Trace
-from mmlab.lru import IS_FAST
+from mmlab.lru import _IS_FAST
 assert mmlab.__file__.startswith({package!r}), mmlab.__file__
 with beam.Pipeline() as pipeline:
     pipeline | beam.Create([1]) | beam.Map(abs)

@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 import mmlab
-from mmlab.beam.hook import is_hooked
+from mmlab.beam.hook import _is_hooked
 from tests.handlers import Failing, NamedModels, keyed, run_keyed
 from tests.waiting import HUNG_SECONDS
 
@@ -32,7 +32,7 @@ def _nothing_is_left():
     own = beam.Pipeline.run
     yield
     assert beam.Pipeline.run is own
-    assert not is_hooked()
+    assert not _is_hooked()
 
 
 def test_a_pipeline_is_watched_by_the_runner_that_it_has():
@@ -68,7 +68,7 @@ def test_blocks_may_be_nested_and_end_in_any_way():
         with pytest.raises(ZeroDivisionError), mmlab.watched_pipelines(live=False) as inner:
             run_it()
             raise ZeroDivisionError
-        assert is_hooked()
+        assert _is_hooked()
         run_it()
     assert (len(outer), len(inner)) == (2, 1)
     assert outer[0].events == inner[0].events
@@ -203,7 +203,7 @@ def test_a_forked_process_has_no_hook():
     with mmlab.watched_pipelines(live=False):
         pid = os.fork()
         if pid == 0:
-            left = beam.Pipeline.run is own and not is_hooked()
+            left = beam.Pipeline.run is own and not _is_hooked()
             os._exit(0 if left else 1)
         _, status = os.waitpid(pid, 0)
         assert beam.Pipeline.run is not own

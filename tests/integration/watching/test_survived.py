@@ -107,7 +107,7 @@ def explores():
 
 
 def counts():
-    show = follow.quietly(breaks, explorer.COUNT)
+    show = follow.quietly(breaks, explorer._COUNT)
     show([])
     show([])
 
@@ -164,7 +164,7 @@ def sources():
 def survived_in(path):
     """What the places of a module leave out."""
     constants = {"DRAW": screens.DRAW, "LEAVE_PICTURE": screens.LEAVE_PICTURE}
-    constants |= {"COUNT": explorer.COUNT, "SHOW_TABLE": explorer.SHOW_TABLE}
+    constants |= {"_COUNT": explorer._COUNT, "_SHOW_TABLE": explorer._SHOW_TABLE}
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in (
             "survived",

@@ -49,7 +49,7 @@ class _Guard:
         self._enter(base._ModelHandlerManager, "load")
         self._enter(Recorder, "released")
         self._forbid(memory, "_memory")
-        self._forbid(memory, "peak_rss_bytes")
+        self._forbid(memory, "_peak_rss_bytes")
         self._forbid(memory.MemorySampler, "__init__")
         self._forbid(LogWriter, "emit")
         self._forbid(SegmentWriter, "emit")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmlab.fit import MOST_ABOVE, Fit, Search
+from mmlab.fit import _MOST_ABOVE, Fit, Search
 from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.trace import Trace
 from tests.events import Event
@@ -105,7 +105,7 @@ def test_a_lower_hint_may_fail_where_a_higher_one_passes():
     fit = found(Machine(6, frozenset({3, 4})))
     assert fit.found and fit.hint in {3, 4}
     only = found(Machine(12, frozenset({11})), hints=[1, 2, 4, 11, None])
-    assert only.hint == 11 and MOST_ABOVE >= 2
+    assert only.hint == 11 and _MOST_ABOVE >= 2
 
 
 def test_where_not_even_the_first_model_fits_one_run_says_so():

@@ -170,7 +170,7 @@ def test_a_mapping_goes_from_keys_over_cohorts_to_models():
 def test_a_wrong_hint_is_shown_as_it_was_given(hint):
     # Beam checks it in the worker only.
     assert (
-        f"max_models_per_worker_hint={dot.escape(str(hint))}"
+        f"max_models_per_worker_hint={dot._escape(str(hint))}"
         in mmlab.diagram(keyed_handler(hint)).dot
     )
 
@@ -228,12 +228,12 @@ def test_a_trace_puts_stats_on_a_key_mapping():
 
 def _shown(label: str) -> str:
     """What Graphviz shows for `label`, read back from its own JSON output."""
-    source = f"digraph {{ a [label={dot.quote(label)}, shape=plaintext]; }}"
+    source = f"digraph {{ a [label={dot._quote(label)}, shape=plaintext]; }}"
     return _words(source)
 
 
 def _shown_html(label: str) -> str:
-    return _words(f"digraph {{ a [label=<x{dot.escape(label)}>, shape=plaintext]; }}")[1:]
+    return _words(f"digraph {{ a [label=<x{dot._escape(label)}>, shape=plaintext]; }}")[1:]
 
 
 def _words(source: str) -> str:

@@ -141,7 +141,7 @@ def test_its_last_words_are_in_the_sentence(worker_does):
 @pytest.mark.runs
 def test_one_that_hangs_is_stopped(worker_does, monkeypatch):
     worker_does("import time; time.sleep(60)")
-    monkeypatch.setattr(engine, "SECONDS", 0.5)
+    monkeypatch.setattr(engine, "_SECONDS", 0.5)
     with pytest.raises(GraphvizError, match="depth=1"):
         engine.svg(DOT)
     with pytest.raises(GraphvizError, match="depth=1"):  # more than a pipe holds

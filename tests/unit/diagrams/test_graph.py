@@ -320,7 +320,7 @@ def test_an_unknown_step_names_those_that_exist():
 
 
 def test_too_many_steps_are_refused_with_a_way_out(monkeypatch):
-    monkeypatch.setattr(graph, "MAX_STEPS", 6)
+    monkeypatch.setattr(graph, "_MAX_STEPS", 6)
     with pytest.raises(
         ValueError, match="9 steps are too many .*most 6.*: draw one composite .*step="
     ):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmlab.draw.lanes import merge_close
+from mmlab.draw.lanes import _merge_close
 from mmlab.trace import Trace
 from tests.events import Event
 from tests.figures import texts
@@ -224,11 +224,11 @@ pairs = st.lists(
 
 @given(pairs, st.floats(0, 5), st.floats(0, 2))
 def test_merged_intervals_cover_the_same_and_are_apart(intervals, gap, least):
-    merged = merge_close(np.array(intervals).reshape(-1, 2), gap, 0.0)
+    merged = _merge_close(np.array(intervals).reshape(-1, 2), gap, 0.0)
     ends = merged.sum(axis=1)
     for begin, end in intervals:
         assert any(b <= begin and end <= e + 1e-9 for b, e in zip(merged[:, 0], ends, strict=True))
     assert all(merged[1:, 0] - ends[:-1] > gap - 1e-9)
-    wide = merge_close(np.array(intervals).reshape(-1, 2), gap, least)
+    wide = _merge_close(np.array(intervals).reshape(-1, 2), gap, least)
     assert len(wide) == len(merged)
     assert all(wide[:, 1] >= least) if len(wide) else True

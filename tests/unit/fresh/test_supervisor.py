@@ -79,7 +79,7 @@ def test_where_no_process_can_be_started_it_says_so(supervise, tmp_path):
 def test_where_no_supervisor_can_be_started_it_says_so(calm, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fork", no_process)
     ours, control = socket.socketpair()
-    thread = threading.Thread(target=template.serve, args=(control,))
+    thread = threading.Thread(target=template._serve, args=(control,))
     thread.start()
     channel, other = socket.socketpair()
     with other:

@@ -24,11 +24,11 @@ from mmlab.events import (
     LoadEnds,
     LoadFails,
     NewerTraceError,
-    Other,
     RunBegins,
     RunInfo,
     TracedModel,
     UseBegins,
+    _Other,
 )
 from mmlab.log import writer as log_writer
 from mmlab.log.clock import Clocks
@@ -124,7 +124,7 @@ def test_unknown_members_are_ignored():
 def test_an_unknown_kind_of_event_keeps_its_stamp():
     line = '{"run":"r","t_ns":1,"host":"h","pid":2,"tid":3,"event":"sparkle","colour":"red"}'
     event = read(line)
-    assert event == Other(run="r", t_ns=1, host="h", pid=2, tid=3, event="sparkle")
+    assert event == _Other(run="r", t_ns=1, host="h", pid=2, tid=3, event="sparkle")
     assert read(event.to_json()) == event
 
 

@@ -32,8 +32,8 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
-    monkeypatch.setattr(segments, "CHECK_SECONDS", 0.02)
-    monkeypatch.setattr(segments, "FIRST_SECONDS", 0.1)
+    monkeypatch.setattr(segments, "_CHECK_SECONDS", 0.02)
+    monkeypatch.setattr(segments, "_FIRST_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def hanging(monkeypatch):
 
     What must not wait at all is tried with `NEVER` instead: it would hang.
     """
-    monkeypatch.setattr(folders, "REQUEST_SECONDS", 1)
-    monkeypatch.setattr(segments, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(folders, "_REQUEST_SECONDS", 1)
+    monkeypatch.setattr(segments, "_CLOSE_SECONDS", 0.2)
     monkeypatch.setattr(RemoteFolder, "patience", 0.2)
     monkeypatch.setattr(RemoteFolder, "pause", 0.05)
     yield remote.network.clear
@@ -55,7 +55,7 @@ def kinds(events):
 
 
 def test_segments_are_joined(tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "SEGMENT_LINES", 10)
+    monkeypatch.setattr(segments, "_SEGMENT_LINES", 10)
     writer = SegmentWriter(remote.uri(tmp_path), "run")
     for i in range(95):
         writer.emit(Limit(limit=i))
@@ -73,12 +73,12 @@ def test_segments_are_joined(tmp_path, monkeypatch):
 
 
 def test_a_reader_soon_knows_of_a_writer_and_follows_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "FIRST_SECONDS", 1_000)
+    monkeypatch.setattr(segments, "_FIRST_SECONDS", 1_000)
     writer = SegmentWriter(remote.uri(tmp_path), "run")
     reader = LogReader(remote.uri(tmp_path))
     seen = []
     wait_for(lambda: seen.extend(reader.poll()) or kinds(seen) == ["process"])
-    monkeypatch.setattr(segments, "FIRST_SECONDS", 0.1)
+    monkeypatch.setattr(segments, "_FIRST_SECONDS", 0.1)
     writer.emit(Frees(step="s", model="m"))
     seen = []
     wait_for(lambda: seen.extend(reader.poll()) or kinds(seen) == ["free"])
@@ -127,7 +127,7 @@ from mmlab.events import Limit
 from mmlab.log import segments
 from tests import remote
 from tests.waiting import wait_for
-segments.CHECK_SECONDS = 0.02
+segments._CHECK_SECONDS = 0.02
 looks, due = [], True
 segments.SegmentWriter._is_due = lambda writer: looks.append(1) or due
 writer = segments.SegmentWriter(sys.argv[1], "run")
@@ -188,8 +188,8 @@ def test_what_cannot_be_written_now_is_written_later(tmp_path, monkeypatch):
 
 
 def test_what_waits_too_long_is_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "MOST_WAITING", 10)
-    monkeypatch.setattr(segments, "CHECK_SECONDS", 60)
+    monkeypatch.setattr(segments, "_MOST_WAITING", 10)
+    monkeypatch.setattr(segments, "_CHECK_SECONDS", 60)
     writer = SegmentWriter(remote.uri(tmp_path), "run")
     wait_for(lambda: list(tmp_path.iterdir()) and not writer._writing)
     for i in range(25):
@@ -260,12 +260,12 @@ NEVER = 10 * HUNG_SECONDS
 
 
 def test_nothing_that_a_run_does_waits_for_the_network(tmp_path, hanging, monkeypatch):
-    monkeypatch.setattr(folders, "REQUEST_SECONDS", NEVER)
+    monkeypatch.setattr(folders, "_REQUEST_SECONDS", NEVER)
     hanging()
     writer = SegmentWriter(remote.uri(tmp_path), "run")
     writer.emit(Limit(limit=1))
     remote.network.set()
-    monkeypatch.setattr(segments, "CLOSE_SECONDS", NEVER)
+    monkeypatch.setattr(segments, "_CLOSE_SECONDS", NEVER)
     writer.close()
     whole = ["process", "limit", "close"]
     wait_for(lambda: kinds(LogReader(remote.uri(tmp_path)).poll()) == whole)
@@ -273,7 +273,7 @@ def test_nothing_that_a_run_does_waits_for_the_network(tmp_path, hanging, monkey
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_nor_does_a_forked_child(tmp_path, hanging, monkeypatch):
-    monkeypatch.setattr(folders, "REQUEST_SECONDS", NEVER)
+    monkeypatch.setattr(folders, "_REQUEST_SECONDS", NEVER)
     writer = SegmentWriter(remote.uri(tmp_path), "run")
     hanging()
     child = os.fork()

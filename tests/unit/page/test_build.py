@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from mmlab.page.build import MODULES, embedded, script
+from mmlab.page.build import _MODULES, _embedded, _script
 from tests.unit.page import node
 from tests.unit.page.runs import lru_run
 
@@ -16,7 +16,7 @@ HOSTILE = ["</script>", "<!--", "]]>", "a\u2028b\u2029", "\ud800", "http://examp
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_text_stays_in_its_element(text):
-    written = embedded({"name": text})
+    written = _embedded({"name": text})
     assert json.loads(written) == {"name": text}
     assert not re.search(r"[<>&\u2028\u2029]|://", written)
     assert node.run("answer = JSON.parse(given).name === JSON.parse(given).name;", written)
@@ -24,21 +24,21 @@ def test_text_stays_in_its_element(text):
 
 def test_numbers_that_json_does_not_have_are_refused():
     with pytest.raises(ValueError, match="not JSON compliant"):
-        embedded({"seconds": float("nan")})
+        _embedded({"seconds": float("nan")})
 
 
 def test_the_script_is_whole():
-    assert not re.search(r"^(import|export) ", script(), re.MULTILINE)
-    assert {path.stem for path in node.SCRIPTS.glob("*.mjs")} == set(MODULES)
+    assert not re.search(r"^(import|export) ", _script(), re.MULTILINE)
+    assert {path.stem for path in node.SCRIPTS.glob("*.mjs")} == set(_MODULES)
 
 
 def test_no_name_stands_twice_in_the_script():
-    declared = re.findall(r"^(?:function|class|const|let) (\w+)", script(), re.MULTILINE)
+    declared = re.findall(r"^(?:function|class|const|let) (\w+)", _script(), re.MULTILINE)
     assert len(declared) == len(set(declared))
 
 
 def test_every_text_is_used_and_there():
-    source = script() + (node.SCRIPTS / "template.html").read_text("utf-8")
+    source = _script() + (node.SCRIPTS / "template.html").read_text("utf-8")
     texts = node.SCRIPTS / "texts.mjs"
     table = re.findall(r"^  (\w+):", texts.read_text("utf-8").partition("\n};")[0], re.MULTILINE)
     said = set(re.findall(r'(?:say|pieces)\(\s*"(\w+)"', source))

@@ -10,8 +10,8 @@ import pytest
 
 from mmlab import Trace
 from mmlab.page import content as content_module
-from mmlab.page.columns import MOST, column
-from mmlab.page.content import lru_steps, managers_of, run_content, table_of
+from mmlab.page.columns import _MOST, column
+from mmlab.page.content import _lru_steps, _managers_of, _table_of, run_content
 from tests.events import Event
 from tests.lanes import size
 from tests.unit.page import node
@@ -122,7 +122,7 @@ def test_fixtures():
 def test_every_access_load_and_eviction_is_there_once():
     for name in ("keyed_handler/1", "steps/1", "threads/1", "refresh/1", "killed_worker/1"):
         trace = fixture(name)
-        tables = [table_of(trace, manager) for manager in managers_of(trace)]
+        tables = [_table_of(trace, manager) for manager in _managers_of(trace)]
         assert sum(len(table) for table in tables) == len(trace.batches)
         assert sum(len(table.loads) for table in tables) == len(trace.residences)
         evictions = sum(int((table.evict_step > 0).sum()) for table in tables)
@@ -254,7 +254,7 @@ def fewest_loads(memory, accesses, limit):
 
 
 def lru_loads(accesses, limit):
-    return len(lru_steps([ord(name[-1]) for name in accesses], limit)[0])
+    return len(_lru_steps([ord(name[-1]) for name in accesses], limit)[0])
 
 
 def test_a_window_that_cannot_be():
@@ -276,7 +276,7 @@ def test_managers_with_fewer_accesses_are_left_out():
 
 
 def test_more_models_than_a_page_shows(monkeypatch):
-    monkeypatch.setattr(content_module, "MOST_MODELS", 5)
+    monkeypatch.setattr(content_module, "_MOST_MODELS", 5)
     trace = lru_run(list("ABCDEAFGAB"), 3)
     assert only(trace, first=4)["length"] == 3
     with pytest.raises(ValueError, match="more from access 7 on: give a number up to 6$"):
@@ -317,13 +317,13 @@ def test_times_reach_the_script():
 
 
 def test_columns_reach_the_script():
-    numbers = [0, 1, -1, 63, 64, -64, -65, 300, -300, 2**20, -(2**20), MOST, -MOST, 2**40]
+    numbers = [0, 1, -1, 63, 64, -64, -65, 300, -300, 2**20, -(2**20), _MOST, -_MOST, 2**40]
     code = """
       import { numbersOf } from "SCRIPTS/data.mjs";
       ---
       answer = [...numbersOf(given)];
     """
-    assert node.run(code, column(numbers)) == [*numbers[:-1], MOST]
+    assert node.run(code, column(numbers)) == [*numbers[:-1], _MOST]
 
 
 def test_an_empty_trace():

@@ -8,7 +8,7 @@ import pytest
 
 from mmlab.page.build import ReplayPage
 from mmlab.page.content import run_content
-from mmlab.page.renew import FILE, empty_page
+from mmlab.page.renew import _FILE, _empty_page
 from tests.unit.page import node
 from tests.unit.page.runs import lru_run
 
@@ -96,4 +96,4 @@ def test_bad_files_get_a_sentence(name):
 
 
 def test_the_file_in_the_package_is_up_to_date():
-    assert FILE.read_text("utf-8") == empty_page(), "run python -m mmlab.page.renew"
+    assert _FILE.read_text("utf-8") == _empty_page(), "run python -m mmlab.page.renew"

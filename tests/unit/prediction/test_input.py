@@ -105,7 +105,7 @@ def test_bad_keys(keys, error, says):
 
 
 def test_the_position_counts_from_the_first_key_of_all(monkeypatch):
-    monkeypatch.setattr("mmlab.prediction.keys.PIECE", 10)
+    monkeypatch.setattr("mmlab.prediction.keys._PIECE", 10)
     with pytest.raises(ValueError, match=r"keys\[25\] is missing"):
         mmlab.predict([*"ab" * 12, "a", None])
     with pytest.raises(ValueError, match=r"keys\[24\] is 'x', which no mapping names: add it"):
@@ -224,7 +224,7 @@ import mmlab
 from mmlab.prediction import keys
 names = [f"customer-{i:04d}" for i in range(1000)]
 stream = lambda n: (names[i * i % 997 % 1000] for i in range(n))
-mmlab.predict(stream(2 * keys.PIECE), optimum=False)
+mmlab.predict(stream(2 * keys._PIECE), optimum=False)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 p = mmlab.predict(stream(10_000_000), optimum=False)
 assert p.elements == 10_000_000

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import mmlab
 from mmlab import lru
-from mmlab.prediction.workload import Asked, by_name, sprayed
+from mmlab.prediction.workload import Asked, _by_name, _sprayed
 from tests.fixtures.lru_vectors import FILE
 from tests.lanes import examples
 from tests.unit.prediction.oracle import fewest_loads, visits_of
@@ -23,11 +23,11 @@ VECTORS = json.loads(FILE.read_text("utf-8"))
 MODES = [pytest.param(True, id="compiled"), pytest.param(False, id="Python")]
 
 
-@pytest.fixture(params=MODES if lru.IS_FAST else MODES[1:])
+@pytest.fixture(params=MODES if lru._IS_FAST else MODES[1:])
 def compiled(request, monkeypatch):
     """Loops in machine code, and as Python runs them without numba."""
     if not request.param:
-        monkeypatch.setattr(lru, "IS_FAST", False)
+        monkeypatch.setattr(lru, "_IS_FAST", False)
         for name in ("_walk", "_next_uses", "_count", "_ones", "_first_in_batch"):
             loop = getattr(lru, name)
             monkeypatch.setattr(lru, name, getattr(loop, "py_func", loop))
@@ -57,10 +57,10 @@ def dealt(case):
     """The keys that each manager gets, by the documented draws, and after a GroupByKey."""
     managers = case["workers"] * case["processes"]
     model_of = {key: name for name, keys in case["mapping"].items() for key in keys}
-    at_key = dict(zip(model_of, by_name(list(model_of), managers, case["seed"]), strict=True))
+    at_key = dict(zip(model_of, _by_name(list(model_of), managers, case["seed"]), strict=True))
     names = list(case["mapping"])
-    at_model = dict(zip(names, by_name(names, managers, case["seed"]), strict=True))
-    draws = sprayed(0, len(case["keys"]), managers, case["seed"])
+    at_model = dict(zip(names, _by_name(names, managers, case["seed"]), strict=True))
+    draws = _sprayed(0, len(case["keys"]), managers, case["seed"])
     where = {
         "spray": lambda i, key: draws[i],
         "by_key": lambda i, key: at_key[key],
@@ -168,11 +168,11 @@ def test_the_answer_is_the_same_without_numba():
 import sys
 {block}
 import numpy as np, mmlab
-from mmlab.lru import IS_FAST
+from mmlab.lru import _IS_FAST
 rng = np.random.default_rng(7)
 keys = rng.integers(0, 30, 5000)
 p = mmlab.predict(keys, batch_size=3, workers=2, sizes={{str(i): i * i for i in range(30)}})
-print(IS_FAST, file=sys.stderr)
+print(_IS_FAST, file=sys.stderr)
 print(p.table().to_csv(), p.per_worker(3).to_csv())
 """
     said = []

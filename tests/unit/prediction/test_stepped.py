@@ -71,7 +71,7 @@ def test_a_recorded_trace():
 
 
 def test_a_long_log_of_many_models_is_cut(monkeypatch):
-    monkeypatch.setattr(content, "MOST_MODELS", 20)
+    monkeypatch.setattr(content, "_MOST_MODELS", 20)
     keys = np.arange(1_000) % 50
     [found] = read(mmlab.predict(keys))
     assert (len(found["models"]), found["total"]) == (20, 1_000)
@@ -80,7 +80,7 @@ def test_a_long_log_of_many_models_is_cut(monkeypatch):
 
 def test_a_window_of_a_long_log(monkeypatch):
     """Keys are kept for the first elements, models for all."""
-    monkeypatch.setattr(stepped, "MOST_ELEMENTS", 6)
+    monkeypatch.setattr(stepped, "_MOST_ELEMENTS", 6)
     monkeypatch.setattr(stepped, "MOST_ACCESSES", 4)
     prediction = mmlab.predict(KEYS, MAPPING, sizes=1)
     models = [MODEL[key] for key in KEYS]
@@ -94,7 +94,7 @@ def test_a_window_of_a_long_log(monkeypatch):
 
 
 def test_accesses_that_were_not_kept(monkeypatch):
-    monkeypatch.setattr(stepped, "MOST_ELEMENTS", 6)
+    monkeypatch.setattr(stepped, "_MOST_ELEMENTS", 6)
     prediction = mmlab.predict(KEYS, MAPPING, optimum=False)
     assert read(prediction, first=6)[0]["keys"] == [["a"]]
     with pytest.raises(

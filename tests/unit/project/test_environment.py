@@ -14,7 +14,7 @@ import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
-from mmlab._extras import LESSONS, NOTEBOOK
+from mmlab._extras import _LESSONS, _NOTEBOOK
 from tests.requirements import PROJECT, ROOT, index_is_there, layer, said
 
 try:
@@ -84,7 +84,7 @@ def test_the_layers_build_on_each_other():
 
 def test_a_missing_package_of_a_layer_names_the_extra():
     import_names = {"scikit-learn": "sklearn", "pillow": "PIL", "resvg-py": "resvg_py"}
-    for extra, packages in (("notebook", NOTEBOOK), ("lessons", LESSONS)):
+    for extra, packages in (("notebook", _NOTEBOOK), ("lessons", _LESSONS)):
         declared = {Requirement(r).name for r in PROJECT["optional-dependencies"][extra]}
         named = {import_names.get(name, name) for name in declared - {"mmlab"}}
         assert packages - {"IPython"} == named  # which comes with ipywidgets

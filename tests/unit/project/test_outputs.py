@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import mmlab
-from mmlab._text import PLAIN, say, shown
+from mmlab._text import _PLAIN, say, shown
 from mmlab.checks import Problem
 from mmlab.trace import Trace
 from mmlab.watching.terminal import LiveLine
@@ -93,7 +93,7 @@ def test_an_output_without_an_encoding_changes_nothing(stream, monkeypatch):
 
 
 def test_what_stands_for_a_sign_is_ascii():
-    assert all(text.isascii() for text in PLAIN.values())
+    assert all(text.isascii() for text in _PLAIN.values())
 
 
 def test_every_text_of_an_object_fits_every_output():

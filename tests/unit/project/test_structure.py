@@ -226,3 +226,76 @@ def inside(node: ast.AST, where: str) -> Iterator[tuple[str, ast.AST]]:
         place = f"{where}.{child.name}" if named else where
         yield place, child
         yield from inside(child, place)
+
+
+COMMANDS = "doctor follow lessons replay run summary timeline"
+PUBLIC = {
+    # what the command `mmlab` asks each of its modules
+    *(f"commands.{name}.{what}" for name in COMMANDS.split() for what in ("EXAMPLES", "HELP")),
+    *(
+        f"commands.{name}.{what}"
+        for name in COMMANDS.split()
+        for what in ("add_arguments", "begin")
+    ),
+    "commands.run.USAGE",
+    # programs, which are started by name
+    *("diagrams.engine.worker.main", "fresh.child.main", "fresh.supervisor.main"),
+    *("fresh.template.main", "diagrams.engine.renew.main", "fonts.renew.main"),
+    # what IPython calls
+    *("magics.load_ipython_extension", "magics.unload_ipython_extension"),
+    # read from each lesson in turn
+    "lessons.exercises.EXERCISES",
+    *(f"lessons.exercises.{name}.EXERCISES" for name in ("ab_pattern", "key_mapping")),
+    *(f"lessons.exercises.{name}.EXERCISES" for name in ("memory_management", "start_here")),
+    "lessons.exercises.sequence_pattern.EXERCISES",
+    # types that public functions return or take
+    *("course.Copied", "explorer.explorer.Explorer", "explorer.explorer.Run"),
+    *("fresh.process.OnEvents", "machine.Diagnosis", "machine.Finding"),
+    *("draw.theme.Palette", "prediction.loads.Cliff"),
+    "explorer.setting.Layer",  # its name is in pictures
+}
+"""Public names that no other module of mmlab uses."""
+
+
+def test_what_is_private_looks_private():
+    defined = {
+        name: public_names(ast.parse(path.read_text("utf-8"))) for name, path in modules().items()
+    }
+    used = {(other, what) for name, path in modules().items() for other, what in uses(name, path)}
+    loose = {
+        f"{name}.{what}".removeprefix("mmlab.")
+        for name, whats in defined.items()
+        for what in whats
+        if (name, what) not in used
+    }
+    assert loose == PUBLIC
+
+
+def public_names(tree: ast.Module) -> set[str]:
+    """What a module defines at its top level: functions, classes, constants."""
+    names = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            every = (n for target in targets for n in ast.walk(target))
+            names |= {n.id for n in every if isinstance(n, ast.Name)}
+    return {name for name in names if not name.startswith("_")}
+
+
+def uses(module: str, path: Path) -> Iterator[tuple[str, str]]:
+    """Names of other modules that a module imports, or reads from a module that it imports."""
+    tree, known = ast.parse(path.read_text("utf-8")), modules()
+    local: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                if full in known:
+                    local[alias.asname or alias.name] = full
+                elif node.module != module:
+                    yield node.module, alias.name
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield local.get(node.value.id, ""), node.attr

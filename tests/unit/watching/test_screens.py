@@ -9,7 +9,7 @@ import pytest
 from mmlab.events import Limit, RunBegins
 from mmlab.log.writer import LogWriter
 from mmlab.watching import screens
-from mmlab.watching.screens import CREDIT_SECONDS, RunFrames
+from mmlab.watching.screens import _CREDIT_SECONDS, RunFrames
 from mmlab.watching.view import LiveView
 from tests.events import Event
 
@@ -65,7 +65,7 @@ def test_a_busy_run_is_drawn_five_times_a_second_and_no_more(clock):
 
 def test_drawing_takes_a_twentieth_of_the_time_and_what_the_first_frames_need(clock):
     frames = frames_in(100, clock, cost=0.05)
-    assert 0.05 * 100 <= frames * 0.05 <= 0.05 * 100 + CREDIT_SECONDS + 0.1
+    assert 0.05 * 100 <= frames * 0.05 <= 0.05 * 100 + _CREDIT_SECONDS + 0.1
 
 
 def test_events_of_the_same_moment_are_one_frame(clock):

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from mmlab.events import UNKNOWN
-from mmlab.worker.sizes import model_bytes, size_of
+from mmlab.worker.sizes import _model_bytes, size_of
 
 
 def fitted(kind):
@@ -44,19 +44,19 @@ def test_what_cannot_be_seen_is_unknown_and_not_0():
         {"a": 1},
         object(),
     ):
-        assert model_bytes(model) is UNKNOWN
+        assert _model_bytes(model) is UNKNOWN
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_can_be_seen_is_counted_once():
     array = np.zeros(100)
     linear = torch.nn.Sequential(torch.nn.Linear(10, 10))
-    assert model_bytes(Odd()) == 52
-    assert model_bytes(torch.jit.script(linear)) == 440
-    assert model_bytes(torch.nn.Identity()) == 0
-    assert model_bytes({"w": array, "view": array[:50], "same": torch.from_numpy(array)}) == 800
-    assert model_bytes({"w": b"x" * 5_000}) >= 5_000
-    assert model_bytes(fitted(LogisticRegression())) > 0
+    assert _model_bytes(Odd()) == 52
+    assert _model_bytes(torch.jit.script(linear)) == 440
+    assert _model_bytes(torch.nn.Identity()) == 0
+    assert _model_bytes({"w": array, "view": array[:50], "same": torch.from_numpy(array)}) == 800
+    assert _model_bytes({"w": b"x" * 5_000}) >= 5_000
+    assert _model_bytes(fitted(LogisticRegression())) > 0
 
 
 def test_a_file_stands_for_a_model_that_cannot_be_seen(tmp_path):
