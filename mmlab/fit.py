@@ -167,7 +167,7 @@ def fit_hint(
     """
     limit = parse_bytes(memory_limit)
     if limit is None:
-        raise ValueError("memory_limit is None: fit_hint needs one, such as '1GB'")
+        raise ValueError("memory_limit must be a number of bytes or text such as '1GB', got None")
     chosen = None if hints is None else sorted(check_hints(hints, "fit_hint"), key=_rank)
     confirm = whole_number("confirm", confirm, least=0)
     runner = RunHint(build, limit, options, live, progress)

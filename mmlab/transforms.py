@@ -88,8 +88,8 @@ def _mappings(mappings: Any) -> list[KeyModelMapping]:
     listed = list(mappings) if isinstance(mappings, Iterable) else []
     if not listed or not all(isinstance(mapping, KeyModelMapping) for mapping in listed):
         raise TypeError(
-            "GroupByModel takes the KeyedModelHandler of the RunInference step, or its list of "
-            f"KeyModelMapping, not {short(mappings)}"
+            "handler_or_mapping must be the KeyedModelHandler of the RunInference step, or its "
+            f"list of KeyModelMapping, got {short(mappings)}"
         )
     return listed
 
@@ -101,7 +101,7 @@ def _in_lane(
         key, _ = pair
     except (TypeError, ValueError):
         raise TypeError(
-            f"GroupByModel takes (key, element) pairs, as RunInference does, and got {short(pair)}"
+            f"elements must be (key, element) pairs, as for RunInference, got {short(pair)}"
         ) from None
     return model_of_key.get(key, NO_MODEL) % lanes, pair
 
@@ -140,7 +140,7 @@ class FixedBatches(KeyedModelHandler):
     ):
         if not isinstance(unkeyed, list | ModelHandler):
             raise TypeError(
-                f"FixedBatches takes a list of KeyModelMapping, as KeyedModelHandler does, not "
+                "unkeyed must be a list of KeyModelMapping, as for KeyedModelHandler, got "
                 f"{short(unkeyed)}"
             )
         super().__init__(unkeyed, max_models_per_worker_hint=max_models_per_worker_hint)

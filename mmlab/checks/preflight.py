@@ -88,8 +88,8 @@ def _read(subject: Any) -> _Read:
     elif callable(subject) and not isinstance(subject, type):
         return _of_build(subject)
     raise TypeError(
-        "preflight takes a ModelHandler, a list of KeyModelMapping, a beam.Pipeline or a function "
-        f"build(pipeline), not {short(subject)}"
+        "subject must be a ModelHandler, a list of KeyModelMapping, a beam.Pipeline or a function "
+        f"build(pipeline), got {short(subject)}"
     )
 
 

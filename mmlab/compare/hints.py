@@ -137,7 +137,7 @@ class RunHint:
         for name in ("progress", "on_events"):
             function = getattr(self, name)
             if function is not None and not callable(function):
-                raise TypeError(f"{name} is {short(function)}: give a function, or None")
+                raise TypeError(f"{name} must be a function or None, got {short(function)}")
 
     @contextmanager
     def running(self) -> Iterator[Callable[[Hint, str], RunOutcome]]:
@@ -211,10 +211,10 @@ def check_hints(hints: Any, call: str) -> list[Hint]:
       TypeError, ValueError: it is no sequence of different hints.
     """
     if not isinstance(hints, Iterable) or isinstance(hints, str):
-        raise TypeError(f"hints is {hints!r}: give several, such as (1, 2, 4, None)")
+        raise TypeError(f"hints must be a sequence such as (1, 2, 4, None), got {short(hints)}")
     listed = list(hints)
     if not listed:
-        raise ValueError("hints is empty: give at least one, such as (1, 2, 4, None)")
+        raise ValueError("hints must have at least one hint, such as (1, 2, 4, None), got none")
     for place, hint in enumerate(listed):
         check_hint(hint, call)
         if hint in listed[:place]:

@@ -31,12 +31,12 @@ def compare_traces(traces: Mapping[str, Trace | str | os.PathLike[str]]) -> Comp
       OSError, ValueError: a trace cannot be read; see `Trace.load`.
     """
     if not isinstance(traces, Mapping):
-        raise TypeError(f"traces is {short(traces)}: give a dict such as {{'hint 2': trace}}")
+        raise TypeError(f"traces must be a dict such as {{'hint 2': trace}}, got {short(traces)}")
     if not traces:
-        raise ValueError("traces is empty: give at least one, such as {'hint 2': trace}")
+        raise ValueError("traces must have at least one trace, such as {'hint 2': trace}, got none")
     for name in traces:
         if not isinstance(name, str) or not name.strip():
-            raise TypeError(f"a name of traces is {short(name)}: give text")
+            raise TypeError(f"names of traces must be text, got {short(name)}")
     read = {
         name: given if isinstance(given, Trace) else Trace.load(given)
         for name, given in traces.items()

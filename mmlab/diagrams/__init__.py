@@ -43,15 +43,15 @@ def diagram(
       ValueError: no such depth, step or direction, or too many steps for one picture.
     """
     if direction not in ("LR", "TB"):
-        raise ValueError(f'direction is "LR" or "TB", not {direction!r}')
+        raise ValueError(f'direction must be "LR" or "TB", got {short(direction)}')
     if trace is not None and not hasattr(trace, "per_model"):
-        raise TypeError(f"trace is {short(trace)}: give an mmlab.Trace, such as result.trace")
+        raise TypeError(f"trace must be an mmlab.Trace, such as result.trace, got {short(trace)}")
     if isinstance(subject, Pipeline):
         return _pipeline_diagram(subject, trace, depth, step, direction)
     if isinstance(subject, ModelHandler):
         if step is not None:
             raise ValueError(
-                f"step is {short(step)}, but a model handler has no steps: leave it out"
+                f"step must be None for a model handler, got {short(step)}: leave it out"
             )
         return _handler_diagram(subject, trace, direction)
     pipeline = getattr(subject, "pipeline", None)
@@ -78,17 +78,17 @@ def _handler_diagram(handler: ModelHandler, trace: Any, direction: str) -> Diagr
 
 
 def _expected(subject: Any) -> str:
-    message = "diagram() draws a beam.Pipeline, a ModelHandler or the result of a watched run"
+    message = "subject must be a beam.Pipeline, a ModelHandler or the result of a watched run"
     if isinstance(subject, PipelineResult):
-        return f"{message}; this run was not watched: use diagram(pipeline, trace=...)"
+        return f"{message}, got the result of an unwatched run: use diagram(pipeline, trace=...)"
     if isinstance(subject, PCollection):
-        return f"{message}; this is a PCollection: use diagram(pcollection.pipeline)"
+        return f"{message}, got a PCollection: use diagram(pcollection.pipeline)"
     if isinstance(subject, Trace):
-        return f"{message}; this is a Trace: use diagram(pipeline, trace=trace)"
+        return f"{message}, got a Trace: use diagram(pipeline, trace=trace)"
     if isinstance(subject, list | tuple) and subject and isinstance(subject[0], KeyModelMapping):
-        return f"{message}; this is a list of KeyModelMapping: use KeyedModelHandler(mappings)"
+        return f"{message}, got a list of KeyModelMapping: use KeyedModelHandler(mappings)"
     if isinstance(subject, RunInference):
-        return f"{message}; this is a RunInference: give the handler that it was made with"
+        return f"{message}, got a RunInference: give the handler that it was made with"
     if isinstance(subject, type) and issubclass(subject, (Pipeline, ModelHandler)):
-        return f"{message}; {subject.__name__} is the class, not an object of it"
-    return f"{message}, not {type(subject).__name__}"
+        return f"{message}, got the class {subject.__name__}: give an object of it"
+    return f"{message}, got {type(subject).__name__}"

@@ -242,7 +242,9 @@ class Explorer:
     def _fit_hint(self, setting: Setting, screen: Screen | None) -> Fit:
         limit = parse_bytes(setting.memory_limit)
         if limit is None:
-            raise ValueError("memory_limit is None: fit_hint needs one, such as '300MB'")
+            raise ValueError(
+                "memory_limit must be a number of bytes or text such as '300MB', got None"
+            )
         with self._alone():
             search = Search(
                 lambda hint, _: self._run_alone(replace(setting, hint=hint), screen), None

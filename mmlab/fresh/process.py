@@ -102,7 +102,7 @@ def run_fresh(
       NotImplementedError: this system enforces no memory limit.
     """
     if on_events is not None and not callable(on_events):
-        raise TypeError(f"on_events is {short(on_events)}: give a function of a list of events")
+        raise TypeError(f"on_events must be a function of a list of events, got {short(on_events)}")
     run = None
     try:
         with FreshRun(
@@ -118,7 +118,7 @@ def run_fresh(
 
 def _check_build(build: Any, args: Sequence[Any]) -> None:
     if not callable(build):
-        raise TypeError(f"build is {short(build)}: give a function build(pipeline, …)")
+        raise TypeError(f"build must be a function build(pipeline, …), got {short(build)}")
     try:
         signature = inspect.signature(build)
     except (TypeError, ValueError):
@@ -136,8 +136,8 @@ def _checked_options(options: Any) -> PipelineOptions | None:
     if isinstance(options, list | tuple) and all(isinstance(flag, str) for flag in options):
         return PipelineOptions(list(options))
     raise TypeError(
-        f"options is {short(options)}: give PipelineOptions, or a list of flags such as "
-        "['--direct_num_workers=2']"
+        "options must be PipelineOptions, or a list of flags such as ['--direct_num_workers=2'], "
+        f"got {short(options)}"
     )
 
 

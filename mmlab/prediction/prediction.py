@@ -171,7 +171,9 @@ def predictions(
     """One prediction for each workload, while the keys are read once."""
     recorded = read_trace(keys, step) if isinstance(keys, Trace) else None
     if recorded is None and step is not None:
-        raise ValueError(f"step is {step!r}, but the keys are no Trace: leave it out")
+        raise ValueError(
+            f"step must be None unless the keys are a Trace, got {step!r}: leave it out"
+        )
     models = None if mapping_or_handler is None else read_mapping(mapping_or_handler)
     is_as_it_was = models is None and all(map(_leaves_the_rest, workloads)) and len(workloads) == 1
     measured = recorded.measured if recorded else None

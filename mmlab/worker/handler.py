@@ -67,11 +67,11 @@ def watch(
       OSError: the folder cannot be written.
     """
     if not isinstance(handler, ModelHandler):
-        raise TypeError(f"watch takes a Beam ModelHandler, not {short(handler)}")
+        raise TypeError(f"handler must be a Beam ModelHandler, got {short(handler)}")
     if is_watched(handler):
-        raise ValueError("this handler is watched already: give the one that it was made from")
+        raise ValueError("handler must not be watched already: give the one that it was made from")
     if not isinstance(step, str) or not step:
-        raise ValueError(f"step is {short(step)}: give the label of the RunInference step")
+        raise ValueError(f"step must be the label of the RunInference step, got {short(step)}")
     path_argument("log", log, "a folder")
     seconds_argument("sample_seconds", sample_seconds)
     shared = shared_log(log, sample_seconds)
