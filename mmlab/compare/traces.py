@@ -19,11 +19,11 @@ from mmlab.trace import Trace
 def compare_traces(traces: Mapping[str, Trace | str | os.PathLike[str]]) -> Comparison:
     """Compare recorded runs, from any runner: aligned at their start, on one scale.
 
-    The verdict says in what the runs differ besides the hint. Where they do, or two have the same
-    hint, it names the runs that thrash, and no smallest hint.
+    The verdict says how the runs differ besides the hint. If they do, or if two have the same hint,
+    it names the runs that thrash, but no smallest hint.
 
     Args:
-      traces: name to trace, the path of a saved one, or the log folder of a run.
+      traces: a dict of names to traces, paths of saved traces, or log folders of runs.
 
     Raises:
       TypeError: `traces` is not a dict of names to traces.

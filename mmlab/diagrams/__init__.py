@@ -26,21 +26,22 @@ def diagram(
     step: str | None = None,
     direction: Literal["LR", "TB"] = "LR",
 ) -> Diagram:
-    """A picture of a pipeline, of a model handler, or of a run.
+    """Draw a pipeline, a model handler, or a run.
 
     Args:
       subject: a `beam.Pipeline`, before or after it ran; a `ModelHandler`, for its key mapping; or
         the result of a pipeline that was watched.
-      trace: the `mmlab.Trace` of a run: adds elements to the edges; loads, evictions and seconds
-        spent loading to the models.
-      depth: how many levels of composites of a pipeline are shown. 1 is what the author applied,
-        None is everything.
-      step: full label of one composite of a pipeline; only its inside is drawn.
+      trace: the `mmlab.Trace` of a run. It adds the number of elements to the edges, and loads,
+        evictions and seconds of loading to the models.
+      depth: number of levels of composites that are drawn. 1 draws the steps that the author
+        applied, None draws everything.
+      step: full label of one composite; only the steps in it are drawn.
       direction: "LR" from left to right, "TB" from top to bottom.
 
     Raises:
       TypeError: `subject` is none of these.
-      ValueError: no such depth, step or direction, or too many steps for one picture.
+      ValueError: `depth`, `step` or `direction` is not valid, or the pipeline has too many steps
+        for one picture.
     """
     if direction not in ("LR", "TB"):
         raise ValueError(f'direction must be "LR" or "TB", got {short(direction)}')

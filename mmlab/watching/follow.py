@@ -70,8 +70,8 @@ def view_of(begin: Callable[[], EventFrames]) -> Callable[[list[Event]], None]:
 def follow(log: str | os.PathLike[str], *, live: bool | str = "auto") -> Trace:
     """Show a run of another process or machine until it ends, and return its trace.
 
-    An interrupt stops `follow`, not the run; the trace then holds what has happened so far. Interrupt
-    it also if the run was killed: its log has no end.
+    An interrupt stops `follow`, not the run; the trace then holds what has happened so far. If the
+    run was killed, its log has no end: interrupt `follow` then too.
 
     Args:
       log: the log folder of a run, or a folder of such folders, for the newest run in it or the

@@ -53,17 +53,18 @@ def watch(
     Args:
       handler: any Beam model handler; it is not changed.
       log: a folder for the event logs of this run, which all workers can write to. Handlers that
-        are watched into the same folder by the same process make one trace; use a new folder for
-        each run. `Trace.load(log)` reads it.
-      step: what the trace calls the step.
-      sample_seconds: time between samples of memory in each worker.
+        the same process watches with the same folder have one trace; use a new folder for each
+        run. `Trace.load(log)` reads it.
+      step: the name of the step in the trace.
+      sample_seconds: seconds between samples of memory in each worker.
 
     Returns:
       A handler of the same class that behaves the same and records.
 
     Raises:
-      TypeError: `handler` is no model handler, or cannot be copied; `log` is no path.
-      ValueError: `handler` is watched already; `step` or `sample_seconds` is not what it must be.
+      TypeError: `handler` is not a model handler, or cannot be copied; `log` is not a path.
+      ValueError: `handler` is watched already, `step` is not text, or `sample_seconds` is not
+        positive.
       OSError: the folder cannot be written.
     """
     if not isinstance(handler, ModelHandler):
