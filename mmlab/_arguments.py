@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import re
+import tempfile
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def short(value: Any, most: int = 80) -> str:
     """
     try:
         text = repr(value)
-    except Exception:
+    except Exception:  # an author's object may refuse
         text = f"<{type(value).__name__}>"
     text = re.sub(r" object at 0x[0-9a-fA-F]+", "", text)
     return text if len(text) <= most else f"{text[: most - 1]}…"
@@ -70,6 +71,23 @@ def file_to_write(value: Any) -> Path:
     return path
 
 
+def file_to_write_later(value: Any) -> Path:
+    """The path of a file that can be written, tried before the long work that fills it.
+
+    Raises:
+      TypeError, ValueError, IsADirectoryError, FileNotFoundError: see `file_to_write`.
+      PermissionError: nothing can be written in its folder.
+    """
+    path = file_to_write(value)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            return path
+    except OSError as problem:
+        raise PermissionError(
+            f"{path} cannot be written ({problem.strerror}): give a file in another folder"
+        ) from problem
+
+
 def check_live(live: bool | str) -> None:
     """Refuse a value of `live` that is not True, False or "auto".
 
@@ -88,9 +106,10 @@ def seconds_argument(name: str, value: Any) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a positive number of seconds, got {short(value)}")
-    if not 0 < value < float("inf"):
+    seconds = float(value)
+    if not 0 < seconds < float("inf"):
         raise ValueError(f"{name} must be a positive number of seconds, got {value!r}")
-    return float(value)
+    return seconds
 
 
 def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
@@ -132,8 +151,9 @@ def parse_bytes(limit: Any, name: str = "memory_limit") -> int | None:
 def _amount(limit: Any) -> int | None:
     if isinstance(limit, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)\s*", limit.lower())
-        factor = _UNITS.get(match[2]) if match else None
-        return None if factor is None else int(float(match[1]) * factor)
+        if match is None or match[2] not in _UNITS:
+            return None
+        return int(float(match[1]) * _UNITS[match[2]])
     try:
         if isinstance(limit, float) and limit.is_integer():  # 2e9
             return int(limit)

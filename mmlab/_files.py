@@ -135,14 +135,29 @@ def _replacing(path: Path, mode: str, **options: Any) -> Iterator[IO[Any]]:
         with path.open(mode, **options) as file:
             yield file
         return
-    unfinished = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
+    with whole(path) as unfinished:
         with unfinished.open(mode.replace("w", "x"), **options) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         if path.is_file():
             unfinished.chmod(path.stat().st_mode & 0o777)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """The path of a new file beside `path`, which takes its place if nothing is raised.
+
+    >>> folder = temporary_folder("doctest-")
+    >>> with whole(folder / "file") as unfinished:
+    ...     unfinished.write_text("all of it") and (folder / "file").exists()
+    False
+    >>> [(file.name, file.read_text()) for file in folder.iterdir()]
+    [('file', 'all of it')]
+    """
+    unfinished = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        yield unfinished
         unfinished.replace(path)
     except BaseException:
         with suppress(OSError):

@@ -6,7 +6,7 @@ import functools
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 _Class = TypeVar("_Class", bound=type)
@@ -59,7 +59,7 @@ def _shown_text(method: Callable[[Any], str]) -> Callable[[Any], str]:
     def text(self: Any) -> str:
         return shown(method(self))
 
-    text.fits_every_output = True  # type: ignore[attr-defined]
+    text.fits_every_output = True  # type: ignore[attr-defined]  # a mark for tests
     return text
 
 
@@ -110,6 +110,26 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return f"{', '.join(map(str, names[:most]))}, … ({len(names)} in all)"
 
 
+def some(names: Sequence[str], most: int) -> str:
+    """The first of many names.
+
+    >>> some(["A", "B"], most=2), some(["A", "B", "C", "D"], most=2)
+    ('A, B', 'A, B and 2 more')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def joined(names: Iterable[str]) -> str:
+    """All names, in a sentence.
+
+    >>> joined(["A"]), joined(["A", "B", "C"]), joined([])
+    ('A', 'A, B and C', '')
+    """
+    *first, last = list(names) or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def columns(text: str) -> int:
     """Width in terminal columns: Hangul and emoji take two.
 
@@ -138,6 +158,24 @@ def head(text: str, width: int) -> str:
     return text
 
 
+def without_middle(text: str, width: int, last: int | None = None) -> str:
+    """`text` in at most `width` columns; what is cut is cut from the middle.
+
+    Args:
+      last: columns that are kept of its end; None for half of them.
+
+    >>> without_middle("gs://bucket/models/classifier_v1.pt", 20)
+    'gs://buck…fier_v1.pt'
+    >>> without_middle("a model with a long name", 16, last=8), without_middle("short", 5)
+    ('a model…ong name', 'short')
+    """
+    if columns(text) <= width:
+        return text
+    first = head(text, (width - 1) // 2 if last is None else width - 1 - last)
+    end = head(text[::-1], width - 1 - columns(first) if last is None else last)[::-1]
+    return f"{first}…{end}"
+
+
 def named(name: str) -> str:
     """A key or model as a picture shows it: an invisible one is described.
 
@@ -147,14 +185,32 @@ def named(name: str) -> str:
     return name if name.strip() else "(blank)" if name else "(empty)"
 
 
-def in_bytes(n: float) -> str:
+def in_bytes(n: float, decimals: int = 2) -> str:
     """
-    >>> in_bytes(64_100_000), in_bytes(3_210_000_000), in_bytes(80)
-    ('64 MB', '3.21 GB', '80 bytes')
+    >>> in_bytes(64_100_000), in_bytes(3_210_000_000), in_bytes(80), in_bytes(3.21e9, decimals=1)
+    ('64 MB', '3.21 GB', '80 bytes', '3.2 GB')
     """
     if n >= 1e9:
-        return f"{n / 1e9:,.2f} GB"
-    return f"{n / 1e6:,.0f} MB" if n >= 1e6 else f"{n:,.0f} bytes"
+        return f"{n / 1e9:,.{decimals}f} GB"
+    return in_megabytes(n) if n >= 1e6 else f"{n:,.0f} bytes"
+
+
+def in_megabytes(n: float) -> str:
+    """Bytes in the unit that figures of one place share.
+
+    >>> in_megabytes(64_100_000), in_megabytes(3_210_000_000)
+    ('64 MB', '3,210 MB')
+    """
+    return f"{n / 1e6:,.0f} MB"
+
+
+def megabytes(n: object) -> int | None:
+    """Bytes as a table of whole megabytes shows them; None where they are not known.
+
+    >>> megabytes(64_100_000), megabytes(None)
+    (64, None)
+    """
+    return round(n / 1e6) if isinstance(n, int) else None
 
 
 def or_none(value: object) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +42,27 @@ MEASURED = "measured in the trace"
 GIVEN = "given"
 
 Bytes = npt.NDArray[np.int64]
+_Hint = TypeVar("_Hint", int, npt.NDArray[Any])
 
 _RESIDUE = "residue of reloads"
+
+
+def limit_with(hint: _Hint, copies: int) -> _Hint:
+    """How many models a manager will hold: each copy of the handler adds its hint to the limit.
+
+    >>> limit_with(2, copies=3)
+    6
+    """
+    return hint * copies
+
+
+def copies_of_limit(limit: int, hint: int) -> int:
+    """How many copies of the handler have added their hint to a limit, at least 1.
+
+    >>> copies_of_limit(6, hint=2), copies_of_limit(1, hint=2)
+    (3, 1)
+    """
+    return max(limit // hint, 1)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pandas as pd
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from mmlab._arguments import parse_bytes, whole_number
-from mmlab._text import in_bytes, plural, say, shown_everywhere
+from mmlab._text import in_bytes, joined, megabytes, plural, say, shown_everywhere
 from mmlab.compare.comparison import Comparison, Hint, HintRuns
 from mmlab.compare.hints import RunHint, check_hints
 from mmlab.draw.picture import Picture
@@ -83,7 +83,7 @@ class Fit:
                     "hint": "none" if hint is None else hint,
                     "ended": _words(outcome),
                     "loads": s.loads,
-                    "peak RSS MB": "unknown" if peak is None else round(peak / 1e6),
+                    "peak RSS MB": "unknown" if peak is None else megabytes(peak),
                     "seconds": round(s.wall_seconds, 1),
                 }
             )
@@ -116,7 +116,7 @@ class Fit:
         """The hints that failed at or below one that passed."""
         passed = max(_rank(hint) for hint, outcome in self.runs if outcome.succeeded)
         failed = {h: None for h, o in self.runs if _failed_to_fit(o) and _rank(h) <= passed}
-        names = " and ".join(HintRuns(hint, ()).label for hint in sorted(failed, key=_rank))
+        names = joined(HintRuns(hint, ()).label for hint in sorted(failed, key=_rank))
         return f"There is no sharp boundary: {names} failed, and a hint as high or higher passed."
 
     def plot(self, title: str | None = None) -> Picture:

@@ -34,11 +34,29 @@ IS_FAST = numba is not None
 Ints = npt.NDArray[Any]
 """Integers, of whatever width."""
 
+MOST_RELOADS = 0.05
+"""A hint thrashes when more than this share of the batches had to load a model that the process had
+held before: seconds of loading depend on the disk, and reloads of the length of the run."""
+
 _Loop = TypeVar("_Loop", bound=Callable[..., None])
 
 _LINE = 1 << 14
 """Accesses that `_count` is given at a time: its arrays stay in the processor's first cache."""
 _NOW = -(1 << 62)
+
+
+def thrashes(reloads: Any, batches: Any, most: float = MOST_RELOADS) -> Any:
+    """Whether a run loads models again too often; of one run or of an array of them.
+
+    The first load of a model does not count: no limit saves it.
+
+    Args:
+      most: share of the batches, 0 to 1.
+
+    >>> thrashes(20, 24), thrashes(np.array([20, 1, 0]), 24).tolist()
+    (True, [True, False, False])
+    """
+    return reloads > most * batches
 
 
 def compiled(loop: _Loop) -> _Loop:
@@ -120,7 +138,7 @@ def _walked(accesses: Ints, due: Ints, sizes: Ints, models: int) -> tuple[Ints, 
 
 
 @compiled
-def _next_uses(accesses, upcoming, due):  # type: ignore[no-untyped-def]
+def _next_uses(accesses, upcoming, due):  # type: ignore[no-untyped-def]  # numba infers
     """Fill `due` with the place of the next access to the same model; `upcoming` has the end."""
     for t in range(len(accesses) - 1, -1, -1):
         due[t] = upcoming[accesses[t]]
@@ -128,7 +146,7 @@ def _next_uses(accesses, upcoming, due):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _walk(accesses, due, sizes, stack, due_of, held, distances, most):  # type: ignore[no-untyped-def]
+def _walk(accesses, due, sizes, stack, due_of, held, distances, most):  # type: ignore[no-untyped-def]  # numba infers
     """Mattson's stack: `stack[:n]` is what a cache of capacity n holds.
 
     The model of an access goes to the top. The one that was there moves down. In every place the
@@ -239,7 +257,7 @@ def _ones(word: Any) -> Any:
 
 
 @compiled
-def _count(walk, last, words, tree, counts):  # type: ignore[no-untyped-def]
+def _count(walk, last, words, tree, counts):  # type: ignore[no-untyped-def]  # numba infers
     """Count the stack distances of LRU in `walk`, in logarithmic time each.
 
     The stack distance is how many models were accessed since the access before to this model, that
@@ -300,7 +318,7 @@ def batch_accesses(models: Ints, size: int) -> Ints:
 
 
 @compiled
-def _first_in_batch(models, begins, batch_of, is_first):  # type: ignore[no-untyped-def]
+def _first_in_batch(models, begins, batch_of, is_first):  # type: ignore[no-untyped-def]  # numba infers
     """Fill `is_first`; `batch_of` is the latest batch of each model."""
     for batch in range(len(begins)):
         end = begins[batch + 1] if batch + 1 < len(begins) else len(models)

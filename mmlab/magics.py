@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -17,8 +18,8 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 @magics_class
-class _Watching(Magics):  # type: ignore[misc]
-    @cell_magic  # type: ignore[untyped-decorator]
+class _Watching(Magics):  # type: ignore[misc]  # IPython has no types
+    @cell_magic  # type: ignore[untyped-decorator]  # likewise
     def watch(self, line: str, cell: str) -> None:
         """Watch every pipeline that the cell makes or runs, and draw it while it runs.
 
@@ -28,8 +29,13 @@ class _Watching(Magics):  # type: ignore[misc]
         pipeline that is run in a later cell is watched there; its trace is that of its result.
         """
         name = line.strip()
-        if name and not name.isidentifier():
+        if name and (keyword.iskeyword(name) or not name.isidentifier()):
             raise UsageError(f"%%watch takes one name for the trace, or nothing, got {name!r}")
+        if self.shell.should_run_async(cell):  # a loop runs already, which cannot be entered twice
+            raise UsageError(
+                "%%watch cannot run a cell with await outside a function: remove %%watch and put "
+                "the cell's lines under `with mmlab.watched_pipelines() as traces:`"
+            )
         with watched_cell() as traces:
             error = _run(self.shell, cell)
         if name:
@@ -58,7 +64,7 @@ def _run(shell: Any, cell: str) -> BaseException | None:
         type(error), error, error.__traceback__, tb_offset=1
     )
     if not isinstance(error, SyntaxError):
-        error._render_traceback_ = lambda: frames  # type: ignore[attr-defined]
+        error._render_traceback_ = lambda: frames  # type: ignore[attr-defined]  # IPython asks for it
     return error
 
 

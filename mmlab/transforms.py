@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import apache_beam as beam
 from apache_beam.ml.inference.base import KeyedModelHandler, KeyModelMapping, ModelHandler
+from apache_beam.pvalue import PCollection
 
 from mmlab._arguments import short, whole_number
 from mmlab.beam.handlers import cohort_handlers, cohort_of_key, keyed_handler
+
+AnyMapping: TypeAlias = KeyModelMapping[Any, Any, Any, Any]
 
 NO_MODEL = -1
 """Place of the elements whose key no mapping names; RunInference will say so itself."""
 
 
-class GroupByModel(beam.PTransform):
+class GroupByModel(beam.PTransform[Any, Any]):
     """Groups `(key, element)` pairs by the model that serves them, and outputs them one by one.
 
     `GroupByKey` groups by *key*: two keys of one model may come far apart, with another model
@@ -52,21 +55,25 @@ class GroupByModel(beam.PTransform):
     """
 
     def __init__(
-        self, handler_or_mapping: ModelHandler | Sequence[KeyModelMapping], *, lanes: int = 1
+        self,
+        handler_or_mapping: ModelHandler[Any, Any, Any] | Sequence[AnyMapping],
+        *,
+        lanes: int = 1,
     ):
         super().__init__()
         self._lanes = whole_number("lanes", lanes)
         self._model_of_key = _model_of_key(handler_or_mapping)
 
-    def expand(self, pairs: beam.PCollection) -> beam.PCollection:
+    def expand(self, pairs: PCollection[Any]) -> PCollection[Any]:
         """Add the steps to the pipeline; `pairs | GroupByModel(handler)` calls it."""
-        return (
+        grouped: PCollection[Any] = (
             pairs
             | "Find the lane" >> beam.Map(_in_lane, self._model_of_key, self._lanes)
             | "Group" >> beam.GroupByKey()
             | "One model after the other"
             >> beam.FlatMap(_by_model, self._model_of_key).with_output_types(tuple[Any, Any])
         )
+        return grouped
 
 
 def _model_of_key(handler_or_mapping: Any) -> dict[Any, int]:
@@ -84,7 +91,7 @@ def _model_of_key(handler_or_mapping: Any) -> dict[Any, int]:
     return {key: place for place, mapping in enumerate(mappings) for key in mapping.keys}
 
 
-def _mappings(mappings: Any) -> list[KeyModelMapping]:
+def _mappings(mappings: Any) -> list[AnyMapping]:
     listed = list(mappings) if isinstance(mappings, Iterable) else []
     if not listed or not all(isinstance(mapping, KeyModelMapping) for mapping in listed):
         raise TypeError(
@@ -116,7 +123,7 @@ def _by_model(
         yield from (pair for pair in pairs if model_of_key.get(pair[0], NO_MODEL) == model)
 
 
-class FixedBatches(KeyedModelHandler):
+class FixedBatches(KeyedModelHandler[Any, Any, Any, Any]):
     """A `KeyedModelHandler` whose batches have one size, so that a run can be repeated exactly.
 
     Beam adapts the size of batches to measured time, and takes no batching arguments from the

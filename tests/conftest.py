@@ -11,7 +11,7 @@ from mmlab.beam.shared import keep_addresses_in
 from tests import prism as prisms
 from tests import without_torch as hidden
 
-collect_ignore = ["fixtures/without_torch", "fixtures/stub_torch"]
+collect_ignore = ["fixtures/without_torch", "fixtures/stub_torch", "fixtures/light"]
 
 
 @pytest.fixture(autouse=True, scope="session")

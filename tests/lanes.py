@@ -34,6 +34,7 @@ from hypothesis import HealthCheck, settings
 PARTS = {
     "traces": "recorded logs in which something was changed, through every call that does not draw",
     "drawn_traces": "the same, through every picture and prediction",
+    "interleavings": "events of several processes, in any order",
     "lru": "traces of real runs beside an LRU over cohorts",
     "reruns": "second and third runs beside an LRU that remembers the runs before",
     "predictions": "predictions beside an ordered dict for each hint",
@@ -43,6 +44,7 @@ PARTS = {
     "beams_own": "Beam's own tests of RunInference, watched and unwatched",
     "advice": "hints that are advised for models under a memory limit, and run",
     "exercises": "detours of learners, four or more for each exercise",
+    "browser": "all that people do in the pages, beyond one pass through each",
     "replay": "random runs in the replay page under every hint, and runs of its largest size",
     "race": "several hints at once beside the same hints one after another, and predictions",
     "programs": "programs that nobody changed, under `mmlab run` and under Python",

@@ -1,6 +1,7 @@
-"""Processes of tests that need no PyTorch: to import it takes more than half of their time.
+"""Processes of tests that need no PyTorch and no clients of Google's services.
 
-Beam imports PyTorch wherever it is installed.
+Beam imports both wherever they are installed, which takes three quarters of a start: 7.8 s of CPU
+with them, 2.0 s without.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import pytest
 
 FOLDER = Path(__file__).parent / "fixtures/without_torch"
 STUB = Path(__file__).parent / "fixtures/stub_torch"
+LIGHT = Path(__file__).parent / "fixtures/light"
 
 
-def hide(patch: pytest.MonkeyPatch) -> None:
-    """What this process starts has no PyTorch, until the patch is undone."""
-    patch.setenv("PYTHONPATH", path(os.environ.get("PYTHONPATH", "")))
-    patch.syspath_prepend(str(FOLDER))  # multiprocessing hands it on, and so do fresh runs
+def hide(patch: pytest.MonkeyPatch, *, stub: bool = False) -> None:
+    """What this process starts has no PyTorch, until the patch is undone; see `path`."""
+    patch.setenv("PYTHONPATH", path(os.environ.get("PYTHONPATH", ""), stub=stub))
+    # multiprocessing hands it on, and so do fresh runs
+    patch.syspath_prepend(str(STUB if stub else FOLDER))
 
 
 def path(*folders: str | os.PathLike[str], stub: bool = False) -> str:
@@ -26,7 +29,7 @@ def path(*folders: str | os.PathLike[str], stub: bool = False) -> str:
     Args:
       stub: whether it can be imported all the same, as Beam's ModelManager does; it is empty.
     """
-    return os.pathsep.join(map(str, (STUB if stub else FOLDER, *filter(None, folders))))
+    return os.pathsep.join(map(str, (STUB if stub else FOLDER, LIGHT, *filter(None, folders))))
 
 
 def environment(*, stub: bool = False, **more: str) -> dict[str, str]:

@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from apache_beam.ml.inference.base import ModelHandler
 
 from mmlab.beam.handlers import (
+    AnyHandler,
     cohort_handlers,
     cohort_of_key,
     handler_chain,
@@ -73,9 +73,7 @@ class ModelCard:
         )
 
 
-def model_cards(
-    handler: ModelHandler[Any, Any, Any], step: str = "RunInference"
-) -> list[ModelCard]:
+def model_cards(handler: AnyHandler, step: str = "RunInference") -> list[ModelCard]:
     """The models that `handler` can load, in the order in which they were mapped."""
     keyed = keyed_handler(handler)
     if keyed is None:
@@ -127,7 +125,7 @@ def key_text(key: Any) -> str:
     """
     try:
         return key if isinstance(key, str) else _repr(key)
-    except Exception:
+    except Exception:  # an author's key may refuse
         return f"<{type(key).__name__}>"
 
 
@@ -176,12 +174,13 @@ def count_or_none(value: Any) -> int | None:
     except TypeError:
         pass
     try:
-        return math.floor(value)
+        below: int = math.floor(value)
+        return below
     except (TypeError, ValueError, OverflowError):
         return None
 
 
-def _facts(leaf: ModelHandler[Any, Any, Any]) -> dict[str, Any]:
+def _facts(leaf: AnyHandler) -> dict[str, Any]:
     return {
         "handler": type(leaf).__name__,
         "weights": weights_location(leaf),
@@ -189,7 +188,7 @@ def _facts(leaf: ModelHandler[Any, Any, Any]) -> dict[str, Any]:
     }
 
 
-def _own_name(leaf: ModelHandler[Any, Any, Any]) -> str | None:
+def _own_name(leaf: AnyHandler) -> str | None:
     """The name of the weights file without its ending: what people call the model."""
     weights = weights_location(leaf)
     if not weights:
@@ -197,9 +196,7 @@ def _own_name(leaf: ModelHandler[Any, Any, Any]) -> str | None:
     return PurePosixPath(weights.replace("\\", "/").rstrip("/")).stem or None
 
 
-def _unique_names(
-    leaves: dict[Any, ModelHandler[Any, Any, Any]], texts: dict[Any, str]
-) -> dict[Any, str]:
+def _unique_names(leaves: dict[Any, AnyHandler], texts: dict[Any, str]) -> dict[Any, str]:
     names = {
         cohort: _own_name(leaf) or f"{type(leaf).__name__} {texts[cohort]}"
         for cohort, leaf in leaves.items()

@@ -60,7 +60,8 @@ def _monitoring_infos(result: PipelineResult) -> Iterable[Any]:
                 by_stage[stage] = list(infos)
     read = getattr(result, "monitoring_infos", None)
     if callable(read):
-        return read()
+        told: Iterable[Any] = read()
+        return told
     service, job = getattr(result, "_job_service", None), getattr(result, "_job_id", None)
     return () if service is None or job is None else _infos_of_job(service, job)
 
@@ -73,7 +74,8 @@ def _infos_of_job(service: Any, job: str) -> Iterable[Any]:
     """
     request = beam_job_api_pb2.GetJobMetricsRequest(job_id=job)
     metrics = service.GetJobMetrics(request, timeout=SERVICE_SECONDS).metrics
-    return metrics.committed or metrics.attempted
+    counted: Iterable[Any] = metrics.committed or metrics.attempted
+    return counted
 
 
 SERVICE_SECONDS = 20

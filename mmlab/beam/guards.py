@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import apache_beam as beam
+
+from mmlab._faults import survived
 
 READ_IN = "2.77"
 
@@ -31,5 +32,5 @@ def private(owner: Any, name: str, purpose: str) -> Any:
 
 def notify(callback: Callable[..., None], *arguments: Any) -> None:
     # What goes wrong in a callback of ours must not reach the manager.
-    with contextlib.suppress(Exception):
+    with survived("note what Beam's model manager does"):
         callback(*arguments)

@@ -10,8 +10,12 @@ from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
 
 from mmlab.beam.guards import BeamChangedError, private
 
+AnyHandler = ModelHandler[Any, Any, Any]
+AnyKeyed = KeyedModelHandler[Any, Any, Any, Any]
+"""Handlers, of whatever examples, predictions and models."""
 
-def handler_chain(handler: ModelHandler[Any, Any, Any]) -> list[ModelHandler[Any, Any, Any]]:
+
+def handler_chain(handler: AnyHandler) -> list[AnyHandler]:
     """The handler and those it wraps (pre/post-processing, keys), outermost first."""
     chain = [handler]
     while (inner := _wrapped(chain[-1])) is not None:
@@ -19,7 +23,7 @@ def handler_chain(handler: ModelHandler[Any, Any, Any]) -> list[ModelHandler[Any
     return chain
 
 
-def _wrapped(handler: ModelHandler[Any, Any, Any]) -> ModelHandler[Any, Any, Any] | None:
+def _wrapped(handler: AnyHandler) -> AnyHandler | None:
     for name in ("_base", "_unkeyed"):
         inner = getattr(handler, name, None)
         if isinstance(inner, ModelHandler):
@@ -27,7 +31,7 @@ def _wrapped(handler: ModelHandler[Any, Any, Any]) -> ModelHandler[Any, Any, Any
     return None
 
 
-def with_wrapped(handler: ModelHandler[Any, Any, Any], inner: ModelHandler[Any, Any, Any]) -> None:
+def with_wrapped(handler: AnyHandler, inner: AnyHandler) -> None:
     """Put `inner` in the place of the handler that `handler` wraps."""
     for name in ("_base", "_unkeyed"):
         if isinstance(getattr(handler, name, None), ModelHandler):
@@ -37,34 +41,35 @@ def with_wrapped(handler: ModelHandler[Any, Any, Any], inner: ModelHandler[Any, 
 
 
 def holds_many_models(
-    handler: ModelHandler[Any, Any, Any],
-) -> TypeGuard[KeyedModelHandler[Any, Any, Any, Any]]:
+    handler: AnyHandler,
+) -> TypeGuard[AnyKeyed]:
     """Whether this very handler maps keys to several models."""
     return isinstance(handler, KeyedModelHandler) and _wrapped(handler) is None
 
 
 def keyed_handler(
-    handler: ModelHandler[Any, Any, Any],
-) -> KeyedModelHandler[Any, Any, Any, Any] | None:
+    handler: AnyHandler,
+) -> AnyKeyed | None:
     """The `KeyedModelHandler` with several models inside `handler`, if there is one."""
     return next((h for h in handler_chain(handler) if holds_many_models(h)), None)
 
 
 def cohort_handlers(
-    keyed: KeyedModelHandler[Any, Any, Any, Any],
-) -> dict[Any, ModelHandler[Any, Any, Any]]:
+    keyed: AnyKeyed,
+) -> dict[Any, AnyHandler]:
     """Cohort (the first key of a `KeyModelMapping`) to model handler, in mapping order."""
     return dict(private(keyed, "_id_to_mh_map", "read the key mapping"))
 
 
-def cohort_of_key(keyed: KeyedModelHandler[Any, Any, Any, Any]) -> Mapping[Any, Any]:
+def cohort_of_key(keyed: AnyKeyed) -> Mapping[Any, Any]:
     """Key to cohort, in mapping order: the live mapping, which is not to be changed."""
-    return private(keyed, "_key_to_id_map", "read the key mapping")
+    cohorts: Mapping[Any, Any] = private(keyed, "_key_to_id_map", "read the key mapping")
+    return cohorts
 
 
 def replace_cohort_handlers(
-    keyed: KeyedModelHandler[Any, Any, Any, Any],
-    handlers: Mapping[Any, ModelHandler[Any, Any, Any]],
+    keyed: AnyKeyed,
+    handlers: Mapping[Any, AnyHandler],
 ) -> None:
     """Put `handlers` in the place of those that `keyed` maps its cohorts to."""
     private(keyed, "_id_to_mh_map", "watch the models of a keyed handler")
@@ -72,12 +77,12 @@ def replace_cohort_handlers(
     keyed._key_to_id_map = dict(keyed._key_to_id_map)
 
 
-def model_hint(keyed: KeyedModelHandler[Any, Any, Any, Any]) -> Any:
+def model_hint(keyed: AnyKeyed) -> Any:
     """`max_models_per_worker_hint` as it was given; None also where it cannot be read."""
     return getattr(keyed, _HINT, None)
 
 
-def hides_hint(handler: ModelHandler[Any, Any, Any]) -> bool:
+def hides_hint(handler: AnyHandler) -> bool:
     """Whether the hint of a keyed handler cannot be read in this version of Beam."""
     keyed = keyed_handler(handler)
     return keyed is not None and not hasattr(keyed, _HINT)
@@ -86,7 +91,7 @@ def hides_hint(handler: ModelHandler[Any, Any, Any]) -> bool:
 _HINT = "_max_models_per_worker_hint"
 
 
-def keeps_metrics_from(handler: ModelHandler[Any, Any, Any]) -> bool:
+def keeps_metrics_from(handler: AnyHandler) -> bool:
     """Whether a handler around a keyed one never asks it to count its batches.
 
     Beam's wrappers do not pass `override_metrics` on, without which a keyed handler of several
@@ -95,15 +100,15 @@ def keeps_metrics_from(handler: ModelHandler[Any, Any, Any]) -> bool:
     return type(handler).override_metrics is ModelHandler.override_metrics
 
 
-def model_copies(handler: ModelHandler[Any, Any, Any]) -> int:
+def model_copies(handler: AnyHandler) -> int:
     """Copies of its model that a machine loads; 1 where the handler knows that only in a worker."""
     try:
         return int(handler.model_copies())
-    except Exception:
+    except Exception:  # it may know only in a worker
         return 1
 
 
-def shares_across_processes(handler: ModelHandler[Any, Any, Any]) -> bool:
+def shares_across_processes(handler: AnyHandler) -> bool:
     """Whether the processes of one machine share the models of `handler`, as far as it knows."""
     try:
         return bool(handler.share_model_across_processes())
@@ -111,7 +116,7 @@ def shares_across_processes(handler: ModelHandler[Any, Any, Any]) -> bool:
         return False
 
 
-def pickles_itself(handler: ModelHandler[Any, Any, Any]) -> bool:
+def pickles_itself(handler: AnyHandler) -> bool:
     """Whether the handler's class has a say in how it is pickled."""
     plain = {"__reduce_ex__", "__reduce__", "__getstate__", "__setstate__"}
     return any(
@@ -119,6 +124,7 @@ def pickles_itself(handler: ModelHandler[Any, Any, Any]) -> bool:
     )
 
 
-def pickled(handler: ModelHandler[Any, Any, Any]) -> ModelHandler[Any, Any, Any]:
+def pickled(handler: AnyHandler) -> AnyHandler:
     """The handler as it reaches a worker."""
-    return pickler.loads(pickler.dumps(handler))
+    arrived: AnyHandler = pickler.loads(pickler.dumps(handler))
+    return arrived

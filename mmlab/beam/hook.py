@@ -115,7 +115,7 @@ class _Waiting(MetaPathFinder):
                 if _active:
                     _hook(module)
 
-        spec.loader.exec_module = execute_and_hook  # type: ignore[method-assign]
+        spec.loader.exec_module = execute_and_hook  # type: ignore[method-assign]  # of this one module
         return spec
 
 

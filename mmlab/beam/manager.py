@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from apache_beam.ml.inference import base
-from apache_beam.ml.inference.base import ModelHandler
 
 from mmlab.beam.guards import notify
+from mmlab.beam.handlers import AnyHandler
 from mmlab.beam.shared import held_model
 
 
@@ -48,9 +48,7 @@ class ManagerObserver(Protocol):
     def on_limit(self, limit: Any) -> None:
         """The number of models that the manager will hold has changed."""
 
-    def on_refresh(
-        self, cohort: Any, previous: Any, handler: ModelHandler[Any, Any, Any], path: str
-    ) -> None:
+    def on_refresh(self, cohort: Any, previous: Any, handler: AnyHandler, path: str) -> None:
         """The next load of a cohort takes its weights from another path.
 
         `previous` is the cohort that its keys belonged to until now, which may be the same.
@@ -117,7 +115,7 @@ def observe_manager(manager: Any, observer: ManagerObserver) -> list[str]:
 
 
 def _reporting(manager_type: Any, *, limit: bool, refresh: bool) -> type:
-    class Reporting(manager_type):  # type: ignore[misc]
+    class Reporting(manager_type):  # type: ignore[misc]  # a private class of Beam's
         def load(self, *args: Any, **kwargs: Any) -> Any:
             try:
                 return super().load(*args, **kwargs)

@@ -17,7 +17,7 @@ from apache_beam.pvalue import PCollection
 from apache_beam.transforms import window
 
 from mmlab.beam.guards import BeamChangedError, private
-from mmlab.beam.handlers import shares_across_processes
+from mmlab.beam.handlers import AnyHandler, shares_across_processes
 
 _FIND_STEPS = "find the RunInference steps of a pipeline"
 
@@ -34,7 +34,7 @@ class InferenceStep:
 
     label: str
     full_label: str
-    handler: ModelHandler[Any, Any, Any]
+    handler: AnyHandler
     dofn: beam.DoFn
     sealed_in: tuple[beam.DoFn, ...] = ()
     refreshed_by: str | None = None
@@ -167,7 +167,7 @@ def _asks_a_model(dofn: beam.DoFn) -> bool:
     return holds and type(dofn).__module__ == base.__name__
 
 
-def replace_handler(step: InferenceStep, handler: ModelHandler[Any, Any, Any]) -> None:
+def replace_handler(step: InferenceStep, handler: AnyHandler) -> None:
     """Make the DoFn of `step` use `handler`."""
     dofn: Any = step.dofn
     dofn._model_handler = handler
@@ -209,7 +209,9 @@ def _refreshed_by(applied: AppliedPTransform) -> str | None:
 
 def root_transform(pipeline: Pipeline) -> AppliedPTransform:
     """The nameless transform whose parts are the steps that the author applied, in order."""
-    return private(pipeline, "_root_transform", "read the steps of a pipeline")()
+    find = private(pipeline, "_root_transform", "read the steps of a pipeline")
+    root: AppliedPTransform = find()
+    return root
 
 
 def dead_letter_tag(applied: AppliedPTransform) -> str | None:

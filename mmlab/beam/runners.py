@@ -31,7 +31,7 @@ def is_runner(runner: PipelineRunner, named: PipelineRunner | str) -> bool:
     """Whether a runner, or one that it wraps, is of the kind that `--runner` names."""
     try:
         other = runner_called(named) if isinstance(named, str) else named
-    except Exception:
+    except Exception:  # Beam knows none of that name
         return False
     return any(type(one) is type(other) for one in _wrapped_runners(runner))
 
@@ -67,7 +67,7 @@ def _has_workers_inside(runner: PipelineRunner, options: PipelineOptions) -> boo
     """Whether the workers of a portable runner are threads of this process ("LOOPBACK")."""
     portable = options.view_as(PortableOptions)
     if portable.environment_type or portable.output_executable_path:
-        return portable.environment_type == "LOOPBACK"
+        return bool(portable.environment_type == "LOOPBACK")
     # Without one, those that start a cluster for this job alone take it.
     clusters = {
         "FlinkRunner": options.view_as(FlinkRunnerOptions).flink_master.startswith("["),

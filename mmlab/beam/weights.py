@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from apache_beam.ml.inference import base
-from apache_beam.ml.inference.base import ModelHandler
+
+from mmlab.beam.handlers import AnyHandler
 
 _BEAMS_HANDLERS = "apache_beam.ml.inference."
 _WEIGHTS = (
@@ -33,7 +34,7 @@ _ENDINGS = {
 a hub."""
 
 
-def weights_location(handler: ModelHandler[Any, Any, Any]) -> str | None:
+def weights_location(handler: AnyHandler) -> str | None:
     """The file, folder, URI or hub name that Beam's own handlers load, where they have one.
 
     For a model that is only asked from here, the name of the model or of the endpoint.
@@ -48,12 +49,12 @@ def weights_location(handler: ModelHandler[Any, Any, Any]) -> str | None:
     return None
 
 
-def _kinds(handler: ModelHandler[Any, Any, Any]) -> Iterator[type]:
+def _kinds(handler: AnyHandler) -> Iterator[type]:
     """Its classes, but for those that all handlers have."""
     return (kind for kind in type(handler).__mro__ if kind.__module__ != base.__name__)
 
 
-def weights_file(handler: ModelHandler[Any, Any, Any]) -> Path | None:
+def weights_file(handler: AnyHandler) -> Path | None:
     """The file or folder that `handler` loads, where its weights are certainly one here.
 
     A hub name and a URI are not; nor is a bare name, unless Beam's own code opens it as a file.
@@ -66,7 +67,7 @@ def weights_file(handler: ModelHandler[Any, Any, Any]) -> Path | None:
     return path if is_file or path.is_absolute() else None
 
 
-def weights_reader(handler: ModelHandler[Any, Any, Any]) -> str | None:
+def weights_reader(handler: AnyHandler) -> str | None:
     """What surely reads the weights, where it is Beam's own code; None for the author's own.
 
     "state dict" or "TorchScript" for PyTorch; else the framework as Beam's modules name it, such as
@@ -83,18 +84,18 @@ def weights_reader(handler: ModelHandler[Any, Any, Any]) -> str | None:
     return module.rpartition(".")[2].removesuffix("_inference")
 
 
-def is_unbuilt_engine(handler: ModelHandler[Any, Any, Any]) -> bool:
+def is_unbuilt_engine(handler: AnyHandler) -> bool:
     """Whether Beam's TensorRT handler has no engine to load: only the ONNX file it is built of."""
     built = _kept(handler, "engine_path") is not None
     return weights_reader(handler) == "tensorrt" and not built
 
 
-def device_name(handler: ModelHandler[Any, Any, Any]) -> str | None:
+def device_name(handler: AnyHandler) -> str | None:
     """`cpu`, `cuda`, … for handlers that know their device."""
     device = _kept(handler, "_device")
     return None if device is None else str(device).lower()
 
 
-def _kept(handler: ModelHandler[Any, Any, Any], name: str) -> Any | None:
+def _kept(handler: AnyHandler, name: str) -> Any | None:
     # An author's property of that name is not asked: it may load a model, or raise.
     return inspect.getattr_static(handler, name, None)

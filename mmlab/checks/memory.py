@@ -13,12 +13,14 @@ from apache_beam.ml.inference.base import ModelHandler
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from mmlab._files import size_bytes
-from mmlab._text import plural
+from mmlab._text import in_bytes, joined, plural
 from mmlab.beam.cards import count_or_none, model_cards
 from mmlab.beam.handlers import cohort_handlers, keyed_handler, model_hint, shares_across_processes
 from mmlab.beam.weights import weights_file
+from mmlab.budget import limit_with
 from mmlab.checks.handler import leaves_of
 from mmlab.checks.problem import Problem
+from mmlab.reports.words import hint_words
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def held_by(
     if keyed_handler(handler) is not None:
         copies = 1 if mode == "in_memory" else workers
         hint = count_or_none(cards[0].hint) if cards else None
-        most = len(cards) if hint is None else min(hint * copies, len(cards))
+        most = len(cards) if hint is None else min(limit_with(hint, copies), len(cards))
         return Held(step, most, sum(sizes[:most]), tuple(sizes), hint, copies, unknown)
     if shares_across_processes(handler):
         copies = handler.model_copies()
@@ -124,10 +126,10 @@ def memory_problem(held: Sequence[Held], room: int | None = None) -> Problem | N
     if need <= room:
         return None
     models = sum(one.models for one in held)
-    limits = " and ".join(filter(None, map(_limit, held)))
+    limits = joined(filter(None, map(_limit, held)))
     return Problem(
         f"up to {models} models may be held at once{f' ({limits})' if limits else ''}: "
-        f"{_gigabytes(need)} of weights, and this machine has {_gigabytes(room)} of memory left.",
+        f"{in_bytes(need, 1)} of weights, and this machine has {in_bytes(room, 1)} of memory left.",
         ", ".join(one.step for one in held),
         _fix(held, room),
     )
@@ -136,7 +138,7 @@ def memory_problem(held: Sequence[Held], room: int | None = None) -> Problem | N
 def _limit(held: Held) -> str:
     if held.hint is None:
         return f"{held.copies} copies of each" if held.copies > 1 else ""
-    return f"hint {held.hint} × {held.copies} {'copies' if held.copies > 1 else 'copy'}"
+    return f"{hint_words(held.hint)} × {plural(held.copies, 'copy', 'copies')}"
 
 
 def _fix(held: Sequence[Held], room: int) -> str:
@@ -152,10 +154,6 @@ def _fix(held: Sequence[Held], room: int) -> str:
         if hint:
             return f"Set max_models_per_worker_hint to {hint} or less, or take a larger machine."
     return "Take smaller models, fewer workers or a larger machine."
-
-
-def _gigabytes(n: int) -> str:
-    return f"{n / 1e9:,.1f} GB" if n >= 1e9 else f"{n / 1e6:,.0f} MB"
 
 
 def memory_left() -> int:

@@ -18,6 +18,7 @@ COMMANDS: tuple[ModuleType, ...] = (run, follow, summary, timeline, replay, less
 BAD_INPUT = 2
 """Exit status where a command is given something that it cannot use."""
 INTERRUPTED = 130
+_EXAMPLES = "examples:\n"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -26,6 +27,16 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         say_wrong(self.prog, f"{message}; see {self.prog} --help")
         sys.exit(BAD_INPUT)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps what is told to the width of the terminal, and leaves examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith(_EXAMPLES):
+            return super()._fill_text(text, width, indent)
+        wrap = super(argparse.RawDescriptionHelpFormatter, self)._fill_text
+        return "\n\n".join(wrap(part, width, indent) for part in text.strip().split("\n\n"))
 
 
 def say_wrong(command: str, message: str) -> None:
@@ -42,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     parsed, others = _parser().parse_known_args(words)
     if others:
-        say_wrong(f"mmlab {parsed.command}", f"there is no argument {others[0]}; see --help")
+        command = f"mmlab {parsed.command}"
+        say_wrong(command, f"there is no argument {others[0]}; see {command} --help")
         return BAD_INPUT
     try:
         work: Callable[[], int | None] | None = parsed.begin(parsed, *program)
@@ -77,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
             help=command.HELP,
             description=command.__doc__,
             usage=getattr(command, "USAGE", None),
-            epilog=f"examples:\n{command.EXAMPLES}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=f"{_EXAMPLES}{command.EXAMPLES}",
+            formatter_class=_Formatter,
         )
         command.add_arguments(one)
         one.set_defaults(begin=command.begin)

@@ -23,11 +23,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def begin(options: Namespace) -> None:
-    from mmlab._arguments import file_to_write
+    from mmlab._arguments import file_to_write_later
     from mmlab.watching.follow import follow
 
-    if options.output:
-        file_to_write(options.output)
+    if options.output is not None:
+        file_to_write_later(options.output)
     trace = follow(options.log)
     say(str(trace.summary()))
     if options.output:

@@ -2,7 +2,8 @@
 
 The program's arguments, output, exit status and errors are its own. What mmlab says goes to
 standard error: how each run stands, in a terminal, and in the end where its trace is. Pipelines
-that run in processes which the program starts itself are not watched.
+that run in processes which the program starts itself are not watched. Of a program that is killed
+there is no trace, but the event log that --log keeps.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def split(words: list[str]) -> tuple[list[str], list[list[str]]]:
         _, program = getopt.getopt(words[1:], *_OPTIONS)
     except getopt.GetoptError as problem:
         raise ValueError(str(problem)) from None
-    return words[: len(words) - len(program)], [program]
+    own = words[: len(words) - len(program)]
+    return own[:-1] if own[-1] == "--" else own, [program]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -59,7 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--output",
         metavar="TRACE",
         help="the file of the trace (by default the program's name and .trace.jsonl); "
-        "that of a second pipeline ends in -2, and so on",
+        "that of a second pipeline ends in -2, and so on; older traces of that name are replaced",
     )
     parser.add_argument("--log", metavar="FOLDER", help="keep event logs there, a path or a URI")
     parser.add_argument("--no-live", action="store_true", help="do not show runs while they go on")
@@ -70,10 +72,10 @@ def begin(options: Namespace, words: Sequence[str]) -> Callable[[], None]:
     from mmlab.watching import main
     from mmlab.watching.programs import watched_pipelines
 
-    if not words:
+    if not words or not words[0]:
         raise ValueError(f"give a {'module' if options.module else 'program'} to run, or --help")
     program = (main.module if options.module else main.script)(words[0], words[1:])
-    path = _checked(options.output) if options.output else _default(program.name)
+    path = _file(f"{program.name}.trace.jsonl" if options.output is None else options.output)
     block = watched_pipelines(live=False if options.no_live else "auto", log=options.log)
     if options.log is not None:
         _check_log(options.log)
@@ -90,15 +92,14 @@ def begin(options: Namespace, words: Sequence[str]) -> Callable[[], None]:
     return work
 
 
-def _checked(output: str) -> Path:
-    from mmlab._arguments import file_to_write
+def _file(output: str) -> Path:
+    from mmlab._arguments import file_to_write_later
 
-    path = Path(output)
-    return file_to_write(path if path.suffix else path.with_suffix(".jsonl")).absolute()
+    return file_to_write_later(output and str(_with_ending(Path(output)))).absolute()
 
 
-def _default(name: str) -> Path:
-    return Path(f"{name}.trace.jsonl").absolute()
+def _with_ending(path: Path) -> Path:
+    return path if path.suffix or not path.name else path.with_suffix(".jsonl")
 
 
 def _check_log(log: str) -> None:

@@ -9,7 +9,7 @@ from mmlab._text import say
 HELP = "save the picture of a run"
 EXAMPLES = """\
   mmlab timeline score.trace.jsonl -o score.png
-  mmlab timeline score.trace.jsonl -o score.svg --title "hint 2" """
+  mmlab timeline score.trace.jsonl -o score.svg --title \"hint 2\""""
 
 
 def add_arguments(parser: ArgumentParser) -> None:

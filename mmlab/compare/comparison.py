@@ -10,14 +10,15 @@ from typing import Any
 
 import pandas as pd
 
-from mmlab._text import plural, shown_everywhere
+from mmlab._text import in_megabytes, joined, megabytes, plural, shown_everywhere
 from mmlab.draw.comparison import Multiple, draw_comparison, words_of
 from mmlab.draw.picture import Picture
 from mmlab.draw.sheets import NOTEBOOK, Sheet
 from mmlab.events import UNKNOWN, Unknown
 from mmlab.fresh.outcome import RunOutcome
-from mmlab.prediction.loads import MOST_RELOADS
+from mmlab.lru import thrashes
 from mmlab.reports.summary import DIFFERS, Differs, Summary
+from mmlab.reports.words import hint_words
 from mmlab.trace import Trace
 
 Hint = int | None
@@ -51,14 +52,23 @@ class HintRuns:
 
     @property
     def label(self) -> str:
-        if self.name is not None:
-            return self.name
-        return "no hint" if self.hint is None else f"hint {self.hint}"
+        return hint_words(self.hint) if self.name is None else self.name
 
     @property
     def succeeded(self) -> bool:
         """Whether all its runs did."""
         return all(outcome.succeeded for outcome in self.outcomes)
+
+    @property
+    def ending(self) -> str:
+        """`passed`, `out of memory`, `unknown` (as far as its logs tell), `stopped` or `failed`."""
+        if self.succeeded:
+            return "passed"
+        if any(outcome.oom for outcome in self.outcomes):
+            return "out of memory"
+        if all(outcome.ended in ("unknown", "done") for outcome in self.outcomes):
+            return "unknown"
+        return "stopped" if any(outcome.interrupted for outcome in self.outcomes) else "failed"
 
     @property
     def problem(self) -> str | None:
@@ -77,14 +87,14 @@ class HintRuns:
     @property
     def model_bytes(self) -> int | Unknown:
         """Most bytes of models that one process held at once, in any run."""
-        sizes = [s.model_bytes for s in self.summaries]
-        return UNKNOWN if UNKNOWN in sizes else max(sizes)
+        known = [s.model_bytes for s in self.summaries if isinstance(s.model_bytes, int)]
+        return max(known) if len(known) == len(self.summaries) else UNKNOWN
 
     @property
     def peak_rss_bytes(self) -> int | None:
         """Median of the highest resident set sizes of one process in a run; None if unknown."""
-        peaks = [s.peak_rss_bytes for s in self.summaries]
-        return None if None in peaks else round(statistics.median(peaks))
+        peaks = [s.peak_rss_bytes for s in self.summaries if s.peak_rss_bytes is not None]
+        return round(statistics.median(peaks)) if len(peaks) == len(self.summaries) else None
 
     @property
     def thrashes(self) -> bool:
@@ -93,7 +103,7 @@ class HintRuns:
         The first load of a model does not count: no hint saves it. So the share that is judged does
         not depend on how long a run is, as loads for each model would.
         """
-        return any(s.reloads > MOST_RELOADS * s.uses for s in self.summaries)
+        return any(thrashes(s.reloads, s.uses) for s in self.summaries)
 
     @property
     def shown(self) -> RunOutcome:
@@ -223,7 +233,9 @@ class Comparison:
         judged += [self.remark] if self.together and self.remark else []
         return "\n".join([self.table().to_string(), *judged, *problems, *self.notes])
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+    def _repr_mimebundle_(
+        self, include: Any = None, exclude: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.plot()._repr_mimebundle_(include, exclude)
 
 
@@ -234,16 +246,12 @@ def _table_row(row: HintRuns, times: bool) -> dict[str, Any]:
     cells: dict[str, Any] = {"ended": min((o.ended for o in row.outcomes), key=ENDS.index)}
     for name in COUNTS:
         cells[name] = _cell(getattr(s, name) for s in row.summaries)
-    cells["model MB"] = _cell(_mega(s.model_bytes) for s in row.summaries)
+    cells["model MB"] = _cell(megabytes(s.model_bytes) for s in row.summaries)
     if times:
         cells["ms"] = _cell(round(s.wall_seconds * 1000) for s in row.summaries)
         cells["% loading"] = _cell(round(s.loading_share * 100) for s in row.summaries)
-        cells["peak RSS MB"] = _cell(_mega(s.peak_rss_bytes) for s in row.summaries)
+        cells["peak RSS MB"] = _cell(megabytes(s.peak_rss_bytes) for s in row.summaries)
     return cells
-
-
-def _mega(n: int | None | Unknown) -> int | None:
-    return round(n / 1e6) if isinstance(n, int) else None
 
 
 def _cell(values: Iterable[int | Unknown | Differs | None]) -> int | str:
@@ -256,7 +264,7 @@ def _cell(values: Iterable[int | Unknown | Differs | None]) -> int | str:
     for other in (DIFFERS, UNKNOWN):
         if other in given:
             return str(other)
-    known = [value for value in given if value is not None]
+    known = [value for value in given if isinstance(value, int)]
     if not known:
         return "–"
     middle = round(statistics.median(known))
@@ -277,7 +285,7 @@ def _words(row: HintRuns) -> list[str]:
     return words_of(row.shown.trace, seconds=spread)
 
 
-def _other_hint(row: HintRuns) -> Hint | bool:
+def _other_hint(row: HintRuns) -> Hint | Unknown | bool:
     """The hint that the handler really had, where it is another; False where it is the same."""
     models = row.shown.trace.models
     if not models or any(model.hint == row.hint for model in models):
@@ -299,25 +307,27 @@ def _fastest(done: Sequence[HintRuns]) -> str | None:
 def _least_memory(done: Sequence[HintRuns]) -> str | None:
     if len(done) < 2:
         return None
-    if any(row.model_bytes is UNKNOWN for row in done):
+    sizes = [row.model_bytes for row in done if isinstance(row.model_bytes, int)]
+    if len(sizes) < len(done):
         return _least_rss(done)
-    least = min(row.model_bytes for row in done)
+    least = min(sizes)
     small = [row for row in done if row.model_bytes == least]
     if len(small) == len(done):
-        return f"all hold the same models ({least / 1e6:,.0f} MB)"
+        return f"all hold the same models ({in_megabytes(least)})"
     verb = "holds" if len(small) == 1 else "hold"
-    return f"{_listed(small)} {verb} the least ({least / 1e6:,.0f} MB of models)"
+    return f"{_listed(small)} {verb} the least ({in_megabytes(least)} of models)"
 
 
 def _least_rss(done: Sequence[HintRuns]) -> str | None:
-    if any(row.peak_rss_bytes is None for row in done):
+    peaks = [row.peak_rss_bytes for row in done if row.peak_rss_bytes is not None]
+    if len(peaks) < len(done):
         return None
-    least = min(row.peak_rss_bytes for row in done)
-    small = [row for row in done if row.peak_rss_bytes <= least * EQUAL_RSS]
+    least = min(peaks)
+    small = [row for row, peak in zip(done, peaks, strict=True) if peak <= least * EQUAL_RSS]
     if len(small) == len(done):
-        return f"all have about the same peak RSS ({least / 1e6:,.0f} MB)"
+        return f"all have about the same peak RSS ({in_megabytes(least)})"
     verb = "has" if len(small) == 1 else "have"
-    return f"{_listed(small)} {verb} the lowest peak RSS ({least / 1e6:,.0f} MB)"
+    return f"{_listed(small)} {verb} the lowest peak RSS ({in_megabytes(least)})"
 
 
 def _smallest_calm(rows: Sequence[HintRuns], whole: bool) -> str | None:
@@ -326,18 +336,19 @@ def _smallest_calm(rows: Sequence[HintRuns], whole: bool) -> str | None:
     A larger hint never loads more, so that N - 1 thrashes says it of all below N.
     """
     judged = [row for row in rows if row.succeeded]
-    calm = [row for row in judged if not row.thrashes]
+    calm = [row.hint for row in judged if not row.thrashes]
     wild = [row.hint for row in judged if row.thrashes]
-    if not judged:
-        return None
     if not calm:
-        return f"{_listed(judged)} {_thrash(len(judged))}"
-    smallest = min(calm, key=lambda row: float("inf") if row.hint is None else row.hint).hint
-    if smallest is None:
-        only = "only " if whole and wild and len(judged) == len(rows) else ""
-        return f"{only}without a hint nothing thrashes"
-    sure = smallest == 1 or smallest - 1 in wild
-    among = "" if sure else ", of those that ran"
+        return f"{_listed(judged)} {_thrash(len(judged))}" if judged else None
+    numbers = [hint for hint in calm if hint is not None]
+    if numbers:
+        return _smallest_hint(min(numbers), wild)
+    only = "only " if whole and wild and len(judged) == len(rows) else ""
+    return f"{only}without a hint nothing thrashes"
+
+
+def _smallest_hint(smallest: int, wild: Sequence[Hint]) -> str:
+    among = "" if smallest == 1 or smallest - 1 in wild else ", of those that ran"
     return f"{smallest} is the smallest hint that does not thrash{among}"
 
 
@@ -346,16 +357,15 @@ def _thrash(n: int) -> str:
 
 
 def _failures(rows: Sequence[HintRuns]) -> str | None:
-    failed = [row for row in rows if not row.succeeded]
-    stopped = [row for row in failed if any(o.interrupted for o in row.outcomes)]
-    memory = [row for row in failed if any(o.oom for o in row.outcomes)]
-    unknown = [row for row in failed if all(o.ended in ("unknown", "done") for o in row.outcomes)]
-    other = [row for row in failed if row not in [*memory, *stopped, *unknown]]
-    passed = [row for row in rows if row.succeeded]
-    parts = [f"{_listed(passed)} passed"] if memory and passed else []
-    parts += [f"{_listed(memory)} ran out of memory"] if memory else []
-    parts += [f"{_listed(other)} failed"] if other else []
-    parts += [f"the end of {_listed(unknown)} was not recorded"] if unknown else []
+    said = {
+        "out of memory": "{} ran out of memory",
+        "failed": "{} failed",
+        "unknown": "the end of {} was not recorded",
+    }
+    if any(row.ending == "out of memory" for row in rows):
+        said = {"passed": "{} passed", **said}
+    of = {ending: [row for row in rows if row.ending == ending] for ending in said}
+    parts = [said[ending].format(_listed(those)) for ending, those in of.items() if those]
     return " and ".join(parts) or None
 
 
@@ -365,8 +375,7 @@ def _listed(rows: Sequence[HintRuns]) -> str:
     'hint 1, hint 2 and the run without a hint'
     """
     unnamed = "the run without a hint"
-    *first, last = [unnamed if row.hint is None and row.name is None else row.label for row in rows]
-    return f"{', '.join(first)} and {last}" if first else last
+    return joined(unnamed if row.hint is None and row.name is None else row.label for row in rows)
 
 
 def line_of(outcome: RunOutcome) -> str:

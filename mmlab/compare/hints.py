@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineRunner
 
 from mmlab._arguments import short, whole_number
+from mmlab._faults import survived
 from mmlab._text import say
 from mmlab.checks.steps import check_hint
 from mmlab.compare.comparison import Comparison, Hint, HintRuns, line_of
@@ -20,7 +21,7 @@ from mmlab.events import Event
 from mmlab.fresh.outcome import FreshRunError, RunOutcome
 from mmlab.fresh.process import FreshRun, run_fresh
 from mmlab.fresh.together import torch_threads
-from mmlab.watching.follow import live_view, quietly
+from mmlab.watching.follow import live_view
 from mmlab.watching.screens import Screen, TerminalScreen, screen_for
 
 
@@ -79,6 +80,12 @@ def compare_hints(
         if not any(outcomes.values()):
             raise
         interrupted = True
+    return _compared(outcomes, interrupted, together)
+
+
+def _compared(
+    outcomes: Mapping[Hint, Sequence[RunOutcome]], interrupted: bool, together: bool
+) -> Comparison:
     rows = tuple(HintRuns(hint, tuple(ran)) for hint, ran in outcomes.items() if ran)
     every = [outcome for row in rows for outcome in row.outcomes]
     interrupted = interrupted or any(outcome.interrupted for outcome in every)
@@ -231,7 +238,8 @@ def _shown(live: bool | str) -> Iterator[Screen | None]:
         yield screen
     finally:
         if screen is not None:
-            quietly(screen.clear)()
+            with survived("clear the live picture"):
+                screen.clear()
 
 
 def _show(views: Sequence[Callable[[list[Event]], None]], events: list[Event]) -> None:

@@ -10,6 +10,7 @@ from apache_beam.pvalue import PCollection
 from apache_beam.runners.runner import PipelineResult
 
 from mmlab._arguments import short
+from mmlab.beam.handlers import AnyHandler
 from mmlab.diagrams import dot, graph, text
 from mmlab.diagrams.render import Diagram, GraphvizError
 from mmlab.draw.theme import model_palette
@@ -71,7 +72,7 @@ def _pipeline_diagram(
     return Diagram(source, text.outline(found), text.alt(found))
 
 
-def _handler_diagram(handler: ModelHandler, trace: Any, direction: str) -> Diagram:
+def _handler_diagram(handler: AnyHandler, trace: Any, direction: str) -> Diagram:
     found = graph.handler_inference(handler, trace=trace)
     colours = model_palette.colours(model.card.name for model in found.models)
     source = dot.mapping_dot(found, colours, direction)

@@ -8,7 +8,7 @@ from html import unescape
 from math import ceil
 
 from mmlab import fonts
-from mmlab._text import columns, named
+from mmlab._text import columns, named, plural
 from mmlab.diagrams import text
 from mmlab.diagrams.graph import Composite, Edge, Graph, Inference, Model, Step
 from mmlab.draw.theme import INK, MUTED, PAPER, tint
@@ -53,7 +53,7 @@ def mapping_dot(inference: Inference, colours: Mapping[str, str], direction: str
     """DOT text of a handler: keys, the cohort that they make, and its model."""
     if inference.keyed != "many":
         return _document(direction, [_handler_card(inference, colours)])
-    lines = []
+    lines: list[str] = []
     shown, others = _busiest(inference.models, _MOST_KEYS)
     for place, model in enumerate(shown):
         lines += _cohort(place, model, colours[model.card.name])
@@ -337,11 +337,11 @@ def _busiest(models: Sequence[Model], most: int) -> tuple[list[Model], list[Mode
 
 def _others_text(models: Sequence[Model]) -> str:
     """How many models are not drawn, and what they did."""
-    said = f"… and {text.count(len(models), 'more model')}"
+    said = f"… and {plural(len(models), 'more model')}"
     stats = [model.stats for model in models if model.stats]
     if stats:
         loads, evictions = (sum(getattr(s, n) for s in stats) for n in ("loads", "evictions"))
-        said += f": {text.count(loads, 'load')}, {text.count(evictions, 'eviction')}"
+        said += f": {plural(loads, 'load')}, {plural(evictions, 'eviction')}"
     return said
 
 
@@ -481,7 +481,7 @@ def _edge_tooltip(edge: Edge) -> str:
 
 
 def _mapping_caption(inference: Inference) -> str:
-    models = text.count(len(inference.models), "model")
+    models = plural(len(inference.models), "model")
     hint = inference.hint
     rest = "all may stay in memory" if hint is None else f"{hint} at a time in a worker process"
     facts = [
@@ -505,7 +505,7 @@ def _cohort(place: int, model: Model, colour: str) -> Iterator[str]:
         yield f"{name} [label=<{label}>{_node_width(label)}, tooltip={_tooltip(key)}];"
         yield f'{name} -> {cohort} [color="{colour}", penwidth=1.6];'
     if len(card.keys) > len(shown):
-        rest = text.count(len(card.keys) - len(shown), "more key")
+        rest = plural(len(card.keys) - len(shown), "more key")
         name = f"k{place}_more"
         yield f'{name} [shape=plaintext, style="", label={quote(f"… {rest}")}];'
         yield f'{name} -> {cohort} [color="{colour}", penwidth=1.6];'

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from apache_beam import Pipeline, pvalue
-from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
+from apache_beam.ml.inference.base import KeyedModelHandler
 from apache_beam.pipeline import AppliedPTransform
 from apache_beam.transforms import window
 from apache_beam.transforms.core import Windowing
 from apache_beam.transforms.ptransform import label_from_callable
 
 from mmlab.beam.cards import ModelCard, model_cards
-from mmlab.beam.handlers import handler_chain, keyed_handler, model_hint
+from mmlab.beam.handlers import AnyHandler, handler_chain, keyed_handler, model_hint
 from mmlab.beam.pipelines import (
     author_label,
     author_labels,
@@ -198,12 +198,14 @@ def pipeline_graph(
 
 def _in_the_authors_words(graph: Graph) -> Graph:
     """The graph without the numbers of cells that Beam puts before labels in a notebook."""
-    labels = [part.id for part in (*graph.steps, *graph.composites)]
+    labels = [*(step.id for step in graph.steps), *(part.id for part in graph.composites)]
     names = author_labels(labels)
-    names[None] = None
+
+    def name(label: str | None) -> str | None:
+        return None if label is None else names.get(label, label)
 
     def step(step: Step) -> Step:
-        composite = names.get(step.composite, step.composite)
+        composite = name(step.composite)
         inferences = tuple(
             replace(inference, step=names.get(inference.step) or author_label(inference.step))
             for inference in step.inferences
@@ -214,17 +216,16 @@ def _in_the_authors_words(graph: Graph) -> Graph:
         graph,
         steps=tuple(map(step, graph.steps)),
         edges=tuple(
-            replace(edge, source=names[edge.source], target=names[edge.target])
+            replace(edge, source=names[edge.source], target=name(edge.target))
             for edge in graph.edges
         ),
         composites=tuple(
-            replace(c, id=names[c.id], parent=names.get(c.parent, c.parent))
-            for c in graph.composites
+            replace(c, id=names[c.id], parent=name(c.parent)) for c in graph.composites
         ),
     )
 
 
-def handler_inference(handler: ModelHandler, *, trace: Any = None) -> Inference:
+def handler_inference(handler: AnyHandler, *, trace: Any = None) -> Inference:
     """The models of a handler that is not in a pipeline (yet).
 
     Raises:
@@ -399,13 +400,12 @@ class _Use:
     side: str = ""
 
 
-def _edges(
-    view: _View, counts: dict[str, int], dead_letters: dict[str, tuple[int, int]]
-) -> list[Edge]:
-    owner = {id(a): s for s in view.shown for a in _with_parts(s.applied)}
-    order = {shown.id: place for place, shown in enumerate(view.shown)}
+def _drawn_collections(
+    view: _View, owner: dict[int, _Shown]
+) -> tuple[dict[int, pvalue.PCollection[Any]], dict[int, list[_Use]]]:
+    """PCollections between boxes or at their ends, and what reads them, by the id of each."""
     uses: dict[int, list[_Use]] = {}
-    collections: dict[int, pvalue.PCollection] = {}
+    collections: dict[int, pvalue.PCollection[Any]] = {}
     for shown in view.shown:
         for collection, use in _reads(shown):
             if owner.get(id(collection.producer)) not in (None, shown):
@@ -413,29 +413,49 @@ def _edges(
                 uses.setdefault(id(collection), []).append(use)
         for collection in _loose_ends(shown, owner):
             collections.setdefault(id(collection), collection)
+    return collections, uses
 
+
+def _edges(
+    view: _View, counts: dict[str, int], dead_letters: dict[str, tuple[int, int]]
+) -> list[Edge]:
+    owner = {id(a): s for s in view.shown for a in _with_parts(s.applied)}
+    order = {shown.id: place for place, shown in enumerate(view.shown)}
+    collections, uses = _drawn_collections(view, owner)
     edges = []
     for key, collection in collections.items():
         source = owner[id(collection.producer)]
-        tag, dead = _output_tag(source.applied, collection)
-        name = collection_name(collection)
-        end = Edge(source.id, None, name, tag, dead_letter=dead, elements=counts.get(name))
-        if dead and (steps := inferences_of(collection.producer)):
-            _, elements = dead_letters.get(steps[0].label, (0, None))
-            nothing = end.elements == 0
-            end = replace(end, elements=0 if nothing else elements, batches=end.elements)
+        end = _end_of(source, collection, counts, dead_letters)
         if key in uses:
             edges += [
                 replace(end, target=u.target, input_tag=u.input_tag, side=u.side)
                 for u in uses[key]
                 if not (source.outside and view.shown[order[u.target]].outside)
             ]
-        elif not source.outside and (tag or _is_inference(source.applied)):
+        elif not source.outside and (end.tag or _is_inference(source.applied)):
             edges.append(end)
     return sorted(edges, key=lambda edge: _edge_order(edge, order))
 
 
-def _edge_order(edge: Edge, order: dict[str, int]) -> tuple:
+def _end_of(
+    source: _Shown,
+    collection: pvalue.PCollection[Any],
+    counts: dict[str, int],
+    dead_letters: dict[str, tuple[int, int]],
+) -> Edge:
+    """The edge of a PCollection that nothing reads."""
+    tag, dead = _output_tag(source.applied, collection)
+    name = collection_name(collection)
+    end = Edge(source.id, None, name, tag, dead_letter=dead, elements=counts.get(name))
+    producer = collection.producer
+    if dead and producer and (steps := inferences_of(producer)):
+        _, elements = dead_letters.get(steps[0].label, (0, None))
+        nothing = end.elements == 0
+        return replace(end, elements=0 if nothing else elements, batches=end.elements)
+    return end
+
+
+def _edge_order(edge: Edge, order: dict[str, int]) -> tuple[Any, ...]:
     last = len(order)
     target = order.get(edge.target, last) if edge.target is not None else last
     return (
@@ -453,10 +473,10 @@ def _natural(tag: str) -> tuple[int, str]:
     return (int(tag) if tag.isdecimal() else 1 << 31 if tag else -1, tag)
 
 
-def _reads(shown: _Shown) -> Iterator[tuple[pvalue.PCollection, _Use]]:
+def _reads(shown: _Shown) -> Iterator[tuple[pvalue.PCollection[Any], _Use]]:
     """Every PCollection that a box reads, as main or as side input, each use once."""
-    main: dict[int, pvalue.PCollection] = {}
-    side: dict[tuple[int, str], pvalue.PCollection] = {}
+    main: dict[int, pvalue.PCollection[Any]] = {}
+    side: dict[tuple[int, str], pvalue.PCollection[Any]] = {}
     for applied in _with_parts(shown.applied):
         if not applied.parts:
             main.update((id(v), v) for v in _main_inputs(applied))
@@ -475,7 +495,7 @@ def _reads(shown: _Shown) -> Iterator[tuple[pvalue.PCollection, _Use]]:
         yield collection, _Use(shown.id, side=view)
 
 
-def _main_inputs(applied: AppliedPTransform) -> list[pvalue.PCollection]:
+def _main_inputs(applied: AppliedPTransform) -> list[pvalue.PCollection[Any]]:
     return [v for v in applied.main_inputs.values() if isinstance(v, pvalue.PCollection)]
 
 
@@ -484,7 +504,7 @@ def _view_name(side: pvalue.AsSideInput) -> str:
     return "side input" if name.startswith("_") else name
 
 
-def _input_tags(applied: AppliedPTransform, collection: pvalue.PCollection) -> list[str]:
+def _input_tags(applied: AppliedPTransform, collection: pvalue.PCollection[Any]) -> list[str]:
     """The names under which a transform takes a PCollection; [""] when inputs have no names."""
     joins = [part for part in applied.parts if _last(part) == "CoGroupByKeyImpl"]
     named = joins[0] if joins else applied
@@ -494,7 +514,7 @@ def _input_tags(applied: AppliedPTransform, collection: pvalue.PCollection) -> l
     return sorted(tags, key=_natural) or [""]
 
 
-def _loose_ends(shown: _Shown, owner: dict[int, _Shown]) -> Iterator[pvalue.PCollection]:
+def _loose_ends(shown: _Shown, owner: dict[int, _Shown]) -> Iterator[pvalue.PCollection[Any]]:
     for value in shown.applied.outputs.values():
         if isinstance(value, pvalue.PCollection) and owner.get(id(value.producer)) is shown:
             yield value
@@ -503,7 +523,9 @@ def _loose_ends(shown: _Shown, owner: dict[int, _Shown]) -> Iterator[pvalue.PCol
 _DEAD = re.compile(r"failed_(inferences|preprocessing|postprocessing)\b")
 
 
-def _output_tag(applied: AppliedPTransform, collection: pvalue.PCollection) -> tuple[str, bool]:
+def _output_tag(
+    applied: AppliedPTransform, collection: pvalue.PCollection[Any]
+) -> tuple[str, bool]:
     """The name of an output as its author sees it, and whether it is a dead-letter output."""
     keys = [k for k, value in applied.outputs.items() if value is collection]
     name = _tag_text(keys[0] if keys else collection.tag, collection, applied.outputs)
@@ -511,7 +533,7 @@ def _output_tag(applied: AppliedPTransform, collection: pvalue.PCollection) -> t
     return name, bool(_DEAD.match(name)) or name in bad
 
 
-def _tag_text(key: Any, collection: pvalue.PCollection, outputs: dict[Any, Any]) -> str:
+def _tag_text(key: Any, collection: pvalue.PCollection[Any], outputs: dict[Any, Any]) -> str:
     if key is None or str(key) == "None" or len(outputs) == 1:
         return ""
     if str(key).isdecimal() and collection.tag != key:
@@ -519,7 +541,8 @@ def _tag_text(key: Any, collection: pvalue.PCollection, outputs: dict[Any, Any])
         return f"[{key}]" if len(numbered) > 1 else ""
     # RunInference returns (results, RunInferenceDLQ): Beam calls those "1.failed_preprocessing.0".
     name = re.sub(r"^\d+\.", "", str(key))
-    stem, number = re.fullmatch(r"(.*?)(?:\.(\d+))?", name, re.DOTALL).groups()
+    counted = re.fullmatch(r"(.*)\.(\d+)", name, re.DOTALL)
+    stem, number = counted.groups() if counted else (name, None)
     alone = sum(f".{stem}." in f".{k}." for k in outputs) == 1
     return stem if alone or number is None else f"{stem}[{number}]"
 
@@ -556,7 +579,7 @@ def _handles_exceptions(applied: AppliedPTransform) -> bool:
     return any(output.tag is not None for output in applied.outputs.values())
 
 
-def _inference(handler: ModelHandler, step: str) -> Inference:
+def _inference(handler: AnyHandler, step: str) -> Inference:
     keyed = keyed_handler(handler)
     one = any(isinstance(h, KeyedModelHandler) for h in handler_chain(handler))
     return Inference(
@@ -569,7 +592,7 @@ def _inference(handler: ModelHandler, step: str) -> Inference:
     )
 
 
-def _names(functions: Iterable[Callable]) -> tuple[str, ...]:
+def _names(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
     return tuple(str(label_from_callable(function)) for function in functions)
 
 

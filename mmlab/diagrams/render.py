@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape, unescape
@@ -136,7 +137,7 @@ class Diagram:
         return width > _NOTEBOOK_PIXELS * _SMALLEST_PIXELS / _READABLE_PIXELS
 
 
-_MIME = {
+_MIME: dict[str, Callable[[Diagram], str]] = {
     "image/svg+xml": lambda diagram: _soft(diagram.svg),
     "image/png": lambda diagram: b64encode(diagram.png).decode(),
     "text/plain": lambda diagram: diagram.outline,
@@ -203,14 +204,14 @@ _PARTS = re.compile(
 
 def _fitted(attributes: str, words: str, centred: bool) -> str:
     attributes = attributes.replace(f' font-family="{FONT}"', "")
-    size = float(re.search(r'font-size="([\d.]+)"', attributes)[1])
+    size = float(_found(r'font-size="([\d.]+)"', attributes)[1])
     bold = 'font-weight="bold"' in attributes
     guessed = _guess(unescape(words), size, bold)
     words = words.replace("\u200b", "")  # dot.escape puts it where Graphviz would see a command
     if not words.strip("\xa0 "):
         return f"<text {attributes}>{words}</text>"
     width = fonts.width(unescape(words), size, bold=bold)
-    x, y = (float(re.search(rf' {name}="([-\d.]+)"', attributes)[1]) for name in "xy")
+    x, y = (float(_found(rf' {name}="([-\d.]+)"', attributes)[1]) for name in "xy")
     x += (guessed - width) / 2 if centred and "start" in attributes else 0
     attributes = re.sub(r' (x|y)="[-\d.]+"', "", attributes)
     place = f'x="{x:.2f}" y="{y - _RISE * size:.2f}"'
@@ -231,8 +232,15 @@ _RISE = 0.07
 
 def _svg_size(svg: str) -> tuple[float, float]:
     """Width and height in points."""
-    width, height = re.search(r'<svg width="([\d.]+)pt" height="([\d.]+)pt"', svg).groups()
-    return float(width), float(height)
+    size = _found(r'<svg width="([\d.]+)pt" height="([\d.]+)pt"', svg)
+    return float(size[1]), float(size[2])
+
+
+def _found(pattern: str, svg: str) -> re.Match[str]:
+    match = re.search(pattern, svg)
+    if match is None:
+        raise GraphvizError(f"Graphviz wrote no {pattern}")
+    return match
 
 
 def _png_width(png: bytes) -> int:

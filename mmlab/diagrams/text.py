@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-from mmlab._text import columns, head, plural
+from mmlab._text import columns, head, plural, some, without_middle
 from mmlab.beam.cards import weights_name
 from mmlab.diagrams.graph import Edge, Graph, Inference, Model, ModelStats, Step
 
@@ -30,17 +30,8 @@ def clean(text: str) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """`text` in at most `width` columns; what is cut is cut from the middle.
-
-    >>> shorten("gs://bucket/models/classifier_v1.pt", 20)
-    'gs://buck…fier_v1.pt'
-    """
-    text = clean(text)
-    if columns(text) <= width:
-        return text
-    first = head(text, (width - 1) // 2)
-    last = head(text[::-1], width - 1 - columns(first))[::-1]
-    return f"{first}…{last}"
+    """Printable text in at most `width` columns: see `without_middle`."""
+    return without_middle(clean(text), width)
 
 
 def wrap(text: str, width: int, lines: int = 2) -> list[str]:
@@ -57,7 +48,7 @@ def wrap(text: str, width: int, lines: int = 2) -> list[str]:
         cut = max((b for b in breaks if width // 3 <= columns(line[:b])), default=len(line))
         out.append(text[:cut].rstrip())
         text = text[cut:].lstrip()
-    return [*out, shorten(text, width)]
+    return [*out, without_middle(text, width)]
 
 
 def plain_label(label: str) -> str:
@@ -74,18 +65,9 @@ def stats_text(stats: ModelStats) -> str:
     """`4 loads (3 again), 3 evictions, 0.52 s loading`."""
     again = f" ({stats.reloads:,} again)" if stats.reloads else ""
     return (
-        f"{count(stats.loads, 'load')}{again}, {count(stats.evictions, 'eviction')}, "
+        f"{plural(stats.loads, 'load')}{again}, {plural(stats.evictions, 'eviction')}, "
         f"{stats.load_seconds:.2f} s loading"
     )
-
-
-def count(number: int, noun: str) -> str:
-    """A number and its noun.
-
-    >>> count(1, "step"), count(1200, "step")
-    ('1 step', '1,200 steps')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def hint_text(inference: Inference) -> str:
@@ -110,9 +92,9 @@ def outline(graph: Graph) -> str:
     if not graph.steps:
         return EMPTY
     steps = [step for step in graph.steps if not step.outside]
-    counts = count(len(steps), "step")
+    counts = plural(len(steps), "step")
     if graph.models:
-        counts += f", {count(len(graph.models), 'model')}"
+        counts += f", {plural(len(graph.models), 'model')}"
     lines = [f"{'Inside ' + clean(graph.inside) if graph.inside else 'Pipeline'}: {counts}"]
     for step in graph.steps:
         lines += [_step_line(step), *_step_details(step, graph)]
@@ -131,9 +113,9 @@ def model_outline(model: Model) -> str:
 
 def mapping_outline(inference: Inference) -> str:
     """A handler as text."""
-    title = f"Model handler: {count(len(inference.models), 'model')}"
+    title = f"Model handler: {plural(len(inference.models), 'model')}"
     if inference.keyed == "many":
-        title += f", {count(inference.key_count, 'key')}, {hint_text(inference)}"
+        title += f", {plural(inference.key_count, 'key')}, {hint_text(inference)}"
     facts = (fact for fact in _facts(inference) if fact != hint_text(inference))
     return "\n".join([title, *facts, *map(_model_line, inference.models)])
 
@@ -144,9 +126,9 @@ def alt(graph: Graph) -> str:
         return EMPTY
     steps = [step for step in graph.steps if not step.outside]
     names = [m.card.name for m in graph.models]
-    text = f"Diagram of a pipeline with {count(len(steps), 'step')}"
+    text = f"Diagram of a pipeline with {plural(len(steps), 'step')}"
     if names:
-        text += f" and {count(len(names), 'model')}: {_some(names)}"
+        text += f" and {plural(len(names), 'model')}: {_some(names)}"
     return text + "."
 
 
@@ -159,10 +141,8 @@ def mapping_alt(inference: Inference) -> str:
     return f"Diagram of a key mapping: {'; '.join(parts)}{more}. {hint_text(inference)}."
 
 
-def _some(names: Iterable[str], most: int = 6) -> str:
-    names = [shorten(name, 60) for name in names]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _some(names: Iterable[str]) -> str:
+    return some([shorten(name, 60) for name in names], most=6)
 
 
 def _step_line(step: Step) -> str:
@@ -217,7 +197,7 @@ def flow(edge: Edge) -> str:
     >>> flow(Edge("a", "b", "c", dead_letter=True, elements=25, batches=7))
     '25 elements in 7 batches'
     """
-    elements = "" if edge.elements is None else count(edge.elements, "element")
+    elements = "" if edge.elements is None else plural(edge.elements, "element")
     if edge.batches is None:
         return elements
     batches = plural(edge.batches, "batch")

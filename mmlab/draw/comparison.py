@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -27,11 +26,13 @@ from mmlab.draw.lanes import (
     leaves_late,
     left_inches,
 )
-from mmlab.draw.layout import TITLE_INCHES, draw_legend, dress, in_lines
+from mmlab.draw.layout import TITLE_INCHES, draw_legend, dress, in_lines, unit_name, unit_of
+from mmlab.draw.picture import new_figure
 from mmlab.draw.sheets import NOTEBOOK, Sheet
 from mmlab.draw.timeline import draw_memory_curves, highest_memory, limit_in_words, memory_limit
 from mmlab.reports.shortage import out_of_memory
 from mmlab.reports.summary import summarize
+from mmlab.reports.words import loads_words
 from mmlab.state import NS, State
 
 WORDS_INCHES = 0.19
@@ -196,7 +197,7 @@ class GridLayout:
     @property
     def unit(self) -> float:
         """Bytes per unit of the axes of memory."""
-        return 1e9 if self.memory >= 2e9 * self.grid.sheet.memory_room else 1e6
+        return unit_of(self.memory / self.grid.sheet.memory_room)
 
     @property
     def points(self) -> float:
@@ -245,10 +246,34 @@ def _drawn(runs: Sequence[Multiple], title: str, verdict: str, sheet: Sheet) -> 
     grid = arrange([len(lanes) for lanes in every], sheet, len(words))
     shown = _same_models(every, grid.most_lanes)
     width_ns = max(run.state.end_ns - run.state.start_ns for run in runs) or 1
+    layout = _grid_layout(runs, shown, grid, width_ns, title, words, sheet)
+    figure, places = draw_grid(layout)
+    for i, (block, place) in enumerate(zip(layout.blocks, places.values(), strict=True)):
+        line = 1 if layout.grid.columns > 1 else 0
+        write_above(
+            place.lanes, label_of(block, layout), LABEL_OF_RUN_POINTS, line=line, fontweight="bold"
+        )
+        if i == 0 and sheet.explains:
+            _explain_memory(place.memory, memory_key(layout))
+    for run, place, lanes in zip(runs, places.values(), shown, strict=True):
+        x = Seconds(run.state.start_ns, run.state.start_ns + width_ns, layout.axes_inches)
+        _draw_run(run, place, lanes, x, layout)
+    return figure
+
+
+def _grid_layout(
+    runs: Sequence[Multiple],
+    shown: Sequence[Sequence[Lane]],
+    grid: Grid,
+    width_ns: int,
+    title: str,
+    words: Sequence[str],
+    sheet: Sheet,
+) -> GridLayout:
     limits = [memory_limit(run.state) for run in runs]
     top = max([1, *(limit[1] for limit in limits if limit)]
               + [highest_memory(run.state) for run in runs])  # fmt: skip
-    layout = GridLayout(
+    return GridLayout(
         title=fitting(title, sheet.text_width, sheet.title_points, bold=True),
         words=tuple(words),
         grid=grid,
@@ -268,18 +293,6 @@ def _drawn(runs: Sequence[Multiple], title: str, verdict: str, sheet: Sheet) -> 
         evicted=any(run.state.counts.evictions for run in runs),
         freed=any(any_freed(run.state) for run in runs),
     )
-    figure, places = draw_grid(layout)
-    for i, (block, place) in enumerate(zip(layout.blocks, places.values(), strict=True)):
-        line = 1 if layout.grid.columns > 1 else 0
-        write_above(
-            place.lanes, label_of(block, layout), LABEL_OF_RUN_POINTS, line=line, fontweight="bold"
-        )
-        if i == 0 and sheet.explains:
-            _explain_memory(place.memory, memory_key(layout))
-    for run, place, lanes in zip(runs, places.values(), shown, strict=True):
-        x = Seconds(run.state.start_ns, run.state.start_ns + width_ns, layout.axes_inches)
-        _draw_run(run, place, lanes, x, layout)
-    return figure
 
 
 def _same_models(every: Sequence[Sequence[Lane]], most: int) -> list[list[Lane]]:
@@ -322,8 +335,7 @@ def draw_grid(
     head = head_inches(sheet, len(layout.words))
     lanes = [block.lanes for block in layout.blocks]
     height = grid.height(lanes, head)
-    figure = Figure(figsize=(sheet.width, height), facecolor=theme.PAPER)
-    FigureCanvasAgg(figure)
+    figure = new_figure(height, sheet.width)
     places = {}
     y = height - head
     for row, top in enumerate(grid.rows(lanes)):
@@ -375,7 +387,7 @@ def _dress(place: RunAxes, block: Block, layout: GridLayout) -> None:
     place.lanes.set_yticks([])
     place.memory.set_ylim(0, layout.memory / layout.unit or 1)
     place.memory.yaxis.set_major_locator(MaxNLocator(nbins=3))
-    unit = "GB" if layout.unit == 1e9 else "MB"
+    unit = unit_name(layout.unit)
     place.memory.set_ylabel(unit if layout.grid.memory < LABEL_INCHES else f"memory\n{unit}")
     _draw_limit(place.memory, block.limit, layout.unit)
 
@@ -482,9 +494,8 @@ def words_of(state: State, *, seconds: str | None = None) -> list[str]:
       seconds: replaces the seconds of this run, where there were several.
     """
     s = summarize(state)
-    reloads = f" ({plural(s.reloads, 'reload')})" if s.reloads else ""
     return [
-        f"{plural(s.loads, 'load')}{reloads}",
+        loads_words(s.loads, s.reloads),
         plural(s.evictions, "eviction"),
         f"at most {plural(s.most_resident, 'model')}",
         f"{seconds or f'{s.wall_seconds:.1f} s'}, {s.loading_share:.0%} of it loading",

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mmlab import fonts
 from mmlab._text import in_bytes
 from mmlab.draw import theme
-from mmlab.draw.picture import Picture
+from mmlab.draw.layout import unit_name, unit_of
+from mmlab.draw.picture import Picture, new_figure
 
-WIDTH_INCHES = 9.5
 MARKED_HINTS = 40
 """Up to so many hints, each one has a mark of its own."""
 LOG_FROM = 30
@@ -78,8 +77,7 @@ def draw_hints(curves: HintCurves, text: str, title: str | None = None) -> Pictu
 def _drawn(p: HintCurves, title: str | None) -> Figure:
     two = p.model_bytes is not None
     height = 5.6 if two else 4.1
-    figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
-    FigureCanvasAgg(figure)
+    figure = new_figure(height)
     ratios = [2.4, 1] if two else [1]
     axes = figure.subplots(
         len(ratios), 1, sharex=True, squeeze=False,
@@ -190,7 +188,7 @@ def _draw_memory(axes: Axes, p: HintCurves) -> None:
     held = np.asarray(p.model_bytes)
     buffer = p.buffer_bytes
     top = held + (buffer or 0)
-    unit, name = (1e9, "GB") if top.max() >= 2e9 else (1e6, "MB")
+    unit = unit_of(top.max())
     if few:
         axes.bar(p.hints, held / unit, width=0.62, color=theme.FILL, edgecolor=theme.MUTED,
                  linewidth=0.6)  # fmt: skip
@@ -209,7 +207,7 @@ def _draw_memory(axes: Axes, p: HintCurves) -> None:
         notes.append(f"hatched: beside them,\n{in_bytes(buffer)}, measured")
     axes.set_ylim(0, top.max() / unit * 1.1 or 1)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    axes.set_ylabel(f"{name} in the\nfullest process", color=theme.INK, fontsize=9.5)
+    axes.set_ylabel(f"{unit_name(unit)} in the\nfullest process", color=theme.INK, fontsize=9.5)
     axes.text(
         1.015, 0.98, "\n\n".join(notes), transform=axes.transAxes, va="top", fontsize=9.5,
         color=theme.INK,

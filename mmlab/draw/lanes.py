@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mmlab import fonts
-from mmlab._text import columns, head, named, plural
+from mmlab._text import columns, named, plural, without_middle
 from mmlab.draw import theme
 from mmlab.draw.picture import DPI, WIDTH_INCHES
 from mmlab.events import DeadLetter, Process, Refreshes, TracedModel
@@ -326,10 +326,7 @@ def shortened(name: str, most: int = 24) -> str:
     >>> shortened("a model with a long name", 16), shortened("T-🦖")
     ('a model…ong name', 'T-<U+1F996>')
     """
-    name = fonts.drawable(name)
-    if columns(name) <= most:
-        return name
-    return f"{head(name, most - 9)}…{head(name[::-1], 8)[::-1]}"
+    return without_middle(fonts.drawable(name), most, last=8)
 
 
 def fitting(words: str, inches: float, points: float, *, bold: bool = False) -> str:

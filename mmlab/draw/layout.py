@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from mmlab._text import columns, plural
+from mmlab._text import columns, plural, some
 from mmlab.draw import theme
 from mmlab.draw.lanes import (
     ALREADY,
@@ -27,9 +26,10 @@ from mmlab.draw.lanes import (
     fitting,
     shortened,
 )
-from mmlab.draw.picture import WIDTH_INCHES
+from mmlab.draw.picture import WIDTH_INCHES, new_figure
 from mmlab.events import Unknown
 from mmlab.reports.summary import StepLimit, size_words, step_limits
+from mmlab.reports.words import hint_words, loads_words
 from mmlab.state import NS, Counts, State
 
 MB, GB = 1e6, 1e9
@@ -112,6 +112,14 @@ def is_flat(models: float, highest: float) -> bool:
     return 0 < models < 0.01 * highest
 
 
+def unit_name(unit: float) -> str:
+    """
+    >>> unit_name(GB), unit_name(MB)
+    ('GB', 'MB')
+    """
+    return "GB" if unit == GB else "MB"
+
+
 def unit_of(most_bytes: float) -> float:
     """The unit of an axis of memory, in bytes: MB, or GB where the highest value is 2 GB or more.
 
@@ -142,8 +150,7 @@ def draw_frame(layout: Layout) -> Frame:
     bottom = FLAT_INCHES if layout.flat else 1.25
     gaps, foot = 0.3, 0.85
     height = HEAD_INCHES + top + middle + bottom + gaps + foot
-    figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
-    FigureCanvasAgg(figure)
+    figure = new_figure(height)
     axes = figure.subplots(
         3, 1, sharex=True, gridspec_kw={"height_ratios": [top, middle, bottom], "hspace": 0.12}
     )
@@ -211,7 +218,7 @@ def _frame_memory(axes: Axes, layout: Layout) -> None:
     unit = layout.unit
     axes.set_ylim(0, layout.memory / unit or 1)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    axes.set_ylabel(f"memory\n{'GB' if unit == GB else 'MB'}")
+    axes.set_ylabel(f"memory\n{unit_name(unit)}")
     axes.set_xlabel("seconds since the pipeline was submitted")
     axes.set_xlim(0, layout.seconds)
     if layout.memory_limit is not None:
@@ -232,7 +239,7 @@ def _write_beside(axes: Axes, value: float, text: str, points: float, **style: A
 def parts_of_limit(limit: tuple[int, int]) -> tuple[int, int]:
     """Megabytes at the start, and those that the run may take beside them."""
     more, ceiling = limit
-    return round((ceiling - more) / 1e6), round(more / 1e6)
+    return round((ceiling - more) / MB), round(more / MB)
 
 
 # Words
@@ -275,14 +282,13 @@ def headline(parts: Sequence[str]) -> tuple[str, float]:
 
 def count_words(counts: Counts) -> list[str]:
     """Models already in memory, loads, evictions, refreshes and batches in words."""
-    reloads = f" ({plural(counts.reloads, 'reload')})" if counts.reloads else ""
-    refreshes = plural(counts.refreshes, "refresh", "refreshes")
+    refreshes = plural(counts.refreshes, "refresh")
     return [
         *([f"{counts.already:,} already in memory"] if counts.already else []),
-        f"{plural(counts.loads, 'load')}{reloads}",
+        loads_words(counts.loads, counts.reloads),
         plural(counts.evictions, "eviction"),
         *([refreshes] if counts.refreshes else []),
-        f"{plural(counts.elements, 'element')} in {plural(counts.uses, 'batch', 'batches')}",
+        f"{plural(counts.elements, 'element')} in {plural(counts.uses, 'batch')}",
         *([f"{counts.failed:,} failed"] if counts.failed else []),
         *([f"{counts.timed_out:,} timed out"] if counts.timed_out else []),
     ]
@@ -303,29 +309,19 @@ def limits_text(steps: Sequence[StepLimit]) -> str:
     for each in steps:
         words.setdefault(_limit_words(each), []).append(shortened(each.step))
     if len(words) < 2:
-        return next(iter(words), "no hint")
-    return ", ".join(f"{limit} ({head_of(of)})" for limit, of in words.items())
+        return next(iter(words), hint_words(None))
+    return ", ".join(f"{limit} ({some(of, most=2)})" for limit, of in words.items())
 
 
 def _limit_words(of: StepLimit) -> str:
     if isinstance(of.limit, Unknown):
         return f"{_limit_words(StepLimit(of.step, of.hint, None))}, limit unknown"
     if not isinstance(of.hint, int):
-        without = "no hint" if of.hint is None else "hint unknown"
+        without = hint_words(None) if of.hint is None else "hint unknown"
         return without if of.limit is None else f"limit {of.limit}"
     if of.limit in (None, of.hint):
-        return f"hint {of.hint}"
-    return f"hint {of.hint} → limit {of.limit}"
-
-
-def head_of(names: Sequence[str], most: int = 2) -> str:
-    """The first names of many.
-
-    >>> head_of(["A", "B"]), head_of(["A", "B", "C", "D"])
-    ('A, B', 'A, B and 2 more')
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+        return hint_words(of.hint)
+    return f"{hint_words(of.hint)} → limit {of.limit}"
 
 
 def memory_words(

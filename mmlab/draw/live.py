@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from mmlab._text import plural
+from mmlab._text import in_megabytes, plural
 from mmlab.draw import theme
 from mmlab.draw.lanes import LABEL_POINTS, SMALL_POINTS, fitting, left_inches
 from mmlab.draw.layout import (
@@ -105,7 +105,7 @@ class LivePicture:
         ]
         if memory.rss is not None:  # before the first sample it is not known
             several = f" (highest of {memory.processes} processes)" if memory.processes > 1 else ""
-            parts.append(f"RSS {memory.rss / 1e6:,.0f} MB{several}")
+            parts.append(f"RSS {in_megabytes(memory.rss)}{several}")
         return " · ".join(parts)
 
     def image(self) -> Image.Image:

@@ -71,8 +71,8 @@ def canvas_of(figure: Figure, pixels_per_inch: float = PIXELS_PER_INCH) -> Canva
     """A figure of matplotlib in numbers of colours."""
     figure.set_dpi(pixels_per_inch)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())
     image = Image.fromarray(pixels).convert("RGB")
     palette = Image.new("P", (1, 1))
     palette.putpalette(_flat_palette())

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
 from mmlab._arguments import file_to_write
 from mmlab._files import write_whole
 from mmlab._text import shown_everywhere
-from mmlab.draw.theme import SHINES_THROUGH
+from mmlab.draw.theme import PAPER, SHINES_THROUGH
 
 DPI = 200
 PIXELS_PER_INCH = 100
@@ -22,11 +23,16 @@ WIDTH_INCHES = 9.5
 """Width of a picture of runs: 950 CSS pixels in a notebook."""
 
 
+def new_figure(height: float, width: float = WIDTH_INCHES) -> Figure:
+    """A figure without pyplot, in inches: nothing global changes and nothing is left open."""
+    figure = Figure(figsize=(width, height), facecolor=PAPER)
+    FigureCanvasAgg(figure)
+    return figure
+
+
 @shown_everywhere
 class Picture:
     """A figure, and the same in words. A notebook shows the figure, a terminal the words.
-
-    Figures are drawn without pyplot, so that nothing global changes and nothing is left open.
 
     Attributes:
       figure: the matplotlib figure, to change or embed.

@@ -331,8 +331,8 @@ def _outline(state: State, title: str | None) -> str:
             + ("already in memory, " if count.already else "")
             + f"{plural(count.loads, 'load')}, "
             f"{plural(count.evictions, 'eviction')}, "
-            + (f"{plural(count.refreshes, 'refresh', 'refreshes')}, " if count.refreshes else "")
-            + f"{plural(count.uses, 'batch', 'batches')}, {plural(count.elements, 'element')}"
+            + (f"{plural(count.refreshes, 'refresh')}, " if count.refreshes else "")
+            + f"{plural(count.uses, 'batch')}, {plural(count.elements, 'element')}"
             + (f", {count.failed:,} failed" if count.failed else "")
             + (f", {count.timed_out:,} timed out" if count.timed_out else "")
         )

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from mmlab._arguments import parse_bytes
-from mmlab._text import shown_everywhere
+from mmlab._faults import survived
+from mmlab._text import megabytes, shown_everywhere
 from mmlab.compare.comparison import Comparison, Hint, HintRuns
 from mmlab.compare.hints import check_hints
 from mmlab.compare.race import Race
@@ -30,7 +31,7 @@ from mmlab.fresh.together import torch_threads
 from mmlab.page.build import ReplayPage
 from mmlab.trace import Trace
 from mmlab.watching.follow import live_view, quietly
-from mmlab.watching.screens import NotebookScreen, Screen, in_notebook
+from mmlab.watching.screens import LEAVE_PICTURE, Drawn, NotebookScreen, Screen, in_notebook
 
 COLUMNS = ("loads", "reloads", "evictions", "elements", "most_resident", "limit")
 
@@ -72,7 +73,7 @@ class Run:
         if times:
             peak = s.peak_rss_bytes
             row["seconds"] = f"{s.wall_seconds:.1f}"
-            row["peak MB"] = "unknown" if peak is None else round(peak / 1e6)
+            row["peak MB"] = "unknown" if peak is None else megabytes(peak)
         return {name: "–" if value is None else value for name, value in row.items()}
 
 
@@ -100,6 +101,10 @@ def _check_names(what: str, setting: dict[str, Any]) -> None:
     for name in setting:
         if name not in known:
             raise TypeError(f"{what} has no {name!r}: it has {', '.join(known)}")
+
+
+SHOW_TABLE, COUNT = "show the table of the runs", "count the elements of a run"
+"""What a fault of ours leaves out; see `survived`."""
 
 
 @shown_everywhere
@@ -275,7 +280,8 @@ class Explorer:
             outcome = self._outcome(setting, screen)
             self._add([Run(setting, outcome)])
             if screen is not None:
-                quietly(self._leave_picture)(screen)
+                with survived(LEAVE_PICTURE):
+                    self._leave_picture(screen)
         except BaseException as error:
             self._panel.end(_words_of(error))
             raise
@@ -287,8 +293,9 @@ class Explorer:
 
     def _add(self, runs: Sequence[Run]) -> None:
         self.runs += runs
-        quietly(self._table.show)(self.table(times=True))
-        quietly(self._panel.offer)([describe(run.setting) for run in self.runs])
+        with survived(SHOW_TABLE):
+            self._table.show(self.table(times=True))
+            self._panel.offer([describe(run.setting) for run in self.runs])
 
     def _race(
         self, setting: Setting, screen: Screen | None, hints: Sequence[Hint] | None = None
@@ -311,7 +318,7 @@ class Explorer:
 
     def _race_alone(self, settings: Sequence[Setting], screen: Screen | None) -> Comparison:
         threads = torch_threads(len(settings))
-        count = quietly(self._panel.count)
+        count = quietly(self._panel.count, COUNT)
         race = Race(
             describe(settings[0], hint=False),
             [HintRuns(setting.hint, ()).label for setting in settings],
@@ -334,7 +341,8 @@ class Explorer:
         stopped = len(runs) < len(settings) or any(run.outcome.interrupted for run in runs)
         comparison = Comparison(rows, stopped, together=True)
         if screen is not None and rows:
-            quietly(screen.leave)(comparison.plot(sheet=self._race_sheet))
+            with survived(LEAVE_PICTURE):
+                screen.leave(comparison.plot(sheet=self._race_sheet))
         return comparison
 
     @property
@@ -369,7 +377,7 @@ class Explorer:
 
     def _outcome(self, setting: Setting, screen: Screen | None) -> RunOutcome:
         views = [] if screen is None else [self._live_view(setting, screen)]
-        views.append(quietly(self._panel.count))
+        views.append(quietly(self._panel.count, COUNT))
 
         def show(events: list[Event]) -> None:
             for view in views:
@@ -470,10 +478,10 @@ class _LatestScreen:
     def move(self) -> None:
         self._screen = NotebookScreen("The explorer's timeline")
 
-    def wait(self, picture: LivePicture) -> None:
+    def wait(self, picture: Drawn) -> None:
         self._screen.wait(picture)
 
-    def show(self, picture: LivePicture) -> None:
+    def show(self, picture: Drawn) -> None:
         self._screen.show(picture)
 
     def finish(self, trace: Trace, title: str | None = None) -> None:

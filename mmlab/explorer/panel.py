@@ -30,7 +30,8 @@ class _Control:
     def text(self, value: Any) -> str:
         """What stands for a value that is none of `values`."""
         if self.part == "memory_limit":
-            value = f"{parse_bytes(value) / 1e6:g}"
+            amount = parse_bytes(value)
+            value = None if amount is None else f"{amount / 1e6:g}"
         return f"{value}{self.unit}"
 
 
@@ -291,7 +292,7 @@ def _values(control: _Control, setting: Setting) -> dict[str, Any]:
     known = {**control.values, control.text(value): value}
     nothing = {text: none for text, none in known.items() if none is None}
     sizes = {text: size for text, size in known.items() if size is not None}
-    by_size = dict(sorted(sizes.items(), key=lambda item: parse_bytes(item[1])))
+    by_size = dict(sorted(sizes.items(), key=lambda item: parse_bytes(item[1]) or 0))
     none_is_first = next(iter(known.values())) is None
     return {**nothing, **by_size} if none_is_first else {**by_size, **nothing}
 

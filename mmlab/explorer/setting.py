@@ -127,7 +127,7 @@ class Setting:
         return resident_estimate(AT_START_BYTES, self.megabytes * 1_000_000, self.models)
 
 
-class Layer(nn.Module):
+class Layer(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
     """One square layer of `megabytes`: what a model weighs, and little else.
 
     Input: shape (n, 1). Output: shape (n, 1).

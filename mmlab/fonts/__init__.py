@@ -27,6 +27,8 @@ _SHAPED = {"R", "AL", "AN"}
 def files() -> list[str]:
     """Our fonts, in the order in which they are asked for a character."""
     found = find_spec("matplotlib")
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError("fonts of diagrams come with matplotlib", name="matplotlib")
     theirs = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
     ours = (HERE / name for name in OURS)
     return [str(path) for path in (*ours, theirs / "DejaVuSans.ttf") if path.is_file()]

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from mmlab._files import whole
 from mmlab.fresh.supervisor import JOB, LOG, OUTPUT, SCRATCH, end_descendants, end_with_parent
 
 REPORT = "report.json"
@@ -85,9 +86,8 @@ def run(folder: Path) -> None:
         report = _report(phase[-1], error)
     sys.stdout.flush()
     sys.stderr.flush()
-    unfinished = folder / f"{REPORT}.part"
-    unfinished.write_text(json.dumps(asdict(report)))
-    unfinished.replace(folder / REPORT)
+    with whole(folder / REPORT) as unfinished:
+        unfinished.write_text(json.dumps(asdict(report)))
     end_descendants()
 
 

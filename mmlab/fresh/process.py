@@ -335,22 +335,26 @@ class FreshRun:
         self._outcome = replace(outcome or self._collect(None), interrupted=self._interrupted)
         return self._outcome
 
+    def _report(self, code: int | None, output: str) -> Report:
+        """What the process said of its end, or what is known where it said nothing."""
+        report = _read_report(self.folder)
+        phase = "run" if self._events else "build"
+        if self._interrupted and (report is None or report.phase != "done"):
+            return Report(phase, "KeyboardInterrupt", "interrupted")
+        if report is not None:
+            return report
+        if self._stalled:
+            waited = "out of memory: the run waited for what its limit had no room for"
+            return Report("run" if self._loaded else "limit", "Stalled", waited)
+        reason = _reason(output[-LAST_WORDS:]) if self._memory_limit else None
+        if code == -signal.SIGKILL and oom_kills_since(self._oom_kills):
+            reason = "the kernel counted an out-of-memory kill during the run"
+        return _report_of_the_killed(code, "limit" if self._starved(code) else phase, reason)
+
     def _collect(self, code: int | None) -> RunOutcome:
         ended_ns = time.time_ns()
-        report, output = _read_report(self.folder), _tail_of(self.folder / OUTPUT)
-        if self._interrupted and (report is None or report.phase != "done"):
-            report = Report("run" if self._events else "build", "KeyboardInterrupt", "interrupted")
-        elif report is None and self._stalled:
-            waited = "out of memory: the run waited for what its limit had no room for"
-            report = Report("run" if self._loaded else "limit", "Stalled", waited)
-        elif report is None:
-            reason = _reason(output[-LAST_WORDS:]) if self._memory_limit else None
-            if code == -signal.SIGKILL and oom_kills_since(self._oom_kills):
-                reason = "the kernel counted an out-of-memory kill during the run"
-            phase = "run" if self._events else "build"
-            if self._starved(code):
-                phase = "limit"
-            report = _report_of_the_killed(code, phase, reason)
+        output = _tail_of(self.folder / OUTPUT)
+        report = self._report(code, output)
         first = min((event.t_ns for event in self._events), default=None)
         trace = self._trace(report, ended_ns)
         return RunOutcome(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock
 
 from mmlab._cache import VARIABLE, cache_folder
-from mmlab._files import needing_space
+from mmlab._files import needing_space, whole
 
 
 def is_made(name: str) -> bool:
@@ -29,21 +30,16 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
         return path
     with FileLock(path.with_name(f".{name}.lock")):
         if not path.exists():
-            _make(path, make)
+            with (
+                needing_space(path, f"set {VARIABLE} to another folder"),
+                whole(path) as unfinished,
+            ):
+                make(unfinished)
     return path
 
 
-def _make(path: Path, make: Callable[[Path], None]) -> None:
-    with needing_space(path, f"set {VARIABLE} to another folder"):
-        _make_whole(path, make)
-
-
-def _make_whole(path: Path, make: Callable[[Path], None]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    unfinished = Path(name)
-    try:
-        make(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+def write_scans(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write a Parquet file of scans; `pixels` are arrays or None, and become 64 float32 each."""
+    rows = [None if scan is None else scan.ravel() for scan in columns["pixels"]]
+    pixels = pa.array(rows, type=pa.list_(pa.float32()))
+    pq.write_table(pa.table({**columns, "pixels": pixels}), path)

@@ -11,13 +11,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from sklearn.datasets import load_digits
 
 from mmlab._arguments import whole_number
-from mmlab.lessons.cache import made_once
+from mmlab.lessons.cache import made_once, write_scans
 
 SIDE = 8
 TEST_DIGITS = 480
@@ -61,10 +58,19 @@ def pictures(part: str) -> tuple[np.ndarray, np.ndarray]:
     """
     if part not in ("train", "test"):
         raise ValueError(f'part is {part!r}: it is "train" or "test"')
-    digits = load_digits()
-    order = np.random.default_rng(2026).permutation(len(digits.target))
+    with np.load(made_once("digits.npz", _write_digits)) as digits:
+        images, labels = digits["images"], digits["labels"]
+    order = np.random.default_rng(2026).permutation(len(labels))
     chosen = order[:TEST_DIGITS] if part == "test" else order[TEST_DIGITS:]
-    return (digits.images[chosen] / 16).astype(np.float32), digits.target[chosen].astype(np.int64)
+    return (images[chosen] / 16).astype(np.float32), labels[chosen].astype(np.int64)
+
+
+def _write_digits(path: Path) -> None:
+    # Imported once and not at each start of a lesson, to which it would add a second.
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    np.savez(path, images=digits.images, labels=digits.target)
 
 
 def distorted(pictures: np.ndarray, key: str) -> np.ndarray:
@@ -113,12 +119,5 @@ def scans_file(rows: int = TEST_DIGITS) -> Path:
 def _write_scans(path: Path, rows: int) -> None:
     upright, labels = (part[:rows] for part in pictures("test"))
     keys = [list(SCANNERS)[i % len(SCANNERS)] for i in range(len(labels))]
-    scans = [distorted(upright[i : i + 1], key).ravel() for i, key in enumerate(keys)]
-    table = pa.table(
-        {
-            "key": keys,
-            "pixels": pa.array(scans, type=pa.list_(pa.float32())),
-            "label": labels,
-        }
-    )
-    pq.write_table(table, path)
+    scans = [distorted(upright[i : i + 1], key) for i, key in enumerate(keys)]
+    write_scans(path, {"key": keys, "pixels": scans, "label": labels})

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmlab._text import in_megabytes
 from mmlab.draw import theme
-from mmlab.draw.picture import Picture
+from mmlab.draw.layout import MB
+from mmlab.draw.picture import WIDTH_INCHES, Picture, new_figure
+from mmlab.events import Unknown
 from mmlab.trace import Trace
 
-MB = 1e6
 ROW_INCHES = 0.42
 DOTS_ROW_INCHES = 0.8
 LEFT_INCHES = 2.1
-WIDTH_INCHES = 9.5
 PARTS = (
     ("before the first model: Python, PyTorch, Beam, the transforms", theme.FILL),
     ("the models", theme.INK),
@@ -34,7 +35,7 @@ def show_memory(traces: Mapping[str, Trace]) -> Picture:
     """
     shares = {name: memory_shares(trace) for name, trace in traces.items()}
     words = "\n".join(
-        f"  {name}: {models / MB:.0f} MB of models" for name, (_, models, _) in shares.items()
+        f"  {name}: {in_megabytes(models)} of models" for name, (_, models, _) in shares.items()
     )
     with theme.style():
         return Picture(_drawn_shares(shares), f"Memory at the peak, run by run\n{words}")
@@ -63,6 +64,8 @@ def memory_shares(trace: Trace) -> tuple[int, int, int]:
     before = int(rss[max(np.searchsorted(t_ns, first.load_begin_ns, side="right") - 1, 0)])
     summary = trace.summary()
     models = summary.model_bytes or 0
+    if isinstance(models, Unknown):
+        raise ValueError("the bytes of its models are not known: give the trace of another run")
     return before, models, max((summary.peak_rss_bytes or 0) - before - models, 0)
 
 
@@ -73,13 +76,15 @@ def _drawn_shares(shares: Mapping[str, Sequence[int]]) -> Figure:
         for value, (_, colour) in zip(share, PARTS, strict=True):
             axes.barh(row, value / MB, left=left, height=0.62, color=colour, edgecolor=theme.PAPER)
             if value / MB > 40:
-                text = {"ha": "center", "va": "center", "color": theme.readable_on(colour)}
-                axes.text(left + value / MB / 2, row, f"{value / MB:,.0f}", fontsize=9.5, **text)
+                axes.text(
+                    left + value / MB / 2, row, f"{value / MB:,.0f}", fontsize=9.5,
+                    ha="center", va="center", color=theme.readable_on(colour),
+                )  # fmt: skip
             left += value / MB
         axes.text(left, row, f"  {left:,.0f}", va="center", fontweight="bold", color=theme.INK)
     axes.set_xlim(0, 1.12 * max(sum(share) for share in shares.values()) / MB)
     axes.set_xlabel("MB at the peak of the run (resident set size)")
-    patches = [axes.barh(0, 0, color=colour) for _, colour in PARTS]
+    patches = [axes.barh(0, 0, color=colour).patches[0] for _, colour in PARTS]
     figure.legend(
         patches, [name for name, _ in PARTS], loc="upper left", ncols=3, frameon=False, fontsize=9
     )
@@ -115,7 +120,12 @@ def release_delays(trace: Trace) -> list[tuple[float, bool]]:
 
 def _drawn_delays(rows: Mapping[str, list[tuple[float, bool]]]) -> Figure:
     figure, axes = _rows(list(rows), DOTS_ROW_INCHES, 1.2)
-    style = {"facecolor": theme.PAPER, "edgecolor": theme.INK, "linewidth": 1, "s": 26}
+    style: dict[str, Any] = {
+        "facecolor": theme.PAPER,
+        "edgecolor": theme.INK,
+        "linewidth": 1,
+        "s": 26,
+    }
     for row, delays in enumerate(rows.values()):
         # One below the other, in the order of the evictions, so that none hides another.
         heights = row + np.linspace(-0.36, 0.36, len(delays) + 2)[1:-1]
@@ -144,8 +154,7 @@ def _drawn_delays(rows: Mapping[str, list[tuple[float, bool]]]) -> Figure:
 def _rows(names: list[str], row_inches: float, beside_inches: float) -> tuple[Figure, Axes]:
     """One row per name, the first on top, with room for a legend above and an axis below."""
     height = beside_inches + row_inches * len(names)
-    figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=theme.PAPER)
-    FigureCanvasAgg(figure)
+    figure = new_figure(height)
     left = LEFT_INCHES / WIDTH_INCHES
     bottom = 0.62 / height
     axes = figure.add_axes((left, bottom, 0.98 - left, row_inches * len(names) / height))

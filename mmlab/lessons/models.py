@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,16 @@ from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
 from torch import nn
 
 from mmlab._arguments import short
-from mmlab.lessons.cache import is_made, made_once
 from mmlab.lessons.digits import MAPPING, SIDE, distorted, pictures
+from mmlab.lessons.training import descend, handler_of, state_dict, train_missing
+from mmlab.transforms import AnyMapping
 
 HIDDEN = 3968
 STEPS = 30
 BATCH = 128
 
 
-class DigitClassifier(nn.Module):
+class DigitClassifier(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
     """Reads a digit of 64 pixels with two wide layers.
 
     It is far wider than digits ask for: 63 MB of weights, so that a model that comes or goes shows
@@ -48,21 +48,16 @@ def weights_file(name: str) -> Path:
     """The state dict of `CONFIG_1` … `CONFIG_4`, trained on first use (some 5 s)."""
     if name not in tuple(MAPPING):
         raise ValueError(f"there is no model {short(name)}: the lessons have {', '.join(MAPPING)}")
-    return made_once(f"{name}.pt", lambda path: _train(name, path))
+    return state_dict(name, lambda: _trained(name))
 
 
-def prepare(say: Callable[[str], None]) -> None:
+def prepare(say: Callable[..., None]) -> None:
     """Train and keep the models that are not there yet.
 
     Args:
       say: called with one line per model that is trained.
     """
-    missing = [name for name in MAPPING if not is_made(f"{name}.pt")]
-    for number, name in enumerate(missing, start=1):
-        began = time.monotonic()
-        weights_file(name)
-        seconds = time.monotonic() - began
-        say(f"[{number}/{len(missing)}] trained {name} in {seconds:.0f} s", at_once=True)
+    train_missing(MAPPING, weights_file, say)
 
 
 def handler(
@@ -78,15 +73,10 @@ def handler(
       kind: `PytorchModelHandlerTensor`, or a class of one's own that does more.
       options: for it.
     """
-    return kind(
-        state_dict_path=str(weights_file(name)),
-        model_class=DigitClassifier,
-        load_model_args={"weights_only": True},
-        **options,
-    )
+    return handler_of(weights_file(name), DigitClassifier, kind=kind, **options)
 
 
-def mapping(configs: dict[str, tuple[str, ...]] = MAPPING, **options: Any) -> list[KeyModelMapping]:
+def mapping(configs: dict[str, tuple[str, ...]] = MAPPING, **options: Any) -> list[AnyMapping]:
     """Keys to models, as `KeyedModelHandler` takes it; by default the right one.
 
     Args:
@@ -117,15 +107,15 @@ def predicted_digit(result: PredictionResult) -> int:
         pair = isinstance(result, tuple) and len(result) == 2
         hint = ": a keyed handler gives (key, result), take the second" if pair else ""
         raise TypeError(f"predicted_digit takes a PredictionResult, not {short(result)}{hint}")
-    return int(result.inference.argmax())
+    scores: torch.Tensor = result.inference
+    return int(scores.argmax())
 
 
-def _train(name: str, path: Path) -> None:
+def _trained(name: str) -> DigitClassifier:
     upright, labels = pictures("train")
     pixels = torch.from_numpy(distorted(upright, MAPPING[name][0]))  # its scanners are alike
     digits = torch.from_numpy(labels)
-    model = fitted(pixels.reshape(-1, SIDE * SIDE), digits, seed=list(MAPPING).index(name))
-    torch.save(model.state_dict(), path)
+    return fitted(pixels.reshape(-1, SIDE * SIDE), digits, seed=list(MAPPING).index(name))
 
 
 def fitted(
@@ -139,9 +129,11 @@ def fitted(
         torch.manual_seed(seed)
         model = DigitClassifier(hidden).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)  # twice as fast
-        for _ in range(STEPS):
+
+        def loss() -> torch.Tensor:
             batch = torch.randint(len(digits), (BATCH,))
-            optimizer.zero_grad(set_to_none=True)
-            nn.functional.cross_entropy(model(pixels[batch]), digits[batch]).backward()
-            optimizer.step()
-    return model.eval()
+            return nn.functional.cross_entropy(model(pixels[batch]), digits[batch])
+
+        descend(optimizer, loss, STEPS)
+    trained: DigitClassifier = model.eval()
+    return trained

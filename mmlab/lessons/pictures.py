@@ -6,14 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mmlab._arguments import whole_number
 from mmlab.draw import theme
-from mmlab.draw.picture import Picture
+from mmlab.draw.picture import Picture, new_figure
 from mmlab.lessons.digits import MAPPING, SCANNERS, distorted, pictures
 
 
@@ -30,8 +28,7 @@ def show_scans(each: int = 3) -> Picture:
 
 def _drawn(each: int) -> Picture:
     upright, labels = pictures("test")
-    figure = Figure(figsize=(9.5, 1.3), facecolor=theme.PAPER)
-    FigureCanvasAgg(figure)
+    figure = new_figure(1.3)
     axes = figure.subplots(1, len(SCANNERS))
     model_of = {key: name for name, keys in MAPPING.items() for key in keys}
     colours = theme.model_palette.colours(MAPPING)
@@ -40,18 +37,25 @@ def _drawn(each: int) -> Picture:
         paper = scans[0, 0, 0]
         framed = np.pad(scans, ((0, 0), (1, 1), (1, 1)), constant_values=paper)
         strip = np.concatenate(framed, axis=1)
-        ax.imshow(strip, cmap="gray_r", vmin=0, vmax=1)
-        ax.set(xticks=[], yticks=[])
+        draw_digit(ax, strip, colours[model_of[key]], linewidth=2.5)
         ax.set_title(f"{key}\n{distortion}", fontsize=9.5, color=theme.INK)
         ax.set_xlabel(model_of[key], fontsize=9.5, fontweight="bold", color=theme.INK)
-        for spine in ax.spines.values():
-            spine.set(color=colours[model_of[key]], linewidth=2.5)
     figure.subplots_adjust(left=0.01, right=0.99, top=0.68, bottom=0.17, wspace=0.08)
     digits = " ".join(map(str, labels[:each]))
     lines = [
         f"{key}: {distortion}, read by {model_of[key]}" for key, distortion in SCANNERS.items()
     ]
     return Picture(figure, f"The digits {digits} as six scanners see them\n  " + "\n  ".join(lines))
+
+
+def draw_digit(
+    axes: Axes, pixels: np.ndarray, frame: str = theme.MUTED, *, linewidth: float = 0.8
+) -> None:
+    """One scan, or several in a row: ink is 1, paper is 0."""
+    axes.imshow(pixels, cmap="gray_r", vmin=0, vmax=1)
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(color=frame, linewidth=linewidth)
 
 
 def show_right(right: Mapping[str, Mapping[str, int]], scans: int) -> Picture:
@@ -68,8 +72,7 @@ def show_right(right: Mapping[str, Mapping[str, int]], scans: int) -> Picture:
 def _right_drawn(right: Mapping[str, Mapping[str, int]], scans: int) -> Picture:
     models = sorted(right)
     height = 0.62 + 0.46 * len(models)
-    figure = Figure(figsize=(9.5, height), facecolor=theme.PAPER)
-    FigureCanvasAgg(figure)
+    figure = new_figure(height)
     ax = figure.subplots()
     shares = [[right[model].get(key, 0) / scans for key in SCANNERS] for model in models]
     full = theme.tint(theme.PALETTE[2], 0.8)
@@ -88,7 +91,9 @@ def _right_drawn(right: Mapping[str, Mapping[str, int]], scans: int) -> Picture:
 
 
 def _write_count(ax: Axes, column: int, row: int, count: int | str, framed: bool) -> None:
-    ax.text(column, row, count, ha="center", va="center", weight="bold" if framed else "normal")
+    ax.text(
+        column, row, str(count), ha="center", va="center", weight="bold" if framed else "normal"
+    )
     if framed:
         corner = column - 0.46, row - 0.42
         ax.add_patch(Rectangle(corner, 0.92, 0.84, fill=False, linewidth=1.6, color=theme.INK))

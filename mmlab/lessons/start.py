@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from apache_beam.utils.interactive_utils import is_in_ipython
 
-from mmlab._text import say
+from mmlab._text import in_megabytes, say
 from mmlab.lessons import ab
 from mmlab.lessons.digits import MAPPING, SCANNERS, scans_file
 from mmlab.lessons.models import prepare, weights_file
@@ -21,10 +21,9 @@ def start() -> None:
     for make in (prepare, prepare_restorer, ab.prepare):
         make(say)
     scans_file()
-    megabytes = sum(weights_file(name).stat().st_size for name in MAPPING) / len(MAPPING) / 1e6
-    say(
-        f"Ready: {len(MAPPING)} models of {megabytes:.0f} MB, digits from {len(SCANNERS)} scanners."
-    )
+    each = sum(weights_file(name).stat().st_size for name in MAPPING) / len(MAPPING)
+    models = f"{len(MAPPING)} models of {in_megabytes(each)}"
+    say(f"Ready: {models}, digits from {len(SCANNERS)} scanners.")
 
 
 def _keep_beam_from_fetching_scripts() -> None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from mmlab._arguments import short
+from mmlab._text import megabytes
 from mmlab.events import Unknown
+from mmlab.reports.summary import Differs
 from mmlab.trace import Trace
 
 COLUMNS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident", "limit")
 
-MORE = {
+MORE: dict[str, Callable[[Trace], int | None]] = {
     "freed": lambda trace: sum(residence.free_ns is not None for residence in trace.residences),
-    "model_megabytes": lambda trace: _megabytes(trace.summary().model_bytes),
+    "model_megabytes": lambda trace: megabytes(trace.summary().model_bytes),
     "processes_asking": lambda trace: len({use.process for use in trace.of_kind("use_begin")}),
     "processes_holding": lambda trace: len({load.process for load in trace.of_kind("load_end")}),
 }
@@ -55,10 +57,6 @@ def compare(
     return pd.DataFrame.from_dict(rows, orient="index", dtype=object).rename_axis(what)
 
 
-def _megabytes(size: int | Unknown) -> int | None:
-    return round(size / 1e6) if isinstance(size, int) else None
-
-
 def or_dash(value: Any) -> int | str:
     """A number as a table shows it: a dash where there is none, a word where it is not known."""
     if value is None:
@@ -81,6 +79,6 @@ def per_model(trace: Trace) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", dtype=object).rename_axis("model")
 
 
-def _row(trace: Trace, columns: Sequence[str]) -> dict[str, int | None]:
+def _row(trace: Trace, columns: Sequence[str]) -> dict[str, int | Unknown | Differs | None]:
     counts = trace.summary().counts()
     return {name: MORE[name](trace) if name in MORE else counts[name] for name in columns}

@@ -129,7 +129,7 @@ class ReplayPage:
 
 def _in_words(manager: Mapping[str, Any]) -> str:
     first, length, total = manager["first"], manager["length"], manager["total"]
-    accesses = plural(total, "access", "accesses")
+    accesses = plural(total, "access")
     if length < total:
         accesses = f"accesses {first:,} to {first + length - 1:,} of {total:,}"
     models = plural(len(manager["models"]), "model")

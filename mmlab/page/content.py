@@ -11,7 +11,7 @@ import numpy as np
 
 from mmlab.events import UNKNOWN, Dropped, Limit, Process, Refreshes, Unknown, Unobserved
 from mmlab.page.columns import column, differences
-from mmlab.state import NS, UNSEEN, Ints, Residence, State
+from mmlab.state import NS, UNSEEN, Batches, Ints, Residence, State
 
 FORMAT = 1
 MOST_ACCESSES = 100_000
@@ -278,13 +278,7 @@ def table_of(state: State, manager: Manager) -> Table:
         if known.step in manager.steps:
             manager.number(_identity(manager, known.step, known.model, known.cohort))
     batches = state.batches.take(np.array(manager.rows, np.int64))
-    named = [_identity(manager, *asked) for asked in batches.models]
-    numbers: dict[int, int] = {}
-    model = []
-    for asked in batches.asked.tolist():
-        if asked not in numbers:
-            numbers[asked] = manager.number(named[asked])
-        model.append(numbers[asked])
+    model = _models_of(manager, batches)
     unused = [load for load in manager.loads if not len(load.rows) and not load.already]
     begin = np.concatenate([batches.begin_ns, [load.load_begin_ns for load in unused]])
     order = np.argsort(begin.astype(np.int64), kind="stable")
@@ -293,7 +287,7 @@ def table_of(state: State, manager: Manager) -> Table:
     step_of[order] = np.arange(1, len(order) + 1)
     errors = [*batches.errors.tolist(), *(load.error for load in unused)]
     keys = [tuple(batches.key_counts[place]) for place in batches.keys.tolist()]
-    of_load = [manager.number(_identity(manager, x.step, x.model, x.cohort)) for x in unused]
+    of_load = _models_loaded(manager, unused)
     loads, load_steps = _steps_of_loads(manager, unused, step_of)
     ends = [load.loading[1] for load in unused]
     everything = [*keys, *(() for _ in unused)]
@@ -305,9 +299,7 @@ def table_of(state: State, manager: Manager) -> Table:
         keys=[everything[i] for i in order.tolist()],
         errors={i: errors[k] for i, k in enumerate(order.tolist(), 1) if errors[k] is not None},
         loads=loads,
-        load_model=np.array(
-            [manager.number(_identity(manager, x.step, x.model, x.cohort)) for x in loads], np.int64
-        ),
+        load_model=np.array(_models_loaded(manager, loads), np.int64),
         load_step=load_steps,
         evict_step=_steps_of_evictions(loads, load_steps, begin),
         unseen=int((batches.residence < 0).sum()),
@@ -389,6 +381,20 @@ def lru_steps(
     return loads, evictions
 
 
+def _models_of(manager: Manager, batches: Batches) -> list[int]:
+    """The number of the model of each batch."""
+    named = [_identity(manager, *asked) for asked in batches.models]
+    numbers: dict[int, int] = {}
+    for asked in batches.asked.tolist():
+        if asked not in numbers:
+            numbers[asked] = manager.number(named[asked])
+    return [numbers[asked] for asked in batches.asked.tolist()]
+
+
+def _models_loaded(manager: Manager, loads: Sequence[Residence]) -> list[int]:
+    return [manager.number(_identity(manager, x.step, x.model, x.cohort)) for x in loads]
+
+
 def reasons(
     state: State, manager: Manager, table: Table, limit: int | Unknown | None
 ) -> list[list[Any]]:
@@ -399,20 +405,17 @@ def reasons(
     values = [value for value in _limits_of(state, manager) if isinstance(value, int)]
     if len(set(values)) > 1:
         found.append(["limit_changed", values[0], values[-1]])
-    failed = sum(load.load_end_ns is None for load in table.loads)
-    if failed:
-        found.append(["loads_failed", failed])
-    already = sum(load.already for load in table.loads)
-    if already:
-        found.append(["already_there", already])
-    if table.unseen:
-        found.append(["in_memory_before", table.unseen])
     refreshes = sum(
         event.process == manager.process and event.step in manager.steps
         for event in state.facts(Refreshes)
     )
-    if refreshes:
-        found.append(["refreshed", refreshes])
+    counted = {
+        "loads_failed": sum(load.load_end_ns is None for load in table.loads),
+        "already_there": sum(load.already for load in table.loads),
+        "in_memory_before": table.unseen,
+        "refreshed": refreshes,
+    }
+    found += [[why, count] for why, count in counted.items() if count]
     known = table.end_ns[:-1] != UNSEEN
     if bool((table.begin_ns[1:] < table.end_ns[:-1])[known].any()):
         found.append(["overlap"])

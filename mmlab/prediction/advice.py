@@ -27,8 +27,8 @@ from mmlab.budget import (
     while_loading,
 )
 from mmlab.events import SIZED_BY
-from mmlab.lru import Ints
-from mmlab.prediction.loads import MOST_RELOADS, PredictedLoads
+from mmlab.lru import MOST_RELOADS, Ints, thrashes
+from mmlab.prediction.loads import PredictedLoads
 from mmlab.prediction.recorded import Measured
 
 _IN_BESIDE = "in what is beside the models"
@@ -143,7 +143,7 @@ def advise(
     _refuse(p, limit, budget)
     fits = None if limit is None or budget is None else _largest_that_fits(budget, limit)
     seconds = _seconds_per_load(p, load_seconds)
-    facts = _facts(p, most_reloads * p.visits, limit is None, fits, budget, seconds)
+    facts = _facts(p, most_reloads, limit is None, fits, budget, seconds)
     return replace(facts, why=tuple(_why(p, facts, limit, seconds, budget)))
 
 
@@ -160,14 +160,15 @@ def _facts(
     budget: Budget | None,
     seconds: float | None,
 ) -> Advice:
-    """The advice without its reasons; `most_reloads` is a number of loads."""
-    calm = int(np.argmax(p.reloads <= most_reloads)) + 1
+    """The advice without its reasons."""
+    calm = int(np.argmax(~thrashes(p.reloads, p.visits, most_reloads))) + 1
     hint = calm if any_memory or (fits is not None and fits >= calm) else None
     shown = hint or fits or calm
     counts = RESIDENT if budget is None else budget.counts
     grouped = p.grouped_by_key
     grouped_again = grouped - p.models_seen
-    grouped_hint = int(np.argmax(grouped_again <= max(most_reloads, grouped_again[-1]))) + 1
+    calm_grouped = ~thrashes(grouped_again, p.visits, most_reloads)
+    grouped_hint = int(np.argmax(calm_grouped | (grouped_again <= grouped_again[-1]))) + 1
     return Advice(
         hint=hint,
         calm=calm,

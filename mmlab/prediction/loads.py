@@ -9,14 +9,11 @@ import numpy as np
 import pandas as pd
 
 from mmlab._text import plural, shown_everywhere
+from mmlab.budget import limit_with
 from mmlab.events import UNKNOWN
 from mmlab.lru import Ints
 from mmlab.prediction.recorded import Measured
 from mmlab.prediction.workload import Workload
-
-MOST_RELOADS = 0.05
-"""A hint thrashes when more than this share of the batches had to load a model that the process had
-held before: seconds of loading depend on the disk, and reloads of the length of the run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +162,7 @@ class PredictedLoads:
         return self._per_hint((each.loads - each.models_seen[:, None]).clip(0).max(axis=0))
 
     def _per_hint(self, by_capacity: Ints) -> Ints:
-        capacity = np.minimum(self.hints * self.copies, len(self.models))
+        capacity = np.minimum(limit_with(self.hints, self.copies), len(self.models))
         return by_capacity[..., capacity - 1]
 
     # Answers
@@ -184,7 +181,7 @@ class PredictedLoads:
         return {name: int(values[i]) for name, values in self._columns().items()}
 
     def _columns(self) -> dict[str, Ints]:
-        columns = {"limit": self.hints * self.copies} if self.copies > 1 else {}
+        columns = {"limit": limit_with(self.hints, self.copies)} if self.copies > 1 else {}
         columns |= {"loads": self.loads, "evictions": self.evictions}
         if self.optimum is not None:
             columns["optimum"] = self.optimum

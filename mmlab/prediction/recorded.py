@@ -10,12 +10,12 @@ import numpy as np
 
 from mmlab._arguments import short
 from mmlab._text import listed
-from mmlab.budget import RELOAD_ADDRESS_SPACE
+from mmlab.budget import RELOAD_ADDRESS_SPACE, copies_of_limit
 from mmlab.events import Copy, Process, Unknown
 from mmlab.lru import Ints
 from mmlab.prediction.keys import Models, Source, read_keys
 from mmlab.reports.summary import step_limits
-from mmlab.state import TracedModel
+from mmlab.state import TracedModel, Use
 from mmlab.trace import Trace
 
 _MOST_ELEMENTS = 500_000_000
@@ -86,7 +86,7 @@ class Measured:
         1 where neither hint and limit nor the copies are known.
         """
         if isinstance(self.hint, int) and isinstance(self.limit, int) and self.hint > 0:
-            return max(self.limit // self.hint, 1)
+            return copies_of_limit(self.limit, self.hint)
         return self.handlers or 1
 
 
@@ -128,6 +128,15 @@ class Recorded:
         return Source(source.pieces, lambda i: f"element {i} of the trace", as_text=True)
 
 
+def _uses_of(
+    trace: Trace, step: str, number: Mapping[str, int]
+) -> list[tuple[int, Process, int, Use]]:
+    """The uses of a step in their order: when each began, where, and of which model."""
+    held = [r for r in trace.residences if r.step == step and r.model in number]
+    uses = ((use.begin_ns, r.process, number[r.model], use) for r in held for use in r.uses)
+    return sorted(uses, key=lambda use: use[0])
+
+
 def read_trace(trace: Trace, step: str | None) -> Recorded:
     """The accesses of one `RunInference` step.
 
@@ -141,11 +150,7 @@ def read_trace(trace: Trace, step: str | None) -> Recorded:
     cards = _cards(trace, step)
     names = dict.fromkeys(card.model for card in cards)  # two logs may name a model twice
     number = {name: i for i, name in enumerate(names)}
-    held = [r for r in trace.residences if r.step == cards[0].step and r.model in number]
-    uses = sorted(
-        ((use.begin_ns, r.process, number[r.model], use) for r in held for use in r.uses),
-        key=lambda use: use[0],
-    )
+    uses = _uses_of(trace, cards[0].step, number)
     if not uses:
         raise ValueError(f"the trace has no batch of {cards[0].step}: nothing reached its models")
     accesses: dict[Process, list[int]] = {}
@@ -211,31 +216,41 @@ def _cards(trace: Trace, step: str | None) -> list[TracedModel]:
     return by_step[step]
 
 
+def _beside_models(trace: Trace) -> tuple[int | None, int]:
+    """Most bytes of a machine beside its models, if known, and its processes that held models."""
+    machines = [
+        (machine.peak_rss - machine.model_bytes, machine.holding)
+        for machine in trace.machines.values()
+        if isinstance(machine.model_bytes, int)
+    ]
+    return max(machines, default=(None, 1))
+
+
+def _limit_grew(trace: Trace, step: str) -> bool:
+    """Whether the effective limit changed after the first load."""
+    changes = [e.t_ns for e in trace.limits(step) if isinstance(e.limit, int)]
+    begins = [r.load_begin_ns for r in trace.residences if r.step == step and r.loaded]
+    return bool(begins and changes and changes[-1] > begins[0])
+
+
 def _measured(trace: Trace, cards: list[TracedModel]) -> Measured:
-    counts = [count for count in trace.per_model() if count.step == cards[0].step]
+    step = cards[0].step
+    counts = [count for count in trace.per_model() if count.step == step]
     sizes = {count.model: count.bytes for count in counts if isinstance(count.bytes, int)}
     seconds = {count.model: count.load_seconds / count.loads for count in counts if count.loads}
     summary = trace.summary()
     buffer = None
     if summary.peak_rss_bytes is not None and isinstance(summary.model_bytes, int):
         buffer = max(summary.peak_rss_bytes - summary.model_bytes, 0)
-    machines = [
-        (machine.peak_rss - machine.model_bytes, machine.holding)
-        for machine in trace.machines.values()
-        if isinstance(machine.model_bytes, int)
-    ]
-    on_machine, holding = max(machines, default=(None, 1))
+    on_machine, holding = _beside_models(trace)
     of_step = {each.step: each for each in step_limits(trace)}
-    limit = of_step[cards[0].step].limit
-    changes = [e.t_ns for e in trace.limits(cards[0].step) if isinstance(e.limit, int)]
-    begins = [r.load_begin_ns for r in trace.residences if r.step == cards[0].step and r.loaded]
     return Measured(
         sizes=sizes,
         load_seconds=seconds,
         buffer_bytes=buffer,
         hint=cards[0].hint,
-        limit=limit,
-        limit_grew=bool(begins and changes and changes[-1] > begins[0]),
+        limit=of_step[step].limit,
+        limit_grew=_limit_grew(trace, step),
         whole=trace.state == "DONE" and not trace.incomplete,
         sized_by={count.model: count.sized_by for count in counts if count.sized_by},
         machine_buffer_bytes=None if on_machine is None else max(on_machine, 0),
@@ -244,7 +259,7 @@ def _measured(trace: Trace, cards: list[TracedModel]) -> Measured:
         data_beside=_data_beside(trace, summary.reloads),
         reloads=summary.reloads,
         most_resident=summary.most_resident,
-        handlers=_handlers(trace, cards[0].step),
+        handlers=_handlers(trace, step),
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from operator import attrgetter
 
-from mmlab._text import plural
+from mmlab._text import joined, plural
 from mmlab.events import (
     UNOBSERVED,
     Close,
@@ -44,14 +44,25 @@ def unseen(state: State) -> Iterator[str]:
     for (step, model), uses in _unanswered(state).items():
         yield printable(
             f"{step}: model {model}: the load of the model that answered "
-            f"{plural(uses, 'batch', 'batches')} was not seen."
+            f"{plural(uses, 'batch')} was not seen."
         )
+    yield from _of_sharing(state)
+    yield from _of_attempts(state)
+    for event in state.facts(ProcessBegins):
+        if event.info.clock_off_ns:
+            yield printable(_clock_note(event.process, event.info))
+
+
+def _of_sharing(state: State) -> Iterator[str]:
     for steps in state.sharing:
         yield printable(
             f"{', '.join(steps)}: these steps share their models (model_identifier); a load, an "
             "eviction and the limit are shown at the step that loaded first, and each batch at the "
             "step that asked."
         )
+
+
+def _of_attempts(state: State) -> Iterator[str]:
     for step, (reached, inferred) in _compared(state).items():
         if inferred > reached:
             yield printable(
@@ -62,9 +73,6 @@ def unseen(state: State) -> Iterator[str]:
         yield (
             "The runner counts no elements: whether every worker wrote to the log cannot be told."
         )
-    for event in state.facts(ProcessBegins):
-        if event.info.clock_off_ns:
-            yield printable(_clock_note(event.process, event.info))
 
 
 def _unanswered(state: State) -> Counter[tuple[str, str]]:
@@ -114,30 +122,31 @@ def missing(state: State, torn: int = 0) -> Iterator[str]:
             "it was killed, or had not written them when the trace was read."
         )
     if state.facts(RunEnds):
-        for process, work in _unended(state).items():
-            if process not in unclosed:
-                yield printable(
-                    f"{process}: the end of {work} was not seen: the process was killed, could "
-                    "not write, or was still at work when the run ended."
-                )
-        for step in (silent := list(_unwritten(state))):
-            yield printable(
-                f"{step}: elements went through it, and no worker wrote of that: none could write "
-                "to the log folder."
-            )
-        if state.elsewhere and not state.wrote_elsewhere and not silent and not state.inferred:
-            yield (
-                "No worker wrote to the log: none was started, or none could write to the log "
-                "folder."
-            )
-        for step, (reached, inferred) in _compared(state).items():
-            if 0 < inferred < reached and not state.dropped and not unclosed:
-                yield printable(
-                    f"{step}: {plural(reached, 'element')} reached it, and workers wrote of "
-                    f"{inferred:,}: the others could not write to the log folder."
-                )
+        yield from _missing_at_the_end(state, unclosed)
     elif state.facts(RunBegins):
         yield "The end of the run was not seen."
+
+
+def _missing_at_the_end(state: State, unclosed: Container[Process]) -> Iterator[str]:
+    for process, work in _unended(state).items():
+        if process not in unclosed:
+            yield printable(
+                f"{process}: the end of {work} was not seen: the process was killed, could "
+                "not write, or was still at work when the run ended."
+            )
+    for step in (silent := list(_unwritten(state))):
+        yield printable(
+            f"{step}: elements went through it, and no worker wrote of that: none could write "
+            "to the log folder."
+        )
+    if state.elsewhere and not state.wrote_elsewhere and not silent and not state.inferred:
+        yield "No worker wrote to the log: none was started, or none could write to the log folder."
+    for step, (reached, inferred) in _compared(state).items():
+        if 0 < inferred < reached and not state.dropped and not unclosed:
+            yield printable(
+                f"{step}: {plural(reached, 'element')} reached it, and workers wrote of "
+                f"{inferred:,}: the others could not write to the log folder."
+            )
 
 
 def _unclosed(state: State) -> dict[Process, int]:
@@ -156,7 +165,7 @@ def _unended(state: State) -> dict[Process, str]:
             plural(n, one) for n, one in ((len(of.open_batches()), "batch"), (loads, "load")) if n
         ]
         if words:
-            work[process] = " and ".join(words)
+            work[process] = joined(words)
     return work
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,34 +178,45 @@ def _typed(n: int) -> str:
     return f"{n}B"
 
 
+def _total(held: Sequence[Residence]) -> int | Unknown:
+    sizes = [r.bytes for r in held if isinstance(r.bytes, int)]
+    return sum(sizes) if len(sizes) == len(held) else UNKNOWN
+
+
+def _last_limit(state: State) -> int | None:
+    limits = state.facts(MemoryLimit)
+    return limits[-1].bytes if limits else None
+
+
+def _is_keyed(state: State, step: str) -> bool:
+    return any(model.keys for model in state.models if model.step == step)
+
+
 def out_of_memory(state: State) -> OutOfMemory | None:
     """Why a run ran out of memory; None when it did not."""
     culprit = _culprit(state)
-    error = culprit.error if culprit and culprit.error else state.error
-    kills = state.oom_kills
-    if not is_out_of_memory(error, kills) and not is_out_of_memory(state.error, kills):
+    errors = [(culprit and culprit.error) or state.error, state.error]
+    if not any(is_out_of_memory(error, state.oom_kills) for error in errors):
         return None
     process = culprit.process if culprit else state.largest_process
-    limits = state.facts(MemoryLimit)
+    step, model = (culprit.step, culprit.model) if culprit else (None, None)
     at_ns = _moment(culprit, state)
     held = _held(state, culprit, at_ns)
     loading = culprit is not None and culprit.load_end_ns is None
-    before = [r for r in state.residences if r.loaded and r.process == process]
-    sizes = [r.bytes for r in held if isinstance(r.bytes, int)]
-    cards = [m for m in state.models if culprit and m.step == culprit.step]
+    before = any(r.loaded and r.process == process for r in state.residences)
     return OutOfMemory(
-        step=culprit.step if culprit else None,
-        model=culprit.model if culprit else None,
+        step=step,
+        model=model,
         loading=loading,
         at_ns=at_ns,
-        asked_bytes=_asked_bytes(f"{error} {state.error}"),
+        asked_bytes=_asked_bytes(" ".join(map(str, errors))),
         held=len(held),
-        held_bytes=sum(sizes) if len(sizes) == len(held) else UNKNOWN,
+        held_bytes=_total(held),
         peak_rss=None if process is None else state.peak_rss_of(process),
         process=0 if process is None else state.processes_by_time.index(process) + 1,
         processes=len(state.processes),
-        memory_limit=limits[-1].bytes if limits else None,
-        keyed=any(card.keys for card in cards),
+        memory_limit=_last_limit(state),
+        keyed=culprit is not None and _is_keyed(state, culprit.step),
         alone=loading and not held and not before,
     )
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mmlab._text import or_none, plural, shown_everywhere
+from mmlab._text import in_megabytes, or_none, plural, shown_everywhere
 from mmlab.events import (
     SIZED_BY,
     UNKNOWN,
@@ -369,14 +369,14 @@ def _wording(s: Summary) -> list[tuple[str, str]]:
         ("loads", f"{s.loads} ({s.reloads} again)"),
         ("evictions", f"{s.evictions}"),
         *([("refreshes", f"{s.refreshes}")] if s.refreshes else []),
-        ("uses", f"{s.uses} batches, {s.elements} elements"),
+        ("uses", f"{plural(s.uses, 'batch')}, {plural(s.elements, 'element')}"),
         *([("failed", _failures_wording(s))] if s.failed or s.timed_out or s.dead_letters else []),
-        ("most resident", f"{s.most_resident} models"),
+        ("most resident", plural(s.most_resident, "model")),
         ("hint → limit", _limits_wording(s)),
         ("wall", f"{s.wall_seconds:.2f} s, {s.loading_share:.0%} of it loading"),
         *([("model bytes held", _bytes_words(s.model_bytes, s) + process)] if s.loads else []),
         *(
-            (name, f"{value / 1e6:,.0f} MB{of}")
+            (name, f"{in_megabytes(value)}{of}")
             for name, value, of in megabytes
             if isinstance(value, int)
         ),
@@ -404,4 +404,4 @@ def _failures_wording(s: Summary) -> str:
 
 
 def _bytes_words(size: int | Unknown, s: Summary) -> str:
-    return f"{size / 1e6:,.0f} MB{size_words(s.sized_by)}" if isinstance(size, int) else "unknown"
+    return f"{in_megabytes(size)}{size_words(s.sized_by)}" if isinstance(size, int) else "unknown"

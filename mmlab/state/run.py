@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from operator import attrgetter
 
@@ -249,25 +249,28 @@ class State:
         """What happened, counted."""
         states = self.processes.values()
         if any(state.last_ns > self.end_ns or state.strays for state in states):
-            held = [r for r in self.residences if r.load_end_ns is not None]
-            loads, reloads = sum(r.loaded for r in held), sum(r.loaded and r.again for r in held)
-            already = sum(r.already for r in held)
-            evictions = sum(r.evict_ns is not None for r in held)
-            uses, elements = len(self.batches), sum(self.batches.n.tolist())
+            totals = self._totals_of_residences()
         else:
-            loads = sum(state.finished_loads for state in states)
-            reloads = sum(state.reloads for state in states)
-            already = sum(state.already for state in states)
-            evictions = sum(state.evictions for state in states)
-            uses = sum(state.uses for state in states)
-            elements = sum(state.elements for state in states)
-        refreshes = sum(event.t_ns <= self.end_ns for event in self.facts(Refreshes))
+            totals = _totals_of(states)
         return Counts(
-            loads, reloads, already, evictions, refreshes, uses, elements,
+            **totals,
+            refreshes=sum(event.t_ns <= self.end_ns for event in self.facts(Refreshes)),
             failed=self._failed,
             timed_out=sum(event.timed_out for event in self._letters),
             dead_letters=len(self._letters),
-        )  # fmt: skip
+        )
+
+    def _totals_of_residences(self) -> dict[str, int]:
+        """Counts up to the end of the run, where a process went on."""
+        held = [r for r in self.residences if r.load_end_ns is not None]
+        return {
+            "loads": sum(r.loaded for r in held),
+            "reloads": sum(r.loaded and r.again for r in held),
+            "already": sum(r.already for r in held),
+            "evictions": sum(r.evict_ns is not None for r in held),
+            "uses": len(self.batches),
+            "elements": sum(self.batches.n.tolist()),
+        }
 
     @property
     def _failed(self) -> int:
@@ -590,3 +593,14 @@ def _residence(process: Process, load: Load, start_ns: int, end_ns: int) -> Resi
         None if freed is None else load.error, load.cohort, load.object, load.already, load.again,
         None, NO_BATCHES, NONE, load.sized_by,
     )  # fmt: skip
+
+
+def _totals_of(states: Collection[ProcessState]) -> dict[str, int]:
+    return {
+        "loads": sum(state.finished_loads for state in states),
+        "reloads": sum(state.reloads for state in states),
+        "already": sum(state.already for state in states),
+        "evictions": sum(state.evictions for state in states),
+        "uses": sum(state.uses for state in states),
+        "elements": sum(state.elements for state in states),
+    }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mmlab import _faults
+
 if TYPE_CHECKING:
     from mmlab.watching.runner import WatchRunner
     from mmlab.watching.warning import WatchWarning
@@ -17,6 +19,8 @@ _MODULE_OF = {
 }
 
 __all__ = ["WatchRunner", "WatchWarning", "watch"]
+
+_faults.warn()  # only the author's process imports this: a worker needs mmlab.worker
 
 
 def __getattr__(name: str) -> Any:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from mmlab._faults import survived
 from mmlab.watching.warning import WatchWarning
 
 PREFIX = "mmlab adds: "
@@ -35,7 +35,7 @@ def leave_frames_out(error: BaseException) -> None:
     Runners with workers of their own put the traceback of the worker into the text.
     """
     for one in chain(error):
-        with suppress(Exception):  # an author's exception may refuse whatever it likes
+        with survived("leave its own frames out of an error"):  # an author's may refuse
             one.__traceback__ = _without_frames(one.__traceback__)
             if any(isinstance(text, str) and _FRAMES.search(text) for text in one.args):
                 one.args = tuple(
@@ -62,7 +62,6 @@ def add_notes(error: BaseException, sentences: Iterable[str]) -> None:
     """Add sentences to an error, each with the prefix that says whose they are."""
     for sentence in sentences:
         if hasattr(error, "add_note"):  # Python 3.11 and later
-            with suppress(Exception):  # an author's exception may have an add_note of its own
-                error.add_note(f"{PREFIX}{sentence}")
+            error.add_note(f"{PREFIX}{sentence}")
         else:
             warnings.warn(sentence, WatchWarning, stacklevel=3)

@@ -5,41 +5,43 @@ Errors of a picture never reach the run that it shows.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 from mmlab._arguments import check_live, path_argument
+from mmlab._faults import survived
 from mmlab.events import Event, RunBegins, RunEnds
 from mmlab.log.folders import folder_at, location
 from mmlab.log.reader import LogReader
 from mmlab.trace import Trace
 from mmlab.watching.screens import (
+    DRAW,
     FRAME_SECONDS,
+    LEAVE_PICTURE,
     EventFrames,
     RunFrames,
     Screen,
     screen_for,
 )
 
-_log = logging.getLogger(__name__)
 
+def quietly(work: Callable[..., Any], what: str = DRAW) -> Callable[..., None]:
+    """`work`, whose first error is survived; after it, the work is not tried again.
 
-def quietly(work: Callable[..., Any]) -> Callable[..., None]:
-    """`work`, with its errors kept to itself; after the first one it is not tried again."""
+    Args:
+      what: see `survived`.
+    """
     broken = False
 
     def quiet(*args: Any) -> None:
         nonlocal broken
         if broken:
             return
-        try:
+        with survived(what) as attempt:
             work(*args)
-        except Exception:
-            broken = True
-            _log.debug("a picture could not be drawn", exc_info=True)
+        broken = broken or attempt.failed
 
     return quiet
 
@@ -99,7 +101,8 @@ def follow(log: str | os.PathLike[str], *, live: bool | str = "auto") -> Trace:
     events += reader.parse()
     trace = Trace(events, torn=reader.torn)
     if screen is not None:
-        quietly(screen.finish)(trace)
+        with survived(LEAVE_PICTURE):
+            screen.finish(trace)
     return trace
 
 

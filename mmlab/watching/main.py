@@ -59,14 +59,19 @@ def script(path: str, arguments: Sequence[str]) -> Program:
 def module(name: str, arguments: Sequence[str]) -> Program:
     """The program in a module, as `python -m` finds it; packages have theirs in `__main__`.
 
+    To find it imports the packages above it, whose errors are the program's own.
+
     Raises:
       ValueError: there is no such module, or no code in it.
     """
     folder = str(Path.cwd())
     _import_first_from(folder)
-    spec = _found(name)
-    if spec is not None and spec.submodule_search_locations is not None:
-        spec = _found(f"{name}.__main__")
+    try:
+        spec = _found(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = _found(f"{name}.__main__")
+    except Exception as error:
+        return Program(name, [name, *arguments], folder, _raises(error))
     if spec is None or spec.loader is None or not hasattr(spec.loader, "get_code"):
         raise ValueError(f"no module {name} that could be run: give one that can be imported here")
     loader, full_name = spec.loader, spec.name
@@ -88,10 +93,21 @@ def module(name: str, arguments: Sequence[str]) -> Program:
 
 
 def _found(name: str) -> ModuleSpec | None:
+    if name.startswith("."):
+        return None
     try:
         return importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return None  # a package above it is not there, or the name is none, such as ".x"
+    except ModuleNotFoundError as problem:
+        if problem.name and f"{name}.".startswith(f"{problem.name}."):
+            return None  # a package above it is not there
+        raise
+
+
+def _raises(error: Exception) -> Callable[[], CodeType]:
+    def code() -> CodeType:
+        raise error
+
+    return code
 
 
 def execute(program: Program) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
+from mmlab._faults import survived
 from mmlab.trace import Trace
 from mmlab.watching.run import Run
 
@@ -19,7 +19,8 @@ class WatchedResult(PipelineResult):
     """
 
     def __init__(self, result: PipelineResult, run: Run, restore: Any):
-        super().__init__(state := result.state)
+        state = result.state
+        super().__init__(state)  # type: ignore[no-untyped-call]  # Beam's
         self._result = result
         self._run = run
         self._restore = restore
@@ -30,14 +31,14 @@ class WatchedResult(PipelineResult):
     @property
     def trace(self) -> Trace:
         """What happened; while the pipeline still runs, what has happened so far."""
-        with suppress(Exception):  # of a job whose service is gone
+        with survived("ask the runner whether the job has ended"):  # its service may be gone
             _ = self.state
         return self._run.trace if self._run.ended else Trace.load(self._run.log.folder)
 
     @property
     def state(self) -> str:
         """The state of the wrapped runner's result; one that is final ends the recording."""
-        state = self._result.state
+        state: str = self._result.state
         if PipelineState.is_terminal(state):
             self._finish(state)
         return state

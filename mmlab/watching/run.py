@@ -8,7 +8,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
@@ -18,6 +18,7 @@ from apache_beam.pipeline import Pipeline
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from mmlab._extras import extra_for
+from mmlab._faults import describe, survived
 from mmlab.beam.cards import ModelCard
 from mmlab.beam.counts import element_counts
 from mmlab.beam.pipelines import InferenceStep, collection_before_batching, collection_name
@@ -30,7 +31,7 @@ from mmlab.watching.interrupts import interrupts_held
 from mmlab.watching.places import shows_by_itself
 from mmlab.watching.steps import say_unwatched
 from mmlab.worker.memory import oom_kills, oom_kills_since
-from mmlab.worker.recorder import Log, close_recorder, describe, recorder_for
+from mmlab.worker.recorder import Log, close_recorder, recorder_for
 
 if TYPE_CHECKING:
     from mmlab.watching.view import LiveView
@@ -72,11 +73,16 @@ class Run:
     @cached_property
     def trace(self) -> Trace:
         """The trace of a run that has ended; parsed when it is first asked for."""
+        if self.reader is None:
+            raise RuntimeError("the run has not ended yet")
         events = self.reader.parse()
         if self.lost and events:  # by this process, up to the end: the log could not say so
             last = max(events, key=attrgetter("t_ns"))
-            stamp = {"run": last.run, "host": last.host, "pid": os.getpid(), "tid": last.tid}
-            events.append(Dropped(**stamp, t_ns=last.t_ns, n=self.lost))
+            lost = Dropped(
+                run=last.run, host=last.host, pid=os.getpid(), tid=last.tid, t_ns=last.t_ns,
+                n=self.lost,
+            )  # fmt: skip
+            events.append(lost)
         return Trace(events, torn=self.reader.torn)
 
     def begin(self, cards: list[ModelCard], sharing: list[list[str]]) -> None:
@@ -89,15 +95,14 @@ class Run:
 
     def _element_counts(self, result: Any) -> dict[str, int]:
         # A runner that counts in another way, or whose service is gone, must not fail the run.
-        try:
+        with survived("count the elements of the pipeline"):
             return element_counts(self.pipeline, result)
-        except Exception:
-            return {}
+        return {}
 
     def _reached(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Elements that came to the model of each step, where the runner counted them."""
         before = {}
-        with suppress(Exception):
+        with survived("count the elements that came to models"):
             before = {
                 step.label: collection
                 for step in self.steps
@@ -136,7 +141,8 @@ class Run:
             leave_frames_out(error)
             if not self.ended:
                 self.end(_state_after(error, result), error=error)
-            add_notes(error, explain(self.trace.events))
+            with survived("explain an error"):  # an author's may have an add_note of its own
+                add_notes(error, explain(self.trace.events))
             raise
 
     def end(self, state: str, *, result: Any = None, error: BaseException | None = None) -> None:
@@ -164,7 +170,7 @@ class Run:
         close_recorder(self.log)
         self.lost = recorder.lost
         self.reader = LogReader(self.log.folder)
-        with suppress(OSError):  # whatever became of the log, the pipeline's own result stands
+        with survived("read the log of a run"):  # whatever became of it
             self.reader.fetch_all()
         self.on_end(self)
         if self.view is not None:
@@ -174,7 +180,7 @@ class Run:
 def _state_after(error: BaseException, result: PipelineResult | None) -> str:
     if any(isinstance(one, KeyboardInterrupt) for one in chain(error)):
         return PipelineState.CANCELLED
-    with suppress(Exception):  # what a runner says of a job whose service is gone
+    with survived("ask the runner how the job ended"):  # its service may be gone
         if result is not None and PipelineState.is_terminal(state := result.state):
             return PipelineState.FAILED if state == PipelineState.DONE else state
     return PipelineState.FAILED

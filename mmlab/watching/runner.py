@@ -16,6 +16,7 @@ from apache_beam.pipeline import Pipeline
 from apache_beam.runners.runner import PipelineRunner
 
 from mmlab._arguments import check_live, path_argument, seconds_argument, short
+from mmlab._faults import describe
 from mmlab.beam.runners import (
     chosen_runner,
     gets_what_was_built,
@@ -30,7 +31,6 @@ from mmlab.watching.run import Run
 from mmlab.watching.steps import Found, find_steps, handlers_swapped, sharing
 from mmlab.watching.warning import WatchWarning
 from mmlab.worker.logs import new_log
-from mmlab.worker.recorder import describe
 
 
 class WatchRunner(PipelineRunner):
@@ -191,7 +191,7 @@ class WatchRunner(PipelineRunner):
 
     def is_fnapi_compatible(self) -> bool:
         if self._options is None:
-            return self._runner.is_fnapi_compatible()
+            return bool(self._runner.is_fnapi_compatible())
         return gets_what_was_built(self._runner, self._options)
 
     def default_environment(self, options: PipelineOptions) -> Any:

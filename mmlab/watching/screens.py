@@ -18,6 +18,10 @@ from mmlab.trace import Trace
 from mmlab.watching.places import in_notebook as in_notebook
 from mmlab.watching.terminal import LiveLine
 
+DRAW = "draw the live picture"
+LEAVE_PICTURE = "leave the last picture"
+"""What a fault of ours leaves out; see `survived`."""
+
 FRAME_SECONDS = 0.2
 IDLE_SECONDS = 2.0
 """Between frames while nothing happens to models: only the clock and the memory go on."""

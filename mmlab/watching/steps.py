@@ -10,6 +10,7 @@ from typing import Any
 
 from apache_beam.pipeline import Pipeline
 
+from mmlab._faults import describe
 from mmlab.beam.cards import ModelCard, model_cards
 from mmlab.beam.failures import replace_failure_callback
 from mmlab.beam.guards import BeamChangedError
@@ -19,7 +20,7 @@ from mmlab.events import UNOBSERVED, Unobserved
 from mmlab.watching.warning import WatchWarning
 from mmlab.worker.failures import OnFailure
 from mmlab.worker.handler import is_watched, mark_timeouts, watched
-from mmlab.worker.recorder import Log, describe, recorder_for
+from mmlab.worker.recorder import Log, recorder_for
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _swap(step: InferenceStep, log: Log) -> bool:
             if step.catching is not None:
                 mark_timeouts(handler)
             replace_handler(step, handler)
-        except Exception:  # it runs unwatched
+        except Exception:  # it runs unwatched, which is said below
             replace_handler(step, step.handler)
             unwatched = "handler"
     if unwatched is not None:

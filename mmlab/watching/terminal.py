@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
-from mmlab._text import shown
+from mmlab._text import head, shown
 
 CLEAR = "\r\x1b[K"
+COLUMNS = 80
+"""Of a terminal that does not say how many it has."""
 
 
 class LiveLine:
@@ -35,7 +38,8 @@ class LiveLine:
                 self._begin()
             if any(through.unended for through in self._through):
                 return  # over half a line of somebody else's
-            self._terminal.write(f"{CLEAR}{shown(text, self._terminal)}")
+            line = head(shown(text, self._terminal), _width(self._terminal) - 1)
+            self._terminal.write(f"{CLEAR}{line}")
             self._terminal.flush()
             self._stands = True
 
@@ -99,6 +103,14 @@ class _Through:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def _width(terminal: Any) -> int:
+    """Its columns: a line that is longer could not be cleared."""
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or COLUMNS
+    except (AttributeError, OSError, ValueError):  # what stands for a terminal is not one
+        return COLUMNS
 
 
 def _handlers() -> Iterator[logging.StreamHandler[Any]]:

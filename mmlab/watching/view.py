@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from mmlab._faults import survived
 from mmlab.log.reader import LogReader
 from mmlab.trace import Trace
-from mmlab.watching.screens import RunFrames, Screen
+from mmlab.watching.screens import DRAW, LEAVE_PICTURE, RunFrames, Screen
 
 
 class LiveView:
@@ -23,7 +24,7 @@ class LiveView:
         self._reader = LogReader(folder)
         self._screen = screen
         self._frames: RunFrames | None = None
-        _quietly(lambda: self._begin(title))
+        self._begin(title)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mmlab-live", daemon=True)
         self._thread.start()
@@ -32,28 +33,18 @@ class LiveView:
         """End the thread and leave the last, full-quality picture."""
         self._stop.set()
         self._thread.join()
-        _quietly(lambda: self._screen.finish(trace()))
+        with survived(LEAVE_PICTURE):
+            self._screen.finish(trace())
 
     def _begin(self, title: str) -> None:
-        self._frames = RunFrames(title, self._screen, self._reader.poll())
+        with survived(DRAW):
+            self._frames = RunFrames(title, self._screen, self._reader.poll())
 
     def _follow(self) -> None:
-        if self._frames is None:
+        frames = self._frames
+        if frames is None:
             return
-        while not self._stop.wait(max(self._frames.pause, self._reader.pause)):
-            if not _quietly(self._frame):
-                return
-
-    def _frame(self) -> None:
-        events = self._reader.poll()
-        if events:
-            self._frames.add(events)
-
-
-def _quietly(work: Callable[[], None]) -> bool:
-    # The view looks on: whatever goes wrong with it, the pipeline goes on.
-    try:
-        work()
-    except Exception:
-        return False
-    return True
+        with survived(DRAW):  # and draw no more
+            while not self._stop.wait(max(frames.pause, self._reader.pause)):
+                if events := self._reader.poll():
+                    frames.add(events)

@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from mmlab._faults import describe
 from mmlab.beam.failures import bundle_of_thread, is_timeout
 from mmlab.events import DeadLetter
 from mmlab.worker.models import Site
-from mmlab.worker.recorder import Log, describe, recorder_for
+from mmlab.worker.recorder import Log, recorder_for
 
 _at_work: dict[tuple[str, int], tuple[Site, int]] = {}
 """A step and a bundle to the model that its last batch was at, and the thread that worked on it."""
@@ -46,7 +47,7 @@ class OnFailure:
                 self._own(error, batch)
 
     def _event(self, error: Exception, batch: Any) -> DeadLetter:
-        event = DeadLetter(step=self._step, n=_length(batch), error=describe(error))
+        event = DeadLetter(step=self._step, n=length(batch), error=describe(error))
         if is_timeout(error):
             event.timed_out = True
             place = (self._step, id(bundle_of_thread()))
@@ -56,7 +57,8 @@ class OnFailure:
         return event
 
 
-def _length(batch: Any) -> int:
+def length(batch: Any) -> int:
+    """Elements of a batch; 0 where an author's batch has no length."""
     try:
         return len(batch)
     except Exception:

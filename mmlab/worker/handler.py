@@ -13,14 +13,17 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler
+from apache_beam.ml.inference.base import ModelHandler
 
 from mmlab._arguments import path_argument, seconds_argument, short
+from mmlab._faults import describe
 from mmlab.beam.cards import ModelCard, count_or_none, key_text, key_texts, model_cards
 from mmlab.beam.handlers import (
+    AnyHandler,
+    AnyKeyed,
     cohort_handlers,
     cohort_of_key,
     handler_chain,
@@ -34,20 +37,20 @@ from mmlab.beam.manager import models_allowed, models_held, observe_manager, rep
 from mmlab.beam.shared import before_process_ends, held_model, served_model
 from mmlab.beam.weights import weights_file, weights_reader
 from mmlab.events import Conflicts, Copy, Limit, Models, RunInfo, UnknownKey, Unobserved
-from mmlab.worker.failures import note_work
+from mmlab.worker.failures import length, note_work
 from mmlab.worker.logs import shared_log
 from mmlab.worker.memory import quiet_reader
 from mmlab.worker.models import Followers, Listener, Load, Site, load_of, part_of
-from mmlab.worker.recorder import Log, Recorder, describe, recorder_for
+from mmlab.worker.recorder import Log, Recorder, recorder_for
 
 
 def watch(
-    handler: ModelHandler,
+    handler: ModelHandler[Any, Any, Any],
     log: str | os.PathLike[str],
     *,
     step: str = "RunInference",
     sample_seconds: float = 0.05,
-) -> ModelHandler:
+) -> ModelHandler[Any, Any, Any]:
     """Watch one handler, where the runner cannot be wrapped with `WatchRunner`.
 
     Args:
@@ -81,7 +84,7 @@ def watch(
     return watched(handler, shared, step)
 
 
-def watched(handler: ModelHandler, log: Log, step: str) -> ModelHandler:
+def watched(handler: AnyHandler, log: Log, step: str) -> AnyHandler:
     """A copy of `handler` that records into `log`.
 
     Args:
@@ -100,7 +103,7 @@ def watched(handler: ModelHandler, log: Log, step: str) -> ModelHandler:
     return _rewrap(handler_chain(handler), keyed, watched_keyed)
 
 
-def mark_timeouts(handler: ModelHandler) -> None:
+def mark_timeouts(handler: AnyHandler) -> None:
     """Have a watched handler note which thread works on a batch, for a step with a timeout."""
     keyed = keyed_handler(handler)
     chain = handler_chain(handler)
@@ -110,31 +113,29 @@ def mark_timeouts(handler: ModelHandler) -> None:
                 method.may_time_out = True
 
 
-def is_watched(handler: ModelHandler) -> bool:
+def is_watched(handler: AnyHandler) -> bool:
     """Whether the handler, or one inside it, records already."""
     return any(
         isinstance(vars(link).get("load_model"), _Watched) for link in handler_chain(handler)
     )
 
 
-def _watched_alone(handler: ModelHandler, log: Log, site: Site) -> ModelHandler:
+def _watched_alone(handler: AnyHandler, log: Log, site: Site) -> AnyHandler:
     twin = _watched_leaf(handler, log, site, load=_LoadAlone)
     _shadow(twin, _Refresh(twin, log, site))
     return twin
 
 
 def _watched_leaf(
-    handler: ModelHandler, log: Log, site: Site, load: type[_Load] | None = None
-) -> ModelHandler:
+    handler: AnyHandler, log: Log, site: Site, load: type[_Load] | None = None
+) -> AnyHandler:
     twin = _copy(handler)
     _shadow(twin, (load or _Load)(twin, log, site))
     _shadow(twin, _Inference(twin, log, site))
     return _that_travels(twin)
 
 
-def _watched_keyed(
-    keyed: KeyedModelHandler, log: Log, cards: Sequence[ModelCard]
-) -> KeyedModelHandler:
+def _watched_keyed(keyed: AnyKeyed, log: Log, cards: Sequence[ModelCard]) -> AnyKeyed:
     sites = {card.cohort: _site(card) for card in cards}
     leaves = cohort_handlers(keyed)
     twin = _copy(keyed)
@@ -147,7 +148,7 @@ def _watched_keyed(
     return _that_travels(twin)
 
 
-def _rewrap(chain: list[ModelHandler], inner: ModelHandler, twin: ModelHandler) -> ModelHandler:
+def _rewrap(chain: list[AnyHandler], inner: AnyHandler, twin: AnyHandler) -> AnyHandler:
     """The handlers around `inner`, copied, around `twin`."""
     for handler in reversed(chain[: chain.index(inner)]):
         outer = _copy(handler)
@@ -156,7 +157,10 @@ def _rewrap(chain: list[ModelHandler], inner: ModelHandler, twin: ModelHandler) 
     return twin
 
 
-def _copy(handler: ModelHandler) -> ModelHandler:
+_Kind = TypeVar("_Kind", bound=ModelHandler[Any, Any, Any])
+
+
+def _copy(handler: _Kind) -> _Kind:
     try:
         twin = copy.copy(handler)
         vars(twin)
@@ -165,7 +169,7 @@ def _copy(handler: ModelHandler) -> ModelHandler:
     return twin
 
 
-def _shadow(twin: ModelHandler, method: _Watched) -> None:
+def _shadow(twin: AnyHandler, method: _Watched) -> None:
     """Put `method` in the place of the method of its name.
 
     Raises:
@@ -178,7 +182,7 @@ def _shadow(twin: ModelHandler, method: _Watched) -> None:
     vars(twin)[name] = method
 
 
-def _that_travels(twin: ModelHandler) -> ModelHandler:
+def _that_travels(twin: _Kind) -> _Kind:
     """`twin`, whose class may leave out what was put into it when it says how it is pickled.
 
     Raises:
@@ -204,7 +208,7 @@ class _Watched:
     may_time_out = False
     """Whether Beam works on batches in threads that it may stop to wait for."""
 
-    def __init__(self, handler: ModelHandler, log: Log):
+    def __init__(self, handler: AnyHandler, log: Log):
         self._handler = handler
         self._own = vars(handler).get(self.method)  # an author may have replaced it on the object
         self._log = log
@@ -232,10 +236,11 @@ class _Watched:
         return self._original
 
 
-def _bound(attribute: Any, handler: ModelHandler) -> Callable[..., Any]:
+def _bound(attribute: Any, handler: AnyHandler) -> Callable[..., Any]:
     """A class's attribute as `handler` has it: static and class methods take no handler."""
     bind = getattr(type(attribute), "__get__", None)
-    return attribute if bind is None else bind(attribute, handler, type(handler))
+    bound: Callable[..., Any] = attribute
+    return bound if bind is None else bind(attribute, handler, type(handler))
 
 
 class _Load(_Watched):
@@ -243,7 +248,7 @@ class _Load(_Watched):
 
     method = "load_model"
 
-    def __init__(self, handler: ModelHandler, log: Log, site: Site):
+    def __init__(self, handler: AnyHandler, log: Log, site: Site):
         super().__init__(handler, log)
         self._site = site
         self._followed: tuple[Followers, Any] | None = None
@@ -307,7 +312,7 @@ class _Inference(_Watched):
 
     method = "run_inference"
 
-    def __init__(self, handler: ModelHandler, log: Log, site: Site):
+    def __init__(self, handler: AnyHandler, log: Log, site: Site):
         super().__init__(handler, log)
         self._site = site
         self._identities: WeakKeyDictionary[Any, int] | None = None
@@ -321,7 +326,7 @@ class _Inference(_Watched):
         if outer is self:  # the handler calls itself, with a part of the batch
             return original(batch, model, *args, **kwargs)
         recorder = self._recorder or self.recorder
-        site, plan, n = self._site, _batch.plan, _length(batch)
+        site, plan, n = self._site, _batch.plan, length(batch)
         visit = plan.get(site.cohort) if plan else None
         if visit is None or visit.left <= 0:
             visit = _Visit(n)
@@ -356,19 +361,12 @@ class _Inference(_Watched):
         return identity
 
 
-def _length(batch: Any) -> int:
-    try:
-        return len(batch)
-    except Exception:
-        return 0
-
-
 class _Refresh(_Watched):
     """`update_model_path` of a handler with one model: Beam calls it again and again."""
 
     method = "update_model_path"
 
-    def __init__(self, handler: ModelHandler, log: Log, site: Site):
+    def __init__(self, handler: AnyHandler, log: Log, site: Site):
         super().__init__(handler, log)
         self._site = site
 
@@ -384,6 +382,7 @@ class _RefreshPaths(_Watched):
     """`update_model_paths` of a keyed handler, which may split a cohort in two."""
 
     method = "update_model_paths"
+    _handler: AnyKeyed
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -394,11 +393,11 @@ class _RefreshPaths(_Watched):
                 _move(leaf, texts[cohort])
 
 
-def _key_texts_of(keyed: KeyedModelHandler) -> dict[Any, str]:
+def _key_texts_of(keyed: AnyKeyed) -> dict[Any, str]:
     return key_texts(cohort_of_key(keyed))
 
 
-def _move(leaf: ModelHandler, name: str) -> Site | None:
+def _move(leaf: AnyHandler, name: str) -> Site | None:
     """The site of a watched handler that may be a copy of another cohort's; None if unwatched.
 
     Args:
@@ -406,7 +405,7 @@ def _move(leaf: ModelHandler, name: str) -> Site | None:
       name: of the cohort that it now belongs to.
     """
     load, inference = vars(leaf).get("load_model"), vars(leaf).get("run_inference")
-    if not isinstance(load, _Load):
+    if not isinstance(load, _Load) or not isinstance(inference, _Inference):
         return None
     if load._site.cohort != name:
         load._site = inference._site = part_of(load._site, name)
@@ -463,7 +462,7 @@ class _Visit:
 
     def end(self, error: BaseException | None = None) -> None:
         use, self.use = self.use, None
-        if use is not None:
+        if use is not None and self.recorder is not None:
             self.recorder.use_ends(use, error)
 
 
@@ -476,7 +475,7 @@ class _Batch(threading.local):
       inside: the `run_inference` of a handler with one model that it is in.
     """
 
-    plan: dict[str, _Visit] | None = None
+    plan: dict[str | None, _Visit] | None = None
     owner: _KeyedInference | None = None
     inside: _Inference | None = None
 
@@ -488,8 +487,9 @@ class _LoadManager(_Watched):
     """`load_model` of a keyed handler: it returns Beam's manager of all its models."""
 
     method = "load_model"
+    _handler: AnyKeyed
 
-    def __init__(self, handler: KeyedModelHandler, log: Log, sites: dict[Any, Site]):
+    def __init__(self, handler: AnyKeyed, log: Log, sites: dict[Any, Site]):
         super().__init__(handler, log)
         self._sites = sites
 
@@ -513,7 +513,7 @@ class _ManagerObserver:
       blind: what cannot be observed: see `observe_manager`.
     """
 
-    def __init__(self, handler: KeyedModelHandler):
+    def __init__(self, handler: AnyKeyed):
         self._handler = handler
         self._followers = Followers()
         self._lock = threading.Lock()
@@ -521,7 +521,7 @@ class _ManagerObserver:
         for cohort, leaf in cohort_handlers(handler).items():
             self._follow(cohort, leaf)
 
-    def _follow(self, cohort: Any, leaf: ModelHandler) -> None:
+    def _follow(self, cohort: Any, leaf: AnyHandler) -> None:
         load = vars(leaf).get("load_model")
         if isinstance(load, _Load):
             load.follow(self._followers, cohort)
@@ -581,7 +581,7 @@ class _ManagerObserver:
         for run, step in self._followers.steps():
             run.emit(Limit(step=step, limit=count_or_none(limit)))
 
-    def on_refresh(self, cohort: Any, previous: Any, handler: ModelHandler, path: str) -> None:
+    def on_refresh(self, cohort: Any, previous: Any, handler: AnyHandler, path: str) -> None:
         load = vars(handler).get("load_model")
         if not isinstance(load, _Load):
             return
@@ -597,8 +597,9 @@ class _KeyedInference(_Watched):
     """`run_inference` of a keyed handler: notes which keys of a batch go to which model."""
 
     method = "run_inference"
+    _handler: AnyKeyed
 
-    def __init__(self, handler: KeyedModelHandler, log: Log, sites: dict[Any, Site]):
+    def __init__(self, handler: AnyKeyed, log: Log, sites: dict[Any, Site]):
         super().__init__(handler, log)
         self._sites = sites
         self._cohorts: Mapping[Any, Any] = {}
@@ -639,12 +640,12 @@ class _KeyedInference(_Watched):
             what = f"models in memory before this run are not shown: {describe(problem)}"
             self.recorder.emit(Unobserved(step=step, what=what))
 
-    def _plan(self, batch: Sequence[Any]) -> dict[str, _Visit]:
+    def _plan(self, batch: Sequence[Any]) -> dict[str | None, _Visit]:
         if self._texts is None:
             self._cohorts = cohort_of_key(self._handler)
             self._texts = key_texts(self._cohorts)
         cohorts, texts = self._cohorts, self._texts
-        plan: dict[str, _Visit] = {}
+        plan: dict[str | None, _Visit] = {}
         try:
             for key, _ in batch:
                 if key not in cohorts:

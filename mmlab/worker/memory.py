@@ -19,7 +19,7 @@ from mmlab.events import Memory
 try:
     import resource
 except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+    resource = None  # type: ignore[assignment]  # Windows has none
 
 CHANGE_BYTES = 1_000_000
 """A sample that differs by less from the last one written is left out."""

@@ -149,8 +149,9 @@ class Load:
         before = load_of(id(model))
         # A cache around the loading may give one object to several models.
         known = before.loaded if before is not None else None
-        same = known is not None and known.is_still(model)
-        number = known.number if same else next(_numbers)
+        if known is not None and not known.is_still(model):
+            known = None
+        number = next(_numbers) if known is None else known.number
         self.loaded = loaded = LoadedObject(model, number, weights, self.rss_growth)
         _loads[loaded.identity] = self
         if loaded.observable:

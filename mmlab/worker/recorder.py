@@ -23,6 +23,7 @@ from functools import wraps
 from time import monotonic_ns
 from typing import Any, NamedTuple, TypeVar
 
+from mmlab._faults import describe, survived
 from mmlab.events import (
     Dropped,
     Event,
@@ -109,11 +110,10 @@ def _never_raises(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(method)
     def guarded(self: Recorder, *args: Any) -> Any:
-        try:
+        with survived("record all that happens to models"):
             return method(self, *args)
-        except Exception:
-            self._emit(Dropped(n=1))
-            return None
+        self._emit(Dropped(n=1))
+        return None
 
     return guarded
 
@@ -342,22 +342,6 @@ def _about(kind: type[_Kind], site: Site, generation: int | None, **more: Any) -
     return kind(step=site.step, model=site.model, cohort=site.cohort, generation=generation, **more)
 
 
-def describe(error: BaseException) -> str:
-    """Type and text of an exception, at most 500 characters: the beginning and the end.
-
-    A worker's exception comes as the text of its traceback, which names it in the last line.
-
-    >>> describe(KeyError("Z"))
-    "KeyError: 'Z'"
-    """
-    try:
-        text = str(error)
-    except Exception:
-        text = "(no text)"
-    whole = f"{type(error).__name__}: {text}"
-    return whole if len(whole) <= 500 else f"{whole[:199]} … {whole[-298:]}"
-
-
 def with_error(members: bytes, error: BaseException) -> bytes:
     """The encoded members of a `UseEnds`, and the error with which it ended."""
     return b'%b,"error":%b}\n' % (members.removesuffix(b"}\n"), encode(describe(error)).encode())
@@ -369,10 +353,9 @@ def _let_go(*_: Any) -> None:
 
 def _open_writer(log: Log) -> LogWriter | SegmentWriter | None:
     # A worker that cannot reach the log folder works on, unwatched.
-    try:
+    with survived("open the event log of a process"):
         return (SegmentWriter if is_remote(log.folder) else LogWriter)(log.folder, log.run)
-    except Exception:
-        return None
+    return None
 
 
 _recorders: dict[Log, Recorder] = {}

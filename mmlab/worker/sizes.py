@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Generic
 
+from mmlab._faults import survived
 from mmlab._files import size_bytes
 from mmlab.events import UNKNOWN, Unknown
 from mmlab.worker.models import Size
@@ -38,11 +39,10 @@ def size_of(model: Any, weights: Callable[[], Path | None]) -> Size:
 
 
 def _file_bytes(weights: Callable[[], Path | None]) -> int | None:
-    try:
+    with survived("measure the file of a model"):  # an author's handler may raise anything
         path = weights()
         return None if path is None else size_bytes(path)
-    except Exception:  # whatever an author's handler makes of being asked
-        return None
+    return None
 
 
 def model_bytes(model: Any) -> int | Unknown:
@@ -54,14 +54,13 @@ def model_bytes(model: Any) -> int | Unknown:
     layer or a tree of scikit-learn, and for models that are neither a torch module nor hold any
     tensor or array.
     """
-    try:
+    with survived("measure the bytes of a model"):  # an author's model may raise anything
         inner = getattr(model, "model", None)
         if _is_module(inner) and not _is_module(model):
             model = inner
         size = _Walk(model).total()
         return size if size or _is_module(model) else UNKNOWN
-    except Exception:  # whatever an author's model makes of being looked at
-        return UNKNOWN
+    return UNKNOWN
 
 
 def _is_module(model: Any) -> bool:

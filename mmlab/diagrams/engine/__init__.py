@@ -23,6 +23,7 @@ from typing import IO, Any
 from platformdirs import user_cache_path
 
 from mmlab import fonts
+from mmlab._text import in_megabytes
 
 SECONDS = 60
 """A drawing that takes longer is stopped."""
@@ -44,7 +45,8 @@ def svg(dot: str) -> str:
     Raises:
       GraphvizError: there is no engine, or it could not draw, or took longer than a minute.
     """
-    return _engine.ask({"dot": dot})["svg"]
+    drawn: str = _engine.ask({"dot": dot})["svg"]
+    return drawn
 
 
 def png(svg: str, width: int) -> bytes:
@@ -55,6 +57,13 @@ def png(svg: str, width: int) -> bytes:
     """
     request = {"svg": svg, "width": width, "fonts": fonts.files()}
     return b64decode(_engine.ask(request)["png"])
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    """What a process reads and what it writes."""
+    if process.stdin is None or process.stdout is None:
+        raise GraphvizError("the process that draws diagrams has no pipes")
+    return process.stdin, process.stdout
 
 
 class _Engine:
@@ -85,22 +94,24 @@ class _Engine:
         return answer
 
     def _answer(self, line: bytes) -> dict[str, Any]:
-        kept = self._process is not None and self._process.poll() is None
-        if not kept:
-            self._start()
+        process = self._process
+        kept = process is not None and process.poll() is None
+        if process is None or not kept:
+            process = self._start()
         try:
-            return self._exchange(line)
+            return self._exchange(process, line)
         except _Ended as end:
             if not kept:
                 raise GraphvizError(str(end)) from None
-        self._start()  # it may have been killed while it waited
+        process = self._start()  # it may have been killed while it waited
         try:
-            return self._exchange(line)
+            return self._exchange(process, line)
         except _Ended as end:
             raise GraphvizError(str(end)) from None
 
-    def _exchange(self, line: bytes) -> dict[str, Any]:
-        process, late = self._process, threading.Event()
+    def _exchange(self, process: subprocess.Popen[bytes], line: bytes) -> dict[str, Any]:
+        late = threading.Event()
+        to, answers = _pipes(process)
 
         def stop() -> None:
             late.set()
@@ -110,15 +121,16 @@ class _Engine:
         watch.daemon = True
         watch.start()
         try:
-            process.stdin.write(line)
-            process.stdin.flush()
-            answer = process.stdout.readline()
+            to.write(line)
+            to.flush()
+            answer = answers.readline()
         except OSError:
             answer = b""
         finally:
             watch.cancel()
         if answer.endswith(b"\n"):
-            return json.loads(answer)
+            said: dict[str, Any] = json.loads(answer)
+            return said
         process.kill()
         code = process.wait()
         if late.is_set():
@@ -128,7 +140,7 @@ class _Engine:
             )
         raise _Ended(self._how_it_ended(code))
 
-    def _start(self) -> None:
+    def _start(self) -> subprocess.Popen[bytes]:
         self._stop()
         path = json.dumps([str(place) for place in sys.path])
         command = [sys.executable or "python3", "-I", "-S", str(_WORKER), path, _cache_folder()]
@@ -137,7 +149,7 @@ class _Engine:
         except OSError:  # nothing can be written
             self._errors = None
         try:
-            self._process = subprocess.Popen(
+            self._process = process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -148,6 +160,7 @@ class _Engine:
                 f"The process that draws diagrams could not be started: {error}. "
                 "A diagram's .outline and .dot need no process."
             ) from None
+        return process
 
     def _how_it_ended(self, code: int) -> str:
         """Why the process ended, as far as one can tell, and what to do."""
@@ -161,7 +174,7 @@ class _Engine:
         limit = _limit_of_memory()
         if limit is not None:
             return (
-                f"{sentence}. Processes may take {limit / 1e6:,.0f} MB of address space here "
+                f"{sentence}. Processes may take {in_megabytes(limit)} of address space here "
                 "(ulimit -v), and this one needs 300 MB the first time on a machine and 100 MB "
                 "later: raise the limit, or draw where there is none."
             )
@@ -177,11 +190,12 @@ class _Engine:
     def _stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
+            to, answers = _pipes(process)
             process.kill()
             process.wait()
             with suppress(OSError):  # what it did not read cannot be flushed any more
-                process.stdin.close()
-            process.stdout.close()
+                to.close()
+            answers.close()
         if self._errors is not None:
             self._errors.close()
             self._errors = None

@@ -26,7 +26,7 @@ def main(version: str) -> None:
     script = _script(version)
     code = _code(script)
     (HERE / "graphviz.wasm").write_bytes(code)
-    graphviz = re.search(r'graphvizVersion = "([\d.]+)"', _file(version, "lib/metadata.js"))[1]
+    graphviz = _found(r'graphvizVersion = "([\d.]+)"', _file(version, "lib/metadata.js"))
     names = {
         "source": f"@viz-js/viz {version}, Graphviz {graphviz}",
         "sha256": hashlib.sha256(code).hexdigest(),
@@ -43,7 +43,17 @@ def _script(version: str) -> str:
 
 def _file(version: str, name: str) -> str:
     with tarfile.open(fileobj=io.BytesIO(_package(version))) as package:
-        return package.extractfile(f"package/{name}").read().decode()
+        file = package.extractfile(f"package/{name}")
+        if file is None:
+            raise SystemExit(f"{name} is no file of the package")
+        return file.read().decode()
+
+
+def _found(pattern: str, script: str) -> str:
+    match = re.search(pattern, script, re.S)
+    if match is None:
+        raise SystemExit(f"the package holds no {pattern}: see its scripts")
+    return match[1]
 
 
 _packages: dict[str, bytes] = {}
@@ -65,7 +75,7 @@ def _package(version: str) -> bytes:
 
 def _code(script: str) -> bytes:
     """The string literal of `binaryDecode('…')`, decoded as its script does it."""
-    literal = re.search(r"binaryDecode\('((?:[^'\\]|\\.)*)'\)", script, re.S)[1]
+    literal = _found(r"binaryDecode\('((?:[^'\\]|\\.)*)'\)", script)
     text = re.sub(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|.)", _character, literal, flags=re.S)
     code = bytes(c & ~(c >> 8) & 0xFF for c in map(ord, text))
     if not code.startswith(b"\0asm"):
@@ -84,7 +94,7 @@ def _character(escape: re.Match[str]) -> str:
 
 def _imports(script: str) -> dict[str, str]:
     """What the WebAssembly calls things, and what they are."""
-    table = re.search(r"var wasmImports=\{([^}]*)\}", script)[1]
+    table = _found(r"var wasmImports=\{([^}]*)\}", script)
     pairs = (pair.split(":") for pair in table.split(","))
     return {short: name.lstrip("_") for short, name in pairs}
 
@@ -92,10 +102,10 @@ def _imports(script: str) -> dict[str, str]:
 def _exports(script: str) -> dict[str, str]:
     shortened = r'\b_?(viz_\w+|malloc|free)=[^;{}]*?wasmExports\["(\S+?)"\]'
     exports = dict(re.findall(shortened, script))
-    exports["memory"] = re.search(r'memory=wasmMemory=wasmExports\["(\S+?)"\]', script)[1]
-    exports["__wasm_call_ctors"] = re.search(
+    exports["memory"] = _found(r'memory=wasmMemory=wasmExports\["(\S+?)"\]', script)
+    exports["__wasm_call_ctors"] = _found(
         r'initRuntime\(\)\{.*?wasmExports\["(\S+?)"\]\(\)', script
-    )[1]
+    )
     return exports
 
 

@@ -46,15 +46,19 @@ class Graphviz:
         names = json.loads(_NAMES.read_text())
         self._store = wasmtime.Store(engine)
         self._messages: list[str] = []
-        self._trap = wasmtime.Trap
+        self._trap, self._error = wasmtime.Trap, wasmtime.WasmtimeError
         functions = []
         for need in module.imports:
             name = names["imports"][need.name]
             act = getattr(self, f"_{name}", None) or _refusal(name)
             functions.append(wasmtime.Func(self._store, need.type, act))
         exports = wasmtime.Instance(self._store, module, functions).exports(self._store)
-        self._memory = exports[names["exports"]["memory"]]
-        self._exports = {name: exports[short] for name, short in names["exports"].items()}
+        memory = exports[names["exports"]["memory"]]
+        if not isinstance(memory, wasmtime.Memory):
+            raise Failed("its memory is not where it was")
+        self._memory = memory
+        found = {name: exports[short] for name, short in names["exports"].items()}
+        self._exports = {n: what for n, what in found.items() if isinstance(what, wasmtime.Func)}
         self._call("__wasm_call_ctors")
 
     def svg(self, dot: str) -> str:
@@ -84,7 +88,8 @@ class Graphviz:
     # Memory
 
     def _call(self, name: str, *arguments: int) -> int:
-        return self._exports[name](self._store, *arguments)
+        result: int = self._exports[name](self._store, *arguments)
+        return result
 
     def _text(self, text: str) -> int:
         data = text.encode() + b"\0"
@@ -137,7 +142,7 @@ class Graphviz:
         for pages in (max(need, have + have // 5), need):
             try:
                 self._memory.grow(self._store, max(0, min(pages, _MOST_PAGES) - have))
-            except Exception:
+            except self._error:  # this machine has no more: Graphviz says so
                 continue
             return 1
         return 0
@@ -212,7 +217,7 @@ def _compiled() -> tuple[Any, Any]:
     if kept is not None and kept.is_file():
         try:
             return engine, wasmtime.Module.deserialize_file(engine, str(kept))
-        except Exception:
+        except wasmtime.WasmtimeError:
             pass  # cut off, or made by another wasmtime or for another processor
     module = wasmtime.Module(engine, code)
     if kept is not None:

@@ -111,7 +111,9 @@ def _checked(right: Sequence[bool]) -> np.ndarray:
 
 
 def _resampled(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    return values[random.integers(len(values), size=(DRAWS, len(values)))].mean(axis=1)
+    drawn = values[random.integers(len(values), size=(DRAWS, len(values)))]
+    means: np.ndarray = drawn.mean(axis=1)
+    return means
 
 
 def _difference(share: float, draws: np.ndarray) -> Difference:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from mmlab.lessons.cache import made_once
+from mmlab.lessons.cache import made_once, write_scans
 from mmlab.lessons.digits import pictures
 
 GRAIN = 0.25
@@ -42,11 +40,5 @@ def digits_file() -> Path:
 
 def _write(path: Path) -> None:
     scans, labels = scans_and_labels()
-    table = pa.table(
-        {
-            "id": [f"digit-{i:03}" for i in range(len(labels))],
-            "pixels": pa.array(list(scans.reshape(len(scans), -1)), type=pa.list_(pa.float32())),
-            "label": labels,
-        }
-    )
-    pq.write_table(table, path)
+    ids = [f"digit-{i:03}" for i in range(len(labels))]
+    write_scans(path, {"id": ids, "pixels": scans, "label": labels})

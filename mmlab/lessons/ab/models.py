@@ -8,7 +8,6 @@ lesson the same counts.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
 from torch import nn
 
 from mmlab.lessons.ab.digits import GRAIN, digits_file, grainy
-from mmlab.lessons.cache import is_made, made_once
 from mmlab.lessons.digits import SIDE, pictures
+from mmlab.lessons.training import descend, handler_of, state_dict, train_missing
 
 STEPS = 400
 BATCH = 128
@@ -30,13 +29,13 @@ GRID = 1024
 """Weights are multiples of 1 / GRID: coarser than the differences between processors."""
 
 
-class LogisticRegression(nn.Module):
+class LogisticRegression(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
     """A weight for each pixel and digit.
 
     Input: float32, shape (n, 64). Output: scores of the ten digits, shape (n, 10).
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(SIDE * SIDE, 10)
 
@@ -44,7 +43,7 @@ class LogisticRegression(nn.Module):
         return self.linear(pixels)
 
 
-class SmallConvNet(nn.Module):
+class SmallConvNet(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
     """Two layers of 3 by 3 filters, which look at neighbouring pixels together.
 
     Input: float32, shape (n, 64). Output: scores of the ten digits, shape (n, 10).
@@ -96,24 +95,17 @@ def weights_file(name: str) -> Path:
     """The state dict of `logistic_regression` or `small_conv_net`, trained on first use."""
     if name not in RECIPES:
         raise ValueError(f"there is no model {name!r}: this lesson has {', '.join(RECIPES)}")
-    return made_once(f"{name}.pt", lambda path: _train(name, path))
+    return state_dict(name, lambda: fitted(RECIPES[name]))
 
 
-def prepare(say: Callable[[str], None]) -> None:
+def prepare(say: Callable[..., None]) -> None:
     """Make and keep the digits and the models that are not there yet.
 
     Args:
       say: called with one line per model that is trained.
     """
     digits_file()
-    missing = [name for name in RECIPES if not is_made(f"{name}.pt")]
-    for number, name in enumerate(missing, start=1):
-        began = time.monotonic()
-        weights_file(name)
-        say(
-            f"[{number}/{len(missing)}] trained {name} in {time.monotonic() - began:.0f} s",
-            at_once=True,
-        )
+    train_missing(RECIPES, weights_file, say)
 
 
 def handler(side: str, **options: Any) -> PytorchModelHandlerTensor:
@@ -126,12 +118,8 @@ def handler(side: str, **options: Any) -> PytorchModelHandlerTensor:
     if side not in SIDES:
         raise ValueError(f'side is {side!r}: it is "A" or "B"')
     name = SIDES[side]
-    return PytorchModelHandlerTensor(
-        state_dict_path=str(weights_file(name)),
-        model_class=RECIPES[name].make,
-        load_model_args={"weights_only": True},
-        **{"min_batch_size": 16, "max_batch_size": 16, **options},
-    )
+    batches = {"min_batch_size": 16, "max_batch_size": 16}
+    return handler_of(weights_file(name), RECIPES[name].make, **{**batches, **options})
 
 
 def fitted(recipe: Recipe, steps: int = STEPS) -> nn.Module:
@@ -139,15 +127,15 @@ def fitted(recipe: Recipe, steps: int = STEPS) -> nn.Module:
     upright, labels = pictures("train")
     random = np.random.default_rng(recipe.seed)
     model = _started(recipe.make, random)
+
+    def loss() -> torch.Tensor:
+        some = random.integers(len(labels), size=BATCH)
+        pixels = grainy(upright[some], random, recipe.grain).reshape(-1, SIDE * SIDE)
+        scores = model(torch.from_numpy(pixels))
+        return nn.functional.cross_entropy(scores, torch.from_numpy(labels[some]))
+
     with _one_thread():
-        optimizer = torch.optim.Adam(model.parameters(), lr=recipe.rate)
-        for _ in range(steps):
-            some = random.integers(len(labels), size=BATCH)
-            pixels = grainy(upright[some], random, recipe.grain).reshape(-1, SIDE * SIDE)
-            scores = model(torch.from_numpy(pixels))
-            optimizer.zero_grad(set_to_none=True)
-            nn.functional.cross_entropy(scores, torch.from_numpy(labels[some])).backward()
-            optimizer.step()
+        descend(torch.optim.Adam(model.parameters(), lr=recipe.rate), loss, steps)
     with torch.no_grad():
         for weights in model.parameters():
             weights.copy_((weights * GRID).round() / GRID)
@@ -169,10 +157,6 @@ def _started(make: Callable[[], nn.Module], random: np.random.Generator) -> nn.M
                 drawn = random.uniform(-reach, reach, tuple(weights.shape))
                 weights.copy_(torch.from_numpy(drawn))
     return model
-
-
-def _train(name: str, path: Path) -> None:
-    torch.save(fitted(RECIPES[name]).state_dict(), path)
 
 
 @contextmanager

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from mmlab.draw import theme
-from mmlab.draw.picture import Picture
+from mmlab.draw.picture import Picture, new_figure
 from mmlab.lessons.ab.comparison import Difference
 from mmlab.lessons.ab.digits import scans_and_labels
 from mmlab.lessons.digits import pictures
-
-INCHES = 9.5
+from mmlab.lessons.pictures import draw_digit
 
 
 def show_digits(count: int = 12) -> Picture:
@@ -24,12 +22,12 @@ def show_digits(count: int = 12) -> Picture:
     written, labels = (part[:count] for part in pictures("test"))
     scans = scans_and_labels()[0][:count]
     with theme.style():
-        figure = _figure(1.75)
+        figure = new_figure(1.75)
         axes = figure.subplots(2, count, squeeze=False)
         figure.subplots_adjust(left=0.1, right=0.995, top=0.98, bottom=0.02, hspace=0.08)
         for column in range(count):
-            _draw_digit(axes[0, column], written[column])
-            _draw_digit(axes[1, column], scans[column])
+            draw_digit(axes[0, column], written[column])
+            draw_digit(axes[1, column], scans[column])
         for row, words in enumerate(("written", "scanned")):
             axes[row, 0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=10)
     return Picture(figure, f"The digits {' '.join(map(str, labels))}, as written and as scanned")
@@ -46,7 +44,7 @@ def show_disagreements(answers: pd.DataFrame, each: int = 6) -> Picture:
     a, b = answers["A"] == answers["label"], answers["B"] == answers["label"]
     kinds = {"only A is right": answers[a & ~b], "only B is right": answers[b & ~a]}
     with theme.style():
-        figure = _figure(1.35)
+        figure = new_figure(1.35)
         lines = []
         for place, (kind, rows) in enumerate(kinds.items()):
             words = f"{kind}: {len(rows)} digits"
@@ -58,7 +56,7 @@ def show_disagreements(answers: pd.DataFrame, each: int = 6) -> Picture:
             figure.text(left, 0.98, words, va="top", fontsize=10.5, fontweight="bold")
             for column, row in enumerate(rows.head(each).to_dict("records")):
                 ax = figure.add_subplot(grid[column])
-                _draw_digit(ax, scans[int(row["id"].removeprefix("digit-"))])
+                draw_digit(ax, scans[int(row["id"].removeprefix("digit-"))])
                 ax.set_title(f"A: {row['A']}  B: {row['B']}", fontsize=9, color=theme.INK)
     return Picture(figure, "Where the models differ\n  " + "\n  ".join(lines))
 
@@ -71,7 +69,7 @@ def show_differences(differences: Mapping[str, Difference]) -> Picture:
     """
     height = 1.35 + 0.85 * len(differences)
     with theme.style():
-        figure = _figure(height)
+        figure = new_figure(height)
         axes = figure.add_axes((0.03, 0.62 / height, 0.94, 1 - 1.12 / height))
         _dress(axes)
         for place, (words, difference) in enumerate(differences.items()):
@@ -82,26 +80,13 @@ def show_differences(differences: Mapping[str, Difference]) -> Picture:
         )
         reach = 1.08 * max(np.abs(d.draws).max() for d in differences.values())
         axes.set_xlim(-reach, reach)
-        style = {"fontsize": 10, "color": theme.MUTED, "va": "top"}
+        style: dict[str, Any] = {"fontsize": 10, "color": theme.MUTED, "va": "top"}
         top = 1 - 0.1 / height
         figure.text(0.03, top, "← A is better", **style)
         figure.text(0.97, top, "B is better →", ha="right", **style)
         figure.text(0.5, top, "no difference", ha="center", **style)
     lines = [f"{words}: {difference!r}" for words, difference in differences.items()]
     return Picture(figure, "\n".join(lines))
-
-
-def _figure(height: float) -> Figure:
-    figure = Figure(figsize=(INCHES, height), facecolor=theme.PAPER)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _draw_digit(ax: Axes, pixels: np.ndarray) -> None:
-    ax.imshow(pixels, cmap="gray_r", vmin=0, vmax=1)
-    ax.set(xticks=[], yticks=[])
-    for spine in ax.spines.values():
-        spine.set(color=theme.MUTED, linewidth=0.8)
 
 
 def _dress(axes: Axes) -> None:

@@ -48,7 +48,7 @@ def _judge_split(side: Callable[[tuple[str, torch.Tensor], int], int]) -> str:
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         read = pipeline | beam.Create(list(_digits().items()), reshuffle=False)
-        parts = read | beam.Partition(side, 2)
+        parts = read | beam.Partition(side, 2)  # type: ignore[arg-type]  # a function will do
         return {
             name: part | name >> RunInference(KeyedModelHandler(ab.handler(name)))
             for name, part in zip("AB", parts, strict=True)
@@ -164,7 +164,8 @@ def _check_each_once(names: Sequence[str], labels: dict[str, int]) -> None:
 
 
 def _rows() -> list[dict[str, Any]]:
-    return pq.read_table(ab.digits_file()).to_pylist()
+    rows: list[dict[str, Any]] = pq.read_table(ab.digits_file()).to_pylist()
+    return rows
 
 
 def _digits() -> dict[str, torch.Tensor]:

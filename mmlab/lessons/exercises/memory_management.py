@@ -8,6 +8,7 @@ from typing import Any
 import apache_beam as beam
 import torch
 from apache_beam.ml.inference.base import RunInference
+from apache_beam.pvalue import PCollection
 
 from mmlab._arguments import short
 from mmlab._text import or_none
@@ -40,10 +41,12 @@ def scans(keys: list[str]) -> tuple[list[Pair], dict[bytes, int]]:
     return list(zip(keys, pixels, strict=True)), truth
 
 
-def _classify(pipeline: beam.Pipeline, hint: int) -> beam.PCollection:
+def _classify(pipeline: beam.Pipeline, hint: int) -> PCollection[Any]:
     pairs, _ = scans(DAY)
     handler = FixedBatches(mapping(), max_models_per_worker_hint=hint)
-    return pipeline | beam.Create(pairs, reshuffle=False) | RunInference(handler)
+    read: PCollection[Any] = pipeline | beam.Create(pairs, reshuffle=False)
+    results: PCollection[Any] = read | RunInference(handler)
+    return results
 
 
 def _judge_hint(answer: Any) -> str:

@@ -64,7 +64,7 @@ def run(build: Callable[..., Any], *args: Any, options: PipelineOptions | None =
     require_function(build, "build")
     runner = WatchRunner("FnApiRunner", live=False)
     pipeline = beam.Pipeline(runner, options=options)
-    collections = _build(build, pipeline, args)
+    collections = _build(build, pipeline, runner, args)
     kept = _kept.setdefault(id(pipeline), {name: [] for name in collections})
     try:
         for name, collection in collections.items():
@@ -77,10 +77,12 @@ def run(build: Callable[..., Any], *args: Any, options: PipelineOptions | None =
 
 
 def _build(
-    build: Callable[..., Any], pipeline: beam.Pipeline, args: tuple[Any, ...]
-) -> dict[str, PCollection]:
+    build: Callable[..., Any],
+    pipeline: beam.Pipeline,
+    runner: WatchRunner,
+    args: tuple[Any, ...],
+) -> dict[str, PCollection[Any]]:
     """The collections in which the steps end that `build` adds to `pipeline`."""
-    runner = pipeline.runner
     with _recorded() as seen:
         try:
             returned = build(pipeline, *map(_copied, args))
@@ -130,11 +132,13 @@ def _recorded() -> Iterator[_Seen]:
         seen.ran.append(self)
         return run(self, *args, **kwargs)
 
-    beam.Pipeline.__init__, beam.Pipeline.run = made, ran
+    beam.Pipeline.__init__ = made  # type: ignore[method-assign]  # and put back below
+    beam.Pipeline.run = ran  # type: ignore[method-assign]  # likewise
     try:
         yield seen
     finally:
-        beam.Pipeline.__init__, beam.Pipeline.run = make, run
+        beam.Pipeline.__init__ = make  # type: ignore[method-assign]  # as it was
+        beam.Pipeline.run = run  # type: ignore[method-assign]  # as it was
 
 
 def _require_this_pipeline(pipeline: beam.Pipeline, returned: Any, seen: _Seen) -> None:
@@ -155,7 +159,7 @@ def _require_this_pipeline(pipeline: beam.Pipeline, returned: Any, seen: _Seen) 
     raise UntouchedError("build added no step to the pipeline that it was given.")
 
 
-def _collections(returned: Any) -> list[PCollection]:
+def _collections(returned: Any) -> list[PCollection[Any]]:
     if isinstance(returned, dict):
         returned = list(returned.values())
     values = returned if isinstance(returned, list | tuple) else [returned]
@@ -169,7 +173,7 @@ def _copied(argument: Any) -> Any:
     return argument.clone() if isinstance(argument, torch.Tensor) else argument
 
 
-def _named(returned: Any) -> dict[str, PCollection]:
+def _named(returned: Any) -> dict[str, PCollection[Any]]:
     if isinstance(returned, PCollection):
         return {"": returned}
     if isinstance(returned, tuple | list):

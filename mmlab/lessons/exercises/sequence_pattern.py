@@ -10,6 +10,7 @@ import apache_beam as beam
 import torch
 from apache_beam.ml.inference.base import KeyedModelHandler, PredictionResult, RunInference
 
+from mmlab._text import some
 from mmlab.lessons.exercises.exercise import Exercise, WrongError, require_function
 from mmlab.lessons.exercises.running import run
 from mmlab.lessons.models import handler, predicted_digit
@@ -19,7 +20,7 @@ from mmlab.lessons.sequence.scans import first_scans, label_of
 SCANS = 48
 ENOUGH = 40
 """Digits read right of 48: with scans that were not restored, 36 are."""
-BATCH = {"min_batch_size": SCANS, "max_batch_size": SCANS}
+BATCH: dict[str, Any] = {"min_batch_size": SCANS, "max_batch_size": SCANS}
 
 PAGES = 24
 TORN = ("scan-007", "scan-016")
@@ -56,7 +57,7 @@ def _up_to_post_processing(pipeline: beam.Pipeline, function: Callable[[Any], An
 
 
 def _read_by_config_2(pipeline: beam.Pipeline, pairs: list[tuple[str, torch.Tensor]]) -> Any:
-    model = KeyedModelHandler(handler("CONFIG_2", **BATCH))
+    model: KeyedModelHandler[Any, Any, Any, Any] = KeyedModelHandler(handler("CONFIG_2", **BATCH))
     scans = pipeline | "Restored" >> beam.Create(pairs, reshuffle=False)
     return scans | "Model B" >> RunInference(model)
 
@@ -171,8 +172,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(sorted(names)[:3]) + more
+    return some(sorted(names), most=3)
 
 
 EXERCISES = (

@@ -43,9 +43,11 @@ def _counting(answer: Any) -> int:
     raise WrongError(f"my_loads is {short(answer)}: it is a number of loads.")
 
 
-def _classify_some(pipeline: beam.Pipeline) -> PCollection:
+def _classify_some(pipeline: beam.Pipeline) -> PCollection[Any]:
     handler = KeyedModelHandler(mapping())
-    return pipeline | beam.Create(scans_of(KEYS), reshuffle=False) | RunInference(handler)
+    pairs: PCollection[Any] = pipeline | beam.Create(scans_of(KEYS), reshuffle=False)
+    results: PCollection[Any] = pairs | RunInference(handler)
+    return results
 
 
 def judge_digits(build: Callable[..., Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,18 @@ from apache_beam.ml.inference.base import PredictionResult
 from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
 from torch import nn
 
-from mmlab.lessons.cache import is_made, made_once
 from mmlab.lessons.digits import SIDE, pictures
 from mmlab.lessons.sequence.scans import noisy
+from mmlab.lessons.training import descend, handler_of, state_dict, train_missing
 
-FILE = "RESTORER.pt"
+NAME = "RESTORER"
 HIDDEN = 1024
 STEPS = 150
 BATCH = 128
 PIXELS = SIDE * SIDE
 
 
-class Restorer(nn.Module):
+class Restorer(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
     """Makes a scan look as if the lamp were new: shadow and grain go, ink is black again.
 
     Input: float32, shape (n, 64). Output: the same shape, values between 0 and 1.
@@ -47,16 +46,12 @@ class Restorer(nn.Module):
 
 def weights_file() -> Path:
     """The state dict of the restorer, trained on first use (some seconds)."""
-    return made_once(FILE, lambda path: torch.save(fitted().state_dict(), path))
+    return state_dict(NAME, fitted)
 
 
-def prepare(say: Callable[[str], None]) -> None:
+def prepare(say: Callable[..., None]) -> None:
     """Train and keep the restorer if it is not there yet, and `say` so in one line."""
-    if is_made(FILE):
-        return
-    began = time.monotonic()
-    weights_file()
-    say(f"trained {Path(FILE).stem} in {time.monotonic() - began:.0f} s", at_once=True)
+    train_missing([NAME], lambda name: weights_file(), say)
 
 
 def restorer(**options: Any) -> PytorchModelHandlerTensor:
@@ -65,17 +60,13 @@ def restorer(**options: Any) -> PytorchModelHandlerTensor:
     Args:
       options: for `PytorchModelHandlerTensor`.
     """
-    return PytorchModelHandlerTensor(
-        state_dict_path=str(weights_file()),
-        model_class=Restorer,
-        load_model_args={"weights_only": True},
-        **options,
-    )
+    return handler_of(weights_file(), Restorer, **options)
 
 
 def sureness(result: PredictionResult) -> float:
     """The probability that a classifier gives to the digit that it finds most likely, 0 to 1."""
-    return float(result.inference.softmax(-1).max())
+    scores: torch.Tensor = result.inference
+    return float(scores.softmax(-1).max())
 
 
 def fitted(hidden: int = HIDDEN, steps: int = STEPS) -> Restorer:
@@ -89,13 +80,15 @@ def fitted(hidden: int = HIDDEN, steps: int = STEPS) -> Restorer:
         torch.manual_seed(5)
         model = Restorer(hidden).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-        for _ in range(steps):
+
+        def loss() -> torch.Tensor:
             chosen = upright[random.integers(len(upright), size=BATCH)]
             target, scans = (_rows(part) for part in (chosen, noisy(chosen, random)))
-            optimizer.zero_grad(set_to_none=True)
-            nn.functional.binary_cross_entropy(model(scans), target).backward()
-            optimizer.step()
-    return model.eval()
+            return nn.functional.binary_cross_entropy(model(scans), target)
+
+        descend(optimizer, loss, steps)
+    trained: Restorer = model.eval()
+    return trained
 
 
 def _rows(digits: np.ndarray) -> torch.Tensor:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmlab.draw import theme
-from mmlab.draw.picture import Picture
+from mmlab.draw.picture import Picture, new_figure
 from mmlab.lessons.digits import SIDE
+from mmlab.lessons.pictures import draw_digit
 from mmlab.lessons.sequence.scans import first_scans, label_of, written
 
 ROW_INCHES, CAPTION_INCHES = 0.72, 0.32
@@ -47,8 +47,7 @@ def _drawn(
     rows: Mapping[str, Sequence[Any]], scans: Sequence[str], digits: Mapping[str, Sequence[int]]
 ) -> Figure:
     inches = [ROW_INCHES + CAPTION_INCHES * (name in digits) for name in rows]
-    figure = Figure(figsize=(9.5, sum(inches) + 0.1), facecolor=theme.PAPER)
-    FigureCanvasAgg(figure)
+    figure = new_figure(sum(inches) + 0.1)
     top = 1.0
     for (name, pictures), height in zip(rows.items(), inches, strict=True):
         top -= height / figure.get_figheight()
@@ -62,18 +61,12 @@ def _drawn(
                     ROW_INCHES * 0.94 / figure.get_figheight(),
                 )
             )
-            _draw_digit(axes, pixels)
+            draw_digit(axes, np.asarray(pixels).reshape(SIDE, SIDE), theme.GRID)
             if name in digits:
                 _write_digit(axes, digits[name][column], label_of(scans[column]))
             if column == 0:
                 axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
     return figure
-
-
-def _draw_digit(axes: Axes, pixels: Any) -> None:
-    axes.imshow(np.asarray(pixels).reshape(SIDE, SIDE), cmap="gray_r", vmin=0, vmax=1)
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_color(theme.GRID)
 
 
 def _write_digit(axes: Axes, digit: int, label: int) -> None:

@@ -7,10 +7,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from mmlab.lessons.cache import made_once
+from mmlab.lessons.cache import made_once, write_scans
 from mmlab.lessons.digits import SIDE, TEST_DIGITS, pictures
 
 CONTRAST = 0.4
@@ -37,7 +35,8 @@ def noisy(upright: np.ndarray, random: np.random.Generator) -> np.ndarray:
     ramp = np.cos(angle) * along + np.sin(angle) * along[:, None]
     shadow = (1 - CONTRAST) * (ramp / np.sqrt(2) + 1) / 2
     grain = random.normal(0, GRAIN, upright.shape)
-    return np.clip(CONTRAST * upright + shadow + grain, 0, 1).astype(np.float32)
+    pixels: np.ndarray = np.clip(CONTRAST * upright + shadow + grain, 0, 1)
+    return pixels.astype(np.float32)
 
 
 def scans_file(rows: int = TEST_DIGITS, lamp: str = "old") -> Path:
@@ -69,7 +68,9 @@ def label_of(scan: str) -> int:
 
 def written(scan: str) -> np.ndarray:
     """The digit as it was written, shape (8, 8)."""
-    return pictures("test")[0][int(scan.removeprefix("scan-"))]
+    upright, _ = pictures("test")
+    digit: np.ndarray = upright[int(scan.removeprefix("scan-"))]
+    return digit
 
 
 def name_of(number: int) -> str:
@@ -92,11 +93,10 @@ def _clean_scans() -> np.ndarray:
 
 
 def _damaged() -> list[np.ndarray | None]:
-    scans: dict[str, np.ndarray | None] = {
-        name_of(i): pixels for i, pixels in enumerate(_scans()[:FEW])
-    }
+    intact = {name_of(i): pixels for i, pixels in enumerate(_scans()[:FEW])}
+    scans: dict[str, np.ndarray | None] = dict(intact)
     for name in TORN:
-        scans[name] = scans[name][:40]
+        scans[name] = intact[name][:40]
     scans[BLANK] = np.full(SIDE * SIDE, np.nan, np.float32)
     scans[MISSING] = None
     return list(scans.values())
@@ -104,11 +104,7 @@ def _damaged() -> list[np.ndarray | None]:
 
 def _write(path: Path, scans: Iterable[np.ndarray | None]) -> None:
     rows = list(scans)
-    columns = {
-        "id": [name_of(i) for i in range(len(rows))],
-        "pixels": pa.array(rows, type=pa.list_(pa.float32())),
-    }
-    pq.write_table(pa.table(columns), path)
+    write_scans(path, {"id": [name_of(i) for i in range(len(rows))], "pixels": rows})
 
 
 def first_scans(count: int) -> list[tuple[str, np.ndarray]]:

@@ -12,6 +12,7 @@ import pytest
 import mmlab
 from mmlab.compare.comparison import Comparison, HintRuns
 from mmlab.fresh.outcome import RunOutcome
+from tests.lanes import size
 from tests.unit.diagrams.pipelines import BUILDERS, HOSTILE_LABELS, keyed_handler, torch_handler
 from tests.unit.trace.test_hostile_traces import hostile_trace
 
@@ -59,7 +60,11 @@ def _hostile():
     yield mmlab.diagram(keyed_handler("<script>window.pwned=1</script>"))
 
 
-@pytest.mark.parametrize("show", ["text/html", "image/svg+xml", "image/png", "inline"])
+WAYS = ["text/html", "image/svg+xml", "image/png", "inline"]
+
+
+@pytest.mark.part("browser", suite=True)
+@pytest.mark.parametrize("show", WAYS[: size("browser", suite=2, full=4)])
 def test_hostile_labels_execute_nothing(page, tmp_path, show):
     if show == "inline":  # as GitHub's and nbviewer's older nbconvert does
         page.set_content("".join(f'<div class="jp-OutputArea">{d.svg}</div>' for d in _hostile()))

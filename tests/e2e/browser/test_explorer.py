@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.e2e.browser.conftest import BUILD
+from tests.e2e.browser.conftest import BUILD, PATIENCE
 from tests.waiting import HUNG_SECONDS, wait_for
 
 pytestmark = pytest.mark.runs
@@ -27,6 +27,11 @@ IDLE = (
     "?.status === 'idle'"
 )
 IMAGES = ".jp-OutputArea-output img"
+CELLS = {
+    "projector": "mmlab.explore(projector=True, models=2, megabytes=1, elements=4)",
+    "race": "mmlab.explore()",
+}
+"""Notebooks of one cell, by name."""
 
 
 def first_cells(path):
@@ -54,14 +59,11 @@ def lab(tmp_path_factory):
     nbformat.write(
         first_cells(ROOT / "notebooks" / "05_explorer.ipynb"), home / "notebooks" / "explorer.ipynb"
     )
-    cell = nbformat.v4.new_code_cell(
-        "import mmlab\nmmlab.explore(projector=True, models=2, megabytes=1, elements=4)"
-    )
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(
-        nbformat.v4.new_notebook(cells=[cell], metadata=kernel),
-        home / "notebooks" / "projector.ipynb",
-    )
+    for name, code in CELLS.items():
+        cell = nbformat.v4.new_code_cell(f"import mmlab\n{code}")
+        notebook = nbformat.v4.new_notebook(cells=[cell], metadata=kernel)
+        nbformat.write(notebook, home / "notebooks" / f"{name}.ipynb")
     settings = home / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text(NO_NEWS)
@@ -97,15 +99,33 @@ def _wait_for(address, server, log):
     wait_for(answers)
 
 
+@pytest.fixture(scope="module")
+def context(browser):
+    """One cache for all pages: JupyterLab's script takes seconds to compile."""
+    context = browser.new_context()
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def explorer(page, lab):
-    """The notebook, run as far as the explorer."""
+def page(context):
+    """A page that notes errors in `page.problems`."""
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.problems = []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
     page.on(
         "console",
         lambda message: page.problems.append(message.text) if message.type == "error" else None,
     )
+    yield page
+    page.close()
+
+
+def shown(page, address):
+    """The page with a notebook, whose cells have run as far as the explorer."""
     page.set_viewport_size({"width": 1150, "height": 2150})
-    page.goto(lab)
+    page.goto(address)
     page.wait_for_function(IDLE)
     page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
     try:
@@ -141,7 +161,8 @@ def keep_screenshot(page, name):
     page.screenshot(path=BUILD / name)
 
 
-def test_a_slider_is_moved_and_run_draws_while_it_runs(explorer):
+def test_a_slider_is_moved_and_run_draws_while_it_runs(page, lab):
+    explorer = shown(page, lab)
     handle = explorer.locator(".jp-OutputArea .noUi-handle").first
     hint = explorer.locator(".jp-OutputArea .widget-readout").first
     assert hint.inner_text() == "2"
@@ -159,8 +180,8 @@ def test_a_slider_is_moved_and_run_draws_while_it_runs(explorer):
     rows = explorer.locator(".jp-OutputArea table.dataframe tbody tr").all_inner_texts()
     assert [row.split("\t")[1] for row in rows] == ["2", "1"]
     assert rows[1].split("\t")[7:9] == ["done", "32"]
-    shown = " ".join(explorer.locator(".jp-OutputArea").all_inner_texts())
-    assert "of 48 elements" not in shown and "done" in shown
+    words = " ".join(explorer.locator(".jp-OutputArea").all_inner_texts())
+    assert "of 48 elements" not in words and "done" in words
     keep_screenshot(explorer, "explorer-done.png")
     assert explorer.problems == []
 
@@ -173,6 +194,7 @@ FONT_PIXELS = """
 """
 
 
+@pytest.mark.part("browser")
 def test_on_a_projector_two_runs_fit_into_the_full_screen(page, lab):
     page.set_viewport_size({"width": 1280, "height": 720})
     page.goto(lab.replace("explorer.ipynb", "projector.ipynb"))
@@ -196,7 +218,8 @@ RESTART = (
 )
 
 
-def test_stop_keeps_what_was_seen_and_after_a_restart_there_is_a_sentence(explorer):
+def test_stop_keeps_what_was_seen_and_after_a_restart_there_is_a_sentence(page, lab):
+    explorer = shown(page, lab.replace("explorer.ipynb", "race.ipynb"))
     button(explorer, "Race").click()
     explorer.wait_for_function("/^[1-9]\\d* of 144 elements/m.test(document.body.innerText)")
     keep_screenshot(explorer, "explorer-race.png")

@@ -121,6 +121,7 @@ def test_perfetto_shows_one_lane_for_each_model_of_a_real_run(perfetto, page):
     page.screenshot(path=BUILD / "perfetto.png")
 
 
+@pytest.mark.part("browser")
 def test_perfetto_tells_machines_apart_and_takes_names_as_data(perfetto, page):
     hostile = {"host": HOSTILE, "step": HOSTILE}
     ask = perfetto(

@@ -2,6 +2,7 @@
 
     make colab                                        # 00, 04 and 05
     make colab NOTEBOOK=notebooks/04_memory_management.ipynb
+    make colab NOTEBOOK="--home notebooks/00_start_here.ipynb"   # from a link: no wheel beside it
 
 It makes an environment in build/colab (once: PyTorch and Colab's kernel stack), copies it, and runs
 each notebook there: the set-up cell installs Beam and mmlab, nothing that was imported before may
@@ -13,21 +14,29 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import functools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+from notebooks import links
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -77,14 +86,20 @@ print(_json.dumps({
 """
 PRESSED = {"begun": True, "progress": 48, "hint": "1", "ended": "done", "loads": "32"}
 FEWEST_FRAMES = 5
+PICTURES = {"image/png", "image/svg+xml"}
+MOST_SECONDS = 180
+"""From the first click to the first picture."""
 
 
 class Client(NotebookClient):
-    """Counts the frames of live pictures, by cell."""
+    """Counts the frames of live pictures, by cell, and notes when the first picture came."""
 
     frames: Counter[int]
+    first_picture: float | None = None
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        if self.first_picture is None and PICTURES & set(msg["content"].get("data") or ()):
+            self.first_picture = time.monotonic()
         if msg["msg_type"] == "update_display_data" and "image/png" in msg["content"]["data"]:
             self.frames[cell_index] += 1
         return super().process_message(msg, cell, cell_index)
@@ -95,6 +110,9 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="*", type=Path)
     parser.add_argument("--python", default=sys.executable, help="makes the environment")
     parser.add_argument("--wheel", type=Path, default=None, help="by default the one in dist/")
+    parser.add_argument(
+        "--home", action="store_true", help="a server of this machine has released the wheel"
+    )
     arguments = parser.parse_args()
     notebooks = arguments.notebooks or [
         path for name in NOTEBOOKS if (path := ROOT / "notebooks" / name).exists()
@@ -102,8 +120,10 @@ def main() -> int:
     wheel = arguments.wheel or max((ROOT / "dist").glob("mmlab-*.whl"), key=os.path.getmtime)
     base = environment(arguments.python)
     problems = []
-    for notebook in notebooks:
-        problems += [f"{notebook.name}: {problem}" for problem in check(notebook, wheel, base)]
+    with home_of(wheel) if arguments.home else nullcontext() as home:
+        for notebook in notebooks:
+            found = check(notebook, wheel, base, home)
+            problems += [f"{notebook.name}: {problem}" for problem in found]
     print("\n".join(problems) or "All is as it is stored.")
     return bool(problems)
 
@@ -128,7 +148,22 @@ def environment(python: str) -> Path:
     return base
 
 
-def check(path: Path, wheel: Path, base: Path) -> list[str]:
+@contextmanager
+def home_of(wheel: Path) -> Iterator[links.Home]:
+    """A home of the project on this machine, which has released this wheel and has nothing else."""
+    version = wheel.name.split("-")[1]
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root, "releases", "download", f"v{version}")
+        folder.mkdir(parents=True)
+        shutil.copy(wheel, folder)
+        answer = functools.partial(SimpleHTTPRequestHandler, directory=root)
+        with ThreadingHTTPServer(("127.0.0.1", 0), answer) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield links.Home(f"http://127.0.0.1:{server.server_port}", version)
+            server.shutdown()
+
+
+def check(path: Path, wheel: Path, base: Path, home: links.Home | None = None) -> list[str]:
     """Run a notebook in a fresh copy of the environment; what went wrong, in sentences."""
     place = FOLDER / "run"
     shutil.rmtree(place, ignore_errors=True)
@@ -136,9 +171,13 @@ def check(path: Path, wheel: Path, base: Path) -> list[str]:
     content.mkdir(parents=True)
     # Links are enough: pip puts new files into the place of old ones, and changes none.
     shutil.copytree(base, place / "env", symlinks=True, copy_function=os.link)
-    shutil.copy(wheel, content)
+    text = json.loads(path.read_text("utf-8"))
+    if home is None:
+        shutil.copy(wheel, content)
+    else:
+        links.linked(text, path.name, home)
     stored = nbformat.read(path, as_version=4)
-    ran = nbformat.read(path, as_version=4)
+    ran = nbformat.reads(json.dumps(text), as_version=4)
     setup = next(i for i, cell in enumerate(ran.cells) if cell.cell_type == "code")
     ran.cells.insert(setup + 1, nbformat.v4.new_code_cell(AFTER))
     ran.cells.insert(setup, nbformat.v4.new_code_cell(BEFORE))
@@ -157,11 +196,14 @@ def check(path: Path, wheel: Path, base: Path) -> list[str]:
     seconds = time.monotonic() - began
     last = len(ran.cells) - 1
     problems = pressed(ran, client.frames[last]) if path.name == EXPLORER else []
+    picture = (client.first_picture or float("inf")) - began
+    if picture > MOST_SECONDS:
+        problems.append(f"the first picture came after {picture:.0f} s")
     after = ran.cells.pop(setup + 2)
     ran.cells.pop(setup)
     print(
         f"{path.name}: {seconds:.0f} s, {seconds_of(ran.cells[setup]):.0f} of them in the set-up "
-        f"cell; frames of live pictures: {', '.join(map(str, client.frames.values())) or 'none'}",
+        f"cell, the first picture after {picture:.0f} s; frames of live pictures: {', '.join(map(str, client.frames.values())) or 'none'}",
         flush=True,
     )
     changed = json.loads(after.outputs[0].text)

@@ -29,10 +29,11 @@ def said(folder, *arguments, **options):
 
 
 def test_help_names_every_command_and_each_has_examples(tmp_path):
-    words = said(tmp_path, "--help")
+    words = said(tmp_path, "--help", COLUMNS="80")
     assert all(f"\n    {name} " in words for name in COMMANDS)
     for name in COMMANDS:
-        words = said(tmp_path, name, "--help")
+        words = said(tmp_path, name, "--help", COLUMNS="80")
+        assert max(map(len, words.splitlines())) <= 80
         assert words.startswith(f"usage: mmlab {name} ")
         assert f"examples:\n  mmlab {name}" in words
 

@@ -152,6 +152,31 @@ def test_a_program_without_a_pipeline_imports_nothing_of_beam(tmp_path):
     assert list(tmp_path.glob("*.jsonl")) == []
 
 
+def test_an_error_above_a_module_is_the_programs_own(tmp_path):
+    (tmp_path / "above").mkdir()
+    (tmp_path / "above" / "__init__.py").write_text("import is_not_there")
+    (tmp_path / "above" / "below.py").touch()
+    plain, watched = both_ways(tmp_path, "-m", "above.below")
+    assert plain.returncode == 1
+    own = plain.stderr.splitlines()[-3:]
+    assert own[-1] == "ModuleNotFoundError: No module named 'is_not_there'"
+    *shown, _ = watched.stderr.splitlines()
+    assert shown[-3:] == own
+    assert "watching/main.py" not in watched.stderr
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that root cannot write to")
+@pytest.mark.parametrize("options", [["-o", "/proc/t.jsonl"], []])
+def test_a_trace_that_could_not_be_saved_is_refused_before_the_run(options, tmp_path):
+    (tmp_path / "plain.py").write_text("print('it is not run')")
+    folder = tmp_path if options else "/proc"
+    done = mmlab(folder, "run", *options, tmp_path / "plain.py")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("mmlab run: /proc/t.jsonl" if options else "mmlab run: plain.tr")
+    assert done.stderr.endswith("give a file in another folder\n")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_file_that_is_no_trace_is_never_overwritten(tmp_path):
     (tmp_path / "data.jsonl").write_text('{"mine": 1}\n')
     (tmp_path / "plain.py").write_text("print('it is not run')")

@@ -166,9 +166,8 @@ def nap(monkeypatch):
 @pytest.mark.parametrize(
     ("start", "end"),
     [
-        (start, end)
-        for start in ("fork", "spawn")
-        for end in ("Runaway", "RunawayWaiting", "RunawayKilled")
+        *(("fork", end) for end in ("Runaway", "RunawayWaiting", "RunawayKilled")),
+        ("spawn", "RunawayWaiting"),
     ],
 )
 def test_what_a_run_started_in_sessions_of_its_own_ends_with_it(

@@ -65,7 +65,7 @@ def beams_tests(tmp_path_factory):
     if recorded is None or size("beams_own", suite=False, full=True):
         ways = run(folder / "all")
     else:
-        names = sorted({*list(recorded)[::8], *REFRESHES, MANAGED})  # the suite runs an eighth
+        names = sorted({*list(recorded)[::16], *REFRESHES, MANAGED})  # the suite runs a part
         ways = run(folder / "all", names, ways=["watched"])
         ways["unwatched"] = {test: (recorded[test], {}) for test in names}
     # Some of them allow a few seconds, which a busy machine may miss either way: once more, alone.

@@ -38,6 +38,12 @@ ASK_FAILED = "failed.state"
 WRONG = """%%watch a b
 never()
 """
+KEYWORD = """%%watch class
+never()
+"""
+AWAITS = """%%watch
+await never()
+"""
 BROKEN = """%%watch
 1 +* 2
 """
@@ -50,7 +56,8 @@ LEFT = "(beam.Pipeline.run, beam.Pipeline.__init__) == own"
 
 
 def test_cells_are_watched_drawn_and_otherwise_as_they_were():
-    sources = (LOAD, IMPORTS, ONE, SEVERAL, ASK, FAILS, ASK_FAILED, WRONG, BROKEN, MADE, RUN, LEFT)
+    before = (LOAD, IMPORTS, ONE, SEVERAL, ASK, FAILS, ASK_FAILED)
+    sources = (*before, WRONG, KEYWORD, AWAITS, BROKEN, MADE, RUN, LEFT)
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     notebook = nbformat.v4.new_notebook(cells=cells)
     client = NotebookClient(
@@ -76,6 +83,8 @@ def test_cells_are_watched_drawn_and_otherwise_as_they_were():
     assert "run_cell_magic" not in frames
     assert shown(outputs[ASK_FAILED]) == [("execute_result", "'FAILED'")]
     assert "%%watch takes one name for the trace" in str(outputs[WRONG])
+    assert "takes one name for the trace, or nothing, got 'class'" in str(outputs[KEYWORD])
+    assert "remove %%watch and put the cell's lines under" in str(outputs[AWAITS])
     assert [output.ename for output in outputs[BROKEN]] == ["SyntaxError"]
     assert outputs[MADE][0].text == (
         "No pipeline was run in this cell, so later is an empty list.\n"

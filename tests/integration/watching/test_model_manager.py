@@ -13,7 +13,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from mmlab import Trace, WatchRunner
 from mmlab.beam.pipelines import inference_steps
-from tests import remote
+from tests import remote, without_torch
 from tests.handlers import Answers
 from tests.integration.watching.programs import outcome_of, started
 
@@ -46,7 +46,8 @@ def run(runner):
     return list(COLLECTED)
 
 
-def test_loads_and_uses_are_in_the_trace_and_answers_are_the_same():
+def test_loads_and_uses_are_in_the_trace_and_answers_are_the_same(monkeypatch):
+    without_torch.hide(monkeypatch, stub=True)
     runner = WatchRunner()
     assert run(runner) == run(FnApiRunner()) == [("model", i) for i in range(6)]
     trace = runner.trace

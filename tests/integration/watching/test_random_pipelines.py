@@ -163,6 +163,7 @@ TAMPERINGS = {
 
 
 @pytest.mark.runs
+@pytest.mark.part("random_pipelines")
 @pytest.mark.parametrize(("description", "done", "told"), TAMPERINGS.values(), ids=TAMPERINGS)
 def test_what_a_runner_changes_is_found(description, done, told):
     found = compared(description, partial(Tampering, **done)).differences

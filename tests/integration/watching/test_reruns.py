@@ -123,7 +123,7 @@ def cases(draw):
     }
 
 
-@examples("reruns", suite=8, full=100)
+@examples("reruns", suite=4, full=100)
 @given(cases())
 def test_a_later_run_is_what_an_lru_that_remembers_does(case):
     steps, hint, identifier = case["steps"], case["hint"], None

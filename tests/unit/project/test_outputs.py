@@ -75,6 +75,17 @@ def test_the_live_line(monkeypatch):
     assert sys.stderr is terminal
 
 
+def test_the_live_line_is_no_longer_than_the_terminal_is_wide(monkeypatch):
+    """A line that has gone on below can be cleared no more."""
+    terminal = Terminal("utf-8", terminal=True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    line = LiveLine()
+    line.show("0123456789" * 10)
+    line.end()
+    assert f"{'0123456789' * 8}"[:79] in terminal.text()
+    assert "0123456789" * 8 not in terminal.text()
+
+
 @pytest.mark.parametrize("stream", [None, object(), type("S", (), {"encoding": "no-such"})()])
 def test_an_output_without_an_encoding_changes_nothing(stream, monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +14,16 @@ from pathlib import Path
 import pytest
 
 import mmlab
+from tests import without_torch
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 PACKAGE = Path(mmlab.__file__).parent
 LAYERS = (
-    ("_arguments", "_cache", "_extras", "_files", "_quiet", "_text", "fonts"),
+    ("_arguments", "_cache", "_extras", "_faults", "_files", "_quiet", "_text", "fonts"),
     ("course",),
     ("events",),
     ("log",),
@@ -120,6 +127,20 @@ def test_exports(package):
     assert set(module.__all__) <= set(dir(module))
 
 
+def test_types_are_checked_in_the_whole_package_and_shipped():
+    project = tomllib.loads(PACKAGE.with_name("pyproject.toml").read_text("utf-8"))
+    checked = project["tool"]["mypy"]
+    assert (checked["packages"], checked["strict"]) == (["mmlab"], True)
+    assert not any(part.get("ignore_errors") for part in checked["overrides"])
+    assert (PACKAGE / "py.typed").is_file()
+    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["mmlab"]
+
+
+def test_an_error_of_types_that_is_ignored_has_its_reason():
+    bare = re.compile(r"# type: ignore(?!\[[\w-]+\]  # \w)")
+    assert [name for name, path in modules().items() if bare.search(path.read_text("utf-8"))] == []
+
+
 def test_a_name_that_is_not_there():
     with pytest.raises(AttributeError, match="module 'mmlab' has no attribute 'forecast'"):
         _ = mmlab.forecast
@@ -165,6 +186,7 @@ def test_a_worker_imports_what_it_needs_to_record(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", UNPICKLE],
         input=pickler.dumps(handler).hex(),
+        env=without_torch.environment(),
         capture_output=True,
         text=True,
         check=True,
@@ -173,3 +195,61 @@ def test_a_worker_imports_what_it_needs_to_record(tmp_path):
     assert int(grown) <= 4_000_000
     assert len(names.split()) <= 40
     assert not {name.partition(".")[0] for name in names.split()} & HEAVY
+
+
+SILENT = {
+    "_arguments.short": "an author's object may refuse to be named",
+    "_faults.describe": "an author's exception may refuse to be named",
+    "beam.cards.key_text": "an author's key may refuse to be named",
+    "beam.runners.is_runner": "Beam knows no runner of that name: its own error comes later",
+    "beam.handlers.model_copies": "a handler may know it only in a worker",
+    "beam.handlers.shares_across_processes": "a handler may know it only in a worker",
+    "checks.handler._beam_takes": "the answer: Beam does not take it",
+    "checks.weights._by_content": "the answer: the file is damaged",
+    "explorer.explorer.Explorer._start.do": "the panel has said what it was",
+    "fresh.payload._can_be_pickled": "the answer: it cannot be pickled",
+    "fresh.supervisor.exit_after": "the traceback is printed",
+    "lessons.exercises.exercise.first_line": "an answer's exception may refuse to be named",
+    "watching.steps._swap": "the author is warned that the step is not watched",
+    "worker.handler._KeyedInference._plan": "Beam refuses the elements a moment later",
+    "worker.failures.length": "an author's batch may have no length",
+}
+"""Where any error has no other consequence, and why; a fault of ours goes through `survived`."""
+
+
+def test_no_fault_of_ours_is_silent():
+    found = {where for name, path in modules().items() for where in silent_in(name, path)}
+    assert found == set(SILENT)
+
+
+def silent_in(module: str, path: Path) -> Iterator[str]:
+    """Where a module takes any error, and neither raises nor reads it."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for where, node in inside(tree, module.removeprefix("mmlab.")):
+        if isinstance(node, ast.ExceptHandler) and is_broad(node.type):
+            body = [n for statement in node.body for n in ast.walk(statement)]
+            reads = any(isinstance(n, ast.Name) and n.id == node.name for n in body)
+            if not reads and not any(isinstance(n, ast.Raise) for n in body):
+                yield where
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) in ("suppress", "contextlib.suppress")
+            and any(map(is_broad, node.args))
+        ):
+            yield where
+
+
+def is_broad(kind: ast.expr | None) -> bool:
+    names = kind.elts if isinstance(kind, ast.Tuple) else [kind]
+    return any(
+        name is None or ast.unparse(name) in ("Exception", "BaseException") for name in names
+    )
+
+
+def inside(node: ast.AST, where: str) -> Iterator[tuple[str, ast.AST]]:
+    """All nodes below one, each with the names of what it stands in."""
+    for child in ast.iter_child_nodes(node):
+        named = isinstance(child, ast.FunctionDef | ast.ClassDef)
+        place = f"{where}.{child.name}" if named else where
+        yield place, child
+        yield from inside(child, place)

@@ -50,6 +50,18 @@ def test_two_hints_with_one_limit():
     assert "hint 1 → limit 2 (First), hint 2 (Second)" in repr(trace.timeline())
 
 
+def test_one_is_said_as_one():
+    more = [
+        event("load_begin", 1, step="First", model="m", generation=1, rss=100),
+        event("load_end", 1, step="First", model="m", generation=1, bytes=64, rss=200),
+        event("use_begin", 1, step="First", model="m", generation=1, n=1, keys={"A": 1}),
+        event("use_end", 2, step="First", model="m", generation=1),
+    ]
+    said = str(run(("First", 1, True), more=more).summary())
+    assert "most resident       1 model\n" in said
+    assert "uses                1 batch, 1 element\n" in said
+
+
 def test_none_is_none():
     trace = run(("First", None, True), ("Second", None, True), limits=[("First", None)])
     assert (trace.summary().hint, trace.summary().limit) == (None, None)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import asdict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmlab.draw.live import LivePicture
@@ -16,6 +16,7 @@ from mmlab.reports.notes import missing, unseen
 from mmlab.reports.summary import count_per_model, summarize
 from mmlab.state import State, held_over_time
 from tests.events import Event
+from tests.lanes import examples
 
 MODELS = "abc"
 STEPS = ("first", "second")
@@ -190,7 +191,7 @@ def asdict_of(residence):
 
 
 @pytest.mark.runs
-@settings(max_examples=300, deadline=None)
+@examples("interleavings", suite=60, full=3000)
 @given(runs(anything), st.integers(1, 7))
 def test_any_interleaving_gives_the_same_state(run, piece):
     streams, (first, second) = run
@@ -204,7 +205,7 @@ def test_any_interleaving_gives_the_same_state(run, piece):
 
 
 @pytest.mark.runs
-@settings(max_examples=300, deadline=None)
+@examples("interleavings", suite=60, full=3000)
 @given(runs(plausible), st.integers(1, 7))
 def test_the_live_picture_and_the_summary_say_the_same(run, piece):
     streams, (order, _) = run

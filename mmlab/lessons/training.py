@@ -1,0 +1,59 @@
+"""What the lessons' models share: trained once, kept as a state dict, loaded as weights only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from apache_beam.ml.inference.pytorch_inference import PytorchModelHandlerTensor
+from torch import nn
+
+from mmlab.lessons.cache import is_made, made_once
+
+
+def state_dict(name: str, make: Callable[[], nn.Module]) -> Path:
+    """The state dict of the model that `make` trains, which is kept in the cache as `name`."""
+    return made_once(f"{name}.pt", lambda path: torch.save(make().state_dict(), path))
+
+
+def train_missing(
+    names: Collection[str], train: Callable[[str], Path], say: Callable[..., None]
+) -> None:
+    """Train the models that are not kept yet.
+
+    Args:
+      say: called with one line per model that is trained.
+    """
+    missing = [name for name in names if not is_made(f"{name}.pt")]
+    for number, name in enumerate(missing, start=1):
+        began = time.monotonic()
+        train(name)
+        place = f"[{number}/{len(missing)}] " if len(names) > 1 else ""
+        say(f"{place}trained {name} in {time.monotonic() - began:.0f} s", at_once=True)
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Callable[[], torch.Tensor], steps: int) -> None:
+    """Go down so many steps; each asks for the loss of another batch."""
+    for _ in range(steps):
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        optimizer.step()
+
+
+def handler_of(
+    weights: Path,
+    model: Callable[..., nn.Module],
+    *,
+    kind: type[PytorchModelHandlerTensor] = PytorchModelHandlerTensor,
+    **options: Any,
+) -> PytorchModelHandlerTensor:
+    """Beam's handler for a kept model."""
+    return kind(
+        state_dict_path=str(weights),
+        model_class=model,
+        load_model_args={"weights_only": True},
+        **options,
+    )
