@@ -203,7 +203,8 @@ def check(path: Path, wheel: Path, base: Path, home: links.Home | None = None) -
     ran.cells.pop(setup)
     print(
         f"{path.name}: {seconds:.0f} s, {seconds_of(ran.cells[setup]):.0f} of them in the set-up "
-        f"cell, the first picture after {picture:.0f} s; frames of live pictures: {', '.join(map(str, client.frames.values())) or 'none'}",
+        f"cell, the first picture after {picture:.0f} s; "
+        f"frames of live pictures: {', '.join(map(str, client.frames.values())) or 'none'}",
         flush=True,
     )
     changed = json.loads(after.outputs[0].text)
