@@ -281,7 +281,7 @@ CASES = {
         case(command("run", "."), CommandError, ". is a folder: give a Python file, or -m"),
         case(command("run", "--", "gone.py"), CommandError, "no program at gone.py: give the"),
         case(command("run", ""), CommandError, "mmlab run: give a program to run"),
-        case(command("run", "-o", "", "trace.jsonl"), CommandError, "path is empty: give the path"),
+        case(command("run", "-o", "", "trace.jsonl"), CommandError, "got an empty path"),
         case(command("run", "-m", ""), CommandError, "mmlab run: give a module to run"),
         case(command("run", "-m"), CommandError, "mmlab run: give a module to run"),
         case(command("run", "-m", "gone.it"), CommandError, "no module gone.it that could be run"),
