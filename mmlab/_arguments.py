@@ -37,9 +37,9 @@ def path_argument(name: str, value: Any, kind: str) -> Path:
       TypeError, ValueError: it is no path, or empty; `kind` says what to give.
     """
     if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name} is {short(value)}: give {kind}, as text or a Path")
+        raise TypeError(f"{name} must be {kind}, as text or a Path, got {short(value)}")
     if not str(value):
-        raise ValueError(f"{name} is empty: give {kind}")
+        raise ValueError(f"{name} must be {kind}, got an empty path")
     return expanded(value)
 
 
@@ -61,9 +61,13 @@ def file_to_write(value: Any) -> Path:
     """
     path = path_argument("path", value, "the path of a file")
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: give the path of a file in it")
+        raise IsADirectoryError(
+            f"path must be a file, got the folder {path}: give the path of a file in it"
+        )
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent}: make it first")
+        raise FileNotFoundError(
+            f"path must be in a folder that exists, got {path}: make {path.parent} first"
+        )
     return path
 
 
@@ -91,7 +95,7 @@ def check_live(live: bool | str) -> None:
       ValueError: it is not.
     """
     if not (isinstance(live, bool) or live == "auto"):
-        raise ValueError(f'live is {short(live)}: give True, False or "auto"')
+        raise ValueError(f'live must be True, False or "auto", got {short(live)}')
 
 
 def seconds_argument(name: str, value: Any) -> float:
@@ -101,10 +105,10 @@ def seconds_argument(name: str, value: Any) -> float:
       TypeError, ValueError: it is not.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} is {short(value)}: give a positive number of seconds")
+        raise TypeError(f"{name} must be a positive number of seconds, got {short(value)}")
     seconds = float(value)
     if not 0 < seconds < float("inf"):
-        raise ValueError(f"{name} is {value!r}: give a positive number of seconds")
+        raise ValueError(f"{name} must be a positive number of seconds, got {value!r}")
     return seconds
 
 
@@ -118,9 +122,9 @@ def whole_number(name: str, value: Any, least: int = 1, most: int | None = None)
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} is {short(value)}: give a whole number{upto}") from None
+        raise TypeError(f"{name} must be a whole number{upto}, got {short(value)}") from None
     if isinstance(value, bool) or number < least or (most is not None and number > most):
-        raise ValueError(f"{name} is {value!r}: give a whole number{upto}")
+        raise ValueError(f"{name} must be a whole number{upto}, got {value!r}")
     return number
 
 
@@ -138,8 +142,8 @@ def parse_bytes(limit: Any, name: str = "memory_limit") -> int | None:
     amount = _amount(limit)
     if amount is None or amount < 1:
         raise ValueError(
-            f"{name} is {short(limit)}: give a number of bytes, or text such as '600MB', "
-            "'1.5GB' or '512MiB'"
+            f"{name} must be a number of bytes, or text such as '600MB', '1.5GB' or '512MiB', got "
+            f"{short(limit)}"
         )
     return amount
 

@@ -41,8 +41,8 @@ class Fit:
 
     Attributes:
       found: whether a hint passed all its runs.
-      hint: the highest that did; None is no hint at all, or nothing found.
-      runs: hint and outcome of each run, in their order.
+      hint: the highest hint that did; None if that is a run without a hint, or if none was found.
+      runs: hint and outcome of each run, in the order of the runs.
       memory_limit: bytes that each process of a run was allowed to take.
       interrupted: whether it was stopped before the end; then nothing is found.
     """
@@ -145,29 +145,30 @@ def fit_hint(
     live: bool | str = "auto",
     progress: Callable[[str], None] | None = say,
 ) -> Fit:
-    """Find the highest hint with which `build`'s pipeline passes under a memory limit, by runs.
+    """Find the highest hint with which a pipeline passes under a memory limit, by running it.
 
-    The first run has the highest hint. One that runs out of memory shows how many models were held,
-    and the search goes on from there, up and down, until a hint passes whose neighbour fails. The
-    hint below it is run too, and the answer has to pass again: reloads leave memory behind, so that
-    a lower hint may fail where a higher one passes.
+    The first run has the highest hint. A run that is out of memory shows how many models it held,
+    and the search continues up and down from there, until a hint passes and the next higher one
+    fails. The hint below is run too, and the answer must pass again, because reloads leave memory
+    behind: a lower hint may fail where a higher one passes.
 
     Args:
       build: see `compare_hints`.
       memory_limit: see `run_fresh`; of each process.
-      hints: to choose from; by default 1 to the number of models, and none.
-      confirm: further runs that the answer must pass.
+      hints: the hints to choose from; by default 1 to the number of models, and None.
+      confirm: number of further runs that the answer must pass.
       options: see `run_fresh`.
       live: see `compare_hints`.
-      progress: called with one line per run, or None for silence.
+      progress: a function that is called with one line of text per run, or None to print nothing.
 
     Raises:
       ValueError, TypeError, NotImplementedError: see `compare_hints`.
-      FreshRunError: the first run failed of something else than memory; later ones are rows.
+      FreshRunError: the first run failed for another reason than memory. Later runs that do are
+        rows of the result.
     """
     limit = parse_bytes(memory_limit)
     if limit is None:
-        raise ValueError("memory_limit is None: fit_hint needs one, such as '1GB'")
+        raise ValueError("memory_limit must be a number of bytes or text such as '1GB', got None")
     chosen = None if hints is None else sorted(check_hints(hints, "fit_hint"), key=_rank)
     confirm = whole_number("confirm", confirm, least=0)
     runner = RunHint(build, limit, options, live, progress)

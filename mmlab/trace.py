@@ -1,4 +1,4 @@
-"""What happened in one run: load it, ask it, save it."""
+"""`Trace`: a recorded run, loaded, summarised, drawn and saved."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ class Trace(State):
     """A recorded run that can be loaded, summarised, drawn and saved: a state with its events.
 
     Args:
-      events: of one run.
-      torn: lines that were cut off or are not events.
+      events: the events of one run.
+      torn: number of lines of the log that were cut off or are not events.
 
     Attributes:
-      events: by time.
+      events: all events, by time.
       torn: as given.
 
     Raises:
-      TypeError: what it is made of are no events.
-      ValueError: they are of several runs.
+      TypeError: `events` holds something that is not an event.
+      ValueError: the events are of several runs.
     """
 
     def __init__(self, events: Iterable[Event], torn: int = 0):
@@ -73,7 +73,7 @@ class Trace(State):
             super().add(new)
 
     def of_kind(self, *kinds: str) -> list[Any]:
-        """Events of these kinds, by time; kinds are called as in a log: `load_begin`, …"""
+        """Events of these kinds, by time. Kinds have the names of the log, such as `load_begin`."""
         return [event for event in self.events if event.event in kinds]
 
     # Files
@@ -82,20 +82,22 @@ class Trace(State):
     def load(cls, path: str | os.PathLike[str], *, most_bytes: float | None = _MOST_BYTES) -> Trace:
         """Read a trace that was saved, or the log folder of a run, finished or not.
 
-        A trace is read as data: nothing in it is ever run, and what does not have the form of an
-        event is refused (in a file) or counted (in a folder, where killed processes cut lines off).
+        A trace is read as data: no code in it is run. A line that is not an event is refused in a
+        file and counted in a folder, where killed processes leave incomplete lines.
 
         Args:
           path: a file from `save`, or a folder of event logs; a path, or a URI that Beam knows.
-          most_bytes: what the files may hold together, so that a wrong file does not fill the
-            memory; None for no limit. A million events are about 200 MB, and take about 1 GB.
+          most_bytes: the largest total size of the files, in bytes, so that a wrong file does not
+            fill the memory; None for no limit. A million events have about 200 MB and need about
+            1 GB of memory.
 
         Raises:
-          TypeError: `path` is no path, or `most_bytes` no number.
-          FileNotFoundError: there is nothing at `path`, or no trace in that folder.
-          OSError: what is there cannot be read, or is no file, but a pipe or a device.
-          ValueError: a file that is no trace, a folder with several runs, a newer format, or more
-            than `most_bytes`, which is 1 or more.
+          TypeError: `path` is not a path, or `most_bytes` is not a number.
+          FileNotFoundError: `path` does not exist, or is a folder without a trace.
+          OSError: `path` cannot be read, or is a pipe or a device.
+          ValueError: the file is not a trace, the folder holds several runs, the format is newer
+            than this version of mmlab, the files are larger than `most_bytes`, or `most_bytes` is
+            less than 1.
         """
         path_argument("path", path, "a saved trace or the log folder of a run")
         most_bytes = _bytes_or_none("most_bytes", most_bytes)
@@ -114,13 +116,14 @@ class Trace(State):
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write all events to one file of JSON lines, which `Trace.load` reads.
 
-        The file is there whole or not at all. Returns its path.
-
         Args:
-          path: of this machine.
+          path: a file of this machine.
+
+        Returns:
+          The path. The file is written completely or not at all.
 
         Raises:
-          ValueError: `path` is a URI, or cannot be one of a file.
+          ValueError: `path` is a URI, or not a valid path of a file.
           OSError: the file cannot be written.
         """
         path = _local(path)
@@ -131,18 +134,18 @@ class Trace(State):
     def to_perfetto(self, path: str | os.PathLike[str]) -> Path:
         """Write the trace for https://ui.perfetto.dev, or for `chrome://tracing`.
 
-        There, each process has a lane for each of its models, with loading and batches in it, and
-        counters of its resident set size, models and limit. Nothing is sent: Perfetto reads the
-        file in the browser. `Trace.load` does not read it back.
+        Each process has a lane for each of its models, which shows loads and batches, and counters
+        of its resident set size, models and limit. Perfetto reads the file in the browser and
+        sends nothing. `Trace.load` cannot read this file.
 
         Args:
-          path: of this machine; Perfetto expects it to end in `.json`.
+          path: a file of this machine; Perfetto expects a name that ends in `.json`.
 
         Returns:
-          The path. The file is there whole or not at all.
+          The path. The file is written completely or not at all.
 
         Raises:
-          ValueError: `path` is a URI, or cannot be one of a file.
+          ValueError: `path` is a URI, or not a valid path of a file.
           OSError: the file cannot be written.
         """
         path = _local(path)
@@ -154,38 +157,47 @@ class Trace(State):
 
     @cached_property
     def notes(self) -> list[str]:
-        """What this trace does not hold, in sentences: what is never seen, then `incomplete`."""
+        """What this trace does not hold, in sentences: what mmlab cannot see, then `incomplete`."""
         return [*unseen(self), *self.incomplete]
 
     @cached_property
     def incomplete(self) -> list[str]:
-        """What was seen, or must have been, and is missing here, in sentences.
+        """What was lost, in sentences; empty if nothing is known to be missing.
 
-        Events that could not be written, lines that were cut off, batches and loads whose end was
-        not seen, processes that may have seen more, a run without its end. Empty when nothing is
-        known to be missing: a process that was killed while it did nothing is not noticed.
+        Events that could not be written, lines that were cut off, batches and loads without an
+        end, processes that may have recorded more, a run without an end. A process that was killed
+        while it was idle is not noticed.
         """
         return list(missing(self, self.torn))
 
     # Answers
 
     def summary(self) -> Summary:
-        """The run in a few numbers: integers that can be compared, and figures."""
+        """The run in numbers: counts, seconds, and bytes of memory."""
         return summarize(self)
 
     def per_model(self) -> list[ModelCounts]:
-        """What each model did, in the order of `models`; models that were never asked for too."""
+        """The counts of each model, in the order of `models`, also of models that were not used."""
         return count_per_model(self)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per event, with `seconds` since the run was submitted."""
+        """Every event as one row of a table, with `seconds` since the run was submitted."""
         with extra_for("Trace.to_frame"):
             from mmlab.reports.frame import event_table
 
         return event_table(self.events, self.start_ns)
 
     def timeline(self, **options: Any) -> Picture:
-        """The run as a picture: see `mmlab.draw.timeline.draw_timeline`."""
+        """Draw the run: lanes of models, models resident, and memory, over seconds.
+
+        Args:
+          title: text that replaces the step's label in the header.
+          models: names of the models that have lanes, in this order; all others share one lane. By
+            default the 40 models with the most loads and batches have lanes.
+
+        Raises:
+          ValueError, TypeError: `models` is not a list of names of models of this run.
+        """
         with extra_for("Trace.timeline"):  # a trace is data, and needs no matplotlib
             from mmlab.draw.timeline import draw_timeline
 
@@ -194,19 +206,19 @@ class Trace(State):
     def replay(self, *, first: int = 1) -> ReplayPage:
         """The run as a page to step through, access by access; see `mmlab.page.build.ReplayPage`.
 
-        Each model manager has a stack of its models, the most recently used on top, and its limit
-        is a line across it, which can be moved: the same accesses under another hint.
+        Each model manager has a stack of its models, the most recently used on top, and a line
+        across the stack at its limit. Move the line to see the same accesses under another hint.
 
-        A page holds up to 100,000 accesses and says which of how many. Its stack begins with the
-        models that are in memory then; counts and loads over limits are those of the page.
+        A page holds up to 100,000 accesses and says which. Its stack begins with the models that
+        are in memory before the first of them. Its counts are those of the accesses on the page.
 
         Args:
-          first: access of each model manager with which the page begins, from 1; managers with
-            fewer are left out.
+          first: number of the first access on the page, for each model manager, from 1. Managers
+            with fewer accesses are left out.
 
         Raises:
-          ValueError, TypeError: no manager has so many accesses, or they are of more than 2,000
-            models until there.
+          ValueError, TypeError: `first` is not a positive integer, no manager has so many
+            accesses, or they use more than 2,000 models up to there.
         """
         first = whole_number("first", first)
         from mmlab.page.build import ReplayPage
@@ -225,19 +237,21 @@ class Trace(State):
 
 def _checked(events: Iterable[Event]) -> list[Event]:
     if isinstance(events, str | os.PathLike) or not isinstance(events, Iterable):
-        raise TypeError(f"Trace takes events, not {short(events)}: read files with Trace.load")
+        raise TypeError(
+            f"events must be events of a run, got {short(events)}: read files with Trace.load"
+        )
     events = list(events)
     if all(issubclass(kind, Event) for kind in set(map(type, events))):
         return events
     place, other = next((i, e) for i, e in enumerate(events) if not isinstance(e, Event))
     raise TypeError(
-        f"Trace takes events, and events[{place}] is {short(other)}: read files with Trace.load"
+        f"events[{place}] must be an event, got {short(other)}: read files with Trace.load"
     )
 
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Hold off the garbage collector, which looks for cycles among a million events, many times."""
+    """Turn the garbage collector off: it would search a million events for cycles repeatedly."""
     if not gc.isenabled():
         yield
         return
@@ -251,11 +265,11 @@ def _collector_paused() -> Iterator[None]:
 def _bytes_or_none(name: str, value: float | None) -> int | None:
     if value is None:
         return None
-    advice = "give a number of bytes from 1 on, such as 2e9, or None for no limit"
+    allowed = "a number of bytes, 1 or more, such as 2e9, or None for no limit"
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} is {short(value)}: {advice}")
+        raise TypeError(f"{name} must be {allowed}, got {short(value)}")
     if not 1 <= value < float("inf"):
-        raise ValueError(f"{name} is {value!r}: {advice}")
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
     return int(value)
 
 
@@ -263,7 +277,7 @@ def _local(path: str | os.PathLike[str]) -> Path:
     path_argument("path", path, "the path of a file")
     where = location(path)
     if isinstance(where, str):
-        raise ValueError(f"traces are saved to this machine, not to {where}")
+        raise ValueError(f"path must be a file of this machine, got {where}")
     return file_to_write(where)
 
 

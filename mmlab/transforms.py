@@ -19,39 +19,39 @@ _NO_MODEL = -1
 
 
 class GroupByModel(beam.PTransform[Any, Any]):
-    """Groups `(key, element)` pairs by the model that answers them, and passes them on one by one.
+    """Groups `(key, element)` pairs by the model that serves them, and outputs them one by one.
 
-    `GroupByKey` groups by *key*: two keys of one model may land far apart, with another model
-    between them, and values come as one list per key. This groups by *cohort*, all the keys of one
-    `KeyModelMapping`, and gives back the pairs as they were, so it is one more line before
-    `RunInference`:
+    `GroupByKey` groups by *key*: two keys of one model may come far apart, with another model
+    between them, and each key comes with a list of values. `GroupByModel` groups by *cohort*, which
+    is all keys of one `KeyModelMapping`, and outputs the pairs unchanged. It is one more line
+    before `RunInference`:
 
         pipeline | … | GroupByModel(handler) | RunInference(handler)
 
-    What Beam promises: all elements of one lane, in one window, reach the next step from one
-    worker; nothing is lost, doubled or changed; windows stay. What this transform adds: within a
-    lane, one model after the other. What neither promises: which worker gets which lane, and that a
-    runner does not shuffle again before the next step. The local runners and Dataflow fuse the two,
-    and then a worker loads each model once, even with a hint of 1.
+    Beam promises that all elements of one lane and window reach the next step from one worker, and
+    that none is lost, doubled or changed. This transform adds an order: within a lane, one model
+    after the other. Neither promises which worker gets which lane, or that a runner does not
+    shuffle again before the next step. The local runners and Dataflow fuse the two steps, so that a
+    worker loads each model once, even with a hint of 1.
 
-    Workers that share a process share its models, and Beam evicts the model that was asked for
-    least recently even while another thread works with it. With a hint of 1 and two lanes in one
-    process that costs a reload now and then (measured: 5 loads of 4 models in some 40 % of the
-    runs); one lane never does.
+    Workers that share a process share its models, and Beam evicts the least recently used model
+    even while another thread uses it. With a hint of 1 and two lanes in one process this sometimes
+    costs a reload (measured: 5 loads of 4 models in about 40% of the runs); with one lane it never
+    does.
 
-    It waits for the end of each window, as every grouping does: an unbounded input needs windows or
+    Like every grouping, it waits for the end of each window: an unbounded input needs windows or
     triggers.
 
     Args:
-      handler_or_mapping: the keyed handler, also inside other handlers, or its list of
+      handler_or_mapping: the keyed handler, or a handler that wraps it, or its list of
         `KeyModelMapping`.
-      lanes: how many groups travel side by side; model i takes lane i modulo `lanes`. One lane
-        means one busy worker: on a fleet, take as many as there are worker processes.
+      lanes: number of groups that are processed in parallel; model i is in lane i modulo `lanes`.
+        One lane keeps one worker busy: with several, use as many lanes as worker processes.
 
     Raises:
-      TypeError: `handler_or_mapping` is neither, or `lanes` is no whole number.
-      ValueError: the handler has one model for all keys: there is nothing to group; or `lanes` is
-        not positive.
+      TypeError: `handler_or_mapping` is neither, or `lanes` is not a whole number.
+      ValueError: the handler has only one model, so there is nothing to group, or `lanes` is not
+        positive.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ def _mappings(mappings: Any) -> list[AnyMapping]:
     listed = list(mappings) if isinstance(mappings, Iterable) else []
     if not listed or not all(isinstance(mapping, KeyModelMapping) for mapping in listed):
         raise TypeError(
-            "GroupByModel takes the KeyedModelHandler of the RunInference step, or its list of "
-            f"KeyModelMapping, not {short(mappings)}"
+            "handler_or_mapping must be the KeyedModelHandler of the RunInference step, or its "
+            f"list of KeyModelMapping, got {short(mappings)}"
         )
     return listed
 
@@ -108,7 +108,7 @@ def _in_lane(
         key, _ = pair
     except (TypeError, ValueError):
         raise TypeError(
-            f"GroupByModel takes (key, element) pairs, as RunInference does, and got {short(pair)}"
+            f"elements must be (key, element) pairs, as for RunInference, got {short(pair)}"
         ) from None
     return model_of_key.get(key, _NO_MODEL) % lanes, pair
 
@@ -147,7 +147,7 @@ class FixedBatches(KeyedModelHandler[Any, Any, Any, Any]):
     ):
         if not isinstance(unkeyed, list | ModelHandler):
             raise TypeError(
-                f"FixedBatches takes a list of KeyModelMapping, as KeyedModelHandler does, not "
+                "unkeyed must be a list of KeyModelMapping, as for KeyedModelHandler, got "
                 f"{short(unkeyed)}"
             )
         super().__init__(unkeyed, max_models_per_worker_hint=max_models_per_worker_hint)

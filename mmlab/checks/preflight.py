@@ -23,26 +23,27 @@ from mmlab.checks.steps import worth_a_warning
 
 
 def preflight(subject: Any, data: Any = None) -> list[Problem]:
-    """What is wrong with a model handler or a pipeline, found without running it.
+    """Find problems of a model handler or a pipeline without running it.
 
-    No model is loaded and no file is unpickled: weights are judged by their first bytes and their
-    size. Memory is that of this machine and of the container around it, and is only looked at where
-    the pipeline runs here.
+    No model is loaded and no file is unpickled: weights are checked by their first bytes and their
+    size. Memory is checked against this machine and its container, and only if the pipeline runs
+    here.
 
     Args:
       subject: a model handler; a list of `KeyModelMapping`, whose repeated keys Beam would refuse;
-        a pipeline; or a function `build(pipeline)` that adds steps to the pipeline that it is given
-        (`build(pipeline, hint)` too), for what Beam refuses while a pipeline is built.
-      data: what the keyed steps will get: `(key, example)` pairs, or keys alone, as a list or
+        a pipeline; or a function `build(pipeline)` or `build(pipeline, hint)` that adds steps to a
+        pipeline, which also finds what Beam refuses while a pipeline is built.
+      data: the input of the keyed steps: `(key, example)` pairs, or keys alone, as a list or
         another iterable, a NumPy array, a pandas or Arrow column, a table with the column `key`, or
-        the path of a Parquet or CSV file. Up to a million elements are looked at; a generator is
-        used up so far.
+        the path of a Parquet or CSV file. Up to a million elements are checked, and consumed if
+        `data` is a generator.
 
     Returns:
-      The problems, those first with which the run would surely fail; empty when there are none.
+      The problems; those that would certainly make the run fail come first. Empty if there are
+      none.
 
     Raises:
-      TypeError: `subject` is none of these, or `data` holds nothing that could be keys.
+      TypeError: `subject` is none of these, or `data` holds something that cannot be a key.
       ValueError, FileNotFoundError: `data` cannot be read.
     """
     read = _read(subject)
@@ -88,8 +89,8 @@ def _read(subject: Any) -> _Read:
     elif callable(subject) and not isinstance(subject, type):
         return _of_build(subject)
     raise TypeError(
-        "preflight takes a ModelHandler, a list of KeyModelMapping, a beam.Pipeline or a function "
-        f"build(pipeline), not {short(subject)}"
+        "subject must be a ModelHandler, a list of KeyModelMapping, a beam.Pipeline or a function "
+        f"build(pipeline), got {short(subject)}"
     )
 
 

@@ -38,33 +38,34 @@ def compare_hints(
     progress: Callable[[str], None] | None = say,
     on_events: Callable[[Hint, list[Event]], None] | None = None,
 ) -> Comparison:
-    """Run the pipeline that `build(pipeline, hint)` makes once per hint, each in a fresh process.
+    """Run the pipeline that `build(pipeline, hint)` makes under each hint, in fresh processes.
 
-    A hint whose run fails, out of memory or otherwise, is a row of the comparison and not its end.
-    Repeats take turns, so that a machine that gets slower is unfair to no hint. An interrupt stops
-    what runs and returns what was seen until then.
+    A run that fails, out of memory or otherwise, becomes a row of the comparison; the other hints
+    still run. Repeats run in turns (every hint once, then every hint again), so that a machine that
+    gets slower affects all hints equally. An interrupt stops the current run and returns what
+    happened until then.
 
     Args:
-      build: adds the steps to the pipeline that it is given, and gives `hint` on to its keyed
+      build: a function that adds steps to the pipeline that it gets, and passes `hint` to its keyed
         handler: `KeyedModelHandler(…, max_models_per_worker_hint=hint)`.
       hints: positive integers, or None for no limit; each once.
       repeat: runs per hint; with 3 or more, tables show medians and ranges.
       together: whether to run all hints at the same time, drawn on one screen with one clock: a
         race. Their seconds cannot be compared, since the runs share the machine, and each has its
-        share of PyTorch's threads. Where memory has no room for all, fewer run at once.
+        share of PyTorch's threads. If memory does not suffice for all, fewer run at once.
       memory_limit: see `run_fresh`.
       options: see `run_fresh`.
-      runner: see `run_fresh`: `FnApiRunner` where nothing else is named.
-      live: whether to draw the runs while they go on, one after another in one place, as
-        `WatchRunner` does, or all at once; the comparison takes their place.
-      progress: called with one line per run, or None for silence.
-      on_events: called with the hint and its new events while it runs; for a view of your own.
+      runner: see `run_fresh`.
+      live: whether to draw the runs while they go on; see `WatchRunner`.
+      progress: a function that is called with one line of text per run, or None to print nothing.
+      on_events: a function that is called with the hint and its new events, for a view of your
+        own.
 
     Raises:
       ValueError: no hints, a hint twice, or one that is not a positive integer; `repeat` is less
         than 1; `memory_limit` cannot be read or is too small.
       TypeError: `hints` is not a sequence, or `build` cannot be sent to another process.
-      FreshRunError: no hint came so far that a model was asked for: the mistake is in `build`.
+      FreshRunError: no run used a model, so the mistake is in `build`.
     """
     hints = check_hints(hints, "compare_hints")
     repeat = whole_number("repeat", repeat)
@@ -144,7 +145,7 @@ class RunHint:
         for name in ("progress", "on_events"):
             function = getattr(self, name)
             if function is not None and not callable(function):
-                raise TypeError(f"{name} is {short(function)}: give a function, or None")
+                raise TypeError(f"{name} must be a function or None, got {short(function)}")
 
     @contextmanager
     def running(self) -> Iterator[Callable[[Hint, str], RunOutcome]]:
@@ -218,10 +219,10 @@ def check_hints(hints: Any, call: str) -> list[Hint]:
       TypeError, ValueError: it is no sequence of different hints.
     """
     if not isinstance(hints, Iterable) or isinstance(hints, str):
-        raise TypeError(f"hints is {hints!r}: give several, such as (1, 2, 4, None)")
+        raise TypeError(f"hints must be a sequence such as (1, 2, 4, None), got {short(hints)}")
     listed = list(hints)
     if not listed:
-        raise ValueError("hints is empty: give at least one, such as (1, 2, 4, None)")
+        raise ValueError("hints must have at least one hint, such as (1, 2, 4, None), got none")
     for place, hint in enumerate(listed):
         check_hint(hint, call)
         if hint in listed[:place]:

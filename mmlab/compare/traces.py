@@ -19,11 +19,11 @@ from mmlab.trace import Trace
 def compare_traces(traces: Mapping[str, Trace | str | os.PathLike[str]]) -> Comparison:
     """Compare recorded runs, from any runner: aligned at their start, on one scale.
 
-    The verdict says in what the runs differ besides the hint. Where they do, or two have the same
-    hint, it names the runs that thrash, and no smallest hint.
+    The verdict says how the runs differ besides the hint. If they do, or if two have the same hint,
+    it names the runs that thrash, but no smallest hint.
 
     Args:
-      traces: name to trace, the path of a saved one, or the log folder of a run.
+      traces: a dict of names to traces, paths of saved traces, or log folders of runs.
 
     Raises:
       TypeError: `traces` is not a dict of names to traces.
@@ -31,12 +31,12 @@ def compare_traces(traces: Mapping[str, Trace | str | os.PathLike[str]]) -> Comp
       OSError, ValueError: a trace cannot be read; see `Trace.load`.
     """
     if not isinstance(traces, Mapping):
-        raise TypeError(f"traces is {short(traces)}: give a dict such as {{'hint 2': trace}}")
+        raise TypeError(f"traces must be a dict such as {{'hint 2': trace}}, got {short(traces)}")
     if not traces:
-        raise ValueError("traces is empty: give at least one, such as {'hint 2': trace}")
+        raise ValueError("traces must have at least one trace, such as {'hint 2': trace}, got none")
     for name in traces:
         if not isinstance(name, str) or not name.strip():
-            raise TypeError(f"a name of traces is {short(name)}: give text")
+            raise TypeError(f"names of traces must be text, got {short(name)}")
     read = {
         name: given if isinstance(given, Trace) else Trace.load(given)
         for name, given in traces.items()

@@ -27,32 +27,33 @@ def diagram(
     step: str | None = None,
     direction: Literal["LR", "TB"] = "LR",
 ) -> Diagram:
-    """A picture of a pipeline, of a model handler, or of a run.
+    """Draw a pipeline, a model handler, or a run.
 
     Args:
       subject: a `beam.Pipeline`, before or after it ran; a `ModelHandler`, for its key mapping; or
         the result of a pipeline that was watched.
-      trace: the `mmlab.Trace` of a run: adds elements to the edges; loads, evictions and seconds
-        spent loading to the models.
-      depth: how many levels of composites of a pipeline are shown. 1 is what the author applied,
-        None is everything.
-      step: full label of one composite of a pipeline; only its inside is drawn.
+      trace: the `mmlab.Trace` of a run. It adds the number of elements to the edges, and loads,
+        evictions and seconds of loading to the models.
+      depth: number of levels of composites that are drawn. 1 draws the steps that the author
+        applied, None draws everything.
+      step: full label of one composite; only the steps in it are drawn.
       direction: "LR" from left to right, "TB" from top to bottom.
 
     Raises:
       TypeError: `subject` is none of these.
-      ValueError: no such depth, step or direction, or too many steps for one picture.
+      ValueError: `depth`, `step` or `direction` is not valid, or the pipeline has too many steps
+        for one picture.
     """
     if direction not in ("LR", "TB"):
-        raise ValueError(f'direction is "LR" or "TB", not {direction!r}')
+        raise ValueError(f'direction must be "LR" or "TB", got {short(direction)}')
     if trace is not None and not hasattr(trace, "per_model"):
-        raise TypeError(f"trace is {short(trace)}: give an mmlab.Trace, such as result.trace")
+        raise TypeError(f"trace must be an mmlab.Trace, such as result.trace, got {short(trace)}")
     if isinstance(subject, Pipeline):
         return _pipeline_diagram(subject, trace, depth, step, direction)
     if isinstance(subject, ModelHandler):
         if step is not None:
             raise ValueError(
-                f"step is {short(step)}, but a model handler has no steps: leave it out"
+                f"step must be None for a model handler, got {short(step)}: leave it out"
             )
         return _handler_diagram(subject, trace, direction)
     pipeline = getattr(subject, "pipeline", None)
@@ -79,17 +80,17 @@ def _handler_diagram(handler: AnyHandler, trace: Any, direction: str) -> Diagram
 
 
 def _expected(subject: Any) -> str:
-    message = "diagram() draws a beam.Pipeline, a ModelHandler or the result of a watched run"
+    message = "subject must be a beam.Pipeline, a ModelHandler or the result of a watched run"
     if isinstance(subject, PipelineResult):
-        return f"{message}; this run was not watched: use diagram(pipeline, trace=...)"
+        return f"{message}, got the result of an unwatched run: use diagram(pipeline, trace=...)"
     if isinstance(subject, PCollection):
-        return f"{message}; this is a PCollection: use diagram(pcollection.pipeline)"
+        return f"{message}, got a PCollection: use diagram(pcollection.pipeline)"
     if isinstance(subject, Trace):
-        return f"{message}; this is a Trace: use diagram(pipeline, trace=trace)"
+        return f"{message}, got a Trace: use diagram(pipeline, trace=trace)"
     if isinstance(subject, list | tuple) and subject and isinstance(subject[0], KeyModelMapping):
-        return f"{message}; this is a list of KeyModelMapping: use KeyedModelHandler(mappings)"
+        return f"{message}, got a list of KeyModelMapping: use KeyedModelHandler(mappings)"
     if isinstance(subject, RunInference):
-        return f"{message}; this is a RunInference: give the handler that it was made with"
+        return f"{message}, got a RunInference: give the handler that it was made with"
     if isinstance(subject, type) and issubclass(subject, (Pipeline, ModelHandler)):
-        return f"{message}; {subject.__name__} is the class, not an object of it"
-    return f"{message}, not {type(subject).__name__}"
+        return f"{message}, got the class {subject.__name__}: give an object of it"
+    return f"{message}, got {type(subject).__name__}"

@@ -315,7 +315,9 @@ def _check_depth(depth: Any) -> None:
     if depth is None:
         return
     if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-        raise ValueError(f"depth is a whole number from 1, or None for everything; got {depth!r}")
+        raise ValueError(
+            f"depth must be a whole number, 1 or more, or None for everything, got {depth!r}"
+        )
 
 
 def _too_many(count: int, depth: int | None, step: str | None) -> str:

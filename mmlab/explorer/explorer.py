@@ -78,19 +78,19 @@ class Run:
 
 
 def explore(*, projector: bool = False, **setting: Any) -> Explorer:
-    """Controls for a pipeline of several models; Run shows live what it does to memory.
+    """Show controls for a pipeline of several models, which draw live what it does to memory.
 
-    Each run is a real Beam pipeline with real PyTorch models, in a fresh process. Without a click
-    there is `explorer.run(hint=4)`, which does the same and waits.
+    Each run is a real Beam pipeline with real PyTorch models, in a fresh process. In code,
+    `explorer.run(hint=4)` does the same as the button *Run*, and waits for the end of the run.
 
     Args:
-      projector: whether to draw for a screen of 1280 × 720 pixels that is read from a distance:
-        large type, a button for the full screen, and the previous run beside the new one.
-      setting: where the controls stand at first; see `mmlab.Setting`.
+      projector: whether to draw for a screen of 1280 × 720 pixels that is read from a distance,
+        with large type, a button for the full screen, and the previous run beside the new one.
+      setting: the first values of the controls; see `mmlab.explorer.setting.Setting`.
 
     Raises:
-      TypeError: `Setting` has no such part.
-      ValueError: a value is not possible; the message says which are.
+      TypeError: `Setting` has no such field, or a value has the wrong type.
+      ValueError: a value is not allowed; the message says which values are.
     """
     _check_names("explore", setting)
     return Explorer(Setting(**setting), projector=projector)
@@ -156,7 +156,7 @@ class Explorer:
 
         Args:
           live: whether to draw.
-          changes: see `mmlab.Setting`; the controls stay where they are.
+          changes: see `mmlab.explorer.setting.Setting`; the controls do not change.
 
         Raises:
           RuntimeError: another run is going on.
@@ -247,7 +247,9 @@ class Explorer:
     def _fit_hint(self, setting: Setting, screen: Screen | None) -> Fit:
         limit = parse_bytes(setting.memory_limit)
         if limit is None:
-            raise ValueError("memory_limit is None: fit_hint needs one, such as '300MB'")
+            raise ValueError(
+                "memory_limit must be a number of bytes or text such as '300MB', got None"
+            )
         with self._alone():
             search = Search(
                 lambda hint, _: self._run_alone(replace(setting, hint=hint), screen), None

@@ -71,7 +71,7 @@ class Setting:
         for name, words in (("order", ORDERS), ("group", GROUPS)):
             if getattr(self, name) not in words:
                 known = ", ".join(f'"{word}"' for word in words)
-                raise ValueError(f"{name} is {short(getattr(self, name))}: give one of {known}")
+                raise ValueError(f"{name} must be one of {known}, got {short(getattr(self, name))}")
         if self.processes > 1 and self.threads > 1:
             raise ValueError(
                 f"{self.processes} processes and {self.threads} threads: Beam's local runner has "

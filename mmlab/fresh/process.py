@@ -73,36 +73,37 @@ def run_fresh(
 ) -> RunOutcome:
     """Run the pipeline that `build(pipeline, *args)` makes, watched, in a fresh process.
 
-    The process has torch, Beam and mmlab imported already, the working directory, the environment
-    variables and the import path of this one, and a folder of its own for temporary files. When it
-    ends, however it ends, the folder and all that it started are gone.
+    The process has torch, Beam and mmlab imported already. It has the working directory, the
+    environment variables and the import path of this process, and a folder of its own for temporary
+    files. When it ends, for whatever reason, the folder is removed and all processes that it
+    started are ended.
 
-    An interrupt (the notebook's stop button, Ctrl-C) stops the process and returns what was seen
-    until then, with `interrupted` set; it is not raised.
+    An interrupt (the notebook's stop button, Ctrl-C) is not raised. It stops the process, and the
+    outcome holds what happened until then, with `interrupted` set.
 
     Args:
-      build: adds steps, at least one `RunInference`, to the pipeline that it is given; its result
-        is ignored. It may be defined in a notebook.
-      args: further arguments for `build`; they travel as pickles.
-      memory_limit: what the models and the run may take, in bytes or as text ("600MB"), on top of
-        what torch and Beam hold from the start. Beam's own share of a run is 60 to 80 MB, and a
-        model takes twice its size while it is loaded. Each worker process has it for itself.
-        Linux only.
+      build: a function that adds steps, at least one `RunInference`, to the pipeline that it gets.
+        Its result is ignored. It may be defined in a notebook.
+      args: further arguments for `build`; they must be picklable.
+      memory_limit: memory for the models and the run, in bytes or as text ("600MB"), beyond what
+        torch and Beam hold from the start. Beam's own share of a run is 60 to 80 MB, and a model
+        takes twice its size while it is loaded. The limit applies to each worker process. Linux
+        only.
       options: pipeline options, or flags such as `["--direct_num_workers=2"]`.
-      runner: a Beam runner that can be pickled, or the name of one. None for what `options` name
-        with `--runner`, else for `FnApiRunner`, on every machine and in every front end.
-      on_events: called with the events that are new, every 0.05 s in which there are any, in the
-        calling thread; for a live view.
-      sample_seconds: time between samples of memory.
+      runner: a Beam runner that can be pickled, or its name. None for the one that `--runner` in
+        `options` names, otherwise for `FnApiRunner`.
+      on_events: a function that is called with new events, in the calling thread, at most every
+        0.05 seconds; for a live view.
+      sample_seconds: seconds between samples of memory.
 
     Raises:
       TypeError: `build` is not callable, takes other arguments, or cannot be sent to another
-        process; `options` or `on_events` is not what it must be.
-      ValueError: `memory_limit` cannot be read, or is too small even to start.
+        process; `options` or `on_events` has the wrong type.
+      ValueError: `memory_limit` is not a number of bytes, or too small to start the run.
       NotImplementedError: this system enforces no memory limit.
     """
     if on_events is not None and not callable(on_events):
-        raise TypeError(f"on_events is {short(on_events)}: give a function of a list of events")
+        raise TypeError(f"on_events must be a function of a list of events, got {short(on_events)}")
     run = None
     try:
         with FreshRun(
@@ -118,7 +119,7 @@ def run_fresh(
 
 def _check_build(build: Any, args: Sequence[Any]) -> None:
     if not callable(build):
-        raise TypeError(f"build is {short(build)}: give a function build(pipeline, …)")
+        raise TypeError(f"build must be a function build(pipeline, …), got {short(build)}")
     try:
         signature = inspect.signature(build)
     except (TypeError, ValueError):
@@ -136,8 +137,8 @@ def _checked_options(options: Any) -> PipelineOptions | None:
     if isinstance(options, list | tuple) and all(isinstance(flag, str) for flag in options):
         return PipelineOptions(list(options))
     raise TypeError(
-        f"options is {short(options)}: give PipelineOptions, or a list of flags such as "
-        "['--direct_num_workers=2']"
+        "options must be PipelineOptions, or a list of flags such as ['--direct_num_workers=2'], "
+        f"got {short(options)}"
     )
 
 

@@ -132,8 +132,8 @@ def check_first(first: int, totals: Sequence[int]) -> None:
     most = max(totals, default=0)
     if first > max(most, 1):
         raise ValueError(
-            f"first is {first:,}: give the number of an access, up to {most:,}, which is the most "
-            "that a model manager has"
+            f"first must be the number of an access, up to {most:,}, got {first:,}: no model "
+            "manager has more"
         )
 
 
@@ -150,8 +150,8 @@ def window_of(model: Ints, first: int, most: int) -> slice:
     beyond: list[int] = np.sort(places)[_MOST_MODELS : _MOST_MODELS + 1].tolist()
     if beyond and first > beyond[0]:
         raise ValueError(
-            f"first is {first:,}: a page shows up to {_MOST_MODELS:,} models, and the stack holds "
-            f"more from access {beyond[0] + 1:,} on: give a number up to {beyond[0]:,}"
+            f"first must be {beyond[0]:,} or less, got {first:,}: a page shows up to "
+            f"{_MOST_MODELS:,} models, and from access {beyond[0] + 1:,} on the stack holds more"
         )
     return slice(first - 1, min(len(model), first - 1 + most, *beyond))
 

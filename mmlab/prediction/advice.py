@@ -136,7 +136,9 @@ def advise(
     beside = _bytes(buffer, "buffer")
     _check(most_reloads=most_reloads)
     if most_reloads > 1:
-        raise ValueError(f"most_reloads is {most_reloads}: give a share of the visits, 0 to 1")
+        raise ValueError(
+            f"most_reloads must be a share of the accesses, 0 to 1, got {most_reloads}"
+        )
     budget = _budget(p, counts, beside)
     _refuse(p, limit, budget)
     fits = None if limit is None or budget is None else _largest_that_fits(budget, limit)
@@ -262,9 +264,9 @@ def _check(**numbers: Any) -> None:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{name} is {value!r}: give a number")
+            raise TypeError(f"{name} must be a number, got {value!r}")
         if not 0 <= float(value) < float("inf"):
-            raise ValueError(f"{name} is {value}: give a number, 0 or more")
+            raise ValueError(f"{name} must be a number, 0 or more, got {value}")
 
 
 def _late_models(p: PredictedLoads) -> int | None:

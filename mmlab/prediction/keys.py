@@ -60,8 +60,8 @@ def read_mapping(mapping: Any) -> Models:
         if entries and all(isinstance(entry, KeyModelMapping) for entry in entries):
             return _of_handler(KeyedModelHandler(entries))
     raise TypeError(
-        "predict takes a KeyedModelHandler, a list of KeyModelMapping, or a dict such as "
-        f"{{'CONFIG_1': ['KEY_1', 'KEY_2']}}, not {short(mapping)}"
+        "mapping_or_handler must be a KeyedModelHandler, a list of KeyModelMapping, or a dict such "
+        f"as {{'CONFIG_1': ['KEY_1', 'KEY_2']}}, got {short(mapping)}"
     )
 
 
@@ -82,7 +82,7 @@ def _of_handler(handler: ModelHandler[Any, Any, Any]) -> Models:
 
 def _of_dict(mapping: Mapping[Any, Any]) -> Models:
     if not mapping:
-        raise ValueError("the mapping is empty: name at least one model and its keys")
+        raise ValueError("the mapping must have at least one model and its keys, got an empty one")
     keys_of = mapping if all(map(_is_many, mapping.values())) else _by_model(mapping)
     of_key: dict[Any, int] = {}
     for number, (model, keys) in enumerate(keys_of.items()):
@@ -91,12 +91,12 @@ def _of_dict(mapping: Mapping[Any, Any]) -> Models:
                 raise TypeError(f"model {model} has {short(key)}, {_UNHASHABLE}")
             if key in of_key:
                 raise ValueError(
-                    f"key {key!r} of model {model} stands in the mapping already: every key must "
+                    f"key {key!r} of model {model} is already in the mapping: every key must "
                     "map to exactly one model"
                 )
             of_key[key] = number
     if not of_key:
-        raise ValueError("the mapping has no keys: give at least one model a key")
+        raise ValueError("the mapping must have at least one key, got none")
     return Models(tuple(key_text(model) for model in keys_of), of_key)
 
 
@@ -105,7 +105,7 @@ def _by_model(mapping: Mapping[Any, Any]) -> dict[Any, list[Any]]:
     keys_of: dict[Any, list[Any]] = {}
     for key, model in mapping.items():
         if _is_many(model) or model is None:
-            raise TypeError(f"the mapping gives {key!r} as {model!r}: give a model's name")
+            raise TypeError(f"the mapping must map {key!r} to the name of a model, got {model!r}")
         keys_of.setdefault(model, []).append(key)
     return keys_of
 
@@ -221,7 +221,7 @@ def numbered(source: Source, numbers: KeyNumbers) -> Iterator[Ints]:
         position += len(found)
         yield found
     if position == 0:
-        raise ValueError("there are no keys: predict needs at least one")
+        raise ValueError("keys must have at least one key, got none")
 
 
 def _nones(piece: Any) -> Ints:
@@ -302,7 +302,9 @@ def read_keys(keys: Any, column: str | None) -> Source:
         names = list(keys.columns) if isinstance(keys, pd.DataFrame) else keys.schema.names
         keys = keys[_column(column, [str(name) for name in names], "the table")]
     elif column is not None:
-        raise ValueError(f"column is {column!r}, but these keys have no columns: leave it out")
+        raise ValueError(
+            f"column must be None for keys without columns, got {column!r}: leave it out"
+        )
     return Source(_pieces(keys), lambda i: f"keys[{i}]")
 
 
@@ -310,7 +312,8 @@ def _pieces(keys: Any) -> Iterator[Any]:
     if isinstance(keys, np.ndarray | pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
         if keys.ndim != 1:
             raise ValueError(
-                f"the keys have shape {keys.shape}: give one dimension, such as keys[:, 0]"
+                f"keys must have one dimension, got shape {keys.shape}: "
+                "give one, such as keys[:, 0]"
             )
         rows = keys.iloc if isinstance(keys, pd.Series) else keys
         return (rows[i : i + _PIECE] for i in range(0, len(keys), _PIECE))
@@ -322,8 +325,8 @@ def _pieces(keys: Any) -> Iterator[Any]:
     unordered = (set, frozenset, Mapping, bytes)
     if isinstance(keys, unordered) or not isinstance(keys, Iterable):
         raise TypeError(
-            f"the keys are {short(keys)}: give them in the order in which the elements come, as a "
-            "list, an array, a column, a file, or a Trace"
+            "keys must be a list, an array, a column, a file or a Trace, in the order of the "
+            f"elements, got {short(keys)}"
         )
     return _lists(iter(keys))
 

@@ -219,7 +219,7 @@ class PredictedLoads:
         if hint is None:
             return most - 1
         if isinstance(hint, bool) or not isinstance(hint, int | np.integer):
-            raise TypeError(f"the hint is {hint!r}: give a whole number from 1 to {most}, or None")
+            raise TypeError(f"hint must be a whole number from 1 to {most}, or None, got {hint!r}")
         if not 1 <= hint <= most:
             above = ", as every higher hint does the same as the highest" if hint > most else ""
             raise ValueError(

@@ -123,38 +123,42 @@ def predict(
     step: str | None = None,
     seed: int = 0,
 ) -> Prediction:
-    """What a keyed `RunInference` would load and evict, for every hint, without running it.
+    """Predict what a keyed `RunInference` loads and evicts under every hint, without running it.
 
-    The rule is Beam's: a model manager keeps the models that were used last, a batch accesses each
-    of its models once, in the order first seen, and the limit is the hint times the copies of the
-    handler that share the manager.
+    The prediction follows Beam's rule: a model manager keeps the most recently used models, a batch
+    accesses each of its models once, in the order of their first element, and the limit is the hint
+    times the number of copies of the handler that share the manager.
 
     Args:
       keys: the key of every element, in order: a list or another iterable, a NumPy array, a pandas
         or Arrow column, a table with a column of keys, the path of a Parquet or CSV file, or a
-        recorded `Trace`. A trace brings its mapping, batches, copies, sizes, seconds per load and
-        buffer with it, and on its own is replayed as it was recorded, process by process.
-      mapping_or_handler: a `KeyedModelHandler`, a list of `KeyModelMapping`, or a dict: model name
-        to its keys, or key to model name. None: every key is a model of its own.
-      batch_size: elements in a batch. None takes it from a handler whose
-        `batch_elements_kwargs()` fixes it, else 1, which is the most accesses that there can be.
-      workers: machines.
+        recorded `Trace`. A trace also gives mapping, batches, copies, sizes, seconds per load and
+        buffer; a trace without further arguments is replayed as recorded, process by process.
+      mapping_or_handler: a `KeyedModelHandler`, a list of `KeyModelMapping`, or a dict from model
+        names to lists of keys, or from keys to model names. None if every key is a model.
+      batch_size: elements per batch. None takes it from a handler whose `batch_elements_kwargs()`
+        fixes it, otherwise 1, which gives the highest possible number of accesses.
+      workers: number of machines.
       processes: SDK worker processes on each machine that hold models of their own. Processes that
         share one model manager, as with Beam's local `multi_processing`, count as `copies`.
-      copies: copies of the handler that share one manager: threads, mostly. None takes it from a
-        trace (limit / hint), else 1.
-      routing: how elements reach processes. "spray": a fair draw for each element. "by_key",
-        "by_model": all elements of a key, or of a model, go to one process, chosen by a hash.
-      sizes: bytes of models in memory: by model name, in the order of the models, or one number.
-      optimum: whether to compute the fewest loads that are possible. It keeps all accesses in
-        memory, 2 to 4 bytes each; without it, and with models of one size, memory does not grow
+      copies: copies of the handler that share one manager, mostly one per thread. None takes it
+        from a trace (limit / hint), otherwise 1.
+      routing: how elements reach processes. "spray" draws a process for each element at random.
+        "by_key" and "by_model" send all elements of a key, or of a model, to one process, which a
+        hash chooses.
+      sizes: bytes of the models in memory, as a dict by model name, a list in the order of the
+        models, or one number for each of them.
+      optimum: whether to compute the fewest loads that are possible. This keeps all accesses in
+        memory, 2 to 4 bytes each. Without it, and with models of one size, memory does not grow
         with the number of keys.
-      column: of a file or table; None for `key`, or the only one.
-      step: of a trace with several keyed steps.
-      seed: of the draws.
+      column: name of the column with the keys, in a file or table; None for `key`, or the only
+        column.
+      step: label of the step, for a trace with several keyed steps.
+      seed: seed of the random draws.
 
     Raises:
-      ValueError, TypeError, FileNotFoundError: bad input, in a sentence that names its position.
+      ValueError, TypeError, FileNotFoundError: an argument is not valid; the message names the
+        position of a key that is not.
     """
     workload = Workload(batch_size, workers, processes, copies, routing, sizes, optimum, seed)
     return predictions(keys, mapping_or_handler, [workload], column=column, step=step)[0]
@@ -171,7 +175,9 @@ def predictions(
     """One prediction for each workload, while the keys are read once."""
     recorded = read_trace(keys, step) if isinstance(keys, Trace) else None
     if recorded is None and step is not None:
-        raise ValueError(f"step is {step!r}, but the keys are no Trace: leave it out")
+        raise ValueError(
+            f"step must be None unless the keys are a Trace, got {step!r}: leave it out"
+        )
     models = None if mapping_or_handler is None else read_mapping(mapping_or_handler)
     is_as_it_was = models is None and all(map(_leaves_the_rest, workloads)) and len(workloads) == 1
     measured = recorded.measured if recorded else None

@@ -69,7 +69,7 @@ class Workload:
                 whole_number(name, getattr(self, name))
         whole_number("seed", self.seed, least=0)
         if self.routing not in (*ROUTINGS, "recorded"):
-            raise ValueError(f"routing is {self.routing!r}: it is one of {', '.join(ROUTINGS)}")
+            raise ValueError(f"routing must be one of {', '.join(ROUTINGS)}, got {self.routing!r}")
         if self.managers > _MOST_MANAGERS:
             raise ValueError(f"{self.managers} processes are too many: up to {_MOST_MANAGERS}")
 
@@ -320,8 +320,10 @@ def _size(size: Any, name: str, used: bool) -> int:
             raise ValueError(f"sizes has no bytes for model {name}: add them, or leave sizes out")
         return 0
     if not isinstance(size, Real | np.number) or isinstance(size, bool):
-        raise TypeError(f"the size of model {name} is {size!r}: give a number of bytes")
+        raise TypeError(f"the size of model {name} must be a number of bytes, got {size!r}")
     if size < 0 or size == float("inf"):
-        raise ValueError(f"the size of model {name} is {size}: give a number of bytes, 0 or more")
+        raise ValueError(
+            f"the size of model {name} must be a number of bytes, 0 or more, got {size}"
+        )
     number: Any = size
     return int(round(number))

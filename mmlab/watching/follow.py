@@ -70,20 +70,20 @@ def view_of(begin: Callable[[], EventFrames]) -> Callable[[list[Event]], None]:
 
 
 def follow(log: str | os.PathLike[str], *, live: bool | str = "auto") -> Trace:
-    """Show a run that goes on somewhere else until it ends, and return its trace.
+    """Show a run of another process or machine until it ends, and return its trace.
 
-    An interrupt ends the following, not the run, and the trace holds what has happened so far: that
-    is how to leave a run that was killed, whose log says nothing of an end.
+    An interrupt stops `follow`, not the run; the trace then holds what has happened so far. If the
+    run was killed, its log has no end: interrupt `follow` then too.
 
     Args:
-      log: the log folder of a run, or the folder of logs that it is in: then it is the newest run
-        there, or the first to come. A path, or a URI that Beam's FileSystems know.
+      log: the log folder of a run, or a folder of such folders, for the newest run in it or the
+        first that comes. A path, or a URI that Beam's FileSystems know.
       live: whether the run is shown; see `WatchRunner`.
 
     Raises:
-      TypeError, ValueError: `log` is no path, or `live` is not True, False or "auto".
+      TypeError, ValueError: `log` is not a path, or `live` is not True, False or "auto".
       FileNotFoundError: there is no such folder on this machine.
-      OSError: it cannot be read.
+      OSError: the folder cannot be read.
     """
     check_live(live)
     path_argument("log", log, "the log folder of a run")

@@ -1,4 +1,4 @@
-"""Pipelines that nobody wrapped: each one that is run is watched by the runner that it has."""
+"""`watched_pipelines`: watch every pipeline that is run, on the runner that it has."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _ANONYMOUS = "the pipeline"
 class Traces(Sequence["Trace"]):
     """Traces of the pipelines that were run, in the order in which their runs began.
 
-    A pipeline that still runs has a trace of what has happened so far; one that could not begin
-    has none.
+    The trace of a pipeline that is still running holds what has happened so far. A pipeline that
+    could not begin has no trace.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Traces(Sequence["Trace"]):
 
     @property
     def labels(self) -> list[str]:
-        """The steps of each, with a number in brackets for each pipeline after the first.
+        """Labels of the runs: their steps, and a number in brackets after the first run.
 
         The live picture of a run has the same label.
         """
@@ -89,29 +89,30 @@ class _Watched:
 def watched_pipelines(
     *, live: bool | str = "auto", log: str | os.PathLike[str] | None = None
 ) -> AbstractContextManager[Traces]:
-    """Watch every pipeline that is run in a `with` block, by the runner that it has.
+    """Watch every pipeline that is run in a `with` block, on the runner that it has.
 
-    It holds for the whole process, so pipelines that other threads run meanwhile are watched too,
-    and so is one that a DoFn of a watched pipeline runs in this process; each has a trace of its
-    own. Processes that the block starts run their pipelines unwatched. Blocks may be nested: each
-    has the traces of what ran in it, and the innermost decides how a run is shown.
+    This applies to the whole process. Pipelines that other threads run at the same time are
+    watched too, and so is a pipeline that a DoFn of a watched pipeline runs in this process. Each
+    has a trace of its own. Processes that the block starts run their pipelines unwatched. Blocks
+    may be nested: each has the traces of what ran in it, and the innermost decides how a run is
+    shown.
 
         with mmlab.watched_pipelines() as traces:
             main()
         traces[0].timeline()
 
-    Nothing is looked at before a run and nothing refused (see `check` of `WatchRunner`): programs
-    fail as they do unwatched.
+    Nothing is checked before a run (see `check` of `WatchRunner`): programs fail as they do
+    unwatched.
 
     Args:
       live: whether each run is shown while it goes on; see `WatchRunner`.
       log: a folder that keeps the event logs, one folder per run in it; see `WatchRunner`.
 
     Returns:
-      What to enter; it gives the `Traces`, a sequence that grows with each run.
+      A context manager that gives the `Traces`, a sequence that grows with each run.
 
     Raises:
-      TypeError, ValueError: `live` is not True, False or "auto", or `log` no path.
+      TypeError, ValueError: `live` is not True, False or "auto", or `log` is not a path.
     """
     check_live(live)
     if log is not None:

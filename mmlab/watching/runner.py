@@ -36,27 +36,28 @@ from mmlab.worker.logs import new_log
 class WatchRunner(PipelineRunner):
     """Runs pipelines on another runner and records what happens to their models.
 
-    `beam.Pipeline(WatchRunner())` is the whole change: results, counters and errors stay those of
-    the other runner.
+    Use it as `beam.Pipeline(WatchRunner())`. Results, counters and errors are those of the other
+    runner.
 
     Args:
-      runner: a Beam runner or its name ("PrismRunner"). None for the one that `beam.Pipeline()`
-        takes with the same options: what `--runner` names, else Beam's own choice, which is Prism
-        in a script, where it can be had, and `FnApiRunner` in a notebook.
-      live: whether to show the run while it goes on: as a picture under the running cell of a
-        notebook, whose last frame stays, or as one line in a terminal. "auto" keeps quiet where
-        output is captured.
+      runner: a Beam runner or its name ("PrismRunner"). None for the runner that `beam.Pipeline()`
+        uses with the same options: the one that `--runner` names, otherwise Beam's choice, which
+        is `FnApiRunner` in a notebook, and in a script Prism if it is available.
+      live: whether to show the run while it goes on: as a picture under the cell of a notebook,
+        which stays after the run, or as one line in a terminal. "auto" shows nothing if output is
+        captured.
       log: a folder that keeps the event logs, one folder per run in it; every worker must be able
         to write there. A path, on a disk that all machines see, or a URI of any file system that
         Beam knows (`gs://…`, `s3://…`, `hdfs://…`). None keeps them in a temporary folder until
         the run has ended. New folders are private to their owner.
-      sample_seconds: time between samples of memory in each worker.
-      check: whether to refuse, before the run, what would surely fail in a worker (hints that are
-        not positive integers, weights that are missing), and to warn of what `mmlab.preflight`
-        finds beside it.
+      sample_seconds: seconds between samples of memory in each worker.
+      check: whether to refuse, before the run, what would certainly fail in a worker (hints that
+        are not positive integers, weights that are missing), and to warn of the other problems
+        that `mmlab.preflight` finds.
 
     Raises:
-      TypeError: `runner` is not a Beam runner, `log` no path, `sample_seconds` no number.
+      TypeError: `runner` is not a Beam runner, `log` is not a path, or `sample_seconds` is not a
+        number.
       ValueError: Beam knows no runner of that name, `sample_seconds` is not positive, or `live` is
         not True, False or "auto".
     """
@@ -82,7 +83,7 @@ class WatchRunner(PipelineRunner):
             )
         check_live(live)
         if check not in (True, False):
-            raise ValueError(f"check is {short(check)}: give True or False")
+            raise ValueError(f"check must be True or False, got {short(check)}")
         self._given = runner
         self._made: dict[str, PipelineRunner] = {}
         self._options: PipelineOptions | None = None
@@ -130,7 +131,7 @@ class WatchRunner(PipelineRunner):
 
     @property
     def has_run(self) -> bool:
-        """Whether a run has ended, and `trace` is there."""
+        """Whether a run has ended, so that `trace` can be read."""
         return self._last is not None
 
     def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> WatchedResult:

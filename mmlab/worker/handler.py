@@ -56,25 +56,26 @@ def watch(
     Args:
       handler: any Beam model handler; it is not changed.
       log: a folder for the event logs of this run, which all workers can write to. Handlers that
-        are watched into the same folder by the same process make one trace; use a new folder for
-        each run. `Trace.load(log)` reads it.
-      step: what the trace calls the step.
-      sample_seconds: time between samples of memory in each worker.
+        the same process watches with the same folder have one trace; use a new folder for each
+        run. `Trace.load(log)` reads it.
+      step: the name of the step in the trace.
+      sample_seconds: seconds between samples of memory in each worker.
 
     Returns:
       A handler of the same class that behaves the same and records.
 
     Raises:
-      TypeError: `handler` is no model handler, or cannot be copied; `log` is no path.
-      ValueError: `handler` is watched already; `step` or `sample_seconds` is not what it must be.
+      TypeError: `handler` is not a model handler, or cannot be copied; `log` is not a path.
+      ValueError: `handler` is watched already, `step` is not text, or `sample_seconds` is not
+        positive.
       OSError: the folder cannot be written.
     """
     if not isinstance(handler, ModelHandler):
-        raise TypeError(f"watch takes a Beam ModelHandler, not {short(handler)}")
+        raise TypeError(f"handler must be a Beam ModelHandler, got {short(handler)}")
     if is_watched(handler):
-        raise ValueError("this handler is watched already: give the one that it was made from")
+        raise ValueError("handler must not be watched already: give the one that it was made from")
     if not isinstance(step, str) or not step:
-        raise ValueError(f"step is {short(step)}: give the label of the RunInference step")
+        raise ValueError(f"step must be the label of the RunInference step, got {short(step)}")
     path_argument("log", log, "a folder")
     seconds_argument("sample_seconds", sample_seconds)
     shared = shared_log(log, sample_seconds)

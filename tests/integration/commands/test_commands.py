@@ -47,6 +47,28 @@ def test_help_imports_nothing_heavy(tmp_path):
     assert not imported & heavy
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "gone.py"),
+        ("follow", "gone"),
+        ("summary", "gone"),
+        ("timeline", "log", "-o", "x.doc"),
+        ("replay", "log", "--first", "one"),
+        ("lessons", "log/file"),
+        ("doctor", "x"),
+    ],
+    ids=COMMANDS,
+)
+def test_bad_input_ends_with_status_2_and_one_sentence(folder, words):
+    """As installed; the table of bad inputs has more of each, in its own process."""
+    (folder / "log" / "file").write_text("")
+    done = mmlab(folder, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"mmlab {words[0]}: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_summary_follow_timeline_and_replay_of_a_run(folder):
     summary = said(folder, "summary", "log")
     assert "loads" in summary

@@ -119,7 +119,7 @@ def test_after_it_a_button_finds_the_hint_that_fits(nothing_left):
     assert "With hint 2, 3 of 3 runs passed under a memory limit of 230 MB" in words(explorer)
     hints = [run.setting.hint for run in explorer.runs]
     assert hints[:2] == [None, None] and hints.count(2) == 3
-    with pytest.raises(ValueError, match="memory_limit is None: fit_hint needs one"):
+    with pytest.raises(ValueError, match="memory_limit must be a number of bytes .* got None"):
         explorer.fit_hint(memory_limit=None)
 
 

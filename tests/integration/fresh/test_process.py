@@ -518,7 +518,7 @@ def test_a_limit_too_small_to_start_is_said_at_once(nothing_left, limit):
 
 @pytest.mark.parametrize("limit", ["much", "", "-5MB", 0, -1, True, 1.5, [1], "5 parsecs", "nan"])
 def test_a_limit_that_cannot_be_read_says_what_can(nothing_left, limit):
-    with pytest.raises(ValueError, match="memory_limit is .* '600MB'"):
+    with pytest.raises(ValueError, match="memory_limit must be .* '600MB'"):
         run_fresh(pipelines.small_models, 1, memory_limit=limit)
 
 

@@ -116,7 +116,7 @@ def test_a_log_folder_that_cannot_be_written_is_said_before_the_run(tmp_path):
 def test_watch_says_it_too(tmp_path):
     with pytest.raises(OSError, match="cannot be written"):
         mmlab.watch(NamedModels(), unwritable_folder(tmp_path))
-    with pytest.raises(TypeError, match="takes a Beam ModelHandler, not 'handler'"):
+    with pytest.raises(TypeError, match="handler must be a Beam ModelHandler, got 'handler'"):
         mmlab.watch("handler", tmp_path)
 
 

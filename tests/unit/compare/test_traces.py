@@ -91,9 +91,9 @@ def test_a_run_whose_end_was_not_recorded_is_not_said_to_have_failed():
 @pytest.mark.parametrize(
     ("traces", "error", "says"),
     [
-        ([], TypeError, "traces is \\[\\]: give a dict"),
-        ({}, ValueError, "traces is empty: give at least one"),
-        ({2: "x"}, TypeError, "a name of traces is 2: give text"),
+        ([], TypeError, "traces must be a dict .*, got \\[\\]"),
+        ({}, ValueError, "traces must have at least one trace"),
+        ({2: "x"}, TypeError, "names of traces must be text, got 2"),
         ({"a": "nowhere"}, FileNotFoundError, "no trace at nowhere"),
     ],
 )

@@ -310,7 +310,7 @@ def test_an_empty_pipeline_has_no_steps():
 
 @pytest.mark.parametrize("depth", [0, -1, 1.5, "2", True])
 def test_depth_must_be_a_whole_number(depth):
-    with pytest.raises(ValueError, match="whole number from 1, or None"):
+    with pytest.raises(ValueError, match="whole number, 1 or more, or None"):
         _graph("sequence", depth=depth)
 
 

@@ -76,14 +76,14 @@ def test_a_setting_runs(changes, loads):
     ("wrong", "words"),
     [
         ({"hint": 0}, "max_models_per_worker_hint is 0"),
-        ({"models": 0}, "models is 0: give a whole number, 1 or more"),
-        ({"megabytes": 1.5}, "megabytes is 1.5"),
-        ({"elements": True}, "elements is True"),
-        ({"batch_size": "2"}, "batch_size is '2'"),
-        ({"order": "backwards"}, 'give one of "round robin", "random"'),
-        ({"group": "per day"}, 'give one of "off", "per key", "per model"'),
+        ({"models": 0}, "models must be a whole number, 1 or more, got 0"),
+        ({"megabytes": 1.5}, "megabytes must be a whole number, 1 or more, got 1.5"),
+        ({"elements": True}, "elements must be .* got True"),
+        ({"batch_size": "2"}, "batch_size must be .* got '2'"),
+        ({"order": "backwards"}, 'must be one of "round robin", "random"'),
+        ({"group": "per day"}, 'must be one of "off", "per key", "per model"'),
         ({"processes": 2, "threads": 2}, "either several processes or several threads"),
-        ({"memory_limit": "much"}, "memory_limit is 'much'"),
+        ({"memory_limit": "much"}, "memory_limit must be .* got 'much'"),
     ],
 )
 def test_what_cannot_be_is_refused(wrong, words):

@@ -53,5 +53,5 @@ def test_the_same_run_gives_the_same_page(tmp_path):
 
 
 def test_a_path_that_cannot_be_written(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
+    with pytest.raises(FileNotFoundError, match="path must be in a folder that exists"):
         lru_run(["A"], 1).replay().save(tmp_path / "missing" / "run.html")

@@ -259,11 +259,13 @@ def lru_loads(accesses, limit):
 
 def test_a_window_that_cannot_be():
     trace = lru_run(ACCESSES, 2)
-    with pytest.raises(ValueError, match=r"^first is 12: give the number of an access, up to 11,"):
+    with pytest.raises(
+        ValueError, match="^first must be the number of an access, up to 11, got 12"
+    ):
         trace.replay(first=12)
-    with pytest.raises(ValueError, match="^first is 0: give a whole number, 1 or more"):
+    with pytest.raises(ValueError, match="^first must be a whole number, 1 or more, got 0"):
         trace.replay(first=0)
-    with pytest.raises(TypeError, match="^first is 1.5: give a whole number"):
+    with pytest.raises(TypeError, match="^first must be a whole number, 1 or more, got 1.5"):
         trace.replay(first=1.5)
     assert repr(trace.replay(first=5)).startswith("Replay of accesses 5 to 11 of 11 of 4 models")
 
@@ -279,7 +281,10 @@ def test_more_models_than_a_page_shows(monkeypatch):
     monkeypatch.setattr(content_module, "_MOST_MODELS", 5)
     trace = lru_run(list("ABCDEAFGAB"), 3)
     assert only(trace, first=4)["length"] == 3
-    with pytest.raises(ValueError, match="more from access 7 on: give a number up to 6$"):
+    with pytest.raises(
+        ValueError,
+        match="^first must be 6 or less, got 7: .* from access 7 on the stack holds more$",
+    ):
         only(trace, first=7)
 
 

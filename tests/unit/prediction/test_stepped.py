@@ -101,7 +101,9 @@ def test_accesses_that_were_not_kept(monkeypatch):
         ValueError, match="^first is 7: of these accesses 6 were kept; predict with"
     ):
         prediction.replay(first=7)
-    with pytest.raises(ValueError, match="^first is 11: give the number of an access, up to 10,"):
+    with pytest.raises(
+        ValueError, match="^first must be the number of an access, up to 10, got 11"
+    ):
         prediction.replay(first=11)
 
 
