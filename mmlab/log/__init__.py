@@ -1,1 +1,1 @@
-"""Event logs: written by every process of a run, and read while they grow."""
+"""Event logs: written by each process of a run and read while they grow."""

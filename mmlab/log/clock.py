@@ -1,4 +1,4 @@
-"""Clocks of machines: from the time that a process noted to the time of all."""
+"""Convert the monotonic times in logs to wall-clock time."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import msgspec
 from mmlab.events import Event, ProcessBegins
 
 _CLOCK_TOLERANCE_NS = 10_000_000_000
-"""Wall clocks of one machine that differ by less agree: a process that waits for its turn between
-two looks at the clock is a second or two off."""
+"""Wall clocks of one machine that differ by less are taken as equal: a process that is descheduled
+between reading its two clocks is off by a second or two."""
 _BEYOND = 2**63
 
 
 class Clocks(dict[str, int]):
-    """Nanoseconds from machines' monotonic clocks to the epoch, for the events of one log.
+    """Nanoseconds to add to each machine's monotonic clock to get epoch time, for one log.
 
-    A monotonic clock begins anew when its machine does, and two machines may have one name: so
-    clocks are told apart by name and boot. The first process of a boot that is read says how its
-    clock stands, so that a wall clock that is set back later moves nothing.
+    A monotonic clock restarts at each boot, and two machines may have the same name, so clocks are
+    identified by host name and boot. The first process read of a boot sets the offset: setting the
+    wall clock back later shifts no event.
 
     Args:
-      beside: of a log that is read beside this one, to share what is known of machines.
+      beside: clocks of a log that is read together with this one, to share the known offsets.
     """
 
     def __init__(self, beside: Clocks | None = None):
@@ -31,10 +31,10 @@ class Clocks(dict[str, int]):
         self._first: dict[str, int] = {} if beside is None else beside._first
 
     def __missing__(self, host: str) -> int:
-        return self._first.get(host, 0)  # the process that wrote this log did not say, others may
+        return self._first.get(host, 0)  # this log has no offset, another may
 
     def align(self, events: Iterable[Event]) -> None:
-        """Put events, in the order in which they stand in a log, on the wall clock.
+        """Convert the times of events, given in log order, to wall-clock time.
 
         Raises:
           ValueError: a time has more than 64 bits.
@@ -54,7 +54,7 @@ class Clocks(dict[str, int]):
             event.t_ns = t_ns
 
     def _anchor(self, event: ProcessBegins, own: int) -> None:
-        """Take note of a process's clock; where it disagrees with the first, the event says so."""
+        """Record a process's clock offset; set `clock_off_ns` if it differs from the first one."""
         if not -_BEYOND <= own < _BEYOND:
             raise ValueError("not an event: a number has more than 64 bits")
         self[event.host] = self._boots.setdefault((event.host, event.info.boot), own)

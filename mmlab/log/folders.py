@@ -1,4 +1,4 @@
-"""Where logs and traces are kept: a folder of this machine, or one behind Beam's FileSystems."""
+"""Folders of logs and traces: on this machine, or on one of Beam's FileSystems."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmlab._arguments import expanded, short
 
 SUFFIX = ".jsonl"
 ENDED = "ended"
-"""A file of this name in a log folder tells the processes that write there to stop."""
+"""Name of the file in a log folder that makes the processes writing there stop."""
 
 _CLOSE = b'"event":"close"'
 
@@ -29,11 +29,11 @@ Location = Path | str
 
 
 def location(path: str | os.PathLike[str]) -> Location:
-    """What was given as a path, told apart from a URI. `file://` is this machine.
+    """Parse a path or a URI. `file://` means this machine.
 
     Raises:
-      ValueError: a URI that has signs in it which Beam takes for a pattern; a path that no file of
-        this machine can have.
+      ValueError: the URI has characters that Beam reads as a pattern, or no file of this machine
+        can have that path.
 
     >>> location("gs://bucket/logs/"), str(location("file:///tmp/my%20logs"))
     ('gs://bucket/logs', '/tmp/my logs')
@@ -61,7 +61,7 @@ def _check_encodable(text: str) -> None:
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` is a URI of another file system than this machine's.
+    """Whether `path` is a URI of a file system other than this machine's.
 
     >>> is_remote("gs://bucket/logs"), is_remote("/tmp/logs"), is_remote("file:///tmp/logs")
     (True, False, False)
@@ -70,22 +70,21 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
 
 
 def folder_at(path: str | os.PathLike[str]) -> _LocalFolder | RemoteFolder:
-    """The folder of event logs at `path`; it need not exist."""
+    """Return the folder of event logs at `path`, which need not exist."""
     where = location(path)
     return RemoteFolder(where) if isinstance(where, str) else _LocalFolder(where)
 
 
 def make_folder(path: Path, logs: Path | None = None) -> None:
-    """Make a folder, and those above it, if they are not there: only their owner can enter.
+    """Make a folder and its missing parents, accessible to their owner only.
 
-    A folder that is there keeps its mode.
+    An existing folder keeps its mode.
 
     Args:
       path: of the folder.
-      logs: the folder of logs that it is made in. Where that is there and its owner lets others
-        write to it, they can write to the new one as well: workers that run as other users need
-        that. One where everybody may write, but each only their own (such as `/tmp`), says nothing
-        of the kind; nor does any folder above it.
+      logs: the log folder in which it is made. If that exists and others may write to it, they
+        may also write to the new folder, because workers may run as other users. Ignored for a
+        folder with the sticky bit (such as `/tmp`) and for the parents of `logs`.
     """
     if path.is_dir():
         return
@@ -97,7 +96,7 @@ def make_folder(path: Path, logs: Path | None = None) -> None:
 
 
 def shared_bits(folder: Path) -> int:
-    """The permissions that a folder gives to those besides its owner who may write there."""
+    """Return the permission bits of the group and of others, where those may write."""
     mode = folder.stat().st_mode
     if mode & stat.S_ISVTX:
         return 0
@@ -107,15 +106,15 @@ def shared_bits(folder: Path) -> int:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read it, if reading it ends: a file on a disk, or a link to one.
+    """Open a regular file, or a link to one, for reading.
 
     Raises:
-      OSError: it cannot be opened, or is something else: a folder, a pipe, a device, a socket.
+      OSError: it cannot be opened, or is a folder, a pipe, a device or a socket.
     """
-    if path.exists() and not path.is_file():  # to open a device may do something
+    if path.exists() and not path.is_file():  # opening a device can have effects
         raise OSError(NOT_REGULAR.format(path))
     file = FileIO(path, opener=_open_without_waiting)
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # it took the file's place meanwhile
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # it was replaced in between
         file.close()
         raise OSError(NOT_REGULAR.format(path))
     return BufferedReader(file)
@@ -132,7 +131,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 class _LocalFolder:
-    """A folder that this machine sees as one of its own: a disk, or a share."""
+    """A folder on a local disk or a mounted share."""
 
     pause = 0.0
     patience = 0.0
@@ -141,11 +140,11 @@ class _LocalFolder:
         self._path = path
 
     def logs(self) -> list[str]:
-        """Names of the event logs in it, sorted; what only bears such a name is let be."""
+        """Names of the event logs in it, sorted; only regular files."""
         return sorted(path.name for path in self._path.glob(f"*{SUFFIX}") if path.is_file())
 
     def irregular(self) -> list[str]:
-        """What bears the name of an event log and is no file, sorted."""
+        """Entries named like an event log that are not regular files, sorted."""
         return sorted(str(path) for path in self._path.glob(f"*{SUFFIX}") if not path.is_file())
 
     def size(self) -> int:
@@ -157,11 +156,11 @@ class _LocalFolder:
         return sorted({path.parent.name for path in self._path.glob(f"*/*{SUFFIX}")})
 
     def awaits(self, logs: Mapping[str, bytes]) -> bool:
-        """Whether a process has yet to write what it saw: here each event is written at once."""
+        """Whether a process still buffers events: never, as each event is written at once."""
         return False
 
     def read(self, name: str, offset: int, most_bytes: int | None = None) -> bytes:
-        """What stands in a log from `offset` on, or the beginning of that."""
+        """Read a log from `offset`, at most `most_bytes`."""
         with open_regular(self._path / name) as file:
             file.seek(offset)
             data: bytes = file.read(-1 if most_bytes is None else most_bytes)
@@ -175,22 +174,22 @@ class _LocalFolder:
 
 
 _REQUEST_SECONDS = 30.0
-"""What may pass until a remote file system answers: its client may wait for ever, a run may not."""
+"""Timeout of a request to a remote file system, whose own client may wait forever."""
 _SLOWEST_BYTES = 1_000_000
-"""A second more for each of these bytes that are read."""
+"""Bytes per second: the timeout of a read grows by one second for each of so many bytes."""
 
 
 class RemoteFolder:
-    """A folder behind Beam's FileSystems: its files are written whole, once, and never grow.
+    """A folder on one of Beam's FileSystems, where files are written once and never grow.
 
-    Every method raises OSError, whatever the file system itself raises; TimeoutError if it does not
-    answer. Only `make`, `write` and `remove` wait as long as the file system lets them.
+    Methods raise OSError for any error of the file system, and TimeoutError if it does not
+    answer. Only `make`, `write` and `remove` have no timeout.
     """
 
     pause = 1.0
-    """Seconds: each look at the folder is a request over a network."""
+    """Seconds between two polls: each poll is a request over a network."""
     patience = 8.0
-    """Seconds in which a process that lives has noticed the end of the run and written the rest."""
+    """Seconds after the end of a run in which a live process writes its remaining events."""
 
     def __init__(self, uri: str):
         self._uri = uri
@@ -202,11 +201,11 @@ class RemoteFolder:
         return list(self._sizes)
 
     def irregular(self) -> list[str]:
-        """What bears the name of an event log and is no file: nothing, here."""
+        """Entries named like an event log that are not files: always none."""
         return []
 
     def check_scheme(self) -> None:
-        """See that Beam has a file system for this URI; asks nothing of the network."""
+        """Check that Beam has a file system for this URI, without a request."""
         with _os_errors(self._uri) as files:
             files.get_filesystem(self._uri)
 
@@ -219,13 +218,13 @@ class RemoteFolder:
         return sorted({path.split("/")[0] for path, _ in self._match(f"*/*{SUFFIX}")})
 
     def awaits(self, logs: Mapping[str, bytes]) -> bool:
-        """Whether a process that has begun a log has not closed it: each writes segments."""
+        """Whether a process that began a log has not closed it yet."""
         stems = {name.split(".")[0] for name in logs}
         closed = {name.split(".")[0] for name, data in logs.items() if _CLOSE in data[-400:]}
         return bool(stems - closed)
 
     def read(self, name: str, offset: int, most_bytes: int | None = None) -> bytes:
-        """As `_LocalFolder.read`; nothing is asked for when the log has not grown."""
+        """Read a log as `_LocalFolder.read` does; no request if the log has not grown."""
         size = self._sizes.get(name, -1)
         if size == offset:
             return b""
@@ -238,14 +237,14 @@ class RemoteFolder:
         _write_remote(self._path(name), data)
 
     def touch(self, name: str) -> None:
-        if not self.exists(name):  # some object stores hold no empty objects
+        if not self.exists(name):  # some object stores cannot hold empty objects
             self._answer(partial(self.write, name, b"\n"))
 
     def exists(self, name: str) -> bool:
         return self._answer(partial(exists_remote, self._path(name)))
 
     def make(self) -> None:
-        """Make the folder, and see that a file can be written there."""
+        """Make the folder and check that a file can be written there."""
         with _os_errors(self._uri) as files:
             if not files.exists(self._uri):
                 files.mkdirs(self._uri)
@@ -254,7 +253,7 @@ class RemoteFolder:
         self.remove(probe)
 
     def remove(self, name: str) -> None:
-        """Remove a file where that is allowed: to add files is all that a log needs."""
+        """Remove a file if that is allowed; writing a log needs only permission to add files."""
         with suppress(OSError), _os_errors(self._uri) as files:
             files.delete([self._path(name)])
 
@@ -262,12 +261,12 @@ class RemoteFolder:
         return f"{self._uri}/{name}"
 
     def _answer(self, ask: Callable[[], _T], more_seconds: float = 0.0) -> _T:
-        """What a request returns; its thread is left behind when there is no answer."""
+        """Return the result of a request; after a timeout its thread is abandoned."""
         seconds = _REQUEST_SECONDS + more_seconds
         answer: Future[_T] = Future()
         try:
             Thread(target=_send, args=(ask, answer), name="mmlab-request", daemon=True).start()
-        except RuntimeError as problem:  # no more threads, or Python ends
+        except RuntimeError as problem:  # no more threads, or Python is shutting down
             raise OSError(f"{self._uri} was not asked: {problem}") from problem
         wait([answer], seconds)
         if not answer.done():
@@ -288,21 +287,21 @@ def _send(ask: Callable[[], _T], answer: Future[_T]) -> None:
 
 
 def _match_remote(pattern: str) -> list[Any]:
-    """What Beam's FileSystems know of the files that `pattern` matches."""
+    """Metadata of the files that match `pattern`, from Beam's FileSystems."""
     with _os_errors(pattern) as files:
         (found,) = files.match([pattern])
         return list(found.metadata_list)
 
 
 def read_remote(uri: str, most_bytes: int | None = None) -> bytes:
-    """A file behind Beam's FileSystems, or the beginning of one."""
+    """Read a file, or its first `most_bytes`, through Beam's FileSystems."""
     with _os_errors(uri) as files, files.open(uri, compression_type=_as_is()) as file:
         data: bytes = file.read(-1 if most_bytes is None else most_bytes)
         return data
 
 
 def _write_remote(uri: str, data: bytes) -> None:
-    """Make a file behind Beam's FileSystems."""
+    """Make a file through Beam's FileSystems."""
     with _os_errors(uri) as files, files.create(uri, compression_type=_as_is()) as file:
         file.write(data)
 
@@ -321,9 +320,9 @@ def _as_is() -> str:
 
 @contextmanager
 def _os_errors(uri: str) -> Iterator[Any]:
-    """Beam's FileSystems, whose clients each have errors of their own.
+    """Yield Beam's FileSystems and convert the errors of their clients to OSError.
 
-    Beam is not needed to read a trace of this machine, so it is imported here.
+    Beam is imported here because reading a local trace does not need it.
     """
     from apache_beam.io.filesystems import FileSystems
 

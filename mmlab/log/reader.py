@@ -1,4 +1,4 @@
-"""Reads event logs while they grow."""
+"""Read event logs while they grow."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mmlab.log.clock import Clocks
 from mmlab.log.folders import folder_at
 
 BLOCK_BYTES = 4_000_000
-"""Lines are decoded in blocks of about so many bytes."""
+"""Approximate size of the blocks in which lines are decoded."""
 
 
 def parse(lines: bytes, clocks: Clocks) -> list[Event]:
-    """Read one or more whole lines of a log and put their events on the wall clock.
+    """Decode one or more whole lines of a log and convert their times to wall-clock time.
 
     Args:
       lines: as `Event.to_json` writes them.
-      clocks: of the log that the lines stand in; `process` events add to them.
+      clocks: of the log that contains the lines; `process` events add to them.
 
     Raises:
       ValueError: one of them is not an event, or was written by a newer mmlab.
@@ -32,7 +32,7 @@ def parse(lines: bytes, clocks: Clocks) -> list[Event]:
 
 
 def _blocks(data: bytes) -> Iterator[bytes]:
-    """Cut whole lines into blocks of whole lines."""
+    """Split whole lines into blocks of whole lines."""
     begin = 0
     while begin < len(data):
         end = data.rfind(b"\n", begin, begin + BLOCK_BYTES) + 1
@@ -43,11 +43,12 @@ def _blocks(data: bytes) -> Iterator[bytes]:
 
 
 class LogReader:
-    """Reads a log folder again and again while it grows, each event once.
+    """Reads a log folder repeatedly while it grows, each event once.
 
     Args:
       folder: a path, or a URI that Beam's FileSystems know.
-      most_bytes: to read, and one more to tell by that there are more; None for no limit.
+      most_bytes: limit of what is read, plus one byte that shows that there is more; None for no
+        limit.
 
     Attributes:
       invalid: complete lines that are not events.
@@ -64,7 +65,7 @@ class LogReader:
 
     @property
     def pause(self) -> float:
-        """Seconds that a follower should leave between two polls."""
+        """Seconds to wait between two polls."""
         return self._folder.pause
 
     @property
@@ -72,12 +73,12 @@ class LogReader:
         return sum(self._offset.values())
 
     def poll(self) -> list[Event]:
-        """The events that were written since the last call, file by file."""
+        """Events written since the last call, file by file."""
         self.fetch()
         return self.parse()
 
     def fetch(self) -> bool:
-        """Read what was written since the last call, to be parsed later; the folder may then go.
+        """Read what was written since the last call; `parse` then works without the folder.
 
         Returns whether there was anything new.
         """
@@ -95,9 +96,9 @@ class LogReader:
         return max(self._most_bytes + 1 - self.bytes_read, 0)
 
     def fetch_all(self) -> None:
-        """Fetch what a run that has ended left, once the processes that buffer have written it.
+        """Fetch all logs of a run that has ended; waits for processes that still buffer events.
 
-        Looks until nothing more comes: a process that has only just begun may not be known yet.
+        Polls until nothing new comes, because a process that has just started may have no log yet.
         """
         deadline = time.monotonic() + self._folder.patience
         while self.fetch() or self._folder.awaits(self._unread):
@@ -106,16 +107,16 @@ class LogReader:
             time.sleep(self._folder.pause / 4)
 
     def parse(self) -> list[Event]:
-        """The events among what was fetched, file by file."""
+        """Parse what was fetched and return its events, file by file."""
         events: list[Event] = []
         for name, data in self._unread.items():
             end = data.rfind(b"\n") + 1
             self._unread[name] = data[end:]
-            clocks = self._clocks[name.partition(".")[0]]  # the segments of a process have one stem
+            clocks = self._clocks[name.partition(".")[0]]  # segments of a process share a stem
             found: list[Event] = []
             for block in _blocks(data[:end]):
                 found += self._parsed(block, clocks)
-            found.sort(key=attrgetter("t_ns"))  # threads write what they marked a little later
+            found.sort(key=attrgetter("t_ns"))  # threads write an event after timing it
             events += found
         return events
 
@@ -137,5 +138,5 @@ class LogReader:
 
     @property
     def torn(self) -> int:
-        """Lines that were cut off, once all is parsed: by a killed process or a full disk."""
+        """Lines cut off by a killed process or a full disk; valid after everything is parsed."""
         return self.invalid + sum(1 for rest in self._unread.values() if rest)

@@ -1,4 +1,4 @@
-"""Event logs where files cannot grow: numbered segments, written by a thread of their own."""
+"""Event logs for file systems whose files cannot grow: numbered segments, written by a thread."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from mmlab.log.writer import file_stem, line_head, members_of, of_thread, proces
 
 _CHECK_SECONDS = 0.25
 _FIRST_SECONDS = 2.0
-"""Time between segments while a run is young …"""
+"""Time between segments at the start of a run …"""
 _MOST_SECONDS = 60.0
 _SHARE = 0.05
-"""… then this share of its age, so that a run of a day leaves thousands of files, not more."""
+"""… and later as a share of its age, so that a run of a day leaves only thousands of files."""
 _SEGMENT_LINES = 5_000
 _MOST_WAITING = 200_000
-"""Lines that are kept while they cannot be written; those that come later are counted as lost."""
+"""Lines buffered while writing fails; further lines are counted as lost."""
 _CLOSE_SECONDS = 10.0
-"""A run that has ended waits so long for the last lines to be written; the others are lost."""
+"""Timeout for writing the last lines after a run; lines not written by then are lost."""
 
 _writers: weakref.WeakSet[SegmentWriter] = weakref.WeakSet()
 
 
 class SegmentWriter:
-    """Writes events to numbered files `<stem>.<number>.jsonl`, as `LogWriter` does to one.
+    """Writes events to numbered files `<stem>.<number>.jsonl`; the counterpart of `LogWriter`.
 
-    `emit` only adds to a buffer, without a lock, so that it can be called from a finalizer, and
-    nothing else that a run does waits for a network. A thread writes the buffer: at once, so that
-    readers learn of this process, every few seconds, every `_SEGMENT_LINES` lines, when the run has
-    ended, and when the process ends by itself. A killed process loses what it had not yet written:
-    its log then has no `close` event, and the trace says so.
+    `emit` only adds to a buffer, without a lock: it can be called from a finalizer, and the run
+    never waits for the network. A thread writes the buffer: once at the start, so that readers find
+    the process, then every few seconds, every `_SEGMENT_LINES` lines, at the end of the run, and at
+    a normal exit of the process. A killed process loses its buffer: its log has no `close` event,
+    and the trace reports that.
 
     Args:
-      folder: a URI that Beam's FileSystems know; whether it can be written is not looked up.
+      folder: a URI that Beam's FileSystems know; write access is not checked.
       run: identifies the run; the same in all its processes.
 
     Raises:
@@ -55,7 +55,7 @@ class SegmentWriter:
         _writers.add(self)
 
     def _open(self) -> None:
-        """Begin a log of this process, in memory alone."""
+        """Begin a log of this process, in memory only."""
         self._stem, self._head = file_stem(), line_head(self._run)
         self._lines = deque([self._line(members_of(process_event(segments=True)))])
         self._writing = 0
@@ -72,18 +72,18 @@ class SegmentWriter:
         with self._starting:
             if self._thread is None:
                 thread = threading.Thread(target=self._follow, name="mmlab-segments", daemon=True)
-                with contextlib.suppress(RuntimeError):  # no more threads: the next event tries
+                with contextlib.suppress(RuntimeError):  # no more threads: retry at the next event
                     thread.start()
                     self._thread = thread
 
     def emit(self, event: Event, t_ns: int | None = None, tid: int | None = None) -> None:
-        """Add one event to the buffer: see `LogWriter.emit`."""
-        if self._thread is None and type(event) is Frees:  # in a forked child: a parent's model
+        """Add one event to the buffer; see `LogWriter.emit`."""
+        if self._thread is None and type(event) is Frees:  # forked child: a model of its parent
             return
         self.append(members_of(event), t_ns, tid)
 
     def append(self, members: bytes, t_ns: int | None = None, tid: int | None = None) -> None:
-        """Add one event whose members are encoded already: see `LogWriter.append`."""
+        """Add one event whose members are already encoded; see `LogWriter.append`."""
         if self._closed:
             return
         if self._thread is None:  # this is a forked child
@@ -95,18 +95,18 @@ class SegmentWriter:
 
     @property
     def lost(self) -> int:
-        """Events that could not be kept or written, and that the log does not tell of yet."""
+        """Events that could not be buffered or written and are not yet reported in the log."""
         return self._lost + (len(self._lines) + self._writing if self._closed else 0)
 
     def run_ended(self) -> bool:
-        """Whether the run was over when that was last looked up."""
+        """Whether the run had ended at the last check."""
         return self._ended
 
     def close(self) -> None:
-        """Write what is left, and stop; events that come later are let go.
+        """Write the remaining events and stop; later events are ignored.
 
-        What is not written after `_CLOSE_SECONDS` is lost, unless this process lives on and the
-        network comes back.
+        What is not written after `_CLOSE_SECONDS` is lost, unless the process keeps running and the
+        network recovers.
         """
         self._stop.set()
         if self._thread is not None:
@@ -140,7 +140,7 @@ class SegmentWriter:
         self._flush(self._line(members_of(Close())))
 
     def _flush(self, *last: bytes) -> None:
-        """Write the buffer; what cannot be written now waits for the next time."""
+        """Write the buffer; what cannot be written now stays for the next flush."""
         self._wrote = time.monotonic()
         with contextlib.suppress(OSError):
             self._write_segment(*last)
@@ -153,7 +153,7 @@ class SegmentWriter:
         if not text:
             return
         name = _segment_name(self._stem, self._number)
-        self._number += 1  # where nothing can be written over, a number is good for one attempt
+        self._number += 1  # a failed file may not be overwritable
         self._writing = len(lines)
         try:
             self._folder.write(name, text)
@@ -167,7 +167,7 @@ class SegmentWriter:
 
 
 def _segment_name(stem: str, number: int) -> str:
-    """The name of a segment; names sort as they were written.
+    """Return the name of a segment; names sort in the order of writing.
 
     >>> _segment_name("host-17-ab", 3)
     'host-17-ab.000003.jsonl'
@@ -181,8 +181,8 @@ def _close_all() -> None:
 
 
 def _reopen_after_fork() -> None:
-    # What the parent has not written yet is the parent's to write. Most children have no event to
-    # add: the first one starts the thread, and with it the log.
+    # The parent writes its own buffer, so the child drops its copy. Most children emit no event,
+    # so the thread and the log start with the first one.
     for writer in list(_writers):
         if not writer._closed:
             writer._open()

@@ -22,14 +22,13 @@ _writers: weakref.WeakSet[LogWriter] = weakref.WeakSet()
 
 
 class LogWriter:
-    """Appends events to a file of its own in `folder`; never raises once it is open.
+    """Appends events to a new file in `folder`; once open, it never raises.
 
-    One `os.write` to a file opened with `O_APPEND` per event needs no lock, so that an event can be
-    written from any thread and from a finalizer, and a killed process loses at most the line that
-    it was writing.
+    Each event is one `os.write` to a file opened with `O_APPEND`. This needs no lock: events can
+    be written from any thread and from a finalizer, and a killed process loses at most one line.
 
     Args:
-      folder: an existing folder, on any disk that the reader can see.
+      folder: an existing folder that the reader can also access.
       run: identifies the run; the same in all its processes.
 
     Raises:
@@ -47,7 +46,7 @@ class LogWriter:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
         self._file: _OpenFile | None = _OpenFile(os.open(self._folder / name, flags, 0o600))
         if shared := shared_bits(self._folder) & 0o066:
-            (self._folder / name).chmod(0o600 | shared)  # who reads them need not be who writes
+            (self._folder / name).chmod(0o600 | shared)  # the reader may be another user
         self._lost = 0
         self._cut_off = False
         self._head = line_head(self._run)
@@ -55,7 +54,7 @@ class LogWriter:
         self.emit(process_event())
 
     def emit(self, event: Event, t_ns: int | None = None, tid: int | None = None) -> bool:
-        """Write one event. Returns whether it is written, whole.
+        """Write one event. Returns whether it was written completely.
 
         Args:
           event: what happened; run, host, process and version are added.
@@ -72,11 +71,11 @@ class LogWriter:
         t_ns: int | None = None,
         counted: bool = True,
     ) -> bool:
-        """Write one event whose members are encoded already: see `emit` and `members_of`.
+        """Write one event whose members are already encoded; see `emit` and `members_of`.
 
         Args:
-          head: what stands before the time; None is that of this thread.
-          counted: whether it is one of the events that are lost if it cannot be written.
+          head: the part of the line before the time; None is that of this thread.
+          counted: whether to count it as lost if it cannot be written.
         """
         if self._lost and counted:
             self._tell_of_lost()
@@ -91,7 +90,7 @@ class LogWriter:
         except OSError:
             self._lost += counted
             return False
-        self._cut_off = not whole  # such a line ends where the next one begins
+        self._cut_off = not whole  # the next line then begins with a newline
         if not whole:
             self._lost += counted
         return whole
@@ -102,41 +101,41 @@ class LogWriter:
             self._lost += lost
 
     def run_ended(self) -> bool:
-        """Whether the processes that write to this folder were told to stop, or it is gone.
+        """Whether the `ended` file exists, or the folder does not exist any more.
 
-        Tells of lost events as well: whoever asks does so again and again, and after the run there
-        is no event to tell of them with.
+        Also reports lost events: this is called repeatedly, and after the run no further event
+        would report them.
         """
         if self._lost:
             self._tell_of_lost()
-        with contextlib.suppress(OSError):  # nobody may enter it any more
+        with contextlib.suppress(OSError):  # access to the folder was removed
             return (self._folder / ENDED).exists() or not self._folder.exists()
         return False
 
     @property
     def lost(self) -> int:
-        """Events that could not be written, and that the log does not tell of yet."""
+        """Events that could not be written and are not yet reported in the log."""
         return self._lost
 
     def close(self) -> None:
-        """Tell of lost events and stop writing; events that come later are let go."""
+        """Report lost events and stop writing; later events are ignored."""
         if self._lost:
             self._tell_of_lost()
         self._file = None
 
 
 class _Thread(threading.local):
-    """How lines of this thread begin: to ask the system for its id costs a fifth of an event."""
+    """Cached start of this thread's lines: a system call for its id takes a fifth of an event."""
 
     def __init__(self, head: bytes) -> None:
         self.head = of_thread(head, threading.get_native_id())
 
 
 class _OpenFile:
-    """The number of an open file, which is closed when nobody holds this object any more.
+    """A file descriptor that is closed when nothing refers to this object any more.
 
-    A thread that is about to write holds it: were the number given back under its hands, the next
-    file or socket of this process would get the number, and then the line.
+    A thread that is about to write refers to it. If the descriptor were closed before the write,
+    the process could reuse it for another file or socket, and the line would end up there.
     """
 
     __slots__ = ("fd",)
@@ -154,10 +153,10 @@ def _close_all() -> None:
 
 
 def _reopen_after_fork() -> None:
-    # The child must neither sign with its parent's process and thread nor share its file.
+    # The child must not write its parent's process and thread ids, nor share its file.
     for writer in list(_writers):
         if writer._file is not None:
-            writer._file = None  # what the parent lost is the parent's to tell
+            writer._file = None  # the parent reports its own lost events
             with contextlib.suppress(OSError):
                 writer._open()
 
@@ -168,7 +167,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def members_of(event: Event) -> bytes:
-    """What a line says after its time, up to its end.
+    """Encode the part of a line that follows its time, up to its end.
 
     >>> members_of(Dropped(n=2))
     b',"event":"dropped","n":2}\\n'
@@ -177,21 +176,21 @@ def members_of(event: Event) -> bytes:
 
 
 def file_stem() -> str:
-    """A name for the log of this process, which no other has."""
+    """Return a unique name for the log of this process."""
     return f"{_safe(socket.gethostname())}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def line_head(run: str) -> bytes:
-    """How each line of this process begins, up to the id of its thread."""
+    """Return the start of this process's lines, up to the thread id."""
     head = encode({"v": VERSION, "run": run, "host": socket.gethostname(), "pid": os.getpid()})
     return f'{head[:-1]},"tid":'.encode()
 
 
 def of_thread(head: bytes, tid: int) -> bytes:
-    """How each line of a thread begins, up to its time.
+    """Return the start of a thread's lines, up to the time.
 
     Args:
-      head: how the lines of its process begin.
+      head: start of the lines of its process.
       tid: native id of the thread.
     """
     return b'%b%d,"t_ns":' % (head, tid)
@@ -204,7 +203,7 @@ def process_event(*, segments: bool = False) -> ProcessBegins:
 
 @cache
 def _boot() -> str | None:
-    """What tells this machine, since it was started, from all others; None where nothing does."""
+    """Return an id of this boot of this machine; None if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except (OSError, ValueError):
