@@ -1,4 +1,4 @@
-"""The one place where events become the state of a run."""
+"""Turns events into the state of a run; no other package does."""
 
 from mmlab.events import TracedModel
 from mmlab.state.intervals import Ints, covered_ns, over_time

@@ -1,4 +1,4 @@
-"""Batches of all processes together, and which load answered each."""
+"""Join the batches of all processes and find the load that answered each."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ _Model = tuple[str, str | None]
 def join_batches(
     states: Sequence[ProcessState], places: Mapping[Process, Ints], holders: Holders, end_ns: int
 ) -> Batches:
-    """The batches of all processes that began before the run ended, by time.
+    """Return the batches of all processes that began before the run ended, sorted by time.
 
     Args:
-      places: of each process's loads among those of the run; -1 for those that are not of it.
-      holders: of the run's loads.
+      places: for each process, the index of its loads in the run's list of loads; -1 for loads
+        after the run.
+      holders: built from the run's loads.
     """
     parts = []
     models: list[Asked] = []
@@ -50,7 +51,7 @@ def join_batches(
 def _answering(
     state: ProcessState, part: dict[str, np.ndarray], places: Ints, holders: Holders
 ) -> Ints:
-    """Place among all loads of the one that answered each batch; -1 where none was seen."""
+    """Index of the load that answered each batch, in the run's list; -1 where none was seen."""
     load, asked = part["load"], part["asked"]
     answering = np.full(len(load), -1, np.int64)
     known = load >= 0
@@ -68,11 +69,12 @@ def _answering(
 
 
 class Holders:
-    """Which load held a model at a time, for batches that do not say so.
+    """Finds the load that held a model at a given time, for batches that do not name their load.
 
     Args:
-      residences: by the time at which they began.
-      shared_model: names a model, given as step, name and cohort, whichever step asks for it.
+      residences: sorted by the time at which they began.
+      shared_model: maps step, name and cohort to a key that is the same for all steps that share
+        the model.
     """
 
     def __init__(
@@ -92,12 +94,13 @@ class Holders:
         return groups
 
     def at(self, process: Process, asked: Asked, generation: int | None, t_ns: Ints) -> Ints:
-        """The latest load that began before each of some times: of the process that asks, if there
-        is one, else of its machine; -1 where there is none.
+        """Index of the latest load before each time; -1 where there is none.
+
+        Loads of `process` come first, then those of its machine.
 
         Args:
           asked: the model that the process asked for.
-          generation: of the load, where it is known; it is of the process that asks then.
+          generation: of the load, if known; then only loads of `process` are considered.
         """
         loads = self.residences
         there = self._by_model.get((process.host, self._shared_model(*asked)), [])
@@ -116,7 +119,7 @@ class Holders:
 
 
 def _columns(state: ProcessState, end_ns: int) -> dict[str, np.ndarray]:
-    """The batches of a process that began before the run ended, in the order of their ends."""
+    """Batches of a process that began before the run ended, in the order of their ends."""
     still = [(*row, UNSEEN) for row in state.open_batches()]
     rows = np.concatenate([state.batches.since(0), np.array(still, np.int64).reshape(-1, 6)])
     columns: dict[str, np.ndarray] = dict(zip(BATCH_COLUMNS, rows.T.copy(), strict=True))

@@ -1,4 +1,4 @@
-"""Sums over intervals of time: how much is covered, and how many lie over each moment."""
+"""Sums over time intervals: the length that they cover, and their number at each moment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def covered_ns(intervals: Iterable[tuple[int, int]]) -> int:
-    """Length of the union of `intervals`.
+    """Return the length of the union of `intervals`.
 
     >>> covered_ns([(0, 10), (5, 20), (30, 31)])
     21
@@ -26,7 +26,7 @@ def covered_ns(intervals: Iterable[tuple[int, int]]) -> int:
 
 
 def at(moments: Ints, times: Ints, values: Ints) -> Ints:
-    """What `over_time` gives, at some moments; 0 before the first.
+    """Evaluate the step function of `over_time` at `moments`; 0 before its first change.
 
     >>> at(np.array([-1, 0, 7]), *over_time([0, 5], [10, 10]))
     array([0, 1, 2])
@@ -40,11 +40,11 @@ def over_time(
     ends: Sequence[int] | Ints,
     amounts: Sequence[int] | Ints | None = None,
 ) -> tuple[Ints, Ints]:
-    """The sum of amounts over time, each of which counts from its begin up to its end.
+    """Sum amounts over time; each counts from its begin to its end.
 
     Args:
-      begins, ends: of intervals; an end is not part of its interval.
-      amounts: of each interval; None for 1 each.
+      begins, ends: of the half-open intervals, without the end.
+      amounts: one per interval; None for 1 each.
 
     Returns:
       Moments of change, ascending, and the sum from each of them on; shape (n,) both.

@@ -1,4 +1,4 @@
-"""What one process wrote of a run: loads, batches and memory, each in the order of its events."""
+"""The state of one process: loads, batches and memory, each in the order of its events."""
 
 from __future__ import annotations
 
@@ -32,28 +32,29 @@ from mmlab.events import (
 from mmlab.state.intervals import Ints
 
 UNSEEN = -(2**63)
-"""Stands in a column of times for what did not happen, or was not seen."""
+"""Marks, in a column of times, what did not happen or was not seen."""
 _UNENDED = 2**63
 _LEAST_GROWTH = 1_000_000
-"""Bytes: by less, the memory of a process changes without a model too."""
+"""Bytes: smaller changes of a process's memory also happen without a load."""
 
 Kind = TypeVar("Kind", bound=Event)
 
 
 @dataclass(slots=True)
 class Load:
-    """One load of one model, from the first byte to the last.
+    """One load of one model in one process, until its memory is freed.
 
     Attributes:
-      step, model, cohort, generation: which; generation 1 is the model's first load in its process.
+      step, model, cohort: identify the model.
+      generation: 1 for the model's first load in its process, 2 for the second, …
       begin_ns, end_ns, evict_ns, free_ns: nanoseconds since the epoch; None for what did not happen
-        or was not seen. A load that fails is freed when it fails.
+        or was not seen. A failed load is freed when it fails.
       bytes: of the model.
-      free_observable: whether the model can be weakly referenced, so that its release is seen.
+      free_observable: whether the model supports weak references, so that its release is seen.
       error: why it could not be loaded.
-      object: tells the loaded objects of the process apart; None where that is not known.
-      already: whether it was in memory before the run; then it began and ended before the run.
-      again: whether the process had loaded the model before, and evicted it.
+      object: number of the loaded object in its process; None if not known.
+      already: whether the model was in memory before the run; then its load lies before the run.
+      again: whether the process had loaded the model before and evicted it.
       sized_by: how its bytes were found, one of `mmlab.events.SIZED_BY`.
     """
 
@@ -75,7 +76,7 @@ class Load:
 
     @property
     def over(self) -> bool:
-        """Whether nothing of the model is left, as far as that can be seen."""
+        """Whether the model is gone from memory, as far as that can be seen."""
         gone = self.evict_ns is not None and self.end_ns is not None and not self.free_observable
         return self.free_ns is not None or gone
 
@@ -90,7 +91,7 @@ class Curve:
 
     Attributes:
       in_order: whether the times ascend.
-      highest: of the values; 0 where there is none.
+      highest: the highest value; 0 if there is none.
     """
 
     t_ns: array[int] = field(default_factory=_times)
@@ -115,32 +116,32 @@ BATCH_COLUMNS = ("load", "asked", "begin_ns", "n", "keys", "end_ns")
 
 @dataclass(slots=True)
 class _BatchTable:
-    """Batches of one process, a row each, in the order in which they ended.
+    """Batches of one process, one row each, in the order in which they ended.
 
     The columns are `BATCH_COLUMNS`:
-      load: place of the load that answered among the loads of the process; or, where that is to be
-        worked out, -1 - generation, and -1 where another process holds the model.
-      asked: place of the model among those that were asked.
+      load: index of the load that answered, in the loads of the process. If that is still to be
+        found: -1 - generation, or -1 if another process holds the model.
+      asked: index of the model in `ProcessState.asked`.
       begin_ns, end_ns: nanoseconds since the epoch; `UNSEEN` when the end was not seen.
       n: elements.
-      keys: place of the elements per key among `ProcessState.key_counts`.
+      keys: index of the elements per key in `ProcessState.key_counts`.
     """
 
     _numbers: array[int] = field(default_factory=_times)
 
     def add(self, row: tuple[int, int, int, int, int], end_ns: int) -> None:
-        """Add a batch: its columns in their order."""
+        """Add a batch, given as its columns in order."""
         self._numbers.extend(row)
         self._numbers.append(end_ns)
 
     def since(self, row: int) -> Ints:
-        """The rows from this one on, shape (n, 6)."""
+        """Return the rows from `row` on, shape (n, 6)."""
         width = len(BATCH_COLUMNS)
         return np.array(self._numbers[row * width :], np.int64).reshape(-1, width)
 
     @property
     def last_end_ns(self) -> int:
-        """When the last batch ended; there must be one."""
+        """End of the last batch; the table must not be empty."""
         return self._numbers[-1]
 
     def __len__(self) -> int:
@@ -150,28 +151,28 @@ class _BatchTable:
 Asked = tuple[str, str, str | None]
 """A model as a batch asks for it: step, name, cohort."""
 _Row = tuple[int, int, int, int, int]
-"""A batch that has not ended: its columns without `end_ns`."""
+"""A batch that has not ended: the columns without `end_ns`."""
 
 
 @dataclass(slots=True)
 class ProcessState:
-    """What one process wrote of a run.
+    """The state of one process, from its events.
 
     Attributes:
-      process: which.
+      process: its host and process id.
       first_ns, last_ns: times of its first and last event, nanoseconds since the epoch.
       loads: in the order in which they began.
-      over: places of loads in `loads` of which nothing is left, in the order in which they ended.
-      open: place to load, of the others.
-      batches: that have ended.
+      over: indices in `loads` of models that are gone from memory, in the order in which they went.
+      open: the other loads, by index in `loads`.
+      batches: the batches that have ended.
       asked: models that batches asked for.
-      key_counts: elements per key that batches had, keys as text.
-      errors: row in `batches` to type and text of the exception that ended the batch.
-      given_up: row in `batches` to the time at which Beam stopped waiting for the batch.
-      evictions, reloads, finished_loads, already, uses, elements: counts of what it wrote of.
+      key_counts: elements per key of batches, keys as text.
+      errors: type and text of the exception that ended a batch, by row in `batches`.
+      given_up: when Beam stopped waiting for a batch, by row in `batches`.
+      evictions, reloads, finished_loads, already, uses, elements: counts; see `Counts`.
       rss, peak_rss, data, device_bytes: memory, in bytes.
-      data_limit: the most that `data` may be, in bytes; None without a limit.
-      strays: evictions, ends and releases of loads that another step of this process began.
+      data_limit: upper limit of `data` in bytes; None without a limit.
+      strays: evictions, ends and releases of models that another step of this process loaded.
       facts: all other events, by type.
     """
 
@@ -211,11 +212,11 @@ class ProcessState:
     _given_up: dict[tuple[int, str, str], int] = field(default_factory=dict)
 
     def of(self, kind: type[Kind]) -> list[Kind]:
-        """Events of a kind that is kept as events, in the order in which they were written."""
+        """Return events of a kind that is kept in `facts`, in the order of writing."""
         return self.facts.get(kind, [])
 
     def open_batches(self) -> list[_Row]:
-        """Batches whose end was not seen, by `begin_ns`."""
+        """Return the batches whose end was not seen, sorted by `begin_ns`."""
         outer = [row for rows in self._outer_batches.values() for row in rows]
         return sorted([*outer, *self._open_batches.values()], key=lambda row: row[2])
 
@@ -228,14 +229,14 @@ class ProcessState:
         self.sample(event)
 
     def _was_evicted(self, load: Load) -> bool:
-        """Whether the load before this one was evicted; so it was if this run did not see it."""
+        """Whether the previous load of the model was evicted; True if this run did not see it."""
         place = self._places.get((load.step, load.model, load.generation - 1))
         return load.generation > 1 and (place is None or self.loads[place].evict_ns is not None)
 
     def _add(self, load: Load) -> None:
         place = len(self.loads)
         again = (load.step, load.model, load.generation)
-        if again in self._places:  # two loads of one generation: later batches are of the latter
+        if again in self._places:  # same generation twice: later batches belong to the new load
             self._sites.clear()
         self._places[again] = place
         self.loads.append(load)
@@ -268,10 +269,10 @@ class ProcessState:
             self.keep(event)
 
     def _size(self, load: Load, event: LoadEnds) -> None:
-        """Take the bytes that the process found; else by how much its memory grew.
+        """Set the bytes of a model: as measured by the process, else the growth of its memory.
 
-        It says nothing where something else may have taken memory, or given some back that the
-        load then took. Another load of the same model is as large as the first.
+        The growth is used only if no other work in the process allocated memory during the load or
+        released some before it. Further loads of the same model get the size of the first.
         """
         load.bytes, load.sized_by = event.bytes, event.sized_by
         if event.bytes is not UNKNOWN or event.rss_growth is None:
@@ -285,7 +286,7 @@ class ProcessState:
             load.bytes, load.sized_by = self._grown[site], "rss"
 
     def _was_alone(self, load: Load) -> bool:
-        """Whether nothing else took memory during a load, and nothing was given back before it."""
+        """Whether nothing else allocated memory during a load, or released some before it."""
         return (
             not self.over
             and not self._open_batches
@@ -345,7 +346,7 @@ class ProcessState:
     def _site(
         self, step: str, model: str, cohort: str | None, generation: int | None
     ) -> tuple[int, int]:
-        """The load and the model that a batch asks for: the first two columns of its row."""
+        """Return the first two columns of a batch's row: its load and the model that it uses."""
         name = (step, model, cohort)
         if name not in self._asked_places:
             self._asked_places[name] = len(self.asked)
@@ -380,7 +381,7 @@ class ProcessState:
         self.keep(event)
 
     def _resume(self, batch: tuple[int, str, str]) -> None:
-        """The batch that the one which ended had begun in goes on."""
+        """Make the enclosing batch the open one again, after a nested batch has ended."""
         outer = self._outer_batches[batch]
         self._open_batches[batch] = outer.pop()
         if not outer:
@@ -423,4 +424,4 @@ WHAT_IT_DOES: dict[type[Event], Callable[[ProcessState, Any], None]] = {
     InMemory: ProcessState.in_memory,
     Memory: ProcessState.sample,
 }
-"""What an event does to the state of its process; all other events are kept."""
+"""The method that applies each type of event; events of other types are kept in `facts`."""

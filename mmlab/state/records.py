@@ -1,4 +1,4 @@
-"""What is read of a run: loads, batches, counts, memory."""
+"""Records of a run: loads, batches, counts and memory."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Use:
     """One batch in one model.
 
     Attributes:
-      begin_ns, end_ns: nanoseconds since the epoch; `end_ns` is None when the end was never seen.
+      begin_ns, end_ns: nanoseconds since the epoch; `end_ns` is None when the end was not seen.
       n: elements.
       keys: elements per key, for keyed handlers.
-      process: the process that asked, which need not be the one that holds the model.
+      process: the process of the batch; the model may be in another process.
       error: type and text of the exception that ended it.
     """
 
@@ -36,18 +36,18 @@ class Use:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batches:
-    """Batches of a run as columns, shape (n,) each, by the time at which they began.
+    """Batches of a run as columns, shape (n,) each, sorted by the time at which they began.
 
     Attributes:
-      begin_ns, end_ns: nanoseconds since the epoch; `UNSEEN` when the end was never seen.
+      begin_ns, end_ns: nanoseconds since the epoch; `UNSEEN` when the end was not seen.
       n: elements.
-      residence: place of the load that answered in `State.residences`; -1 where none was seen.
-      process: place in `processes` of the process that asked.
-      asked: place in `models` of the model, as the step that asked calls it.
-      keys: place in `key_counts` of the elements per key.
+      residence: index of the load that answered in `State.residences`; -1 where none was seen.
+      process: index in `processes` of the process of the batch.
+      asked: index in `models` of the model, as named by the step of the batch.
+      keys: index in `key_counts` of the elements per key.
       errors: type and text of the exception that ended a batch; None for the others.
       given_up_ns: when Beam stopped waiting for a batch that ended later; else `UNSEEN`.
-      processes, models, key_counts: what the columns refer to.
+      processes, models, key_counts: the tables that the indices refer to.
     """
 
     begin_ns: Ints
@@ -67,7 +67,7 @@ class Batches:
         return len(self.begin_ns)
 
     def take(self, rows: Ints | slice) -> Batches:
-        """Some of them."""
+        """Return the batches of these rows."""
         return Batches(
             begin_ns=self.begin_ns[rows],
             end_ns=self.end_ns[rows],
@@ -85,13 +85,13 @@ class Batches:
 
     @property
     def failed(self) -> npt.NDArray[np.bool_]:
-        """Which of them ended with an exception, while Beam waited for them."""
+        """Mask of the batches that ended with an exception while Beam waited for them."""
         raised = np.array([error is not None for error in self.errors], np.bool_)
         failed: npt.NDArray[np.bool_] = raised & (self.given_up_ns == UNSEEN)
         return failed
 
     def uses(self) -> Iterator[Use]:
-        """One object for each."""
+        """Yield each batch as an object."""
         for row in zip(
             self.begin_ns.tolist(), self.n.tolist(), self.process.tolist(), self.keys.tolist(),
             self.end_ns.tolist(), self.errors.tolist(), strict=True,
@@ -104,25 +104,26 @@ class Batches:
 @shown_everywhere
 @dataclass(slots=True, eq=False)
 class Residence:
-    """One load of one model in one process, from the first byte to the last.
+    """One load of one model in one process, until its memory is freed.
 
     Attributes:
       process: the process that holds the model.
       generation: 1 for the first load of this model in this process, 2 for the second, …
       load_begin_ns, load_end_ns, evict_ns, free_ns: nanoseconds since the epoch; None for what did
-        not happen or was not seen. Evicted is a decision; freed means that nothing refers to it.
-      last_ns: the last moment of the run in which the memory was, as far as is known, still held.
+        not happen or was not seen. Evicted: dropped by Beam; freed: nothing refers to the model.
+      last_ns: last moment of the run at which the memory was held, as far as is known.
       bytes: of the model.
-      free_observable: whether the model can be weakly referenced, so that its release is seen.
+      free_observable: whether the model supports weak references, so that its release is seen.
       error: why it could not be loaded.
-      object: tells the objects that a process loaded apart: a cache around the loading may give one
-        object to several loads; None where that is not known.
+      object: number of the loaded object in its process, the same for loads that got one object
+        from a cache; None if not known.
       already: whether the model was in memory before the run: then nothing was loaded, and
-        `load_begin_ns` and `load_end_ns` are when the run began, or another run had loaded it.
-      again: whether the process had loaded the model before, and evicted it: a reload. The second
-        copy of a model is none, and neither is a refresh.
-      version: where a refresh said that it comes from; None where it was not refreshed.
-      rows: places of the batches that it answered in `State.batches`.
+        `load_begin_ns` and `load_end_ns` are the start of the run, or when another run had loaded
+        it.
+      again: whether this is a reload: the process had loaded the model before and evicted it. A
+        second copy of a model and a refresh are not reloads.
+      version: the path that a refresh set; None without a refresh.
+      rows: indices in `State.batches` of the batches that it answered.
       sized_by: how its bytes were found, one of `mmlab.events.SIZED_BY`.
     """
 
@@ -159,37 +160,37 @@ class Residence:
 
     @property
     def uses(self) -> list[Use]:
-        """The batches that it answered, an object each."""
+        """The batches that it answered, as objects."""
         return list(self.batches.uses())
 
     @property
     def loading(self) -> tuple[int, int]:
-        """When its load began, and when that ended: well, with an error, or with the run."""
+        """Begin and end of its load; a load without an end lasts until the run ends."""
         if self.load_end_ns is not None:
             return self.load_begin_ns, self.load_end_ns
         return self.load_begin_ns, self.last_ns
 
     def resident_at(self, t_ns: int) -> bool:
-        """Whether it was held: loaded, and not freed."""
+        """Whether the model was loaded and not yet freed at `t_ns`."""
         return self.load_end_ns is not None and self.load_end_ns <= t_ns < self.last_ns
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What happened in a run, counted.
+    """Counts of a run.
 
     Attributes:
-      loads: models that finished loading; `reloads` of them had been loaded before in that process,
-        and evicted.
+      loads: loads that finished; `reloads` of them are of models that the same process had loaded
+        before and evicted.
       already: models that were in memory before the run.
       evictions: models that the model manager dropped.
-      refreshes: how often a model that had been loaded was given another path.
-      uses: batches in models; a batch that touches two models counts twice.
+      refreshes: how often a loaded model got another path.
+      uses: batches in models; a batch that uses two models counts twice.
       elements: elements in those batches.
       failed: batches in models that ended with an exception.
-      timed_out: batches that Beam stopped waiting for; they are no failed ones, however they end.
-      dead_letters: batches that steps with exception handling gave out as failed, timed-out ones
-        among them. A batch for several models is one.
+      timed_out: batches that Beam stopped waiting for; not counted in `failed`.
+      dead_letters: batches that steps with exception handling output as failed, including
+        timed-out ones. A batch for several models counts once.
     """
 
     loads: int
@@ -206,12 +207,12 @@ class Counts:
 
 @dataclass(frozen=True)
 class RunMemory:
-    """Memory of the worker process whose resident set size was highest, in bytes.
+    """Memory of the worker process with the highest resident set size, in bytes.
 
     Attributes:
       rss: resident set size at the end, or now.
-      peak_rss: the highest during the run.
-      device_bytes: highest memory allocated on GPUs by any one process; None without a GPU.
+      peak_rss: the highest resident set size during the run.
+      device_bytes: highest memory allocated on GPUs by one process; None without a GPU.
       processes: worker processes whose memory is known.
     """
 
@@ -223,16 +224,16 @@ class RunMemory:
 
 @dataclass(frozen=True)
 class MachineMemory:
-    """Memory of one machine, in bytes: of the processes that lived on it at the same time, summed.
+    """Memory of one machine in bytes, summed over the processes that ran at the same time.
 
-    A process lives from its first sample of memory to its last. Pages that processes share count
-    once for each of them, as they do in their resident set sizes.
+    A process counts from its first memory sample to its last. Shared pages count once for each
+    process, as in their resident set sizes.
 
     Attributes:
-      peak_rss: highest sum of the resident set sizes; at least the highest of any one process.
-      processes: most processes that lived at the same time.
-      holding: processes that held models.
-      model_bytes: most bytes of models that they held at the same time.
+      peak_rss: highest sum of the resident set sizes; at least the highest of one process.
+      processes: largest number of processes at the same time.
+      holding: number of processes that held models.
+      model_bytes: most bytes of models held at the same time.
     """
 
     peak_rss: int
@@ -242,10 +243,9 @@ class MachineMemory:
 
 
 def held_over_time(residences: Iterable[Residence], *, sizes: bool = False) -> tuple[Ints, Ints]:
-    """Models held over time, or their bytes; see `over_time`.
+    """Return the number of models held over time, or their bytes, as `over_time` does.
 
-    Several loads may have given the same object: it counts once, and once for each of its models
-    where models are counted.
+    An object shared by several loads counts once in bytes, and once per model in numbers.
 
     Args:
       sizes: whether to sum bytes; models of unknown size are left out.
@@ -259,7 +259,7 @@ def held_over_time(residences: Iterable[Residence], *, sizes: bool = False) -> t
 
 
 def _first_of_each(residences: list[Residence], sizes: bool) -> list[Residence]:
-    """The first load of each object: it was held as long as all others together."""
+    """Return the first load of each object, held for as long as any load of that object."""
     seen: set[tuple[object, ...]] = set()
     kept = []
     for r in residences:
@@ -272,17 +272,17 @@ def _first_of_each(residences: list[Residence], sizes: bool) -> list[Residence]:
 
 
 def held_as(number: int | None, model: tuple[str, str] | None) -> tuple[object, ...] | None:
-    """What counts once of all loads of a process; None for a load that counts by itself.
+    """Return a key equal for loads that count once together; None for a load that counts alone.
 
     Args:
       number: of the loaded object.
-      model: step and name, where models are counted and not bytes.
+      model: step and name when models are counted; None when bytes are summed.
     """
     return None if number is None else (number, model)
 
 
 def most_bytes_held(groups: Iterable[Iterable[Residence]]) -> int | Unknown:
-    """Most bytes of models that one group held at once; unknown where a size is, or none was held.
+    """Return the most bytes that one group held at once; unknown if a size is, or if none was held.
 
     Args:
       groups: loads of each process, or of each machine.

@@ -1,4 +1,4 @@
-"""The state of a run: what each model did, and when, and what ruled it."""
+"""The state of a run: its models, loads, batches, limits and memory."""
 
 from __future__ import annotations
 
@@ -48,18 +48,16 @@ NS = 1e-9
 
 
 class State:
-    """What is known of a run from its events.
+    """The state of a run, built from its events.
 
-    `add` is the only code that knows what an event does. It keeps what each process wrote apart,
-    and looks at no other process: what needs several of them is worked out when it is asked for. So
-    the events of processes may come in any order that keeps each process's own.
+    `add` updates the state of the event's own process only; whatever needs several processes is
+    computed on access. So events of different processes may be interleaved in any order.
 
     Args:
-      events: to begin with.
-
+      events: the first events, as for `add`.
     Attributes:
       run: identifies the run; None when there are no events.
-      processes: what each process wrote.
+      processes: the state of each process.
 
     Raises:
       ValueError: the events are of several runs.
@@ -71,7 +69,7 @@ class State:
         self.add(events)
 
     def add(self, events: Iterable[Event]) -> None:
-        """Take events, in any order that keeps each process's own.
+        """Add events; those of one process must be in the order of writing.
 
         Raises:
           ValueError: they are of another run.
@@ -111,17 +109,17 @@ class State:
             if isinstance(getattr(kind, name, None), cached_property):
                 del self.__dict__[name]
 
-    # What was said
+    # Facts
 
     def facts(self, kind: type[Kind]) -> list[Kind]:
-        """Events of a kind that is kept as events, by time; none of loads, batches and memory."""
+        """Return the events of a kind, sorted by time; not for loads, batches and memory."""
         found = [event for state in self._in_order for event in state.of(kind)]
         found.sort(key=attrgetter("t_ns"))
         return found
 
     @cached_property
     def models(self) -> list[TracedModel]:
-        """The models that the run could load, in the order in which the author wrote them."""
+        """The models that the run can load, in the order of the pipeline's code."""
         said: list[RunBegins | Models] = [*self.facts(RunBegins), *self.facts(Models)]
         said.sort(key=attrgetter("t_ns"))
         known = [model for event in said for model in event.info.models]
@@ -131,7 +129,7 @@ class State:
         return known
 
     def limits(self, step: str) -> list[Limit]:
-        """How many models the model manager of `step` allowed, each time that changed."""
+        """Return the changes of the number of models that the manager of `step` allows."""
         return [event for event in self.facts(Limit) if event.step == step]
 
     @property
@@ -142,17 +140,17 @@ class State:
 
     @cached_property
     def element_counts(self) -> dict[str, int]:
-        """Elements that crossed each PCollection, where the runner counts them."""
+        """Elements of each PCollection, if the runner counts them."""
         return dict(self._end.info.element_counts) if self._end else {}
 
     @property
     def reached(self) -> dict[str, int]:
-        """Elements that came to the model of each step, where the runner counts them."""
+        """Elements that reached the model of each step, if the runner counts them."""
         return dict(self._end.info.reached) if self._end else {}
 
     @property
     def inferred(self) -> Counter[str]:
-        """Elements of each step that processes wrote of, in whichever attempt."""
+        """Elements of each step in events, including those of failed attempts."""
         batches, elements = self.batches, Counter[str]()
         sums = np.bincount(batches.asked, batches.n, len(batches.models)).astype(np.int64)
         for (step, *_), n in zip(batches.models, sums.tolist(), strict=True):
@@ -166,7 +164,7 @@ class State:
 
     @property
     def wrote_elsewhere(self) -> bool:
-        """Whether a process wrote that is not the one that submitted the pipeline."""
+        """Whether there are events of a process other than the one that submitted the pipeline."""
         submitter = self._end.process if self._end else None
         return any(process != submitter for process in self.processes)
 
@@ -182,17 +180,17 @@ class State:
 
     @property
     def oom_kills(self) -> int | None:
-        """Processes that the kernel ended for want of memory during the run; None: not known."""
+        """Processes that the kernel killed for lack of memory during the run; None if not known."""
         return self._end.info.oom_kills if self._end else None
 
     @property
     def dropped(self) -> int:
-        """Events that a process could not write."""
+        """Events that processes could not write."""
         return sum(event.n for event in self.facts(Dropped))
 
     @cached_property
     def start_ns(self) -> int:
-        """When the run began: with its submission; else with the first load; else its events."""
+        """Start of the run: its submission, else its first load, else its first event."""
         runs = self.facts(RunBegins)
         if runs:
             return runs[0].t_ns
@@ -206,17 +204,17 @@ class State:
 
     @cached_property
     def end_ns(self) -> int:
-        """When the run ended, or the last event until now."""
+        """End of the run; of an unfinished run, its last event."""
         if self._end is not None:
             return self._end.t_ns
         return max((state.last_ns for state in self._in_order), default=0)
 
     @cached_property
     def ended_early(self) -> dict[Process, int]:
-        """Processes that ended before the run, and when each gave its last sign of life.
+        """Processes that ended before the run, with the time of the last event of each.
 
-        Such a process was stopped or killed, which it cannot tell: it is known by its silence. For
-        one that buffers its events, the silence says nothing.
+        A process that was killed writes no event about it, so it is recognized by missing events.
+        For a process that buffers its events, missing events prove nothing.
         """
         submitter = self._end.process if self._end else None
         return {
@@ -226,7 +224,7 @@ class State:
         }
 
     def until(self, process: Process) -> int:
-        """When a process ended, as far as is known: with the run, or with its last sign of life."""
+        """Return when a process ended, as far as is known: at its last event, or with the run."""
         return min(self.ended_early.get(process, self.end_ns), self.end_ns)
 
     @cached_property
@@ -235,18 +233,18 @@ class State:
 
     @property
     def processes_by_time(self) -> list[Process]:
-        """The processes, by their first events."""
+        """The processes, sorted by their first events."""
         return [state.process for state in self._in_order]
 
     @cached_property
     def _in_order(self) -> list[ProcessState]:
         return sorted(self.processes.values(), key=lambda state: (state.first_ns, state.process))
 
-    # What models did
+    # Counts, memory and loads
 
     @property
     def counts(self) -> Counts:
-        """What happened, counted."""
+        """Counts of loads, evictions, batches and failures."""
         states = self.processes.values()
         if any(state.last_ns > self.end_ns or state.strays for state in states):
             totals = self._totals_of_residences()
@@ -261,7 +259,7 @@ class State:
         )
 
     def _totals_of_residences(self) -> dict[str, int]:
-        """Counts up to the end of the run, where a process went on."""
+        """Counts up to the end of the run, for runs whose processes wrote later events."""
         held = [r for r in self.residences if r.load_end_ns is not None]
         return {
             "loads": sum(r.loaded for r in held),
@@ -283,7 +281,7 @@ class State:
 
     @cached_property
     def dead_letters(self) -> dict[str, tuple[int, int]]:
-        """Step to the batches that it gave out as failed, and the elements in them."""
+        """Number of failed batches that each step output, and of the elements in them."""
         letters: dict[str, tuple[int, int]] = {}
         for event in self._letters:
             if event.step is not None:
@@ -293,7 +291,7 @@ class State:
 
     @property
     def timeouts(self) -> list[DeadLetter]:
-        """Batches that Beam stopped waiting for at a model that is known, by time."""
+        """Batches that timed out at a known model, sorted by time."""
         return [e for e in self._letters if e.timed_out and e.model is not None]
 
     @cached_property
@@ -302,7 +300,7 @@ class State:
 
     @property
     def held_now(self) -> int:
-        """Models that are loaded and not freed, in all processes that live."""
+        """Number of models loaded and not freed, in all live processes."""
         living = (
             state for state in self.processes.values() if state.process not in self.ended_early
         )
@@ -310,7 +308,7 @@ class State:
 
     @cached_property
     def memory(self) -> RunMemory:
-        """Memory of the process whose resident set size was highest, up to the end of the run."""
+        """Memory of the process with the highest resident set size, up to the end of the run."""
         peaks = {s.process: self._peak(s) for s in self._in_order if self._ends(s.rss) is not None}
         highest = max(peaks, key=peaks.__getitem__, default=None)
         last = None if highest is None else self._ends(self.processes[highest].rss)
@@ -324,12 +322,12 @@ class State:
 
     @property
     def largest_process(self) -> Process | None:
-        """The process whose resident set size was highest; None where none is known."""
+        """The process with the highest resident set size; None if none is known."""
         known = [state for state in self._in_order if self._ends(state.rss) is not None]
         return max(known, key=self._peak).process if known else None
 
     def peak_rss_of(self, process: Process) -> int | None:
-        """The highest resident set size of a process during the run; None where not known."""
+        """Return the peak resident set size of a process during the run; None if not known."""
         state = self.processes[process]
         return None if self._ends(state.rss) is None else self._peak(state)
 
@@ -337,8 +335,8 @@ class State:
     def surplus(self) -> int | None:
         """Bytes by which peak RSS exceeds the highest RSS while no model was loading.
 
-        Of the process whose peak was highest; None where that is not known. A model that takes
-        twice its size while it loads makes it as large as the last model that was loaded.
+        Taken from the process with the highest peak; None if not known. If a model needs twice its
+        size during a load, this equals the size of the last model loaded.
         """
         if self.largest_process is None:
             return None
@@ -348,10 +346,10 @@ class State:
 
     @cached_property
     def data_beside_models(self) -> int | None:
-        """Address space that a process took beside its models, in bytes, while none was loading.
+        """Most bytes of address space besides models, in any process, while none was loading.
 
-        It counts from where the memory limit of the run does. None in a run without such a limit,
-        where the sizes of models are not known, or nothing was sampled.
+        Counted from the same base as the memory limit of the run. None without such a limit, if
+        the size of a model is unknown, or without samples.
         """
         limits = self.facts(MemoryLimit)
         if not limits:
@@ -370,7 +368,7 @@ class State:
         return most
 
     def _between_loads(self, state: ProcessState, curve: Curve) -> tuple[Ints, Ints]:
-        """The samples of a curve while no model of its process was loading."""
+        """Return the samples of a curve taken while no model of its process was loading."""
         t_ns, values = self.curve(curve)
         loading = [r.loading for r in self.residences_by_process.get(state.process, [])]
         loads = over_time([begin for begin, _ in loading], [end + 1 for _, end in loading])
@@ -379,7 +377,7 @@ class State:
 
     @cached_property
     def machines(self) -> dict[str, MachineMemory]:
-        """Memory of each machine whose processes' memory is known, by host, up to the end."""
+        """Memory of each host up to the end of the run, if that of its processes is known."""
         by_host: dict[str, list[ProcessState]] = {}
         for state in self._in_order:
             if self._ends(state.rss) is not None:
@@ -407,20 +405,20 @@ class State:
         )
 
     def _peak(self, state: ProcessState) -> int:
-        """The highest resident set size of one process during the run.
+        """Return the peak resident set size of one process during the run.
 
-        The system remembers the highest since the process began. Where that rose during the run, it
-        is exact; otherwise an earlier peak hides the run's own, and the highest sample stands in.
+        The system reports the peak since the process began, which is exact if it rose during the
+        run. Otherwise an earlier peak hides that of the run, and the highest sample is used.
         """
         sampled, system = self._highest(state.rss), self._ends(state.peak_rss)
         return max(sampled, system[1]) if system is not None and system[1] > system[0] else sampled
 
     def _is_whole(self, curve: Curve) -> bool:
-        """Whether all of a curve is of the run, by time: so it is until the run ends."""
+        """Whether a curve is sorted and has no samples from after the run."""
         return curve.in_order and (not curve.t_ns or curve.t_ns[-1] <= self.end_ns)
 
     def _ends(self, curve: Curve) -> tuple[int, int] | None:
-        """The first and the last value up to the end of the run."""
+        """Return the first and last value up to the end of the run."""
         values = curve.values if self._is_whole(curve) else self.curve(curve)[1]
         return (int(values[0]), int(values[-1])) if len(values) else None
 
@@ -428,7 +426,7 @@ class State:
         return curve.highest if self._is_whole(curve) else int(self.curve(curve)[1].max())
 
     def curve(self, curve: Curve) -> tuple[Ints, Ints]:
-        """A quantity of a process up to the end of the run: nanoseconds and values, by time."""
+        """Return a curve up to the end of the run: nanoseconds and values, sorted by time."""
         t_ns, values = np.array(curve.t_ns), np.array(curve.values)
         if self._is_whole(curve):
             return t_ns, values
@@ -437,19 +435,19 @@ class State:
         return t_ns[during], values[during]
 
     def some_loads(self, state: ProcessState, places: Iterable[int]) -> list[Residence]:
-        """Loads of a process as they stand, without their batches; places are those in its list."""
+        """Return the loads of a process at these indices, without their batches."""
         loads = (state.loads[place] for place in places)
         until = self.until(state.process)
         return [_residence(state.process, load, self.start_ns, until) for load in loads]
 
     @cached_property
     def holders(self) -> Holders:
-        """Which load held a model at a time."""
+        """Finds the load that held a model at a given time."""
         return Holders(self._loads[0], self._shared_model)
 
     @cached_property
     def residences(self) -> list[Residence]:
-        """Every load of a model: when it was loading, resident, in use, evicted and freed."""
+        """Every load of a model: when it was loading, in memory, in use, evicted and freed."""
         residences, _ = self._loads
         order = np.argsort(self.batches.residence, kind="stable")
         edges = np.searchsorted(self.batches.residence[order], np.arange(len(residences) + 1))
@@ -461,7 +459,7 @@ class State:
 
     @property
     def residences_by_process(self) -> dict[Process, list[Residence]]:
-        """`residences` of each process that loaded a model, by the first of them."""
+        """`residences` by process, in the order of the first load."""
         groups: dict[Process, list[Residence]] = {}
         for residence in self.residences:
             groups.setdefault(residence.process, []).append(residence)
@@ -469,7 +467,7 @@ class State:
 
     @property
     def residences_by_machine(self) -> dict[str, list[Residence]]:
-        """`residences` of each host that loaded a model, by the first of them."""
+        """`residences` by host, in the order of the first load."""
         groups: dict[str, list[Residence]] = {}
         for residence in self.residences:
             groups.setdefault(residence.process.host, []).append(residence)
@@ -477,13 +475,13 @@ class State:
 
     @cached_property
     def batches(self) -> Batches:
-        """Every batch that began before the run ended, by time."""
+        """Every batch that began before the run ended, sorted by time."""
         _, places = self._loads
         return join_batches(self._in_order, places, self.holders, self.end_ns)
 
     @cached_property
     def _loads(self) -> tuple[list[Residence], dict[Process, Ints]]:
-        """Every load by time; and, for each load of a process, its place among them, or -1."""
+        """All loads by time and, for each load of a process, its index among them, or -1."""
         end_ns = self.end_ns
         start_ns = self.start_ns
         rows = [
@@ -507,7 +505,7 @@ class State:
         return residences, places
 
     def _name_versions(self, residences: Iterable[Residence]) -> None:
-        """Say of each load which refresh came before it."""
+        """Set the `version` of each load from the refresh before it."""
         refreshes: dict[tuple[Process, str, str], list[Refreshes]] = {}
         for event in self.facts(Refreshes):
             refreshes.setdefault((event.process, event.step, event.model), []).append(event)
@@ -517,7 +515,7 @@ class State:
                     r.version = event.path
 
     def _apply_stray(self, event: OfModel, candidates: Sequence[Residence]) -> None:
-        """What happened to a model that another step of the same process had loaded."""
+        """Apply an event to a model that another step of the same process had loaded."""
         model, generation = self._shared_model(event.step, event.model, event.cohort), _first(event)
         for r in reversed(candidates):
             same = (self._shared_model(r.step, r.model, r.cohort), r.generation)
@@ -538,18 +536,18 @@ class State:
 
     @cached_property
     def _shared_with(self) -> dict[str, str]:
-        """Step to the first of the steps that share its models."""
+        """For each step, the first of the steps that share its models."""
         groups = (steps for event in self.facts(RunBegins) for steps in event.info.sharing)
         return {step: steps[0] for steps in groups for step in steps}
 
     def _shared_model(self, step: str, model: str, cohort: str | None) -> tuple[str, str | None]:
-        """A model whichever step asks for it: a step and a name or, if steps share it, a cohort."""
+        """Return a key that is equal for the same model in all steps that share it."""
         first = self._shared_with.get(step)
         return (step, model) if first is None else (first, cohort)
 
 
 _SILENT_NS = 2_000_000_000
-"""A process that lives gives a sign of it many times in that, unless it has paused so before."""
+"""A live process writes many events in this time, unless it has had such a pause before."""
 
 
 def _is_silent(state: ProcessState, now_ns: int) -> bool:
@@ -573,7 +571,7 @@ def _models_held(loads: Iterable[Load]) -> int:
 
 
 def _residence(process: Process, load: Load, start_ns: int, end_ns: int) -> Residence:
-    """A load as it stood when the run ended."""
+    """Return a load in its state at the end of the run."""
 
     def until_end(t_ns: int | None) -> int | None:
         return None if t_ns is None or t_ns > end_ns else t_ns
