@@ -1,6 +1,6 @@
 """The events of a log: one struct for each kind of thing that can happen in a process.
 
-A log is a file of JSON lines, and a line is one event. Writers encode these structs and readers
+A log is a file of JSON lines; each line is one event. Writers encode these structs and readers
 decode them. `docs/trace-format.md` describes the format; its table is generated from this module.
 """
 
@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 VERSION = 1
 
 MOST_LINE_BYTES = 16_000_000
-"""A run of 10,000 models describes them in 5 MB; no other event is near that."""
+"""The largest event describes the models of a run: 5 MB for 10,000 models."""
 
 
 class Unknown(enum.Enum):
@@ -37,12 +37,12 @@ class Unknown(enum.Enum):
 
 
 UNKNOWN: Literal[Unknown.UNKNOWN] = Unknown.UNKNOWN
-"""What could not be found out: the bytes of a model, a hint or a limit that Beam hides.
+"""An unknown value: the bytes of a model, or a hint or limit that Beam does not expose.
 
-Not 0, and not None: a hint or limit that is None is none.
+It differs from 0 and from None, which means that there is no hint or no limit.
 """
 
-# Without bounds, msgspec lets integers of any length pass.
+# Without bounds, msgspec accepts integers of any length.
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
@@ -62,10 +62,10 @@ class TracedModel(Struct, frozen=True, gc=False, omit_defaults=True):
 
     Attributes:
       step: label of the `RunInference` step.
-      model: its name, one of its own in the step.
+      model: its name, unique in the step.
       handler: class of its model handler.
-      weights: where they come from: file, folder, URI or hub name.
-      device: as the handler was told.
+      weights: their source: file, folder, URI or hub name.
+      device: as given to the handler.
       cohort: the first key of its mapping, as text; None for a handler with one model.
       keys: all keys of its mapping, as text.
       hint: `max_models_per_worker_hint` of the step; None without one.
@@ -82,13 +82,13 @@ class TracedModel(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class ProcessInfo(Struct, frozen=True, gc=False, omit_defaults=True):
-    """What a process says of itself.
+    """What a process records about itself.
 
     Attributes:
-      boot: tells its machine, since that was started, from all others.
-      segments: whether it buffers its events, and says `close` after the last.
-      clock_off_ns: by how much its wall clock disagrees with that of the first process of its
-        machine; readers find that out.
+      boot: id of the current boot of its machine.
+      segments: whether it buffers its events and writes `close` after the last one.
+      clock_off_ns: difference of its wall clock to that of the first process of its machine; set
+        by readers.
     """
 
     boot: str | None = None
@@ -97,10 +97,10 @@ class ProcessInfo(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class RunInfo(Struct, frozen=True, gc=False, omit_defaults=True):
-    """What is known of a run before it begins.
+    """What is known about a run before it begins.
 
     Attributes:
-      models: all that it can load.
+      models: all models that it can load.
       python: version of the interpreter.
       sharing: groups of steps that share models.
     """
@@ -115,13 +115,13 @@ class EndInfo(Struct, frozen=True, gc=False, omit_defaults=True):
 
     Attributes:
       state: `DONE`, `FAILED`, … as Beam names it.
-      element_counts: elements that crossed each PCollection, where the runner counts them.
-      oom_kills: processes that the kernel of the machine ended for want of memory during the run,
-        whosever they were; None where it does not count them.
-      reached: elements that came to the model of each step, as the runner counts them; without the
-        steps where that is not known.
-      elsewhere: whether workers were in other processes than the one that submitted the pipeline,
-        as far as its runner and options say.
+      element_counts: elements of each PCollection, if the runner counts them.
+      oom_kills: processes that the kernel of the machine killed for lack of memory during the run,
+        of any program; None if the kernel does not count them.
+      reached: elements that reached the model of each step, as counted by the runner; steps
+        without a count are missing.
+      elsewhere: whether workers were in processes other than the one that submitted the pipeline,
+        according to the runner and its options.
     """
 
     state: str = "UNKNOWN"
@@ -141,7 +141,7 @@ class Event(Struct, kw_only=True, omit_defaults=True, gc=False):
     Attributes:
       run: identifies the run.
       host, pid, tid: machine, process and native thread in which it happened.
-      t_ns: nanoseconds since the epoch; in a log as written, of the machine's monotonic clock.
+      t_ns: nanoseconds since the epoch; in a log file, of the machine's monotonic clock.
       v: version of the format.
     """
 
@@ -164,13 +164,13 @@ class Event(Struct, kw_only=True, omit_defaults=True, gc=False):
 
 
 class _Other(Event, kw_only=True):
-    """An event of a kind that this version does not know, without what it says.
+    """An event of a kind that this version does not know, without its members.
 
     Attributes:
       event: its kind.
     """
 
-    event: str  # type: ignore[misc]  # of all others the class says it
+    event: str  # type: ignore[misc]  # other events have it in their class
 
 
 class _Known(Event, tag_field="event"):
@@ -191,8 +191,9 @@ class OfModel(_Known, kw_only=True):
     """An event of a model.
 
     Attributes:
-      step, model, generation: which load of which model; generation 1 is a model's first load in
-        its process, and None one that another process holds.
+      step, model: identify the model.
+      generation: 1 for the model's first load in its process, 2 for the second, …; None if another
+        process holds the model.
       cohort: the first key of the model's mapping, as text.
     """
 
@@ -203,7 +204,7 @@ class OfModel(_Known, kw_only=True):
 
 
 class OfLoad(OfModel, kw_only=True):
-    """An event of a load. In logs of the first edition it carries memory: see `Memory`."""
+    """An event of a load. In logs of the first version it also has memory; see `Memory`."""
 
     rss: _Count | None = None
     peak_rss: _Count | None = None
@@ -266,11 +267,11 @@ class LoadEnds(OfLoad, tag="load_end", kw_only=True):
     Attributes:
       bytes: of the model.
       sized_by: how they were found, one of `SIZED_BY`.
-      rss_growth: by how many bytes the resident set size grew during the load, where `bytes` may
-        not be found otherwise. What else the process did meanwhile is in it.
-      what: "free" where its release cannot be observed.
-      object: tells the loaded objects of a process apart: loads with the same number gave one
-        object, which is in memory once.
+      rss_growth: growth of the resident set size during the load in bytes, including other work of
+        the process; recorded if `bytes` may not be found otherwise.
+      what: "free" if the release of the model cannot be observed.
+      object: number of the loaded object in its process; loads with the same number returned the
+        same object, which is in memory once.
     """
 
     event: ClassVar[str] = "load_end"
@@ -285,7 +286,7 @@ class InMemory(OfModel, tag="in_memory", kw_only=True):
     """A model was in memory before this run came to use it: another run had loaded it.
 
     Attributes:
-      age_ns: how long it had been there, nanoseconds.
+      age_ns: how long it had been in memory, nanoseconds.
       bytes, sized_by, what, object: see `LoadEnds`.
     """
 
@@ -313,7 +314,7 @@ class UseBegins(OfModel, tag="use_begin", kw_only=True):
 
     Attributes:
       n: elements in the batch.
-      keys: elements per key, keys as text; empty where there are none.
+      keys: elements per key, keys as text; empty without keys.
     """
 
     event: ClassVar[str] = "use_begin"
@@ -325,7 +326,7 @@ class UseEnds(OfModel, tag="use_end", kw_only=True):
     """The model has answered the batch.
 
     Attributes:
-      error: type and text of the exception that ended it instead.
+      error: type and text of the exception, if the batch failed.
     """
 
     event: ClassVar[str] = "use_end"
@@ -348,7 +349,7 @@ class Limit(_OfStep, tag="limit", kw_only=True):
     """The model manager changed how many models it will hold.
 
     Attributes:
-      limit: so many; None for any number.
+      limit: that number; None for no limit.
     """
 
     event: ClassVar[str] = "limit"
@@ -358,14 +359,14 @@ class Limit(_OfStep, tag="limit", kw_only=True):
 class Copy(_OfStep, tag="copy", kw_only=True):
     """A copy of a keyed handler gets its first batch.
 
-    Each copy in a process, one for each worker thread, adds its hint to the limit of the manager.
+    Each worker thread has a copy, and each copy adds its hint to the limit of the manager.
     """
 
     event: ClassVar[str] = "copy"
 
 
 class Refreshes(OfModel, tag="refresh", kw_only=True):
-    """A model that was loaded is to come from another place from now on.
+    """A loaded model gets another path for its next load.
 
     Attributes:
       path: file, folder, URI or hub name.
@@ -380,11 +381,10 @@ class Memory(_Known, tag="memory", kw_only=True):
 
     Attributes:
       rss: resident set size, bytes.
-      peak_rss: the highest since the process began, bytes.
-      data: private memory that can be written, touched or not, bytes; None where the system does
-        not tell it.
-      data_limit: the most that `data` may be (`RLIMIT_DATA`), bytes; None without a limit.
-      device_bytes: allocated on GPUs, bytes; None without one.
+      peak_rss: the highest resident set size since the process began, bytes.
+      data: private writable memory, used or not, bytes; None if the system does not report it.
+      data_limit: upper limit of `data` (`RLIMIT_DATA`), bytes; None without a limit.
+      device_bytes: allocated on GPUs, bytes; None without a GPU.
     """
 
     event: ClassVar[str] = "memory"
@@ -396,9 +396,9 @@ class Memory(_Known, tag="memory", kw_only=True):
 
 
 class MemoryLimit(_Known, tag="memory_limit", kw_only=True):
-    """The run may take no more memory than so many bytes.
+    """The run has a memory limit, in bytes.
 
-    Each of its processes may take so many beyond the `data` that it had before the run.
+    It applies to each process, on top of the `data` that the process had before the run.
     """
 
     event: ClassVar[str] = "memory_limit"
@@ -428,10 +428,10 @@ class UnknownKey(_OfStep, tag="unknown_key", kw_only=True):
 
 
 class Unobserved(_OfStep, tag="unobserved", kw_only=True):
-    """Something that cannot be seen here.
+    """Something cannot be observed in this run.
 
     Attributes:
-      model: whose, where it is about one.
+      model: the model concerned, if it is about one.
       what: one of `UNOBSERVED`, or a sentence.
     """
 
@@ -444,12 +444,12 @@ class DeadLetter(_OfStep, tag="dead_letter", kw_only=True):
     """A batch went to the dead letters of its step, which handles exceptions.
 
     Attributes:
-      n: elements in the batch, whichever models they were for.
+      n: elements in the batch, for all models.
       error: type and text of the exception.
-      timed_out: whether Beam stopped waiting for the batch. The thread that works on it goes on:
-        its use may end later, or never.
-      model, cohort: the model that the batch was at then; None where that is not known.
-      thread: native id of that thread.
+      timed_out: whether Beam stopped waiting for the batch. Its thread continues: the use may end
+        later, or never.
+      model, cohort: the model that was processing the batch; None if not known.
+      thread: native id of the thread of the batch.
     """
 
     event: ClassVar[str] = "dead_letter"
@@ -506,11 +506,11 @@ UNOBSERVED = {
     "steps": "The pipeline has no RunInference, so there is no model to watch",
     "watched": "not in this trace: its handler is watched on its own, with mmlab.watch",
 }
-"""What `what` of an event can say, in words."""
+"""Values of `what` in events, in words."""
 
 
 def printable(text: str) -> str:
-    """Text from a trace as a terminal or a page may show it: without control characters.
+    """Replace control characters in text from a trace, for output in a terminal or a page.
 
     >>> printable("a\\x1b[2Jb")
     'a?[2Jb'
@@ -526,7 +526,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode(value: Any) -> str:
-    """JSON without spaces; half of a surrogate pair, which no file takes, becomes "?".
+    """Encode as JSON without spaces; a lone surrogate, which cannot be written, becomes "?".
 
     >>> encode({"n": 1, "key": "a\\ud800"})
     '{"n":1,"key":"a?"}'
@@ -538,7 +538,7 @@ def encode(value: Any) -> str:
 
 
 def _whole_text(line: str) -> str:
-    """A line of JSON with "?" for halves of surrogate pairs: no page and no file takes those."""
+    """Replace lone surrogates in a line of JSON by "?": they cannot be written to a file."""
     data = json.loads(line)
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace").decode()
@@ -558,7 +558,7 @@ _decoder_of_versions = msgspec.json.Decoder(_Version)
 
 
 def decode(line: str | bytes) -> Event:
-    """Read one line of a log, with the time that its writer noted.
+    """Decode one line of a log; its time stays that of the writer's clock.
 
     Raises:
       ValueError: the line is not an event, or was written by a newer mmlab.
@@ -574,10 +574,10 @@ def decode(line: str | bytes) -> Event:
 
 
 def _decode_oddity(line: str | bytes, problem: Exception) -> Event:
-    """A line that is not of this version's form: of an unknown kind, or with half a character.
+    """Decode a line that has an event of an unknown kind or a lone surrogate.
 
     Raises:
-      ValueError: it is no event either.
+      ValueError: the line is not an event.
     """
     text = line if isinstance(line, str) else line.decode("utf-8", "replace")
     with contextlib.suppress(msgspec.DecodeError, json.JSONDecodeError, RecursionError):
@@ -595,7 +595,7 @@ def _decode_oddity(line: str | bytes, problem: Exception) -> Event:
 
 
 def decode_lines(lines: bytes) -> list[Event]:
-    """Read whole lines of a log at once, which is quicker than one by one.
+    """Decode whole lines of a log at once, which is faster than one by one.
 
     Raises:
       ValueError: one of them is not an event, or was written by a newer mmlab.
@@ -614,9 +614,9 @@ _OF_MODELS = frozenset(kind for kind in KINDS.values() if issubclass(kind, OfMod
 
 
 def _check(events: Iterable[Event]) -> None:
-    """See that events say where they come from, and let equal names be one text.
+    """Check that events have a run and a host, and intern their names.
 
-    The latter saves most of a trace's memory.
+    Interning saves most of a trace's memory.
     """
     run = host = _UNSTAMPED
     for event in events:
