@@ -1,1 +1,1 @@
-"""What runs in the workers: handlers that record, and what they record with."""
+"""Code that runs in the workers: watched handlers and the recorder that they write to."""

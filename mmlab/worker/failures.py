@@ -1,7 +1,7 @@
-"""What becomes of batches that fail in a step that handles exceptions: dead letters and timeouts.
+"""Failed batches of steps with exception handling: dead letters and timeouts.
 
-With a timeout Beam works on each batch in a thread of a pool. When the time is over it no longer
-waits, sends the batch to the dead letters and forgets the pool; the thread goes on with the batch.
+With a timeout, Beam processes each batch in a thread of a pool. After the timeout it sends the
+batch to the dead letters and drops the pool; the thread continues with the batch.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from mmlab.worker.models import Site
 from mmlab.worker.recorder import Log, recorder_for
 
 _at_work: dict[tuple[str, int], tuple[Site, int]] = {}
-"""A step and a bundle to the model that its last batch was at, and the thread that worked on it."""
+"""For each step and bundle, the model that its last batch used, and the thread of that batch."""
 
 
 def note_work(site: Site) -> None:
-    """Note that this thread loads or uses a model for a batch that may time out."""
+    """Record that this thread loads or uses a model for a batch that may time out."""
     bundle = bundle_of_thread()
     if bundle is not None:
         _at_work[site.step, id(bundle)] = site, threading.get_native_id()
 
 
 class OnFailure:
-    """Called by Beam with each batch that fails: records it, and calls Beam's own callback.
+    """Failure callback for Beam: records each failed batch and calls the original callback.
 
     Args:
-      own: Beam's own; None where there is none.
-      log: where to.
+      own: the original callback; None if there is none.
+      log: where the events go.
       step: label of the `RunInference` step.
     """
 
@@ -58,7 +58,7 @@ class OnFailure:
 
 
 def length(batch: Any) -> int:
-    """Elements of a batch; 0 where an author's batch has no length."""
+    """Return the number of elements of a batch; 0 if the batch has no length."""
     try:
         return len(batch)
     except Exception:

@@ -1,8 +1,8 @@
-"""Model handlers that record what happens to their models, and otherwise stay what they were.
+"""Model handlers that record what happens to their models and otherwise behave the same.
 
 A watched handler is a copy of the handler, of the same class, whose `load_model` and
-`run_inference` are shadowed by callables of this module. They run inside the workers, so they are
-importable and picklable, and find their recorder there.
+`run_inference` are shadowed by callables of this module. These run in the workers, so they are
+importable and picklable, and look up their recorder there.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def watch(
     step: str = "RunInference",
     sample_seconds: float = 0.05,
 ) -> ModelHandler[Any, Any, Any]:
-    """Watch one handler, where the runner cannot be wrapped with `WatchRunner`.
+    """Watch one handler, for runners that cannot be wrapped with `WatchRunner`.
 
     Args:
       handler: any Beam model handler; it is not changed.
-      log: a folder for the event logs of this run, which all workers can write to. Handlers that
-        the same process watches with the same folder have one trace; use a new folder for each
-        run. `Trace.load(log)` reads it.
+      log: a folder for the event logs of this run; all workers must be able to write to it.
+        Handlers watched by the same process with the same folder share a trace. Use a new folder
+        for each run. `Trace.load(log)` reads it.
       step: the name of the step in the trace.
       sample_seconds: seconds between samples of memory in each worker.
 
@@ -85,7 +85,7 @@ def watch(
 
 
 def watched(handler: AnyHandler, log: Log, step: str) -> AnyHandler:
-    """A copy of `handler` that records into `log`.
+    """Return a copy of `handler` that records to `log`.
 
     Args:
       handler: any Beam model handler; it is not changed.
@@ -93,7 +93,7 @@ def watched(handler: AnyHandler, log: Log, step: str) -> AnyHandler:
       step: label of the `RunInference` step.
 
     Raises:
-      TypeError: the handler cannot be copied or has no place for attributes.
+      TypeError: the handler cannot be copied or does not accept attributes.
     """
     cards = model_cards(handler, step)
     keyed = keyed_handler(handler)
@@ -104,7 +104,7 @@ def watched(handler: AnyHandler, log: Log, step: str) -> AnyHandler:
 
 
 def mark_timeouts(handler: AnyHandler) -> None:
-    """Have a watched handler note which thread works on a batch, for a step with a timeout."""
+    """Make a watched handler record the thread of each batch, for a step with a timeout."""
     keyed = keyed_handler(handler)
     chain = handler_chain(handler)
     for leaf in cohort_handlers(keyed).values() if keyed else chain:
@@ -114,7 +114,7 @@ def mark_timeouts(handler: AnyHandler) -> None:
 
 
 def is_watched(handler: AnyHandler) -> bool:
-    """Whether the handler, or one inside it, records already."""
+    """Whether the handler, or one that it wraps, is a watched one."""
     return any(
         isinstance(vars(link).get("load_model"), _Watched) for link in handler_chain(handler)
     )
@@ -149,7 +149,7 @@ def _watched_keyed(keyed: AnyKeyed, log: Log, cards: Sequence[ModelCard]) -> Any
 
 
 def _rewrap(chain: list[AnyHandler], inner: AnyHandler, twin: AnyHandler) -> AnyHandler:
-    """The handlers around `inner`, copied, around `twin`."""
+    """Return copies of the handlers around `inner`, wrapped around `twin` instead."""
     for handler in reversed(chain[: chain.index(inner)]):
         outer = _copy(handler)
         with_wrapped(outer, twin)
@@ -170,23 +170,23 @@ def _copy(handler: _Kind) -> _Kind:
 
 
 def _shadow(twin: AnyHandler, method: _Watched) -> None:
-    """Put `method` in the place of the method of its name.
+    """Shadow the method of the same name with `method`.
 
     Raises:
-      TypeError: the class has a property there, which nothing on the object can replace.
+      TypeError: the class has a property of that name, which an attribute cannot shadow.
     """
     name = method.method
     if inspect.isdatadescriptor(inspect.getattr_static(type(twin), name, None)):
         raise TypeError(f"{type(twin).__name__}.{name} is a property, which cannot be watched")
-    # Past the handler's own __setattr__: a frozen dataclass has one that refuses.
+    # Not with setattr: the __setattr__ of a frozen dataclass raises.
     vars(twin)[name] = method
 
 
 def _that_travels(twin: _Kind) -> _Kind:
-    """`twin`, whose class may leave out what was put into it when it says how it is pickled.
+    """Return `twin` if pickling keeps the shadowed methods; a class may define its own pickling.
 
     Raises:
-      TypeError: it does.
+      TypeError: pickling loses them.
     """
     if pickles_itself(twin) and not is_watched(pickled(twin)):
         raise TypeError(f"{type(twin).__name__} leaves the watcher out when it is pickled")
@@ -198,19 +198,19 @@ def _site(card: ModelCard) -> Site:
 
 
 class _Watched:
-    """A method of `handler` that records; `method` names it.
+    """A recording version of the method of `handler` that `method` names.
 
-    What is on the path of every batch makes few calls: each costs a microsecond or more there,
-    because the model has pushed our code out of the processor's cache.
+    Code that runs for every batch makes few calls: each costs a microsecond or more, because the
+    model has displaced mmlab's code from the processor's cache.
     """
 
     method: str
     may_time_out = False
-    """Whether Beam works on batches in threads that it may stop to wait for."""
+    """Whether the step has a timeout: Beam may then stop waiting for the thread of a batch."""
 
     def __init__(self, handler: AnyHandler, log: Log):
         self._handler = handler
-        self._own = vars(handler).get(self.method)  # an author may have replaced it on the object
+        self._own = vars(handler).get(self.method)  # may be replaced on the object
         self._log = log
         self._recorder: Recorder | None = None
         self._original: Callable[..., Any] | None = None
@@ -228,16 +228,16 @@ class _Watched:
 
     @property
     def original(self) -> Callable[..., Any]:
-        """The method that this one stands for."""
+        """The method that this one shadows."""
         if self._original is None:
-            # The class's own on the copy, so that what the handler changes in itself stays one.
+            # The class's method, bound to the copy, so that all state changes happen in one object.
             of_class = inspect.getattr_static(type(self._handler), self.method)
             self._original = self._own or _bound(of_class, self._handler)
         return self._original
 
 
 def _bound(attribute: Any, handler: AnyHandler) -> Callable[..., Any]:
-    """A class's attribute as `handler` has it: static and class methods take no handler."""
+    """Bind a class attribute to `handler`; static and class methods do not take it."""
     bind = getattr(type(attribute), "__get__", None)
     bound: Callable[..., Any] = attribute
     return bound if bind is None else bind(attribute, handler, type(handler))
@@ -259,10 +259,10 @@ class _Load(_Watched):
         return {**super().__getstate__(), "_followed": None}
 
     def follow(self, followers: Followers, cohort: Any) -> None:
-        """Tell these runs of the model, which is one of their model manager's.
+        """Report loads of this model to the runs of its model manager.
 
         Args:
-          cohort: as the manager calls it.
+          cohort: the model's cohort in the manager.
         """
         self._followed = followers, cohort
 
@@ -282,7 +282,7 @@ class _Load(_Watched):
         return model
 
     def _weights_file(self) -> Path | None:
-        """The file that Beam's own code read; an author's may make of it what it likes."""
+        """The weights file, if Beam's own code loads it; None for an author's `load_model`."""
         known = weights_reader(self._handler) is not None
         return weights_file(self._handler) if known else None
 
@@ -294,11 +294,11 @@ class _Load(_Watched):
 
 
 class _LoadAlone(_Load):
-    """`load_model` of a handler with one model: Beam holds a lock around it, so it may write."""
+    """`load_model` of a handler with one model; may write events, as Beam calls it under a lock."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         recorder = self.recorder
-        recorder.start_sampling()  # a long load is drawn while it lasts
+        recorder.start_sampling()  # so that a long load is drawn live
         quiet_reader.prepare()
         before_process_ends(recorder.write_marks)
         try:
@@ -351,7 +351,7 @@ class _Inference(_Watched):
         return results
 
     def _identity_of(self, proxy: Any) -> int:
-        """The `id` of the model behind a proxy if this process loaded it; else 0."""
+        """Return the `id` of the model behind a proxy if this process loaded it, else 0."""
         if self._identities is None:
             self._identities = WeakKeyDictionary()
         identity = self._identities.get(proxy)
@@ -362,7 +362,7 @@ class _Inference(_Watched):
 
 
 class _Refresh(_Watched):
-    """`update_model_path` of a handler with one model: Beam calls it again and again."""
+    """`update_model_path` of a handler with one model; Beam calls it repeatedly."""
 
     method = "update_model_path"
 
@@ -398,11 +398,11 @@ def _key_texts_of(keyed: AnyKeyed) -> dict[Any, str]:
 
 
 def _move(leaf: AnyHandler, name: str) -> Site | None:
-    """The site of a watched handler that may be a copy of another cohort's; None if unwatched.
+    """Move a watched handler to a cohort and return its site; None if it is not watched.
 
     Args:
-      leaf: the handler.
-      name: of the cohort that it now belongs to.
+      leaf: the base handler, which may be a copy of that of another cohort.
+      name: of the cohort to which it now belongs.
     """
     load, inference = vars(leaf).get("load_model"), vars(leaf).get("run_inference")
     if not isinstance(load, _Load) or not isinstance(inference, _Inference):
@@ -415,11 +415,11 @@ def _move(leaf: AnyHandler, name: str) -> Site | None:
 def _until_exhausted(
     results: Iterator[Any], visit: _Visit, n: int, inference: _Inference
 ) -> Iterator[Any]:
-    """`results`, which a lazy handler computes while they are read; the use ends with the last.
+    """Yield the results of a lazy handler; the use ends when the last one is computed.
 
     Args:
-      n: elements that they answer.
-      inference: what the handler is inside of while it computes one.
+      n: number of elements of `results`.
+      inference: the watched method that computes them.
     """
     try:
         while True:
@@ -438,12 +438,12 @@ def _until_exhausted(
 
 
 class _Visit:
-    """One batch in one model: Beam calls the handler once for each of the batch's keys.
+    """One batch in one model; Beam calls the handler once per key of the batch.
 
     Attributes:
-      keys: how many elements each has, as events name keys; empty where there are no keys.
-      n: elements; `left` of them are still to be answered.
-      use: what the recorder calls the use that goes on; None while none does.
+      keys: elements per key, keys as text; empty without keys.
+      n: elements; `left` of them are not answered yet.
+      use: the open use in the recorder; None if there is none.
       recorder: of that use.
     """
 
@@ -467,12 +467,12 @@ class _Visit:
 
 
 class _Batch(threading.local):
-    """The batch that this thread is working on.
+    """The batch that this thread is processing.
 
     Attributes:
-      plan: what it asks of each cohort.
-      owner: the `run_inference` of the keyed handler that it is in.
-      inside: the `run_inference` of a handler with one model that it is in.
+      plan: the use of each cohort's model.
+      owner: the `run_inference` of a keyed handler that is running.
+      inside: the `run_inference` of a handler with one model that is running.
     """
 
     plan: dict[str | None, _Visit] | None = None
@@ -484,7 +484,7 @@ _batch = _Batch()
 
 
 class _LoadManager(_Watched):
-    """`load_model` of a keyed handler: it returns Beam's manager of all its models."""
+    """`load_model` of a keyed handler; returns Beam's manager of all its models."""
 
     method = "load_model"
     _handler: AnyKeyed
@@ -502,15 +502,15 @@ class _LoadManager(_Watched):
 
 
 class _ManagerObserver:
-    """Reports what a model manager decides to every run that it serves.
+    """Reports the decisions of a model manager to every run that uses it.
 
-    It lives in the process that holds the manager.
+    It is in the process that holds the manager.
 
     Args:
-      handler: of the run that made the manager; its copies of the models' handlers load for all.
-
+      handler: the keyed handler of the run that made the manager; its base handlers load the
+        models for all runs.
     Attributes:
-      blind: what cannot be observed: see `observe_manager`.
+      blind: what cannot be observed; see `observe_manager`.
     """
 
     def __init__(self, handler: AnyKeyed):
@@ -544,7 +544,7 @@ class _ManagerObserver:
             self._report_earlier(manager, recorder, step)
 
     def _report_earlier(self, manager: Any, recorder: Recorder, step: str | None) -> None:
-        """Report to a run that has joined what earlier runs left: limit, models, evictions."""
+        """Report the limit, models and evictions of earlier runs to a run that has joined."""
         followers = self._followers
         if len(followers.runs) > 1:
             for run, of in followers.steps():
@@ -594,7 +594,7 @@ class _ManagerObserver:
 
 
 class _KeyedInference(_Watched):
-    """`run_inference` of a keyed handler: notes which keys of a batch go to which model."""
+    """`run_inference` of a keyed handler; finds which keys of a batch go to which model."""
 
     method = "run_inference"
     _handler: AnyKeyed
@@ -629,14 +629,14 @@ class _KeyedInference(_Watched):
                 visit.end()
 
     def _join(self, manager: Any) -> None:
-        """Have the manager report to this run, beginning with what earlier runs left in memory."""
+        """Make the manager report to this run, first the models in memory from earlier runs."""
         self._joined = True
         step = next((site.step for site in self._sites.values()), None)
         self.recorder.emit(Copy(step=step))
         try:
             if not report_to(manager, self._log, self._sites):
                 self.recorder.emit(Unobserved(step=step, what="earlier run"))
-        except Exception as problem:  # it lives in another process, which may be gone
+        except Exception as problem:  # it may be in another process that has ended
             what = f"models in memory before this run are not shown: {describe(problem)}"
             self.recorder.emit(Unobserved(step=step, what=what))
 
@@ -661,7 +661,7 @@ class _KeyedInference(_Watched):
                 else:
                     visit.keys[name] = 1
         except Exception:
-            return {}  # not (key, example) pairs: Beam says so itself, a moment later
+            return {}  # not (key, example) pairs: Beam raises the error
         for visit in plan.values():
             visit.left = visit.n
         return plan
@@ -672,7 +672,7 @@ class _KeyedInference(_Watched):
 
 
 def _describe_key(key: Any) -> str:
-    """A key as a sentence names it, at most 200 characters."""
+    """Return a key as text for a message, at most 200 characters."""
     try:
         return repr(key)[:200]
     except Exception as problem:

@@ -1,4 +1,4 @@
-"""Folders for event logs: made before a run, so that a problem is said before it starts."""
+"""Make folders for event logs before a run, so that problems are reported before it starts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _shared: dict[str, Log] = {}
 
 
 def new_log(folder: str | os.PathLike[str] | None, sample_seconds: float) -> Log:
-    """A log for one run: a new folder in `folder`, or a temporary one.
+    """Make a log for one run: a new folder in `folder`, or a temporary one.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the folder cannot be written.
       ValueError: the URI has no file system in Beam.
     """
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
@@ -38,20 +38,20 @@ def new_log(folder: str | os.PathLike[str] | None, sample_seconds: float) -> Log
 
 
 def check_log(folder: str | os.PathLike[str]) -> None:
-    """See that logs can be written to a folder, which is made if it is not there.
+    """Check that logs can be written to a folder; make it if it does not exist.
 
     Raises:
-      OSError: they cannot.
+      OSError: the folder cannot be made or written.
       ValueError: the URI has no file system in Beam.
     """
     _make(str(_absolute(folder)))
 
 
 def shared_log(folder: str | os.PathLike[str], sample_seconds: float) -> Log:
-    """The log that this process keeps in `folder` itself.
+    """Return the log that this process writes to `folder` itself.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the folder cannot be written.
     """
     path = str(_absolute(folder))
     _make(path)
@@ -65,7 +65,7 @@ def _absolute(folder: str | os.PathLike[str]) -> Location:
 
 
 def _make(path: str, logs: Path | None = None) -> None:
-    """Make the folder, in that of `logs`, and see that a file can be written there."""
+    """Make a folder inside `logs` and check that a file can be written there."""
     try:
         if is_remote(path):
             RemoteFolder(path).make()

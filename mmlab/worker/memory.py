@@ -1,4 +1,4 @@
-"""Memory of a worker process, read from the inside."""
+"""Memory of a worker process, read by the process itself."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]  # Windows has none
 
 _CHANGE_BYTES = 1_000_000
-"""A sample that differs by less from the last one written is left out."""
+"""A sample is not written if it differs by less from the last one written …"""
 _QUIET_SECONDS = 0.5
-"""… unless this much time has passed."""
+"""… and less than this time has passed."""
 
 
 @cache
@@ -35,20 +35,20 @@ def _process(pid: int) -> psutil.Process:
 def _memory() -> Any | None:
     try:
         return _process(os.getpid()).memory_info()
-    except (OSError, psutil.Error):  # no descriptor is left to read it with
+    except (OSError, psutil.Error):  # no file descriptor is left
         return None
 
 
 def _rss_bytes() -> int | None:
-    """Resident set size of this process now; None where it cannot be read."""
+    """Return the resident set size of this process; None if it cannot be read."""
     memory = _memory()
     return None if memory is None else memory.rss
 
 
 class _QuietReader:
-    """Reads the resident set size of this process without letting another of its threads run.
+    """Reads the resident set size of this process without releasing the interpreter's lock.
 
-    So it may be asked inside Beam's unlocked `load`. Only on Linux.
+    It can therefore be used inside Beam's unlocked `load`. Linux only.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class _QuietReader:
         self._buffer = ctypes.create_string_buffer(128)
 
     def prepare(self) -> None:
-        """Open what is read later; lets other threads run."""
+        """Open the file to read; releases the interpreter's lock."""
         if self._pid == os.getpid() or not sys.platform.startswith("linux"):
             return
         try:
@@ -66,7 +66,7 @@ class _QuietReader:
         self._pid = os.getpid()
 
     def rss_bytes(self) -> int | None:
-        """Resident set size now; None where it cannot be read in this way."""
+        """Return the resident set size; None if it cannot be read in this way."""
         if self._pid != os.getpid():
             return None
         size = _c().pread(self._file, self._buffer, len(self._buffer), 0)
@@ -76,7 +76,7 @@ class _QuietReader:
 
 @cache
 def _c() -> Any:
-    library = ctypes.PyDLL(None)  # unlike CDLL, it keeps the lock of the interpreter
+    library = ctypes.PyDLL(None)  # unlike CDLL, keeps the interpreter's lock
     library.pread.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_long]
     library.pread.restype = ctypes.c_ssize_t
     return library
@@ -91,7 +91,7 @@ quiet_reader = _QuietReader()
 
 
 def _peak_rss_bytes() -> int | None:
-    """The highest resident set size since this process began; None where the system has none."""
+    """Return the peak resident set size of this process; None if the system has none."""
     if resource is None:
         return getattr(_memory(), "peak_wset", None)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -106,9 +106,10 @@ def _data_limit() -> int | None:
 
 
 def oom_kills() -> int | None:
-    """Processes that the kernel has ended for want of memory since it started.
+    """Return how many processes the kernel has killed for lack of memory since boot.
 
-    Those of a cgroup that reached its own limit count too. None where the system does not tell it.
+    This includes kills in a cgroup that reached its own limit. None if the system does not report
+    it.
     """
     try:
         counters = Path("/proc/vmstat").read_text(encoding="ascii")
@@ -119,15 +120,15 @@ def oom_kills() -> int | None:
 
 
 def oom_kills_since(before: int | None) -> int | None:
-    """Such processes since there were so many; None where that is not known."""
+    """Return the number of such kills since the count was `before`; None if not known."""
     now = oom_kills()
     return None if now is None or before is None else max(now - before, 0)
 
 
 def _device_bytes() -> int | None:
-    """Memory that this process has allocated on all GPUs; None when it uses none.
+    """Return the bytes that this process has allocated on all GPUs; None if it uses none.
 
-    Never loads torch nor starts CUDA: a process that has not used a GPU is not made to.
+    Never imports torch and never initializes CUDA.
     """
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     if cuda is None or not cuda.is_initialized():
@@ -136,7 +137,7 @@ def _device_bytes() -> int | None:
 
 
 def sample() -> Memory:
-    """This process's memory now."""
+    """Take a sample of this process's memory."""
     memory = _memory()
     return Memory(
         rss=getattr(memory, "rss", None),
@@ -152,7 +153,7 @@ class MemorySampler:
 
     Args:
       report: called with `sample()`, from the thread.
-      ended: whether the run is over; the thread then stops by itself.
+      ended: returns whether the run is over; the thread then stops by itself.
       seconds: time between samples.
     """
 

@@ -1,10 +1,10 @@
 """The models of this process, and the runs that record what happens to them.
 
-Beam keeps models, and the handlers that loaded them, beyond the run that asked for them first: a
-later run of the same pipeline, or one with the same `model_identifier`, finds them in memory. So
-what happens to a model is reported to every run that uses it, not only to the one that loaded it.
+Beam keeps models and the handlers that loaded them after the run: a later run of the same pipeline,
+or one with the same `model_identifier`, finds them in memory. So events of a model are reported to
+every run that uses it, not only to the one that loaded it.
 
-All of this may be called inside Beam's unlocked `load` or in a finalizer: no lock, no system call.
+This code may run inside Beam's unlocked `load` or in a finalizer: no lock, no system call.
 """
 
 from __future__ import annotations
@@ -21,10 +21,7 @@ from mmlab.events import UNKNOWN, Event, Unknown
 
 
 class Site(NamedTuple):
-    """The model of a step, as the events name it.
-
-    A tuple, because it is hashed for every batch.
-    """
+    """The model of a step, as events name it; a tuple, because it is hashed for every batch."""
 
     step: str
     model: str
@@ -39,14 +36,14 @@ class Size(NamedTuple):
 
 
 class LoadedObject:
-    """What a load returned.
+    """The object that a load returned.
 
     Attributes:
       identity: its `id`.
-      number: tells it from all other objects that this process loaded.
+      number: its number among all objects that this process loaded.
       observable: whether its release can be seen.
-      end_ns: when it was there, in nanoseconds of the machine's monotonic clock.
-      rss_growth: by how many bytes the process grew meanwhile; None where that was not asked.
+      end_ns: end of the load, in nanoseconds of the machine's monotonic clock.
+      rss_growth: growth of the process during the load in bytes; None if not measured.
     """
 
     def __init__(
@@ -61,14 +58,14 @@ class LoadedObject:
         self._get: Callable[[], Any]
         try:
             self._get, self.observable = weakref.ref(model), True
-        except TypeError:  # held until it is measured, which is as soon as Beam lets us
+        except TypeError:  # no weak references: held until it is measured
             self._get, self.observable = (lambda: model), False
 
     def measured(self, measure: Callable[[Any, Callable[[], Path | None]], Size]) -> Size:
-        """Its size, measured the first time; unknown if it was freed before that.
+        """Return its size, measured at the first call; unknown if it was freed before.
 
         Args:
-          measure: is given the object, and what returns the file of its weights.
+          measure: called with the object and a function that returns the file of its weights.
         """
         model = self._get()
         if self._size is None:
@@ -78,16 +75,16 @@ class LoadedObject:
         return self._size
 
     def is_still(self, model: Any) -> bool:
-        """Whether this is certainly the object itself, and not one that took its place."""
+        """Whether `model` is certainly this object, and not another one at the same address."""
         return self.observable and self._get() is model
 
 
 def _nothing() -> None:
-    """What is left of an object that cannot be referred to weakly."""
+    """Stands for the weak reference of an object that supports none, after it was measured."""
 
 
 class Listener(Protocol):
-    """A run that records models. It numbers the generations itself."""
+    """A run that records models; each run numbers the generations itself."""
 
     marks: deque[Any]
 
@@ -117,10 +114,9 @@ class Load:
     """One load of one model.
 
     Args:
-      listeners: the runs to report to, and what each calls the model.
-
+      listeners: the runs to report to, each with its site of the model.
     Attributes:
-      loaded: what it returned; None until then.
+      loaded: the object that the load returned; None before its end.
       rss_growth: see `LoadedObject`.
     """
 
@@ -130,7 +126,7 @@ class Load:
         self.loaded: LoadedObject | None = None
 
     def fails(self, error: BaseException) -> None:
-        """The model could not be loaded."""
+        """Report that the model could not be loaded."""
         for (run, site), generation in self._generations.items():
             run.load_fails(site, generation, error)
 
@@ -140,14 +136,14 @@ class Load:
         listeners: Iterable[tuple[Listener, Site]] = (),
         weights: Callable[[], Path | None] = lambda: None,
     ) -> None:
-        """The model is there.
+        """Report that the model is loaded.
 
         Args:
-          listeners: the runs to report to now; some may have joined since the load began.
-          weights: returns the file of its weights, if it came from one.
+          listeners: the runs to report to; some may have joined since the load began.
+          weights: returns the file of the weights, if there is one.
         """
         before = load_of(id(model))
-        # A cache around the loading may give one object to several models.
+        # A cache in `load_model` may return one object for several models.
         known = before.loaded if before is not None else None
         if known is not None and not known.is_still(model):
             known = None
@@ -156,7 +152,7 @@ class Load:
         _loads[loaded.identity] = self
         if loaded.observable:
             release = weakref.finalize(model, self._released, loaded.identity)
-            release.atexit = False  # a process that ends gives nothing back to the others
+            release.atexit = False  # the end of a process is no release
         for (run, site), generation in list(self._generations.items()):
             run.load_ends(site, generation, loaded)
         for run, site in listeners:
@@ -169,12 +165,12 @@ class Load:
             run.released(site, generation, identity)
 
     def generation_in(self, run: Listener) -> int | None:
-        """What a run calls this load; None if it was not reported to that run."""
+        """Return the generation of this load in a run; None if it was not reported there."""
         reported = list(self._generations.items())
         return next((generation for (other, _), generation in reported if other is run), None)
 
     def report_to(self, run: Listener, site: Site) -> None:
-        """Report to a run that the model is in memory, unless the run knows already."""
+        """Report to a run that the model is in memory, unless this was reported before."""
         if self.loaded is None or self.generation_in(run) is not None:
             return
         self._generations[run, site] = run.in_memory(site, self.loaded)
@@ -186,15 +182,15 @@ _numbers = itertools.count(1)
 
 
 def load_of(identity: int) -> Load | None:
-    """The latest load that returned the object of this `id`; None where it was not seen."""
+    """Return the latest load of the object with this `id`; None if it was not seen."""
     return _loads.get(identity)
 
 
 class Followers:
-    """The runs that a model manager serves, and what each calls the models.
+    """The runs that use a model manager, each with its sites of the models.
 
     Attributes:
-      evicted: cohorts whose models the manager has dropped.
+      evicted: cohorts whose models the manager has evicted.
     """
 
     def __init__(self) -> None:
@@ -206,7 +202,7 @@ class Followers:
         return [run for run, _ in self._runs]
 
     def add(self, run: Listener, sites: Mapping[Any, Site]) -> None:
-        """Take a run; of one that is there already, the models that it had no names for."""
+        """Add a run, or the sites that a known run does not have yet."""
         for known, names in self._runs:
             if known is run:
                 names.update({cohort: sites[cohort] for cohort in sites if cohort not in names})
@@ -214,7 +210,7 @@ class Followers:
         self._runs = (*self._runs, (run, {**self._others(sites), **sites}))
 
     def _others(self, sites: Mapping[Any, Site]) -> dict[Any, Site]:
-        """Names for models that a run does not know, and an earlier one may have in memory."""
+        """Return sites for models that only earlier runs name and that may be in memory."""
         step = next((site.step for site in sites.values()), "")
         return {
             cohort: site._replace(step=step)
@@ -223,32 +219,32 @@ class Followers:
         }
 
     def drop_ended(self) -> None:
-        """Leave out runs that have ended."""
+        """Remove runs that have ended."""
         self._runs = tuple((run, sites) for run, sites in self._runs if not run.ended)
 
     def of(self, cohort: Any) -> list[tuple[Listener, Site]]:
-        """Each run, and what it calls the model of a cohort."""
+        """Return each run with its site of a cohort's model."""
         return [(run, sites[cohort]) for run, sites in self._runs if cohort in sites]
 
     def names(self, run: Listener) -> dict[Any, Site]:
-        """What a run calls the models, by cohort."""
+        """Return the sites of a run, by cohort."""
         return next((dict(sites) for known, sites in self._runs if known is run), {})
 
     def steps(self) -> list[tuple[Listener, str | None]]:
-        """Each run, and the step that its events are of."""
+        """Return each run with the step of its events."""
         return [
             (run, next((site.step for site in sites.values()), None)) for run, sites in self._runs
         ]
 
     def split(self, cohort: Any, previous: Any, name: str) -> None:
-        """A part of the keys of a cohort has a model of its own from now on."""
+        """Give some keys of a cohort a model of their own, from now on."""
         for _, sites in self._runs:
             if cohort not in sites and previous in sites:
                 sites[cohort] = part_of(sites[previous], name)
 
 
 def part_of(site: Site, name: str) -> Site:
-    """The model of some of a cohort's keys, which a refresh has separated from the others.
+    """Return the site of the model that a refresh gave to some keys of a cohort.
 
     Args:
       site: the model of the cohort.

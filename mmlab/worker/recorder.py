@@ -1,9 +1,9 @@
-"""One recorder per run and process: notes what happens to models, and writes it as events.
+"""One recorder per run and process: marks what happens to models and writes it as events.
 
-Beam's model manager is not locked: it enters a model into its order before it loads it, and another
-thread may evict what is still loading. Whatever happens in between makes that more likely. So what
-is called in there, or in a finalizer, only appends a mark, with its time, to a queue; the marks are
-written as events once Beam's `load` has returned, before the next event of this process, and at
+Beam's model manager is not locked: it adds a model to its order before it loads it, and another
+thread may evict a model that is still loading. Slow code in between makes that more likely. So
+code called inside Beam's `load`, or in a finalizer, only appends a mark with its time to a queue.
+Marks are written as events when `load` has returned, before the next event of this process, and at
 each tick of the sampler.
 """
 
@@ -49,13 +49,13 @@ from mmlab.worker.sizes import size_of
 
 @dataclass(frozen=True)
 class Log:
-    """Where the events of a run go. Travels to the workers inside the handlers.
+    """Where the events of a run go; pickled with the handlers.
 
     Attributes:
       folder: an absolute path, or a URI of Beam's FileSystems, that all workers can reach.
       run: identifies the run.
       sample_seconds: time between samples of memory.
-      idle_seconds: sampling stops when no model was loaded for so long, until the next load.
+      idle_seconds: time without a load after which sampling stops until the next load.
     """
 
     folder: str
@@ -65,17 +65,17 @@ class Log:
 
 
 _MOST_USES = 65_536
-"""Batches of one key whose events are kept encoded: of a step, a model, a key and a size."""
+"""Size of the cache of encoded events: one entry per step, model, key and batch size."""
 
 
 class _Mark(NamedTuple):
-    """What happened to a load of a model, and when.
+    """An event of a load, with its time, that is not yet written.
 
     Attributes:
       t_ns: nanoseconds of the machine's monotonic clock.
       tid: native id of the thread in which it happened.
       event: what happened.
-      loaded: the model, where it is new to the run.
+      loaded: the model, if it is new to the run.
     """
 
     t_ns: int
@@ -84,16 +84,16 @@ class _Mark(NamedTuple):
     loaded: LoadedObject | None = None
 
     def complete(self) -> OfModel:
-        """The event, with what is only looked at when it is written."""
+        """Return the event with what is measured only on writing, such as the size."""
         if self.loaded is not None and isinstance(self.event, LoadEnds | InMemory):
             self.event.bytes, self.event.sized_by = self.loaded.measured(size_of)
         return self.event
 
 
 class _Use(NamedTuple):
-    """The members of a use's two events, encoded: they are on the path of every batch.
+    """The encoded members of a use's two events, cached because every batch needs them.
 
-    It holds its site, so that no other takes the place in memory by which it is found.
+    It refers to its site, because the cache key contains the `id` of the site.
     """
 
     site: Site
@@ -102,10 +102,10 @@ class _Use(NamedTuple):
 
 
 def _never_raises(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Whatever fails while something is noted (no descriptor, no thread is left) is not the run's.
+    """Keep errors of recording (no file descriptor or thread is left) away from the run.
 
-    What is lost is told in the log, as far as that can be written. Not for what is on the path of
-    every batch, which asks the system for nothing but a write.
+    Lost events are reported in the log if that can be written. Not used on the path of every
+    batch, where the only system call is a write.
     """
 
     @wraps(method)
@@ -119,13 +119,12 @@ def _never_raises(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Recorder:
-    """Writes what happens to models in this process. Its methods never raise.
+    """Records what happens to models in this process. Its methods never raise.
 
     Args:
-      log: where to.
-
+      log: where the events go.
     Attributes:
-      marks: what has happened and is not yet written.
+      marks: events that are not yet written.
     """
 
     def __init__(self, log: Log):
@@ -144,7 +143,7 @@ class Recorder:
         self._last_load = time.monotonic()
 
     def emit(self, event: Event) -> None:
-        """Write one event, after all that was marked before it: see `LogWriter.emit`."""
+        """Write one event, after all earlier marks; see `LogWriter.emit`."""
         if self.marks:
             self.write_marks()
         self._emit(event)
@@ -161,19 +160,19 @@ class Recorder:
                 )
 
     def _tick(self) -> bool:
-        """Write what was marked since the last tick. Returns whether sampling is over."""
+        """Write the marks since the last tick. Returns whether sampling is over."""
         self.write_marks()
         idle = time.monotonic() - self._last_load > self._log.idle_seconds
         return idle or self.ended
 
     @property
     def lost(self) -> int:
-        """Events that could not be written, and that the log does not tell of yet."""
+        """Events that could not be written and are not yet reported in the log."""
         return self._writer.lost if self._writer is not None else 0
 
     @property
     def ended(self) -> bool:
-        """Whether the run has ended, or nothing of it can be written."""
+        """Whether the run has ended, or its log cannot be written."""
         return self._writer is None or self._writer.run_ended()
 
     @_never_raises
@@ -191,7 +190,7 @@ class Recorder:
         if self._writer is not None:
             self._writer.close()
 
-    # Marks: no system call that lets another thread run, no lock, nothing that waits.
+    # Marks: no system call that releases the interpreter's lock, no lock, no waiting.
 
     def load_begins(self, site: Site) -> int:
         """Returns the generation of the load that begins."""
@@ -218,7 +217,7 @@ class Recorder:
         self._mark(_about(LoadEnds, site, generation, **about), loaded)
 
     def in_memory(self, site: Site, loaded: LoadedObject) -> int:
-        """A model that this run is to use was loaded without it. Returns its generation."""
+        """Mark a model of this run that another run has loaded. Returns its generation."""
         generation = self._new_generation(site)
         self._holds(site, generation, loaded)
         about = {
@@ -230,7 +229,7 @@ class Recorder:
         return generation
 
     def evicted_before(self, site: Site) -> None:
-        """A model was evicted before this run: its next load is not the first of this process."""
+        """Count an eviction before this run: the next load is not the first of this process."""
         if site not in self._loads:
             self._new_generation(site)
 
@@ -240,19 +239,19 @@ class Recorder:
     def released(self, site: Site, generation: int, identity: int) -> None:
         # Runs in whichever thread drops the last reference, even inside the garbage collector.
         self._generation_of_object.pop((site, identity), None)
-        self._uses.clear()  # the next model may lie in its place
+        self._uses.clear()  # the next model may have the same address
         self._mark(_about(Frees, site, generation))
 
     def _holds(self, site: Site, generation: int, loaded: LoadedObject) -> None:
         self._generation_of_object[site, loaded.identity] = generation
-        self._uses.clear()  # the last model in its place may have been released unseen
+        self._uses.clear()  # an earlier model at its address may have been released unseen
 
     def _mark(self, event: OfModel, loaded: LoadedObject | None = None) -> None:
         self.marks.append(_Mark(monotonic_ns(), threading.get_native_id(), event, loaded))
 
     @_never_raises
     def write_marks(self) -> None:
-        """Write what was marked, and a sample of memory if models were loaded."""
+        """Write the marks, and a memory sample if models were loaded."""
         loaded = False
         while self.marks:
             try:
@@ -265,24 +264,24 @@ class Recorder:
             self._emit(sample())
 
     def load_returned(self) -> None:
-        """Write what Beam's model manager did while it loaded a model."""
+        """Write the marks of a `load` of Beam's model manager that has returned."""
         self.write_marks()
         self.start_sampling()
 
     def forget_marks(self) -> None:
-        """Leave what a parent process marked to the parent."""
+        """Drop marks copied from the parent process, which writes them itself."""
         self.marks.clear()
 
     # Events
 
     def use_begins(self, site: Site, identity: int, n: int, keys: dict[str, int]) -> bytes:
-        """A batch enters a model. Returns what `use_ends` calls this use.
+        """Write that a batch enters a model. Returns the argument for `use_ends`.
 
         Args:
-          site: the model's.
-          identity: `id` of the model itself; 0 where another process holds it.
+          site: of the model.
+          identity: `id` of the model; 0 if another process holds it.
           n: elements of the batch.
-          keys: how many of them each key has; empty where there are no keys.
+          keys: elements per key; empty without keys.
         """
         if self.marks:
             self.write_marks()
@@ -298,7 +297,7 @@ class Recorder:
 
     @_never_raises
     def refreshes(self, site: Site, path: str) -> None:
-        """Note the path of a handler's model; only a new path of a loaded model is an event."""
+        """Store the path of a handler's model; write an event if a loaded model gets a new one."""
         with self._lock:
             generation = self._generations.get(site, 0)
             is_new = self._paths.get(site) != path and generation > 0
@@ -313,7 +312,7 @@ class Recorder:
         begin = members_of(_about(UseBegins, site, generation, n=n, keys=keys))
         end = members_of(_about(UseEnds, site, generation))
         use = _Use(site, begin, end)
-        if len(keys) > 1:  # hardly two batches are alike
+        if len(keys) > 1:  # such batches rarely repeat
             return use
         if len(self._uses) >= _MOST_USES:  # proxies may be new objects for each batch
             self._uses.clear()
@@ -321,10 +320,10 @@ class Recorder:
         return use
 
     def _generation_of(self, site: Site, identity: int) -> int | None:
-        """Which load a model that answers a batch comes from; None where it was not seen.
+        """Return the generation of a model that answers a batch; None if its load was not seen.
 
-        Another step of this run may have loaded it, or an earlier run: then it is recorded now as
-        a model that was in memory.
+        If another step of this run or an earlier run loaded the model, it is now recorded as a
+        model that was in memory.
         """
         generation = self._generation_of_object.get((site, identity))
         if generation is not None or (load := load_of(identity)) is None:
@@ -343,16 +342,16 @@ def _about(kind: type[_Kind], site: Site, generation: int | None, **more: Any) -
 
 
 def _with_error(members: bytes, error: BaseException) -> bytes:
-    """The encoded members of a `UseEnds`, and the error with which it ended."""
+    """Add an error to the encoded members of a `UseEnds`."""
     return b'%b,"error":%b}\n' % (members.removesuffix(b"}\n"), encode(describe(error)).encode())
 
 
 def _let_go(*_: Any) -> None:
-    """What becomes of the events of a process that cannot write."""
+    """Discard the events of a process that cannot write."""
 
 
 def _open_writer(log: Log) -> LogWriter | SegmentWriter | None:
-    # A worker that cannot reach the log folder works on, unwatched.
+    # A worker that cannot access the log folder continues unwatched.
     with survived("open the event log of a process"):
         return (SegmentWriter if is_remote(log.folder) else LogWriter)(log.folder, log.run)
     return None
@@ -363,7 +362,7 @@ _recorders_lock = threading.Lock()
 
 
 def recorder_for(log: Log) -> Recorder:
-    """The recorder of this process for a run."""
+    """Return the recorder of this process for a run."""
     recorder = _recorders.get(log)
     if recorder is None:
         with _recorders_lock:
@@ -372,7 +371,7 @@ def recorder_for(log: Log) -> Recorder:
 
 
 def close_recorder(log: Log) -> None:
-    """Tell every process that the run has ended, and close this process's recorder."""
+    """Mark the run as ended for all processes, and close this process's recorder."""
     with contextlib.suppress(OSError):
         folder_at(log.folder).touch(ENDED)
     with _recorders_lock:

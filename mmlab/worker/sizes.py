@@ -1,4 +1,4 @@
-"""Bytes of a loaded model: of all that it holds, or of the file that it came from."""
+"""Find the bytes of a loaded model: from its tensors and arrays, or from its weights file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mmlab.events import UNKNOWN, Unknown
 from mmlab.worker.models import Size
 
 _MOST_OBJECTS = 50_000
-"""Most objects of a model that are looked at; the size of a model with more is unknown."""
+"""Limit of objects visited per model; the size of a model with more is unknown."""
 _LONG_TEXT = 1_000
-"""Characters or bytes from which on a text counts."""
+"""Characters or bytes; shorter texts are not counted."""
 
 
 class _UnseenError(Exception):
@@ -27,10 +27,10 @@ class _UnseenError(Exception):
 
 
 def size_of(model: Any, weights: Callable[[], Path | None]) -> Size:
-    """The bytes of a loaded model, and how they were found.
+    """Return the bytes of a loaded model and how they were found.
 
     Args:
-      weights: returns where its weights are on this machine, if they are in a file.
+      weights: returns the file of its weights, if there is one on this machine.
     """
     size = _model_bytes(model)
     if size is UNKNOWN and (of_file := _file_bytes(weights)) is not None:
@@ -46,13 +46,12 @@ def _file_bytes(weights: Callable[[], Path | None]) -> int | None:
 
 
 def _model_bytes(model: Any) -> int | Unknown:
-    """Bytes of a model's own tensors, arrays and long texts; storage that is shared counts once.
+    """Return the bytes of a model's tensors, arrays and long texts; shared storage counts once.
 
-    They are found in the attributes of the model and in lists and dicts, however deep. Returns
-    UNKNOWN where that is not all: for tensors without storage of their own (sparse, on no device,
-    not yet initialised), for objects of compiled code, such as the packed weights of a quantized
-    layer or a tree of scikit-learn, and for models that are neither a torch module nor hold any
-    tensor or array.
+    Searches the model's attributes, lists and dicts at any depth. Returns UNKNOWN if that may not
+    be everything: for tensors without storage of their own (sparse, on the meta device,
+    uninitialized), for objects of compiled code (packed weights of a quantized layer, a tree of
+    scikit-learn), and for models that are not a torch module and hold no tensor or array.
     """
     with survived("measure the bytes of a model"):  # an author's model may raise anything
         inner = getattr(model, "model", None)
@@ -68,19 +67,19 @@ def _is_module(model: Any) -> bool:
 
 
 _Place = tuple[str, int]
-"""Where memory begins: a device, and an address there."""
+"""The start of a block of memory: a device and an address."""
 
 
 class _Walk:
-    """Goes through all that a model holds, each object once."""
+    """Visits everything that a model refers to, each object once."""
 
     def __init__(self, model: Any):
         self._todo = deque([model])
-        self._seen: dict[int, Any] = {}  # and so none gives its address to another
+        self._seen: dict[int, Any] = {}  # refers to them, so that no id is reused
         self._found: dict[_Place, int] = {}
 
     def total(self) -> int:
-        """Bytes of what was found.
+        """Return the bytes of what was found.
 
         Raises:
           _UnseenError: there may be more.
@@ -145,9 +144,9 @@ _OF_TORCH = frozenset(("device", "dtype", "layout", "memory_format", "qscheme", 
 
 
 def _is_of_library(value: Any) -> bool:
-    """Whether it is one of the small things that modules hold: locks, patterns, types of tensors.
+    """Whether a value is a small library object, such as a lock, a pattern or a tensor type.
 
-    Classes of the standard library that are written in Python may hold anything.
+    Classes of the standard library written in Python do not count: they may hold anything.
     """
     module = type(value).__module__.partition(".")[0]
     if module == "torch":
@@ -159,7 +158,7 @@ _HEAP_TYPE = 1 << 9
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether a class is written in Python throughout, so that attributes are all that it has."""
+    """Whether a class is pure Python, so that its attributes are all that an instance holds."""
     return all(
         base in (object, Generic)
         or (base.__flags__ & _HEAP_TYPE and not _is_compiled(vars(base).get("__new__")))
@@ -172,7 +171,7 @@ def _is_compiled(method: Any) -> bool:
 
 
 def _attributes(value: Any) -> Iterator[Any]:
-    """What is kept in the attributes of an object, without asking its properties."""
+    """Yield the attribute values of an object, without calling its properties."""
     if (of_script := getattr(value, "_concrete_type", None)) is not None:  # TorchScript
         yield from (value._c.getattr(name) for name in of_script.get_attributes())
         yield from (*value.parameters(recurse=False), *value.buffers(recurse=False))
