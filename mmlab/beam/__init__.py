@@ -1,5 +1,6 @@
-"""Beam's own objects: the only package that uses Beam's private names.
+"""Access to Beam's objects: the only package that uses Beam's private names.
 
-They were read in apache-beam 2.77, in `ml/inference/base.py` and `utils/multi_process_shared.py`.
-When a name is gone, the functions raise `BeamChangedError`, which says what it was needed for.
+The names are those of apache-beam 2.77, `ml/inference/base.py` and
+`utils/multi_process_shared.py`. If one is missing, functions raise `BeamChangedError`, which says
+what it is needed for.
 """

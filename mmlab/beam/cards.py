@@ -1,6 +1,6 @@
-"""What is known of a model before it is loaded: one `ModelCard` for each model of a handler.
+"""Describe models before they are loaded: one `ModelCard` for each model of a handler.
 
-Diagrams, timelines and traces take the name of a model from here, so it is the same everywhere.
+Diagrams, timelines and traces all take the name of a model from its card.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class ModelCard:
 
     Attributes:
       step: label of the step, as the author of the pipeline wrote it.
-      name: what pictures and traces call the model; unique within the step.
-      handler: class name of the innermost model handler.
-      weights: file, folder, URI or hub name, where the handler has one.
-      device: `cpu`, `cuda`, …, where the handler has one.
+      name: name of the model in pictures and traces; unique within the step.
+      handler: class name of the base handler.
+      weights: file, folder, URI or hub name; None if the handler has none.
+      device: `cpu`, `cuda`, …; None if the handler has none.
       cohort: the first key of the model's `KeyModelMapping`; None for a step with one model.
       keys: all keys of the mapping, as text; empty for a step with one model.
-      hint: `max_models_per_worker_hint` of the step, as it was given.
+      hint: `max_models_per_worker_hint` of the step, as given.
     """
 
     step: str
@@ -55,12 +55,12 @@ class ModelCard:
 
     @property
     def cohort_text(self) -> str | None:
-        """The cohort as pictures and traces write it."""
+        """The cohort as text, as in pictures and traces."""
         return self.keys[0] if self.keys else None
 
     @property
     def traced(self) -> TracedModel:
-        """The card as a trace has it."""
+        """The card as an element of a trace."""
         return TracedModel(
             step=self.step,
             model=self.name,
@@ -74,7 +74,7 @@ class ModelCard:
 
 
 def model_cards(handler: AnyHandler, step: str = "RunInference") -> list[ModelCard]:
-    """The models that `handler` can load, in the order in which they were mapped."""
+    """Return the models that `handler` can load, in mapping order."""
     keyed = keyed_handler(handler)
     if keyed is None:
         leaf = handler_chain(handler)[-1]
@@ -102,7 +102,7 @@ def model_cards(handler: AnyHandler, step: str = "RunInference") -> list[ModelCa
 
 
 def weights_name(weights: str | None) -> str | None:
-    """Weights as pictures write them: a file of this machine without its folders.
+    """Return the name of weights for pictures: a local file without its folders.
 
     >>> weights_name("/home/me/models/CONFIG_1.pt"), weights_name("gs://models/a.pt")
     ('CONFIG_1.pt', 'gs://models/a.pt')
@@ -113,7 +113,7 @@ def weights_name(weights: str | None) -> str | None:
 
 
 def key_text(key: Any) -> str:
-    """A key as pictures and traces write it; no text has an address of this machine's memory.
+    """Return a key as text for pictures and traces, without memory addresses.
 
     >>> key_text("KEY_1"), key_text(7), key_text(("eu", 1))
     ('KEY_1', '7', "('eu', 1)")
@@ -125,7 +125,7 @@ def key_text(key: Any) -> str:
     """
     try:
         return key if isinstance(key, str) else _repr(key)
-    except Exception:  # an author's key may refuse
+    except Exception:  # its __repr__ may raise
         return f"<{type(key).__name__}>"
 
 
@@ -141,7 +141,7 @@ def _repr(key: Any) -> str:
 
 
 def key_texts(keys: Iterable[Any]) -> dict[Any, str]:
-    """Keys of one handler as pictures and traces write them, no two alike.
+    """Return the keys of one handler as unique texts for pictures and traces.
 
     >>> key_texts(["KEY_1", 1, "2"])
     {'KEY_1': 'KEY_1', 1: '1', '2': '2'}
@@ -155,7 +155,7 @@ def key_texts(keys: Iterable[Any]) -> dict[Any, str]:
     }
     times = Counter(texts.values())
     taken = set(times)
-    for key, text in texts.items():  # objects that nothing but their addresses tells apart
+    for key, text in texts.items():  # objects that differ only in their address
         if times[text] > 1:
             numbers = (f"{text} {n}" for n in itertools.count(1))
             texts[key] = next(each for each in numbers if each not in taken)
@@ -164,7 +164,7 @@ def key_texts(keys: Iterable[Any]) -> dict[Any, str]:
 
 
 def count_or_none(value: Any) -> int | None:
-    """What a number of models comes to where Beam compares it with a count; None for no number.
+    """Round a hint down, as Beam's comparison with a count does; None if it is not a number.
 
     >>> count_or_none(2), count_or_none(2.5), count_or_none(float("nan")), count_or_none("2")
     (2, 2, None, None)
@@ -189,7 +189,7 @@ def _facts(leaf: AnyHandler) -> dict[str, Any]:
 
 
 def _own_name(leaf: AnyHandler) -> str | None:
-    """The name of the weights file without its ending: what people call the model."""
+    """Return the name of the weights file without its ending, which usually names the model."""
     weights = weights_location(leaf)
     if not weights:
         return None

@@ -1,4 +1,4 @@
-"""How many elements crossed the PCollections of a finished run."""
+"""Count the elements in the PCollections of a finished run."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from mmlab.beam.pipelines import collection_name, root_transform
 
 
 def element_counts(pipeline: Pipeline, result: PipelineResult) -> dict[str, int]:
-    """How many elements crossed each PCollection of a finished run.
+    """Count the elements in each PCollection of a finished run.
 
     Args:
-      pipeline: the pipeline object that was run, not a copy of it.
-      result: what `pipeline.run()` returned.
-
+      pipeline: the pipeline object that was run, not a copy.
+      result: the result of `pipeline.run()`.
     Returns:
-      `collection_name` to number of elements. PCollections that the runner optimised away (the
-      inside of a combine) are missing; so are all of them when the runner does not count.
+      Number of elements by `collection_name`. PCollections that the runner optimised away (inside
+      a combine) are missing; if the runner does not count, all are.
     """
     by_id: dict[str, int] = {}
     for info in _monitoring_infos(result):
         if info.urn == monitoring_infos.ELEMENT_COUNT_URN:
             collection = info.labels.get(monitoring_infos.PCOLLECTION_LABEL, "")
-            # A PCollection between two stages is counted where it is written and where it is read.
+            # A PCollection between two stages is counted twice: on writing and on reading.
             counted = monitoring_infos.extract_counter_value(info)
             by_id[collection] = max(counted, by_id.get(collection, 0))
     if not by_id:
@@ -43,11 +42,10 @@ def element_counts(pipeline: Pipeline, result: PipelineResult) -> dict[str, int]
 
 
 def _monitoring_infos(result: PipelineResult) -> Iterable[Any]:
-    """All monitoring infos of a finished run, which can be read again afterwards.
+    """Return all monitoring infos of a finished run, and keep them readable for the author.
 
-    `FnApiRunner` keeps those of a stage that ran in several bundles as an iterator, which can be
-    read once: by us, or by the author's `metrics()`. Portable runners leave them to the job
-    service.
+    For a stage that ran in several bundles, `FnApiRunner` keeps them as an iterator, which would
+    then be exhausted for the author's `metrics()`. Portable runners have them in the job service.
     """
     while isinstance(
         inner := getattr(result, "__dict__", {}).get("_underlying_result"), PipelineResult
@@ -67,10 +65,10 @@ def _monitoring_infos(result: PipelineResult) -> Iterable[Any]:
 
 
 def _infos_of_job(service: Any, job: str) -> Iterable[Any]:
-    """Monitoring infos of the attempts that counted; of all attempts, where a runner has no others.
+    """Return the monitoring infos of committed attempts; of all attempts, if there are no others.
 
     Raises:
-      grpc.RpcError: the service is gone.
+      grpc.RpcError: the service does not answer.
     """
     request = beam_job_api_pb2.GetJobMetricsRequest(job_id=job)
     metrics = service.GetJobMetrics(request, timeout=_SERVICE_SECONDS).metrics
@@ -79,7 +77,7 @@ def _infos_of_job(service: Any, job: str) -> Iterable[Any]:
 
 
 _SERVICE_SECONDS = 20
-"""For which a job service is waited for, once the job has ended."""
+"""Timeout of a request to the job service after the end of a job."""
 
 
 def _collections(applied: AppliedPTransform) -> Iterator[PCollection[Any]]:

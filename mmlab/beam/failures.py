@@ -1,4 +1,4 @@
-"""Batches that fail in a step with exception handling: its callback, timeouts, bundles."""
+"""Failed batches of a step with exception handling: its callback, timeouts, bundles."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from mmlab.beam.pipelines import InferenceStep
 
 
 def replace_failure_callback(step: InferenceStep, wrap: Callable[[Any], Any]) -> Callable[[], None]:
-    """Put a callback in the place of the one that is called with each batch that fails.
+    """Replace the callback that Beam calls with each failed batch.
 
     Args:
-      wrap: takes Beam's own callback, or None, and returns the one to call.
-
+      wrap: takes the original callback, or None, and returns the new one.
     Returns:
-      What puts Beam's own back.
-
+      A function that restores the original callback.
     Raises:
-      BeamChangedError: there is no such callback.
+      BeamChangedError: Beam has no such callback.
     """
     dofn: Any = step.catching
     own = private(dofn, "_on_failure_callback", "see what goes to the dead letters")
@@ -35,9 +33,9 @@ def replace_failure_callback(step: InferenceStep, wrap: Callable[[Any], Any]) ->
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Whether Beam stopped waiting for the thread or process that an error stands for.
+    """Whether the error means that Beam stopped waiting for a thread or process.
 
-    A `TimeoutError` of that thread itself has its own lines at the end of its traceback.
+    A `TimeoutError` raised by the author's code ends with other frames in its traceback.
     """
     if not isinstance(error, TimeoutError) or error.__traceback__ is None:
         return False
@@ -46,5 +44,5 @@ def is_timeout(error: BaseException) -> bool:
 
 
 def bundle_of_thread() -> Any:
-    """What is the same for all threads that work on one bundle; None where there is no such."""
+    """Return a value common to all threads that process one bundle; None if there is none."""
     return get_current_tracker()

@@ -1,4 +1,4 @@
-"""Care with Beam: private names that may be gone, callbacks that must not disturb it."""
+"""Guards around Beam: missing private names, and callbacks that must not raise into it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _READ_IN = "2.77"
 
 
 class BeamChangedError(RuntimeError):
-    """A private name of Beam that mmlab relies on is not there any more."""
+    """A private name of Beam that mmlab uses does not exist in this version."""
 
     def __init__(self, name: str, purpose: str):
         super().__init__(
@@ -31,6 +31,6 @@ def private(owner: Any, name: str, purpose: str) -> Any:
 
 
 def notify(callback: Callable[..., None], *arguments: Any) -> None:
-    # What goes wrong in a callback of ours must not reach the manager.
+    # Errors in a callback of mmlab must not reach the manager.
     with survived("note what Beam's model manager does"):
         callback(*arguments)

@@ -1,4 +1,4 @@
-"""Model handlers: what they wrap, the keys and models of a keyed one, how they travel."""
+"""Model handlers: wrapped handlers, keys and models of keyed handlers, pickling."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mmlab.beam.guards import BeamChangedError, private
 
 AnyHandler = ModelHandler[Any, Any, Any]
 AnyKeyed = KeyedModelHandler[Any, Any, Any, Any]
-"""Handlers, of whatever examples, predictions and models."""
+"""A keyed handler with any types of examples, predictions and models."""
 
 
 def handler_chain(handler: AnyHandler) -> list[AnyHandler]:
-    """The handler and those it wraps (pre/post-processing, keys), outermost first."""
+    """Return the handler and those that it wraps (pre/post-processing, keys), outermost first."""
     chain = [handler]
     while (inner := _wrapped(chain[-1])) is not None:
         chain.append(inner)
@@ -32,7 +32,7 @@ def _wrapped(handler: AnyHandler) -> AnyHandler | None:
 
 
 def with_wrapped(handler: AnyHandler, inner: AnyHandler) -> None:
-    """Put `inner` in the place of the handler that `handler` wraps."""
+    """Replace the handler that `handler` wraps by `inner`."""
     for name in ("_base", "_unkeyed"):
         if isinstance(getattr(handler, name, None), ModelHandler):
             setattr(handler, name, inner)
@@ -43,26 +43,26 @@ def with_wrapped(handler: AnyHandler, inner: AnyHandler) -> None:
 def holds_many_models(
     handler: AnyHandler,
 ) -> TypeGuard[AnyKeyed]:
-    """Whether this very handler maps keys to several models."""
+    """Whether this handler itself, not one that it wraps, maps keys to several models."""
     return isinstance(handler, KeyedModelHandler) and _wrapped(handler) is None
 
 
 def keyed_handler(
     handler: AnyHandler,
 ) -> AnyKeyed | None:
-    """The `KeyedModelHandler` with several models inside `handler`, if there is one."""
+    """Return the `KeyedModelHandler` with several models in `handler`, or None."""
     return next((h for h in handler_chain(handler) if holds_many_models(h)), None)
 
 
 def cohort_handlers(
     keyed: AnyKeyed,
 ) -> dict[Any, AnyHandler]:
-    """Cohort (the first key of a `KeyModelMapping`) to model handler, in mapping order."""
+    """Return the model handler of each cohort (first key of a `KeyModelMapping`), in order."""
     return dict(private(keyed, "_id_to_mh_map", "read the key mapping"))
 
 
 def cohort_of_key(keyed: AnyKeyed) -> Mapping[Any, Any]:
-    """Key to cohort, in mapping order: the live mapping, which is not to be changed."""
+    """Return the cohort of each key, in mapping order: Beam's own mapping, do not modify it."""
     cohorts: Mapping[Any, Any] = private(keyed, "_key_to_id_map", "read the key mapping")
     return cohorts
 
@@ -71,14 +71,14 @@ def replace_cohort_handlers(
     keyed: AnyKeyed,
     handlers: Mapping[Any, AnyHandler],
 ) -> None:
-    """Put `handlers` in the place of those that `keyed` maps its cohorts to."""
+    """Replace the handlers of the cohorts of `keyed`."""
     private(keyed, "_id_to_mh_map", "watch the models of a keyed handler")
     keyed._id_to_mh_map = dict(handlers)
     keyed._key_to_id_map = dict(keyed._key_to_id_map)
 
 
 def model_hint(keyed: AnyKeyed) -> Any:
-    """`max_models_per_worker_hint` as it was given; None also where it cannot be read."""
+    """Return `max_models_per_worker_hint` as given; None also if it cannot be read."""
     return getattr(keyed, _HINT, None)
 
 
@@ -92,16 +92,16 @@ _HINT = "_max_models_per_worker_hint"
 
 
 def keeps_metrics_from(handler: AnyHandler) -> bool:
-    """Whether a handler around a keyed one never asks it to count its batches.
+    """Whether a wrapper of a keyed handler does not forward `override_metrics`.
 
-    Beam's wrappers do not pass `override_metrics` on, without which a keyed handler of several
-    models has no counters, and fails with `KeyError` when it wants to count.
+    Beam's wrappers do not. A keyed handler with several models then has no counters and fails with
+    `KeyError` when it counts.
     """
     return type(handler).override_metrics is ModelHandler.override_metrics
 
 
 def model_copies(handler: AnyHandler) -> int:
-    """Copies of its model that a machine loads; 1 where the handler knows that only in a worker."""
+    """Return how many copies of its model a machine loads; 1 if only a worker can tell."""
     try:
         return int(handler.model_copies())
     except Exception:  # it may know only in a worker
@@ -109,7 +109,7 @@ def model_copies(handler: AnyHandler) -> int:
 
 
 def shares_across_processes(handler: AnyHandler) -> bool:
-    """Whether the processes of one machine share the models of `handler`, as far as it knows."""
+    """Whether the processes of a machine share the models of `handler`; False if it cannot tell."""
     try:
         return bool(handler.share_model_across_processes())
     except Exception:  # it may know only in a worker
@@ -117,7 +117,7 @@ def shares_across_processes(handler: AnyHandler) -> bool:
 
 
 def pickles_itself(handler: AnyHandler) -> bool:
-    """Whether the handler's class has a say in how it is pickled."""
+    """Whether the handler's class defines its own pickling."""
     plain = {"__reduce_ex__", "__reduce__", "__getstate__", "__setstate__"}
     return any(
         getattr(type(handler), name, None) is not getattr(object, name, None) for name in plain
@@ -125,6 +125,6 @@ def pickles_itself(handler: AnyHandler) -> bool:
 
 
 def pickled(handler: AnyHandler) -> AnyHandler:
-    """The handler as it reaches a worker."""
+    """Return the handler as a worker gets it: pickled and unpickled."""
     arrived: AnyHandler = pickler.loads(pickler.dumps(handler))
     return arrived

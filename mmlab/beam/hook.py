@@ -1,6 +1,6 @@
-"""The one hook on Beam that is not in a worker: what is called around each run of a pipeline.
+"""A hook around each run of a pipeline, the only change to Beam outside workers.
 
-It imports nothing of Beam, so that it can wait for a program to do so.
+This module does not import Beam, so that the hook can be installed before a program does.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from typing import Any
 _MODULE = "apache_beam.pipeline"
 
 _Around = Callable[[Any, Callable[[], Any]], Any]
-"""Takes a pipeline and what runs it, and returns what that returns."""
+"""Takes a pipeline and a function that runs it; returns the result of that function."""
 _Made = Callable[[Any], None]
-"""Takes a pipeline that was made."""
+"""Takes a pipeline that was just created."""
 
 _active: list[tuple[_Around, _Made]] = []
 _hooked: list[tuple[type, str, Any, Any]] = []
-"""The class, the name of a method that is replaced, its own one, and what stands in its place."""
+"""Class, name, original and replacement of each replaced method."""
 _lock = threading.RLock()
 
 
 @contextmanager
 def around_runs(around: _Around, made: _Made = lambda pipeline: None) -> Iterator[None]:
-    """Call `around(pipeline, run)` where a pipeline of this process is run, in whichever thread.
+    """Call `around(pipeline, run)` for each run of a pipeline, in any thread of this process.
 
-    And `made(pipeline)` where one is made. Of several that are active at a time, the latest is
-    called. Beam need not be imported yet. Processes that are forked meanwhile have no hook.
+    Also call `made(pipeline)` for each new pipeline. If several hooks are active, only the latest
+    is called. Beam need not be imported yet. Forked processes have no hook.
     """
     entry = (around, made)
     with _lock:
@@ -45,7 +45,7 @@ def around_runs(around: _Around, made: _Made = lambda pipeline: None) -> Iterato
     try:
         yield
     finally:
-        # It is not there any more where a forked process leaves the block.
+        # A forked process that leaves the block has no entry.
         with _lock, suppress(ValueError):
             _active.remove(entry)
             if not _active:
@@ -53,7 +53,7 @@ def around_runs(around: _Around, made: _Made = lambda pipeline: None) -> Iterato
 
 
 def _is_hooked() -> bool:
-    """Whether something of Beam is replaced, or will be when it is imported."""
+    """Whether methods of Beam are replaced, or will be on its import."""
     return bool(_hooked) or _waiting in sys.meta_path
 
 
@@ -70,7 +70,7 @@ def _remove() -> None:
         sys.meta_path.remove(_waiting)
     while _hooked:
         pipeline_type, name, own, ours = _hooked.pop()
-        if vars(pipeline_type).get(name) is ours:  # else another has replaced it since
+        if vars(pipeline_type).get(name) is ours:  # else replaced again by other code
             setattr(pipeline_type, name, own)
 
 
@@ -96,7 +96,7 @@ def _hook(module: ModuleType) -> None:
 
 
 class _Waiting(MetaPathFinder):
-    """Hooks Beam's module once it has been imported, however that is done."""
+    """Installs the hook when Beam's module is imported, in any way."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -124,7 +124,7 @@ _waiting = _Waiting()
 
 def _leave() -> None:
     global _lock
-    _lock = threading.RLock()  # another thread may have held it
+    _lock = threading.RLock()  # another thread may have held the lock
     _active.clear()
     _remove()
 

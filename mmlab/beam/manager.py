@@ -1,4 +1,4 @@
-"""The model manager of a keyed handler: what it holds and allows, and what it decides."""
+"""The model manager of a keyed handler: its models, limit, evictions and refreshes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmlab.beam.shared import held_model
 
 
 class _ObservedOrder(OrderedDict[Any, Any]):
-    """The LRU order of a model manager, which calls `on_evict` with each cohort that is dropped."""
+    """The LRU order of a model manager; calls `on_evict` with each evicted cohort."""
 
     on_evict: Callable[[Any], None]
 
@@ -26,47 +26,46 @@ class _ObservedOrder(OrderedDict[Any, Any]):
 
 
 class _ManagerObserver(Protocol):
-    """What `observe_manager` calls when a model manager decides something.
+    """Callbacks for the decisions of a model manager.
 
-    Beam's `load` is not locked: another thread may be in it at the same time, and what is done in
-    between makes it more likely that one disturbs the other. So `on_evict`, which is called inside
-    it, must not do more than note what it is given; `on_load_returned` can do the rest.
+    Beam's `load` is not locked: two threads may be in it at the same time, and slow code makes a
+    conflict more likely. So `on_evict`, which is called inside it, must only store its argument;
+    `on_load_returned` can do the rest.
     """
 
     def pending(self) -> bool:
-        """Whether `on_load_returned` has something to do."""
+        """Whether `on_load_returned` has work to do."""
 
     def on_evict(self, cohort: Any) -> None:
-        """The manager drops the model of a cohort, inside Beam's `load`."""
+        """The manager evicts the model of a cohort, inside Beam's `load`."""
 
     def on_load_returned(self) -> None:
         """Beam's `load` has returned or raised."""
 
     def on_conflict(self, error: BaseException) -> None:
-        """Beam's `load` raised a KeyError because another thread was in the way."""
+        """Beam's `load` raised a KeyError because of another thread."""
 
     def on_limit(self, limit: Any) -> None:
-        """The number of models that the manager will hold has changed."""
+        """The number of models that the manager allows has changed."""
 
     def on_refresh(self, cohort: Any, previous: Any, handler: AnyHandler, path: str) -> None:
-        """The next load of a cohort takes its weights from another path.
+        """The next load of a cohort reads its weights from another path.
 
-        `previous` is the cohort that its keys belonged to until now, which may be the same.
+        `previous` is the former cohort of its keys, which may be the same.
         """
 
     def on_joined(self, manager: Any, *about: Any) -> None:
-        """Another run reports itself: see `report_to`."""
+        """Another run wants reports, too; see `report_to`."""
 
 
 def report_to(manager: Any, *about: Any) -> bool:
-    """Let a manager that another run may have made report to this one as well.
+    """Make a manager, possibly of another run, report to this run as well.
 
     Args:
-      manager: it, or the reference by which a batch reaches it.
+      manager: the manager, or the reference to it that a batch gets.
       about: passed to its observer; must be picklable, as the manager may be in another process.
-
     Returns:
-      Whether it is observed at all.
+      Whether the manager is observed.
     """
     join = getattr(manager, "report_to", None)
     if join is None:
@@ -76,7 +75,7 @@ def report_to(manager: Any, *about: Any) -> bool:
 
 
 def models_held(manager: Any) -> list[tuple[Any, Any]]:
-    """Cohorts and models that a manager holds in this process, least recently used first."""
+    """Return cohorts and models that a manager holds in this process, least recently used first."""
     tags, proxies = getattr(manager, "_tag_map", None), getattr(manager, "_proxy_map", None)
     if not isinstance(tags, dict) or not isinstance(proxies, dict):
         return []
@@ -85,16 +84,15 @@ def models_held(manager: Any) -> list[tuple[Any, Any]]:
 
 
 def models_allowed(manager: Any) -> Any:
-    """How many models a manager will hold; None where any number, or where Beam hides that."""
+    """Return how many models a manager allows; None for no limit, or if Beam does not expose it."""
     return getattr(manager, "_max_models", None)
 
 
 def observe_manager(manager: Any, observer: _ManagerObserver) -> list[str]:
-    """Report what a model manager decides: evictions, refreshes, its effective limit.
+    """Report the decisions of a model manager: evictions, refreshes, its effective limit.
 
     Args:
-      manager: what `KeyedModelHandler.load_model` returned, in the process that holds the models.
-
+      manager: the result of `KeyedModelHandler.load_model`, in the process that holds the models.
     Returns:
       What cannot be observed with this version of Beam: any of "evictions", "limit", "refresh".
     """
@@ -149,9 +147,9 @@ def _reporting(manager_type: Any, *, limit: bool, refresh: bool) -> type:
 
 
 def _is_conflict(error: KeyError, limit: Any) -> bool:
-    """Whether Beam's `load` itself missed what another thread took out of its maps.
+    """Whether Beam's `load` raised because another thread removed an entry of its maps.
 
-    Under a limit below 1 it misses the model that it has just entered, with one thread too.
+    With a limit below 1, `load` evicts its own new entry, so the error needs no second thread.
     """
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     in_load = frame.f_globals is vars(base) and frame.f_code.co_name == "load"

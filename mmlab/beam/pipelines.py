@@ -26,10 +26,10 @@ _FIND_STEPS = "find the RunInference steps of a pipeline"
 class InferenceStep:
     """One `RunInference` of a pipeline: its label, its handler, and the DoFn that holds it.
 
-    `label` is the author's, `full_label` is Beam's. `sealed_in` holds DoFns around it that have
-    pickled it already: exception handling in a subprocess does. `refreshed_by` is the argument of
-    `RunInference` that replaces its one model by another ("watch_model_pattern", or
-    "model_metadata_pcoll" where that surely holds `ModelMetadata`), or None.
+    `label` is the author's, `full_label` is Beam's. `sealed_in` holds outer DoFns that have already
+    pickled it, as exception handling in a subprocess does. `refreshed_by` is the argument of
+    `RunInference` that replaces the model ("watch_model_pattern", or "model_metadata_pcoll" if that
+    certainly holds `ModelMetadata`), or None.
     """
 
     label: str
@@ -39,7 +39,7 @@ class InferenceStep:
     sealed_in: tuple[beam.DoFn, ...] = ()
     refreshed_by: str | None = None
     catching: beam.DoFn | None = None
-    """The DoFn around it that handles exceptions."""
+    """The outer DoFn that handles exceptions."""
     applied: AppliedPTransform | None = None
     """The transform that calls the DoFn with batches."""
 
@@ -49,7 +49,7 @@ class InferenceStep:
 
     @property
     def shared_as(self) -> str | None:
-        """The tag under which it shares its models with other steps; None where it cannot."""
+        """The tag by which it shares its models with other steps; None if it cannot share."""
         shares = shares_across_processes(self.handler)
         return getattr(self.dofn, "_model_tag", None) if shares else None
 
@@ -60,10 +60,10 @@ class InferenceStep:
 
 
 def inference_steps(pipeline: Pipeline) -> list[InferenceStep]:
-    """Every `RunInference` of `pipeline`, in the order in which they were applied.
+    """Return every `RunInference` of `pipeline`, in the order of application.
 
     Raises:
-      BeamChangedError: there is one whose model handler cannot be found.
+      BeamChangedError: the model handler of a step cannot be found.
     """
     steps, hidden = readable_steps(pipeline)
     for change in hidden.values():
@@ -74,9 +74,9 @@ def inference_steps(pipeline: Pipeline) -> list[InferenceStep]:
 def readable_steps(
     pipeline: Pipeline,
 ) -> tuple[list[InferenceStep], dict[str, BeamChangedError]]:
-    """Every `RunInference` of `pipeline` whose model handler is found, in the order of application.
+    """Return every `RunInference` whose model handler is found, in the order of application.
 
-    And the others: label to what this version of Beam lacks.
+    Also return the error of each other one, by label.
     """
     found: list[InferenceStep] = []
     hidden: dict[str, BeamChangedError] = {}
@@ -106,10 +106,10 @@ def readable_steps(
 
 
 def is_unfinished(applied: AppliedPTransform) -> bool:
-    """Whether a `RunInference` in it raised while it was applied.
+    """Whether a `RunInference` in this transform raised while it was applied.
 
-    Beam runs the pipeline without it, but keeps the transform; it has no outputs, which every
-    other `RunInference` has.
+    Beam keeps such a transform but does not run it. Unlike any other `RunInference`, it has no
+    outputs.
     """
     if isinstance(applied.transform, RunInference):
         return not applied.outputs
@@ -117,7 +117,7 @@ def is_unfinished(applied: AppliedPTransform) -> bool:
 
 
 def author_label(label: str) -> str:
-    """A label as the author wrote it: in a notebook, Beam puts the number of the cell before.
+    """Return a label as the author wrote it, without the cell number that Beam adds in notebooks.
 
     >>> author_label("[7]: Classify")
     'Classify'
@@ -126,7 +126,7 @@ def author_label(label: str) -> str:
 
 
 def author_labels(labels: Iterable[str]) -> dict[str, str]:
-    """Labels as the author wrote them, but for those that only the number of the cell tells apart.
+    """Map labels to those that the author wrote; equal ones keep their cell numbers.
 
     >>> author_labels(["[7]: Classify", "[7]: Read", "[8]: Read"])
     {'[7]: Classify': 'Classify', '[7]: Read': '[7]: Read', '[8]: Read': '[8]: Read'}
@@ -138,7 +138,7 @@ def author_labels(labels: Iterable[str]) -> dict[str, str]:
 
 
 def inferences_of(applied: AppliedPTransform) -> list[InferenceStep]:
-    """The `RunInference` whose model is called by this very transform, not by a part of it."""
+    """Return the `RunInference` steps whose model this transform itself calls, not a part of it."""
     nested = list(_dofns(getattr(applied.transform, "fn", None)))
     sealed_in = tuple(dofn for dofn in nested if "_serialized_fn" in vars(dofn))
     catching = next((dofn for dofn in nested if "_dead_letter_tag" in vars(dofn)), None)
@@ -162,13 +162,13 @@ def _asks_a_model(dofn: beam.DoFn) -> bool:
     dofn_type = getattr(base, "_RunInferenceDoFn", None)
     if dofn_type is not None:
         return isinstance(dofn, dofn_type)
-    # Under another name it is still the one of Beam's DoFns that holds a model handler.
+    # The private class was renamed: it is the only DoFn of its module with a model handler.
     holds = isinstance(getattr(dofn, "_model_handler", None), ModelHandler)
     return holds and type(dofn).__module__ == base.__name__
 
 
 def replace_handler(step: InferenceStep, handler: AnyHandler) -> None:
-    """Make the DoFn of `step` use `handler`."""
+    """Replace the handler in the DoFn of `step`."""
     dofn: Any = step.dofn
     dofn._model_handler = handler
     wrapper: Any
@@ -177,7 +177,7 @@ def replace_handler(step: InferenceStep, handler: AnyHandler) -> None:
 
 
 def _dofns(dofn: Any, depth: int = 0) -> Iterator[beam.DoFn]:
-    """`dofn` and the DoFns it wraps: exception handling, timeouts and type checks nest them."""
+    """Yield `dofn` and those that it wraps: exception handling, timeouts and type checks nest."""
     if not isinstance(dofn, beam.DoFn) or depth > 8:
         return
     yield dofn
@@ -208,31 +208,31 @@ def _refreshed_by(applied: AppliedPTransform) -> str | None:
 
 
 def root_transform(pipeline: Pipeline) -> AppliedPTransform:
-    """The nameless transform whose parts are the steps that the author applied, in order."""
+    """Return the unnamed root transform, whose parts are the author's steps in order."""
     find = private(pipeline, "_root_transform", "read the steps of a pipeline")
     root: AppliedPTransform = find()
     return root
 
 
 def dead_letter_tag(applied: AppliedPTransform) -> str | None:
-    """The output of a transform with exception handling that holds what failed."""
+    """Return the tag of the output with failed elements; None without exception handling."""
     return getattr(applied.transform, "_dead_letter_tag", None)
 
 
 def collection_name(pcollection: PCollection[Any]) -> str:
-    """What mmlab calls a PCollection: `<label of the transform that made it>[<tag>]`.
+    """Return mmlab's name of a PCollection: `<label of its transform>[<tag>]`.
 
-    The main output has no tag. The label is the full one, and the same in every process.
+    The main output has no tag. The label is the full one, the same in every process.
     """
-    assert pcollection.producer is not None  # in a pipeline, only its root has none
+    assert pcollection.producer is not None  # only the root has no producer
     label = pcollection.producer.full_label
     return label if pcollection.tag is None else f"{label}[{pcollection.tag}]"
 
 
 def collection_before_batching(step: InferenceStep) -> PCollection[Any] | None:
-    """What `RunInference` makes the batches of; each of its elements comes to a model once.
+    """Return the PCollection that `RunInference` batches; each element reaches a model once.
 
-    None where that is not so, or not known: no batching, or windows that overlap.
+    None if elements may count differently: without batching, or with overlapping windows.
     """
     batches = next(iter(step.applied.main_inputs.values()), None) if step.applied else None
     producer = getattr(batches, "producer", None)

@@ -1,4 +1,4 @@
-"""Runners: by name, inside each other, and where their workers are."""
+"""Runners: find them by name, unwrap them, and locate their workers."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from apache_beam.runners.runner import PipelineRunner, create_runner
 
 
 def runner_called(name: str) -> PipelineRunner:
-    """A new runner of a name that `--runner` takes: "FnApiRunner", "prism", "module.Class".
+    """Make a runner from a name as in `--runner`: "FnApiRunner", "prism", "module.Class".
 
     Raises:
-      ValueError, ImportError, AttributeError: Beam's own, where there is none of that name.
+      ValueError, ImportError, AttributeError: from Beam, if there is no such runner.
     """
     return create_runner(name)
 
 
 def chosen_runner(options: PipelineOptions | None) -> PipelineRunner | str:
-    """What `beam.Pipeline(options=options)` runs on: `--runner`, else Beam's default."""
+    """Return the runner of `beam.Pipeline(options=options)`: `--runner`, else Beam's default."""
     named = options.view_as(StandardOptions).runner if options is not None else None
     return named or StandardOptions.DEFAULT_RUNNER
 
 
 def is_runner(runner: PipelineRunner, named: PipelineRunner | str) -> bool:
-    """Whether a runner, or one that it wraps, is of the kind that `--runner` names."""
+    """Whether a runner, or one that it wraps, is of the class of `named`."""
     try:
         other = runner_called(named) if isinstance(named, str) else named
-    except Exception:  # Beam knows none of that name
+    except Exception:  # no runner of that name
         return False
     return any(type(one) is type(other) for one in _wrapped_runners(runner))
 
 
 def gets_what_was_built(runner: PipelineRunner, options: PipelineOptions) -> bool:
-    """Whether Beam gives `runner` the pipeline that was built, and not a copy that went by a proto.
+    """Whether Beam gives `runner` the original pipeline, and not a copy made through a proto.
 
-    Beam goes by the runner's class, and so not by that of a runner around it.
+    Beam decides this by the class of the runner, so a wrapper around it changes the decision.
     """
     kind = type(runner).__name__
     if kind == "SwitchingDirectRunner":
@@ -48,11 +48,11 @@ def gets_what_was_built(runner: PipelineRunner, options: PipelineOptions) -> boo
 
 
 def runs_here(runner: PipelineRunner, options: PipelineOptions) -> bool:
-    """Whether the workers of `runner` are on this machine, and so is what they read and hold.
+    """Whether the workers of `runner`, with their files and models, are on this machine.
 
-    Of a portable runner that is known where its workers are threads of this very process.
+    For a portable runner this is known only if its workers are threads of this process.
     """
-    # Workers import this module, and none of what submits a job.
+    # Imported here, because workers import this module but submit no jobs.
     from apache_beam.runners.portability.portable_runner import PortableRunner
 
     *_, innermost = _wrapped_runners(runner)
@@ -68,7 +68,7 @@ def _has_workers_inside(runner: PipelineRunner, options: PipelineOptions) -> boo
     portable = options.view_as(PortableOptions)
     if portable.environment_type or portable.output_executable_path:
         return bool(portable.environment_type == "LOOPBACK")
-    # Without one, those that start a cluster for this job alone take it.
+    # Without an environment, runners that start a cluster just for this job use LOOPBACK.
     clusters = {
         "FlinkRunner": options.view_as(FlinkRunnerOptions).flink_master.startswith("["),
         "SparkRunner": options.view_as(SparkRunnerOptions).spark_master_url.startswith("local"),
@@ -77,7 +77,7 @@ def _has_workers_inside(runner: PipelineRunner, options: PipelineOptions) -> boo
 
 
 def _wrapped_runners(runner: PipelineRunner) -> list[PipelineRunner]:
-    """A runner and those that it wraps, outermost first."""
+    """Return a runner and those that it wraps, outermost first."""
     runners = [runner]
     for _ in range(8):
         inner = [getattr(runners[-1], name, None) for name in ("_runner", "_underlying_runner")]

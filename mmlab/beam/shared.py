@@ -1,4 +1,4 @@
-"""Models that processes share: their addresses, the references to them, and their end."""
+"""Models shared between processes: their address files, references and release."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mmlab.beam.guards import notify
 
 
 def keep_addresses_in(folder: str) -> bool:
-    """Let this process keep the lock and address files of its models in `folder`.
+    """Set the folder for the lock and address files of this process's models.
 
-    Beam writes two for each load and removes none. It chose their folder, the one for temporary
-    files, when it was imported, which for a forked process was in another life.
+    Beam writes two files for each load and removes none. It sets their folder to the temporary
+    folder on import, which for a forked process was the parent's.
 
     Returns:
-      Whether this version of Beam can be told so.
+      Whether this version of Beam supports it.
     """
     defaults = getattr(MultiProcessShared.__init__, "__kwdefaults__", None) or {}
     if "path" in defaults:
@@ -29,10 +29,10 @@ def keep_addresses_in(folder: str) -> bool:
 
 
 def before_process_ends(callback: Callable[[], None]) -> None:
-    """Call `callback` before Beam ends this process, if it is one that holds a single model.
+    """Call `callback` before Beam ends this process, if it holds a single model.
 
-    Beam's `ModelManager` evicts a model by ending its process with `os._exit`, which runs nothing
-    that was registered for the exit.
+    Beam's `ModelManager` evicts a model by ending its process with `os._exit`, which skips exit
+    handlers.
     """
     manager = getattr(multi_process_shared, "_process_level_singleton_manager", None)
     entry_type = getattr(multi_process_shared, "_SingletonEntry", None)
@@ -55,16 +55,15 @@ def before_process_ends(callback: Callable[[], None]) -> None:
 
 
 def _is_proxy(reference: Any) -> bool:
-    """Whether `run_inference` was given a reference to a model, and not the model itself."""
+    """Whether the `model` argument of `run_inference` is a proxy, and not the model itself."""
     return type(reference).__name__ == "_AutoProxyWrapper"
 
 
 def held_model(reference: Any) -> Any | None:
-    """The model behind a reference that `run_inference` was given.
+    """Return the model behind the `model` argument of `run_inference`.
 
-    Models of a keyed handler are reached through a proxy; this returns the model itself, or None
-    where another process holds it, or where this one reaches it as another would: see
-    `served_model`.
+    Models of a keyed handler come as a proxy. Returns None if another process holds the model, or
+    if this process serves it and reaches it like any other process; see `served_model`.
     """
     if not _is_proxy(reference):
         return reference
@@ -75,11 +74,11 @@ def held_model(reference: Any) -> Any | None:
 
 
 def served_model(reference: Any, is_known: Callable[[Any], bool]) -> Any | None:
-    """The model behind a reference, where this process serves it to others and to itself.
+    """Return the model behind a reference if this process serves it to others and to itself.
 
     Args:
-      reference: that `run_inference` was given.
-      is_known: whether a model may be it; others are not looked at, for that reads a file.
+      reference: the `model` argument of `run_inference`.
+      is_known: whether a model may be the one; others are skipped, as each check reads a file.
     """
     try:
         address = "{}:{}".format(*reference._proxyObject._token.address)

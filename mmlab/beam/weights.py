@@ -1,4 +1,4 @@
-"""Where a model handler finds its weights, what reads them, and the device they go to."""
+"""The weights of a model handler: location, reader and device."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ _WEIGHTS = (
     "_model_name",
 )
 _PUBLIC_WEIGHTS = ("engine_path", "onnx_path", "model_name", "endpoint_name")
-"""Where Beam's handlers keep them that have no private name for them."""
+"""Attributes with the weights in those of Beam's handlers that use public names."""
 _FROM_FILES = frozenset(["state dict", "TorchScript", "onnx", "sklearn", "tensorrt", "xgboost"])
-"""Readers that open what they are given as a file; others may ask a hub for a name."""
+"""Readers that open the location as a file; others may look up a name on a hub."""
 _ENDINGS = {
     ".pt", ".pth", ".onnx", ".pkl", ".pickle", ".joblib", ".h5", ".keras", ".bst", ".ubj",
     ".safetensors", ".engine", ".plan",
 }  # fmt: skip
-"""Of files with weights; a name without a folder and with another ending may be that of a model on
-a hub."""
+"""Endings of weights files; a bare name with another ending may be the name of a model on a hub."""
 
 
 def weights_location(handler: AnyHandler) -> str | None:
-    """The file, folder, URI or hub name that Beam's own handlers load, where they have one.
+    """Return the file, folder, URI or hub name that one of Beam's handlers loads, or None.
 
-    For a model that is only asked from here, the name of the model or of the endpoint.
+    For a remote model, return the name of the model or of the endpoint.
     """
     is_beams = any(kind.__module__.startswith(_BEAMS_HANDLERS) for kind in _kinds(handler))
     for name in (*_WEIGHTS, *(_PUBLIC_WEIGHTS if is_beams else ())):
@@ -50,14 +49,14 @@ def weights_location(handler: AnyHandler) -> str | None:
 
 
 def _kinds(handler: AnyHandler) -> Iterator[type]:
-    """Its classes, but for those that all handlers have."""
+    """Yield the handler's classes, without the base classes of all handlers."""
     return (kind for kind in type(handler).__mro__ if kind.__module__ != base.__name__)
 
 
 def weights_file(handler: AnyHandler) -> Path | None:
-    """The file or folder that `handler` loads, where its weights are certainly one here.
+    """Return the local file or folder that `handler` certainly loads, or None.
 
-    A hub name and a URI are not; nor is a bare name, unless Beam's own code opens it as a file.
+    None for a hub name or a URI, and for a bare name unless Beam's own code opens it as a file.
     """
     weights = weights_location(handler)
     if weights is None or "://" in weights:
@@ -68,12 +67,12 @@ def weights_file(handler: AnyHandler) -> Path | None:
 
 
 def weights_reader(handler: AnyHandler) -> str | None:
-    """What surely reads the weights, where it is Beam's own code; None for the author's own.
+    """Return what reads the weights if that is Beam's own code; None for an author's own code.
 
-    "state dict" or "TorchScript" for PyTorch; else the framework as Beam's modules name it, such as
-    "onnx" or "sklearn". None also for a model that is only asked from here.
+    "state dict" or "TorchScript" for PyTorch, else the framework as in the names of Beam's modules,
+    such as "onnx" or "sklearn". None also for a remote model.
     """
-    # An author's load_model may be a property or another object that is in no module.
+    # An author's load_model may be a property or another object without a module.
     module = getattr(inspect.getattr_static(type(handler), "load_model"), "__module__", None) or ""
     if not module.startswith(_BEAMS_HANDLERS) or module == base.__name__:
         return None
@@ -85,17 +84,17 @@ def weights_reader(handler: AnyHandler) -> str | None:
 
 
 def is_unbuilt_engine(handler: AnyHandler) -> bool:
-    """Whether Beam's TensorRT handler has no engine to load: only the ONNX file it is built of."""
+    """Whether Beam's TensorRT handler has no engine to load, only the ONNX file to build one."""
     built = _kept(handler, "engine_path") is not None
     return weights_reader(handler) == "tensorrt" and not built
 
 
 def device_name(handler: AnyHandler) -> str | None:
-    """`cpu`, `cuda`, … for handlers that know their device."""
+    """Return `cpu`, `cuda`, …; None for handlers without a device."""
     device = _kept(handler, "_device")
     return None if device is None else str(device).lower()
 
 
 def _kept(handler: AnyHandler, name: str) -> Any | None:
-    # An author's property of that name is not asked: it may load a model, or raise.
+    # Do not call an author's property of that name: it may load a model, or raise.
     return inspect.getattr_static(handler, name, None)
