@@ -1,7 +1,7 @@
 """See what an Apache Beam pipeline with several ML models is, and what it does to memory.
 
-The names below are imported when they are first used: a worker that unpickles a watched handler
-imports what it needs to record, and neither drawings nor tables.
+Public names are imported on first use, so that a worker that unpickles a watched handler imports
+only what it needs to record, and no plotting or tables.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _MODULE_OF = {
     "watched_pipelines": "mmlab.watching.programs",
 }
 _PACKAGES = ("lessons", "prediction")
-"""Packages with further public names, which `import mmlab` alone is enough for."""
+"""Packages with further public names, available after `import mmlab`."""
 
 __all__ = [
     "Diagram",

@@ -1,4 +1,4 @@
-"""Arguments of public functions, checked in one place, so that all say the same sentences."""
+"""Check arguments of public functions, with the same messages everywhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ for _power, _letter in enumerate("kmgt", start=1):
 
 
 def short(value: Any, most: int = 80) -> str:
-    """A value as a sentence quotes it.
+    """Return the `repr` of a value for a message, at most `most` characters.
 
     >>> short("abc"), short("a" * 100, most=10)
     ("'abc'", "'aaaaaaaa…")
@@ -31,10 +31,10 @@ def short(value: Any, most: int = 80) -> str:
 
 
 def path_argument(name: str, value: Any, kind: str) -> Path:
-    """`value` as a path.
+    """Convert `value` to a path.
 
     Raises:
-      TypeError, ValueError: it is no path, or empty; `kind` says what to give.
+      TypeError, ValueError: it is not a path, or empty; `kind` names the expected path.
     """
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be {kind}, as text or a Path, got {short(value)}")
@@ -44,20 +44,20 @@ def path_argument(name: str, value: Any, kind: str) -> Path:
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """A path with the home folder in the place of `~`, as shells read it.
+    """Expand a leading `~` to the home folder, as shells do.
 
     >>> expanded("~/runs") == Path.home() / "runs", str(expanded("a~b"))
     (True, 'a~b')
     """
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - the other raises where there is no home
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises without a home
 
 
 def file_to_write(value: Any) -> Path:
-    """The path of a file that can be written.
+    """Return the path of a file to write.
 
     Raises:
-      TypeError, ValueError: it is no path, or empty.
-      IsADirectoryError, FileNotFoundError: it is a folder, or in a folder that is not there.
+      TypeError, ValueError: it is not a path, or empty.
+      IsADirectoryError, FileNotFoundError: it is a folder, or its folder does not exist.
     """
     path = path_argument("path", value, "the path of a file")
     if path.is_dir():
@@ -72,11 +72,11 @@ def file_to_write(value: Any) -> Path:
 
 
 def file_to_write_later(value: Any) -> Path:
-    """The path of a file that can be written, tried before the long work that fills it.
+    """Return the path of a file to write, checked before the long work that produces its content.
 
     Raises:
       TypeError, ValueError, IsADirectoryError, FileNotFoundError: see `file_to_write`.
-      PermissionError: nothing can be written in its folder.
+      PermissionError: its folder is not writable.
     """
     path = file_to_write(value)
     try:
@@ -89,7 +89,7 @@ def file_to_write_later(value: Any) -> Path:
 
 
 def check_live(live: bool | str) -> None:
-    """Refuse a value of `live` that is not True, False or "auto".
+    """Check that `live` is True, False or "auto".
 
     Raises:
       ValueError: it is not.
@@ -99,7 +99,7 @@ def check_live(live: bool | str) -> None:
 
 
 def seconds_argument(name: str, value: Any) -> float:
-    """A positive, finite number of seconds.
+    """Return `value` as a positive, finite number of seconds.
 
     Raises:
       TypeError, ValueError: it is not.
@@ -113,7 +113,7 @@ def seconds_argument(name: str, value: Any) -> float:
 
 
 def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """A whole number of any library, from `least` to `most`.
+    """Return `value`, an integer of any library from `least` to `most`, as an int.
 
     Raises:
       TypeError, ValueError: it is not.
@@ -129,10 +129,10 @@ def whole_number(name: str, value: Any, least: int = 1, most: int | None = None)
 
 
 def parse_bytes(limit: Any, name: str = "memory_limit") -> int | None:
-    """A number of bytes, or text with a unit, in bytes; None is None.
+    """Convert a number of bytes, or text with a unit, to bytes; None stays None.
 
     Raises:
-      ValueError: it is not a positive number of bytes, with examples of what is.
+      ValueError: it is not a positive number of bytes; the message has examples.
 
     >>> parse_bytes("600MB"), parse_bytes("1.5 GiB"), parse_bytes(20_000), parse_bytes(None)
     (600000000, 1610612736, 20000, None)

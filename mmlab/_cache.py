@@ -1,4 +1,4 @@
-"""Where the lessons keep what they make once."""
+"""The folder where the lessons keep data and models."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 VARIABLE = "MMLAB_CACHE"
 _RECIPE = "v1"
-"""Changes with the recipe of the data or the models, so that stale files are never taken."""
+"""Version of the recipes of data and models; a new one makes old files unused."""
 
 
 def cache_folder() -> Path:
-    """Where the lessons keep data and models: `$MMLAB_CACHE`, or the user's cache folder.
+    """Return the folder for data and models: `$MMLAB_CACHE`, or the user's cache folder.
 
     Raises:
-      OSError: the folder cannot be made; the message says which variable moves it.
+      OSError: the folder cannot be made; the message names the variable to set.
     """
     import platformdirs
 

@@ -1,4 +1,4 @@
-"""What is not part of the smallest install, and how to get it."""
+"""Optional dependencies (extras), and the error that names the one to install."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _NOTEBOOK = frozenset({
     "IPython", "PIL", "cloudpickle", "ipywidgets", "matplotlib", "pandas", "platformdirs",
     "pyarrow", "resvg_py", "wasmtime",
 })  # fmt: skip
-"""Packages by the names under which they are imported."""
+"""Import names of the packages of each extra."""
 
 
 class MissingExtraError(ModuleNotFoundError):
@@ -19,10 +19,10 @@ class MissingExtraError(ModuleNotFoundError):
 
 @contextmanager
 def extra_for(call: str) -> Iterator[None]:
-    """Name the extra that `call` needs where a package of it cannot be imported, inside.
+    """Turn a failed import in the block into an error that names the extra that `call` needs.
 
     Raises:
-      MissingExtraError: one cannot.
+      MissingExtraError: a package of an extra cannot be imported.
     """
     try:
         yield

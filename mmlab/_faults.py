@@ -1,4 +1,4 @@
-"""Faults of mmlab's own: the author's run goes on, and one line of the log says what is missing."""
+"""Internal errors of mmlab: they never stop the author's run; one log line says what is missing."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ _log = logging.getLogger("mmlab")
 
 _level = logging.DEBUG
 _said: dict[str, object] = {}
-"""What this process has told of; a plain dict, which takes no lock and survives a fork."""
+"""What this process has reported; a plain dict needs no lock and survives a fork."""
 
 
 def warn() -> None:
-    """Report faults of this process as warnings from now on: its author sees what it logs.
+    """Log errors of this process as warnings from now on, because its author sees the log.
 
-    Elsewhere, in workers, they are for debugging.
+    In other processes (workers) they are logged at level DEBUG.
     """
     global _level
     _level = logging.WARNING
 
 
 class survived:
-    """A block whose errors are mmlab's own and must not reach the author's run.
+    """Suppress errors of mmlab's own code, which must not reach the author's run.
 
-    The first error of a process at a place is logged; the traceback goes with it where the logger
-    "mmlab" is set to DEBUG. Interrupts and exits pass.
+    The first error per process and `what` is logged, with its traceback if the logger "mmlab" is
+    set to DEBUG. Interrupts and exits are not suppressed.
 
     Args:
-      what: what could not be done then, as in "mmlab could not …". It names the place.
+      what: what the block does, as in "mmlab could not …".
 
     Attributes:
       failed: whether the block ended with an error.
@@ -62,16 +62,16 @@ def _report(what: str, error: Exception) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """Type and text of an exception, at most 500 characters: the beginning and the end.
+    """Return type and text of an exception, at most 500 characters: the beginning and the end.
 
-    A worker's exception comes as the text of its traceback, which names it in the last line.
+    For a worker's exception, which comes as the text of a traceback, the last line is used.
 
     >>> describe(KeyError("Z"))
     "KeyError: 'Z'"
     """
     try:
         text = str(error)
-    except Exception:  # an author's exception may refuse
+    except Exception:  # its __str__ may raise
         text = "(no text)"
     whole = f"{type(error).__name__}: {text}"
     return whole if len(whole) <= 500 else f"{whole[:199]} … {whole[-298:]}"

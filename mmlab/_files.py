@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all (a full disk leaves the old file), and their sizes."""
+"""Write files completely or not at all (a full disk leaves the old file), and measure them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO, Any
 
 
 def absolute(path: Path) -> Path:
-    """A path from the root.
+    """Make a path absolute.
 
     Raises:
       FileNotFoundError: it is relative, and the working directory was deleted.
@@ -30,10 +30,10 @@ def absolute(path: Path) -> Path:
 
 
 def temporary_folder(prefix: str) -> Path:
-    """A new folder among the system's temporary files.
+    """Make a new temporary folder.
 
     Raises:
-      OSError: none can be made there; the sentence says what to do.
+      OSError: it cannot be made; the message says what to do.
     """
     try:
         return Path(tempfile.mkdtemp(prefix=prefix))
@@ -42,7 +42,7 @@ def temporary_folder(prefix: str) -> Path:
 
 
 def _without_temporary_files(problem: OSError) -> OSError:
-    """What to raise where no temporary file can be made or written."""
+    """Return the error for a temporary file that cannot be made or written."""
     return OSError(
         problem.errno,
         f"temporary files cannot be written ({problem.strerror or problem}): free some space "
@@ -52,7 +52,7 @@ def _without_temporary_files(problem: OSError) -> OSError:
 
 
 def size_bytes(path: Path, most_files: int = 1_000) -> int | None:
-    """Bytes of a file, or of the files of a folder; None when they cannot be told cheaply."""
+    """Return the bytes of a file or a folder; None if empty, unreadable or of too many files."""
     try:
         if path.is_file():
             return path.stat().st_size
@@ -68,10 +68,10 @@ def size_bytes(path: Path, most_files: int = 1_000) -> int | None:
 
 @contextmanager
 def temporary_files() -> Iterator[None]:
-    """Say what to do where a temporary file cannot be made or written, inside.
+    """Explain errors of temporary files in the block.
 
     Raises:
-      OSError: with a sentence.
+      OSError: a temporary file cannot be made or written; the message says what to do.
     """
     try:
         yield
@@ -84,10 +84,10 @@ _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 @contextmanager
 def needing_space(path: Path, instead: str = "give a path on another disk") -> Iterator[None]:
-    """Say what to do where `path` is written inside, and its disk has no space for that.
+    """Explain a full disk when the block writes `path`.
 
     Raises:
-      OSError: with a sentence; other errors stay as they are.
+      OSError: the disk is full; the message says what to do. Other errors are not changed.
     """
     try:
         yield
@@ -103,7 +103,7 @@ def needing_space(path: Path, instead: str = "give a path on another disk") -> I
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there complete, or as it was before.
+    """Write a file completely, or leave it as it was.
 
     Raises:
       OSError: it cannot be written.
@@ -114,12 +114,12 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
-    """A new file in the folder of `path`, which takes its place when all is written.
+    """Open a new file that replaces `path` once it is completely written.
 
-    It is on the disk before it does, has the permissions of the old file, and follows links.
+    It is flushed to disk first, gets the permissions of the old file, and follows links.
 
     Args:
-      mode, options: of `open`.
+      mode, options: as for `open`.
 
     Raises:
       OSError: it cannot be written.
@@ -131,7 +131,7 @@ def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]
 
 @contextmanager
 def _replacing(path: Path, mode: str, **options: Any) -> Iterator[IO[Any]]:
-    if path.exists() and not path.is_file():  # a pipe or a device is written, not replaced
+    if path.exists() and not path.is_file():  # pipes and devices cannot be replaced
         with path.open(mode, **options) as file:
             yield file
         return
@@ -146,7 +146,7 @@ def _replacing(path: Path, mode: str, **options: Any) -> Iterator[IO[Any]]:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """The path of a new file beside `path`, which takes its place if nothing is raised.
+    """Yield the path of a new file in the same folder; it replaces `path` if there is no error.
 
     >>> folder = temporary_folder("doctest-")
     >>> with whole(folder / "file") as unfinished:

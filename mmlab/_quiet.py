@@ -1,4 +1,4 @@
-"""Keeps remarks of Beam about parts that nobody asked for off the first cell."""
+"""Suppress log messages of Beam's import about optional parts that are not used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _REMARKS = {
 
 
 def hold_back_remarks() -> None:
-    """Hold back those remarks, and only those, which Beam and its parts make when imported."""
+    """Suppress those messages of Beam and its parts, and no others."""
     for name in _REMARKS:
         logger = logging.getLogger(None if name == "root" else name)
         if _is_news not in logger.filters:

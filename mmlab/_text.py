@@ -1,4 +1,4 @@
-"""Counts in words, and words that fit."""
+"""Text for output: numbers in words, wrapped and shortened lines."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 _Class = TypeVar("_Class", bound=type)
 
 _WIDTH = 92
-"""Columns of text that fit below a cell of a notebook, on a laptop and on a projector."""
+"""Columns of text that fit in the output of a notebook cell, on a laptop and on a projector."""
 
 _PLAIN = {"→": "->", "×": "x", "·": "|", "…": "...", "–": "-", "−": "-", "✓": "+", "✗": "x"}
-"""What stands for a sign of ours where an output cannot show it."""
+"""ASCII replacements for mmlab's own characters, for outputs that cannot show them."""
 
 
 def shown(text: str, stream: Any = None) -> str:
-    """`text` as a stream can show it; None is standard output. Other signs become escapes.
+    """Return `text` as a stream (None: standard output) can show it; other characters are escaped.
 
     >>> import io
     >>> ascii = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
@@ -37,7 +37,7 @@ def _fits(text: str, encoding: str) -> bool:
         text.encode(encoding)
     except UnicodeEncodeError:
         return False
-    except (LookupError, TypeError):  # a stream that names no encoding of Python's
+    except (LookupError, TypeError):  # no encoding, or unknown to Python
         return True
     return True
 
@@ -47,7 +47,7 @@ def _escaped(character: str) -> str:
 
 
 def shown_everywhere(cls: _Class) -> _Class:
-    """Let `str` and `repr` of a class return what standard output can show: see `shown`."""
+    """Make `str` and `repr` of a class return text that standard output can show; see `shown`."""
     for name in ("__str__", "__repr__"):
         if name in vars(cls):
             setattr(cls, name, _shown_text(vars(cls)[name]))
@@ -67,18 +67,18 @@ def say(text: str, *, at_once: bool = False, to: Any = None) -> None:
     """Print `text` on any output.
 
     Args:
-      at_once: not when the output's buffer is full, as for the progress of long work.
+      at_once: flush the output, as for the progress of long work.
       to: a stream; None is standard output.
     """
     print(shown(text, to), flush=at_once, file=to)
 
 
 def wrapped(text: str, *, indent: str = "", hanging: str = "") -> str:
-    """Lines of at most `_WIDTH` columns, broken between words: a notebook breaks inside them.
+    """Wrap text between words at `_WIDTH` columns, because a notebook breaks inside words.
 
     Args:
-      indent: before the first line of each of the lines of `text`.
-      hanging: before its others.
+      indent: prefix of the first output line of each line of `text`.
+      hanging: prefix of its further output lines.
 
     >>> wrapped("one line\\nand another", indent="- ")
     '- one line\\n- and another'
@@ -91,7 +91,7 @@ def wrapped(text: str, *, indent: str = "", hanging: str = "") -> str:
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:
-    """`n` things, in words.
+    """Return a count with its noun.
 
     >>> plural(1, "load"), plural(1200, "load"), plural(2, "batch"), plural(0, "process")
     ('1 load', '1,200 loads', '2 batches', '0 processes')
@@ -100,7 +100,7 @@ def plural(n: int, one: str, many: str | None = None) -> str:
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """Names in a sentence.
+    """List names in a sentence, at most `most` of them.
 
     >>> listed(["a", "b", "c"], most=2)
     'a, b, … (3 in all)'
@@ -111,7 +111,7 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 
 
 def some(names: Sequence[str], most: int) -> str:
-    """The first of many names.
+    """List the first `most` names and the number of the others.
 
     >>> some(["A", "B"], most=2), some(["A", "B", "C", "D"], most=2)
     ('A, B', 'A, B and 2 more')
@@ -121,7 +121,7 @@ def some(names: Sequence[str], most: int) -> str:
 
 
 def joined(names: Iterable[str]) -> str:
-    """All names, in a sentence.
+    """List all names in a sentence.
 
     >>> joined(["A"]), joined(["A", "B", "C"]), joined([])
     ('A', 'A, B and C', '')
@@ -131,7 +131,7 @@ def joined(names: Iterable[str]) -> str:
 
 
 def columns(text: str) -> int:
-    """Width in terminal columns: Hangul and emoji take two.
+    """Return the width in terminal columns: two for Hangul and emoji.
 
     >>> columns("abc"), columns("한글")
     (3, 4)
@@ -145,7 +145,7 @@ def columns(text: str) -> int:
 
 
 def head(text: str, width: int) -> str:
-    """The beginning of `text`, at most `width` columns.
+    """Return the beginning of `text`, at most `width` columns.
 
     >>> head("한글 키", 5)
     '한글 '
@@ -159,10 +159,10 @@ def head(text: str, width: int) -> str:
 
 
 def without_middle(text: str, width: int, last: int | None = None) -> str:
-    """`text` in at most `width` columns; what is cut is cut from the middle.
+    """Shorten `text` to at most `width` columns by leaving out its middle.
 
     Args:
-      last: columns that are kept of its end; None for half of them.
+      last: columns to keep at the end; None for half of them.
 
     >>> without_middle("gs://bucket/models/classifier_v1.pt", 20)
     'gs://buck…fier_v1.pt'
@@ -177,7 +177,7 @@ def without_middle(text: str, width: int, last: int | None = None) -> str:
 
 
 def named(name: str) -> str:
-    """A key or model as a picture shows it: an invisible one is described.
+    """Return the name of a key or model for a picture; an invisible one is described.
 
     >>> named("KEY_1"), named(""), named("  ")
     ('KEY_1', '(empty)', '(blank)')
@@ -196,7 +196,7 @@ def in_bytes(n: float, decimals: int = 2) -> str:
 
 
 def in_megabytes(n: float) -> str:
-    """Bytes in the unit that figures of one place share.
+    """Format bytes in megabytes, for figures that share a unit.
 
     >>> in_megabytes(64_100_000), in_megabytes(3_210_000_000)
     ('64 MB', '3,210 MB')
@@ -205,7 +205,7 @@ def in_megabytes(n: float) -> str:
 
 
 def megabytes(n: object) -> int | None:
-    """Bytes as a table of whole megabytes shows them; None where they are not known.
+    """Round bytes to whole megabytes; None if not known.
 
     >>> megabytes(64_100_000), megabytes(None)
     (64, None)
@@ -214,7 +214,7 @@ def megabytes(n: object) -> int | None:
 
 
 def or_none(value: object) -> str:
-    """A number as sentences write it, where there may be none.
+    """Return a value as text, with "none" for None.
 
     >>> or_none(2), or_none(None)
     ('2', 'none')
