@@ -1,1 +1,1 @@
-"""A pipeline in a fresh process."""
+"""Run a pipeline in a fresh process."""

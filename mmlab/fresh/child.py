@@ -1,6 +1,6 @@
-"""What the process of a run does: read a job from its folder, run the pipeline, write a report.
+"""The process of a run: reads a job from its folder, runs the pipeline, writes a report.
 
-job.pickle     a `Job`, and what `payload.pickled` made of the function and its arguments
+job.pickle     a `Job`, followed by the result of `payload.pickled`
 output.txt     all that the run printed
 log/           the event log of `WatchRunner`
 tmp/           the process's own folder for temporary files
@@ -33,11 +33,11 @@ _TRACEBACK_LINES = 40
 
 @dataclass(frozen=True)
 class Job:
-    """How the process of a run becomes like the parent. All plain data.
+    """Settings that the process of a run takes from the parent, as plain data.
 
     Attributes:
       cwd, path, environ: of the parent: working directory, `sys.path`, environment variables.
-      memory_limit: bytes that the run may take, or None.
+      memory_limit: bytes that the run may allocate, or None.
       sample_seconds: time between samples of memory.
       torch_threads: threads of PyTorch, or None.
     """
@@ -55,12 +55,12 @@ class Report:
     """How a run ended, as plain data.
 
     Attributes:
-      phase: how far it came: "unpickle", "limit", "build", "run" or "done".
-      error_type, error: of the exception that ended it.
-      notes: what was added to the exception.
-      traceback: its last lines.
-      frame: file and line of the author's own code that the exception came through last; only
-        while the pipeline was built.
+      phase: the phase that it reached: "unpickle", "limit", "build", "run" or "done".
+      error_type, error: type and text of the exception that ended it.
+      notes: notes added to the exception.
+      traceback: last lines of the traceback.
+      frame: file and line of the last frame in the author's code; only for errors while the
+        pipeline was built.
     """
 
     phase: str
@@ -72,7 +72,7 @@ class Report:
 
 
 def run(folder: Path) -> None:
-    """Run the job of `folder`, and end all that it started; whatever happens is in its report."""
+    """Run the job of `folder`, write its report, and end all processes that it started."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     end_with_parent()
     file = (folder / JOB).open("rb")
@@ -109,14 +109,14 @@ def _become_like_the_parent(job: Job, folder: Path) -> None:
     faulthandler.enable()
     if job.torch_threads is not None:
         _limit_torch(job.torch_threads)
-    # A fork has its parent's state of chance; a new process has one of its own.
+    # A fork has a copy of its parent's random state; make it differ, as in a new process.
     random.seed()
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
 
 
 def _limit_torch(threads: int) -> None:
-    """Of this process, and of those that it starts."""
+    """Set the threads of PyTorch in this process and in those that it starts."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
@@ -165,7 +165,7 @@ def _report(phase: str, error: BaseException) -> Report:
 
 
 def _author_frame(error: BaseException) -> tuple[str, int | None] | None:
-    """The last frame of an error that is neither of a library nor of mmlab."""
+    """Return the last frame of an error that is in neither a library nor mmlab."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
     return (own[-1].filename, own[-1].lineno) if own else None
@@ -174,13 +174,13 @@ def _author_frame(error: BaseException) -> tuple[str, int | None] | None:
 _LIBRARIES = (
     str(Path(__file__).parents[1]) + os.sep,
     *{sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")},
-    "apache_beam/",  # as compiled modules call themselves
+    "apache_beam/",  # file names in compiled modules
     "<frozen ",
 )
 
 
 def _tail(error: BaseException) -> str:
-    """The last lines of the traceback, without this module's own."""
+    """Return the last lines of the traceback, without frames of this module."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next
@@ -189,6 +189,6 @@ def _tail(error: BaseException) -> str:
 
 
 def main() -> None:
-    """Run the job of a folder in a Python that was started for it."""
+    """Run the job of a folder, in a Python process started for it."""
     run(Path(sys.argv[-1]))
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Starts supervised runs: from the template process where there is fork, one by one elsewhere."""
+"""Start supervised runs: forked from the template process, or as new processes without fork."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from mmlab._files import temporary_files
 from mmlab.fresh.supervisor import command
 
 _VARIABLE = "MMLAB_START"
-"""Set to `spawn`, it makes every run start from nothing, also where there is fork."""
+"""Environment variable: `spawn` starts every run as a new process, even if fork is available."""
 
 
 class Supervised:
-    """A run, as its parent sees it; see `mmlab.fresh.supervisor` for what is said on the channel.
+    """The parent's side of a run; see `mmlab.fresh.supervisor` for the protocol of the channel.
 
-    The folder of the run, and what is read of it, is there until `close`. All that waits can be
-    interrupted, and called again.
+    The folder of the run exists until `close`. Methods that wait can be interrupted and called
+    again.
 
     Attributes:
-      pid: process id of the run, which leads a process group, where there are groups.
+      pid: process id of the run, the leader of a process group if the system has groups.
     """
 
     def __init__(self, channel: socket.socket, folder: Path, job: bytes, python: _Python):
         self._channel = channel
         self._python = python
         try:
-            with suppress(ConnectionError):  # why, is in the answer
+            with suppress(ConnectionError):  # the answer has the reason
                 channel.sendall(pickle.dumps((folder, job)))
             answer = self._answer()
             if not isinstance(answer, int):
@@ -56,22 +56,22 @@ class Supervised:
         return json.loads(line)
 
     def wait(self, seconds: float | None) -> bool:
-        """Wait for the end of the run, at most so long. Returns whether it has ended."""
+        """Wait at most `seconds` for the end of the run. Returns whether it has ended."""
         return bool(wait([self._channel], seconds))
 
     def kill(self) -> None:
-        """End the run and all that it started."""
+        """End the run and all processes that it started."""
         with suppress(OSError):
             self._channel.sendall(b".")
 
     def exit_code(self) -> int | None:
-        """The exit code of a run that has ended; None when it was lost with its supervisor."""
+        """Exit code of a run that has ended; None if its supervisor was killed."""
         with suppress(OSError, ValueError):
             return int(self._channel.recv(64, socket.MSG_PEEK))
         return None
 
     def close(self) -> None:
-        """End what there is of the run, its folder included, and wait for that."""
+        """End the run, have its folder removed, and wait for both."""
         with self._channel, suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)
             while self._channel.recv(64):
@@ -84,24 +84,23 @@ def start_process(folder: Path, job: bytes) -> Supervised:
     """Start a run.
 
     Args:
-      folder: of the run; its supervisor makes it.
-      job: what `mmlab.fresh.child` reads.
-
+      folder: of the run; made by its supervisor.
+      job: content of `job.pickle`; see `mmlab.fresh.child`.
     Raises:
-      OSError: no process can be started, or no temporary file be written.
+      OSError: no process can be started, or no temporary file can be written.
     """
     if not _forks():
         supervisor = _Python("supervisor")
         return Supervised(supervisor.channel, folder, job, supervisor)
     try:
         return _template().start(folder, job)
-    except ConnectionError:  # it was killed since it was last asked: another one takes over
+    except ConnectionError:  # the template was killed: start another one
         _stop_server()
         return _template().start(folder, job)
 
 
 def warm_up() -> None:
-    """Start the template, where runs need it, without waiting until it is ready (seconds)."""
+    """Start the template if runs are forked, without waiting for it (it takes seconds)."""
     if _forks():
         _template()
 
@@ -112,7 +111,7 @@ def _forks() -> bool:
 
 
 class _Python:
-    """A Python that runs the `main` of one of our modules, which it shares `channel` with."""
+    """A Python process that runs `main` of one of mmlab's modules; `channel` connects to it."""
 
     def __init__(self, module: str) -> None:
         self._owner = os.getpid()
@@ -143,7 +142,7 @@ class _Python:
         return f"it said {said!r}" if said else "it said nothing"
 
     def close(self) -> None:
-        """Hang up, and wait for the process, which ends by itself."""
+        """Close the channel, on which the process ends, and wait for its end."""
         self.channel.close()
         self._complaints.close()
         if os.getpid() == self._owner:
@@ -151,7 +150,7 @@ class _Python:
 
 
 class _Template(_Python):
-    """The template process, as its parent sees it."""
+    """The parent's side of the template process."""
 
     def __init__(self) -> None:
         super().__init__("template")
@@ -164,7 +163,7 @@ class _Template(_Python):
         return Supervised(channel, folder, job, self)
 
     def _wait_until_ready(self) -> None:
-        """Wait for its word, which is left where it is: an interrupt shall not lose it."""
+        """Wait for its message without reading it, so that an interrupt cannot lose it."""
         if not self.channel.recv(1, socket.MSG_PEEK):
             raise ConnectionError(f"the template ended before it was ready: {self.last_words()}")
 
@@ -183,7 +182,7 @@ def _template() -> _Template:
 
 
 def _stop_server() -> None:
-    """End the template, if there is one; the next run starts another."""
+    """End the template, if there is one; the next run starts a new one."""
     global _the_template
     template, _the_template = _the_template, None
     if template is not None:

@@ -19,10 +19,10 @@ _PROBE_BYTES = 64 << 20
 
 
 def check_limits_work_here() -> None:
-    """Refuse a memory limit on a system that would not enforce it.
+    """Check that this system enforces memory limits.
 
     Raises:
-      NotImplementedError: with what to do instead.
+      NotImplementedError: it does not; the message says what to do instead.
     """
     if not sys.platform.startswith("linux"):
         raise NotImplementedError(
@@ -32,15 +32,15 @@ def check_limits_work_here() -> None:
 
 
 def limit_memory(limit: int) -> None:
-    """Let this process take `limit` more bytes than it has now, and no more.
+    """Limit this process to `limit` bytes more than it has now.
 
-    What counts is private memory that can be written (`RLIMIT_DATA`): the tensors, the heap, the
-    stacks of threads. Files and libraries that are mapped do not, so the figure is close to what
-    the process's resident set may grow by. Stacks count with their full size, so the threads that
-    start from now on get smaller ones than the usual 8 MB, of which they touch a few KB.
+    The limit is on private writable memory (`RLIMIT_DATA`): tensors, heap and thread stacks, but
+    not mapped files and libraries. It is close to the possible growth of the resident set. Stacks
+    count in full, so new threads get smaller stacks than the usual 8 MB, of which they use a few
+    KB.
 
     Raises:
-      OSError: the system takes the limit but does not enforce it.
+      OSError: the system accepts the limit but does not enforce it.
     """
     threading.stack_size(_THREAD_STACK_BYTES)
     ceiling = _data_bytes() + limit
@@ -54,7 +54,7 @@ def limit_memory(limit: int) -> None:
 
 
 def is_full(pid: int, least_bytes: int) -> bool:
-    """Whether a process, or one that it started, may take less than so much more."""
+    """Whether a process, or one that it started, has less than `least_bytes` left to its limit."""
     try:
         processes = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
     except psutil.Error:
@@ -64,7 +64,7 @@ def is_full(pid: int, least_bytes: int) -> bool:
 
 
 def _room_bytes(pid: int) -> int | None:
-    """What a process may take before it reaches its limit; None where that cannot be known."""
+    """Return the bytes that a process has left to its limit; None if unknown."""
     try:
         ceiling, _ = psutil.Process(pid).rlimit(psutil.RLIMIT_DATA)
         return None if ceiling == psutil.RLIM_INFINITY else ceiling - _data_bytes(pid)

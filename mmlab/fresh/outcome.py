@@ -1,4 +1,4 @@
-"""What became of a run in a fresh process, and its failure in sentences."""
+"""The outcome of a run in a fresh process, with an explanation of a failure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mmlab.reports.shortage import OutOfMemory, is_out_of_memory, out_of_memory
 from mmlab.trace import Trace
 
 LEAST_LIMIT = 80_000_000
-"""What Beam needs for a run with one worker, before the first model."""
+"""Bytes that Beam needs for a run with one worker thread, without models."""
 THREAD_BYTES = 50_000_000
-"""What it needs for each further worker thread."""
+"""Bytes that Beam needs for each further worker thread."""
 
 
 class FreshRunError(RuntimeError):
@@ -33,20 +33,20 @@ class FreshRunError(RuntimeError):
 @shown_everywhere
 @dataclass(frozen=True)
 class RunOutcome:
-    """What became of a run in a fresh process.
+    """The outcome of a run in a fresh process.
 
     Attributes:
-      trace: what happened to the models, up to the last moment, also of a killed process.
-      phase: how far it came: "unpickle", "limit", "build", "run" or "done".
-      error_type, error: of the exception that ended it; None when it succeeded.
-      notes: what mmlab added to the exception.
-      traceback: its last lines.
-      place: of a `build` that failed, the line of its author's code that the error came from.
-      output: the end of what the run printed and logged.
+      trace: the trace up to the end, also of a killed process.
+      phase: the phase that it reached: "unpickle", "limit", "build", "run" or "done".
+      error_type, error: type and text of the exception that ended it; None if it succeeded.
+      notes: notes that mmlab added to the exception.
+      traceback: last lines of the traceback.
+      place: if `build` failed, the line of the author's code that raised.
+      output: the end of the run's output and log.
       seconds: from the request to the end of the process.
-      first_event_seconds: from the request to the first event of the run; None when it had none.
+      first_event_seconds: from the request to the first event of the run; None without events.
       interrupted: whether it was stopped from outside.
-      memory_limit: bytes that it was allowed to take, or None.
+      memory_limit: its memory limit in bytes, or None.
     """
 
     trace: Trace
@@ -68,12 +68,12 @@ class RunOutcome:
 
     @property
     def ran(self) -> bool:
-        """Whether the pipeline came so far that it asked for a model."""
+        """Whether the pipeline got as far as loading a model."""
         return self.succeeded or bool(self.trace.of_kind("load_begin"))
 
     @cached_property
     def out_of_memory(self) -> OutOfMemory | None:
-        """Which model did not fit, what was held, what to change; None when memory was no issue."""
+        """The model that did not fit, what was held, what to change; None if memory sufficed."""
         return None if self.interrupted else out_of_memory(self.trace)
 
     @property
@@ -85,13 +85,13 @@ class RunOutcome:
     def conflict(self) -> bool:
         """Whether it failed because two threads changed Beam's model manager at once.
 
-        That is chance: the same run may pass. Memory has no part in it.
+        This depends on timing, not on memory: the same run may succeed next time.
         """
         return not self.succeeded and not self.oom and bool(self.trace.facts(Conflicts))
 
     @property
     def starved(self) -> bool:
-        """Whether the memory limit ended it before the first model."""
+        """Whether it ran into the memory limit before the first model."""
         if self.memory_limit is None or self.ran or self.phase == "unpickle":
             return False
         ended = self.error_type == "Stalled" or (self.error_type, self.phase) == ("Killed", "limit")
@@ -99,7 +99,7 @@ class RunOutcome:
 
     @property
     def ended(self) -> str:
-        """ "done", "interrupted", "out of memory" or "failed"; "unknown" where nothing tells."""
+        """ "done", "interrupted", "out of memory", "failed" or "unknown"."""
         if self.succeeded:
             return "done"
         if self.interrupted:
@@ -111,7 +111,7 @@ class RunOutcome:
 
     @property
     def problem(self) -> str | None:
-        """Why it failed and what to change, in sentences; None when it succeeded."""
+        """Why it failed and what to change, in sentences; None if it succeeded."""
         if self.succeeded:
             return None
         if self.interrupted:
@@ -146,10 +146,10 @@ class RunOutcome:
         )
 
     def raise_if_failed(self) -> RunOutcome:
-        """The outcome itself, when the run succeeded.
+        """Return the outcome itself if the run succeeded.
 
         Raises:
-          FreshRunError: it did not.
+          FreshRunError: the run failed.
         """
         if not self.succeeded:
             raise FreshRunError(self)
@@ -166,7 +166,7 @@ def _first_line(text: str | None) -> str:
 
 
 def _gist(error_type: str | None, error: str | None) -> str:
-    """Type and text of an error in one line, the last one where the text is a worker's traceback.
+    """Return type and text of an error in one line: the last one of a worker's traceback.
 
     >>> _gist("ValueError", "no"), _gist("RuntimeError", "Traceback (most …\\nKeyError: 3")
     ('ValueError: no', 'KeyError: 3')
@@ -183,7 +183,7 @@ def _sentence(text: str | None) -> str:
 
 
 def too_small(limit: int, said: str | None = None) -> str:
-    """What to say of a memory limit under which not even Beam itself can run."""
+    """Return the message for a memory limit that is too small for Beam itself."""
     how = f" ({said})" if said else ""
     return (
         f"A memory limit of {in_bytes(limit)} is too small even to start{how}: before the first "

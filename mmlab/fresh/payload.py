@@ -1,4 +1,4 @@
-"""What goes to a fresh process: a function of a notebook, and all that it uses."""
+"""Pickle a function of a notebook, with all that it uses, for a fresh process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mmlab._arguments import short
 
 
 def pickled(build: Callable[..., Any], args: Sequence[Any], options: Any, runner: Any) -> bytes:
-    """`build`, its arguments, its options and its runner as they are sent to a child.
+    """Pickle `build`, its arguments, options and runner for a child process.
 
     Raises:
-      TypeError: they cannot be; the message names what stands in the way.
+      TypeError: they cannot be pickled; the message names the variables.
     """
     if not _can_be_pickled(runner):
         raise TypeError(
@@ -51,10 +51,10 @@ def _code_of_file(name: str, make: Callable[..., CodeType], arguments: tuple[Any
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """cloudpickle's pickler, which keeps the file name of a function.
+    """cloudpickle's pickler, but with the file names of functions.
 
-    cloudpickle 3.1.3 calls every file `<dynamic-code>`. Without the name, the line of the author's
-    code that raised an error cannot be found.
+    cloudpickle 3.1.3 replaces them by `<dynamic-code>`, so that the line of the author's code that
+    raised an error could not be found.
     """
 
     dispatch_table = ChainMap({CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table)
@@ -67,7 +67,7 @@ def _dumps(value: Any) -> bytes:
 
 
 def _unpicklable(build: Callable[..., Any], args: Sequence[Any]) -> list[str]:
-    """Names of the variables that `build` uses and that cannot be pickled."""
+    """Return the names of variables in `build` that cannot be pickled."""
     used = {f"argument {i}": arg for i, arg in enumerate(args, start=1)}
     with suppress(TypeError):
         variables = inspect.getclosurevars(build)
@@ -78,6 +78,6 @@ def _unpicklable(build: Callable[..., Any], args: Sequence[Any]) -> list[str]:
 def _can_be_pickled(value: Any) -> bool:
     try:
         cloudpickle.dumps(value)
-    except Exception:  # that is the answer, whatever the object raises
+    except Exception:  # objects may raise anything
         return False
     return True

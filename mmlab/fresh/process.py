@@ -1,7 +1,7 @@
-"""A fresh process per run: with torch and Beam imported, a limit of memory, a scratch folder.
+"""A fresh process per run: with torch and Beam imported, a memory limit and a scratch folder.
 
-Models are never freed when a run ends, each reload leaves threads and files behind, and a run that
-is out of memory must not take the notebook with it. So experiments run in processes of their own.
+Beam keeps models after a run, each reload leaves threads and files behind, and a run that is out of
+memory must not end the notebook. So experiments run in processes of their own.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ from mmlab.worker.memory import oom_kills, oom_kills_since
 _DEFAULT_RUNNER = "FnApiRunner"
 POLL_SECONDS = 0.05
 _STALLED_SECONDS = 30.0
-"""A run that only waits for so long with its limit reached will wait for ever: gRPC does, for
-threads that could not be started, and Python, for those that ended before they began."""
+"""A run at its limit that uses no processor time for so long waits forever: gRPC for threads that
+could not be started, or Python for threads that failed at their start."""
 _NO_ROOM_BYTES = 10_000_000
-"""Less does not hold the stack of one more thread, which is 8 MB for those of gRPC."""
+"""With less left to the limit, no further thread can start: gRPC's have a stack of 8 MB."""
 _FULL_BYTES = 1_000_000
-"""Less holds nothing: the allocator asks the system for as much at a time."""
+"""With less left to the limit, nothing can be allocated: the allocator requests as much at once."""
 _OUTPUT_BYTES = 200_000
-"""Of what a run prints, the end that is kept."""
+"""Size of the end of a run's output that is kept."""
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, getattr(signal, "SIGBUS", signal.SIGABRT)})
-"""How a process ends that a library let down, rather than one that somebody ended."""
+"""Signals of a crash in a library, as opposed to a kill from outside."""
 _LAST_WORDS = 20_000
-"""Of it, the characters in which a killed process may have said why."""
+"""Characters at the end of the output in which to look for the reason of a kill."""
 
 OnEvents = Callable[[list[Event]], None]
 
@@ -73,17 +73,17 @@ def run_fresh(
 ) -> RunOutcome:
     """Run the pipeline that `build(pipeline, *args)` makes, watched, in a fresh process.
 
-    The process has torch, Beam and mmlab imported already. It has the working directory, the
-    environment variables and the import path of this process, and a folder of its own for temporary
-    files. When it ends, for whatever reason, the folder is removed and all processes that it
-    started are ended.
+    The process has torch, Beam and mmlab already imported. It has the working directory,
+    environment variables and import path of this process, and its own folder for temporary files.
+    When it ends, for whatever reason, the folder is removed and all processes that it started are
+    ended.
 
-    An interrupt (the notebook's stop button, Ctrl-C) is not raised. It stops the process, and the
-    outcome holds what happened until then, with `interrupted` set.
+    An interrupt (the notebook's stop button, Ctrl-C) stops the process and is not raised. The
+    outcome then has the trace so far, and `interrupted` is set.
 
     Args:
-      build: a function that adds steps, at least one `RunInference`, to the pipeline that it gets.
-        Its result is ignored. It may be defined in a notebook.
+      build: a function that adds steps, at least one `RunInference`, to the given pipeline. Its
+        result is ignored. It may be defined in a notebook.
       args: further arguments for `build`; they must be picklable.
       memory_limit: memory for the models and the run, in bytes or as text ("600MB"), beyond what
         torch and Beam hold from the start. Beam's own share of a run is 60 to 80 MB, and a model
@@ -100,7 +100,7 @@ def run_fresh(
       TypeError: `build` is not callable, takes other arguments, or cannot be sent to another
         process; `options` or `on_events` has the wrong type.
       ValueError: `memory_limit` is not a number of bytes, or too small to start the run.
-      NotImplementedError: this system enforces no memory limit.
+      NotImplementedError: this system does not enforce memory limits.
     """
     if on_events is not None and not callable(on_events):
         raise TypeError(f"on_events must be a function of a list of events, got {short(on_events)}")
@@ -123,7 +123,7 @@ def _check_build(build: Any, args: Sequence[Any]) -> None:
     try:
         signature = inspect.signature(build)
     except (TypeError, ValueError):
-        return  # some callables of C tell nothing about their arguments
+        return  # some C functions have no signature
     try:
         signature.bind(None, *args)
     except TypeError as problem:
@@ -143,11 +143,11 @@ def _checked_options(options: Any) -> PipelineOptions | None:
 
 
 def _named_runner(runner: Any, options: PipelineOptions | None) -> PipelineRunner | str:
-    """What the run names as its runner: no comparison may depend on what a machine has.
+    """Return the explicit runner of a run: comparisons must not depend on the machine's default.
 
     Raises:
       TypeError: it is neither a runner nor a name.
-      ValueError: Beam knows no runner of that name.
+      ValueError: Beam has no runner of that name.
     """
     if runner is None:
         named: PipelineRunner | str | None = None
@@ -165,19 +165,17 @@ def _named_runner(runner: Any, options: PipelineOptions | None) -> PipelineRunne
 
 
 class FreshRun:
-    """A run in a fresh process that goes on while the caller does other things.
+    """A run in a fresh process in the background.
 
-    The arguments are those of `run_fresh`. Use it in a `with` statement, which stops and cleans up
-    what still runs at its end. `stop` may be called from any thread, such as that of a button.
-    An interrupt while the process is started makes it an interrupted run that has seen nothing.
+    The arguments are those of `run_fresh`. Use it in a `with` statement, which stops the run at its
+    end and cleans up. `stop` may be called from any thread, such as that of a button. An interrupt
+    while the process is started gives an interrupted run without events.
 
     Args:
-      torch_threads: threads of PyTorch, where it shares the cores with other runs; None leaves
-        what is set.
-
+      torch_threads: threads of PyTorch, for runs that share the cores; None keeps the setting.
     Attributes:
-      pid: process id of the run; None when it was interrupted before there was one.
-      folder: holds the run's log and output, until the run is over.
+      pid: process id of the run; None if it was interrupted before the process started.
+      folder: folder with the run's log and output; it exists until the run is over.
     """
 
     def __init__(
@@ -210,7 +208,7 @@ class FreshRun:
         self._loaded = False
         self._stalled = False
         self._busy = (time.monotonic(), 0.0)
-        self._process: Supervised  # of which there is none where there is an outcome already
+        self._process: Supervised  # not set if the outcome is known at once
         self.pid: int | None = None
         with temporary_files():
             self.folder = Path(tempfile.gettempdir(), f"mmlab-run-{uuid.uuid4().hex}")
@@ -232,17 +230,17 @@ class FreshRun:
 
     @property
     def log_folder(self) -> Path | None:
-        """The folder of the run's event log, for a reader of one's own; None until there is one."""
+        """The folder of the run's event log, for another reader; None until it exists."""
         return next((path.parent for path in (self.folder / LOG).glob(f"*/*{SUFFIX}")), None)
 
     @property
     def outcome(self) -> RunOutcome | None:
-        """How it ended; None while it runs."""
+        """The outcome of the run; None while it runs."""
         return self._outcome
 
     def poll(self) -> list[Event]:
-        """The events that were written since the last call, by any caller of `poll` or `wait`."""
-        with interrupts_held():  # one inside the reader would lose what it has read
+        """Return the events since the last call of `poll` or `wait` by any caller."""
+        with interrupts_held():  # inside the reader, an interrupt would lose events
             self._read()
         return self._new_events()
 
@@ -261,16 +259,16 @@ class FreshRun:
         return events
 
     def stop(self) -> None:
-        """End the process and all that it started; `wait` then returns what was seen."""
+        """End the process and all that it started; `wait` then returns the outcome so far."""
         if self._outcome is None:
             self._interrupted = True
             self._process.kill()
 
     def goes_on(self, on_events: OnEvents | None = None, seconds: float = POLL_SECONDS) -> bool:
-        """Wait for the end, at most so long, and hand out what is new.
+        """Wait at most `seconds` for the end, and pass new events to `on_events`.
 
         Returns:
-          Whether it still runs; where it does not, `wait` returns at once.
+          Whether it still runs; if not, `wait` returns at once.
         """
         if self._outcome is not None or self._process.wait(seconds):
             return False
@@ -283,7 +281,7 @@ class FreshRun:
         return True
 
     def wait(self, on_events: OnEvents | None = None) -> RunOutcome:
-        """Wait for the end; an interrupt stops the run and is not raised."""
+        """Wait for the end and return the outcome; an interrupt stops the run and is not raised."""
         if self._outcome is not None:
             return self._outcome
         try:
@@ -297,7 +295,7 @@ class FreshRun:
         if on_events is not None and events:
             try:
                 on_events(events)
-            except KeyboardInterrupt:  # the run is over, but its caller shall still know
+            except KeyboardInterrupt:  # the run is over; the caller still gets it
                 self._outcome = outcome = replace(outcome, interrupted=True)
         return outcome
 
@@ -310,13 +308,13 @@ class FreshRun:
         if used is None or now - self._busy[0] <= _STALLED_SECONDS:
             return False
         self._busy = (now, used)
-        if self._loaded:  # models may fill the memory of a run that waits for its source
+        if self._loaded:  # a run may wait for its source with memory full of models
             return is_full(pid, _FULL_BYTES)
-        # A worker process that could not start a thread says so, and may be gone by now.
+        # A worker process that could not start a thread prints that, and may have ended by now.
         return is_full(pid, _NO_ROOM_BYTES) or _reason(_tail_of(self.folder / OUTPUT)) is not None
 
     def _finish(self) -> RunOutcome:
-        """End what still runs, collect what there is, and have the folder removed."""
+        """End the run, collect its outcome, and have the folder removed."""
         outcome = None
         try:
             with interrupts_held(every=True):
@@ -328,7 +326,7 @@ class FreshRun:
                     outcome = self._collect(self._process.exit_code())
                 finally:
                     self._process.close()
-                    # The supervisor has done so, unless it was killed.
+                    # The supervisor has removed it, unless it was killed.
                     shutil.rmtree(self.folder, ignore_errors=True)
         except KeyboardInterrupt:
             self._interrupted = True
@@ -336,7 +334,7 @@ class FreshRun:
         return self._outcome
 
     def _report(self, code: int | None, output: str) -> Report:
-        """What the process said of its end, or what is known where it said nothing."""
+        """Return the report of the process, or one made from its exit code and output."""
         report = _read_report(self.folder)
         phase = "run" if self._events else "build"
         if self._interrupted and (report is None or report.phase != "done"):
@@ -373,16 +371,16 @@ class FreshRun:
         )
 
     def _starved(self, code: int | None) -> bool:
-        """Whether it crashed before the first model, under a limit below what Beam itself needs.
+        """Whether it crashed before the first model with a limit too small for Beam itself.
 
-        Not every library survives a refused allocation.
+        Some libraries crash when an allocation fails.
         """
         crashed = code is not None and -code in _CRASHES
         too_little = self._memory_limit is not None and self._memory_limit < self._least_limit
         return crashed and too_little and not self._loaded
 
     def _trace(self, report: Report, ended_ns: int) -> Trace:
-        """The trace, with what only the parent knows: the limit, and the end of the killed."""
+        """Return the trace, with events that only the parent can add: the limit, a missing end."""
         added: list[Event] = []
         if self._events:
             first = min(self._events, key=lambda event: event.t_ns)
@@ -408,7 +406,7 @@ class FreshRun:
 
 
 def _waiting_after(pid: int) -> float | None:
-    """Seconds of processor that a process has used so far, if it is waiting now, else None."""
+    """Return the processor seconds that a process has used if it is now waiting, else None."""
     try:
         process = psutil.Process(pid)
         times = process.cpu_times()
@@ -421,7 +419,7 @@ def _stamp(like: Event, t_ns: int) -> dict[str, Any]:
     return {"run": like.run, "host": like.host, "pid": like.pid, "tid": like.tid, "t_ns": t_ns}
 
 
-# What comes back
+# Results
 
 
 def _read_report(folder: Path) -> Report | None:
@@ -432,7 +430,7 @@ def _read_report(folder: Path) -> Report | None:
 
 
 def _least_limit(options: PipelineOptions | None) -> int:
-    """What Beam itself needs with as many threads as the options ask for, in bytes."""
+    """Return the bytes that Beam itself needs with the number of threads in the options."""
     direct = (options or PipelineOptions([])).view_as(DirectOptions)
     threads = 1
     if direct.direct_running_mode == "multi_threading":
@@ -450,7 +448,7 @@ def _report_of_the_killed(code: int | None, phase: str, reason: str | None) -> R
 
 
 def _reason(output: str) -> str | None:
-    """The last line that speaks of memory: the C++ library says so before it aborts."""
+    """Return the last output line about memory; the C++ library prints one before it aborts."""
     lines = reversed(output.splitlines())
     return next((line.strip()[:200] for line in lines if is_out_of_memory(line)), None)
 
@@ -467,9 +465,9 @@ def _tail_of(path: Path) -> str:
 
 
 def _place(frame: Sequence[Any] | None) -> str:
-    """File and line as the author knows them, and the line itself.
+    """Return the author's file, line number and line of code.
 
-    The lines of a notebook's cell are known only to the notebook's own process, which is this one.
+    Only this process, the notebook's kernel, has the source of its cells.
     """
     if frame is None:
         return ""

@@ -1,16 +1,15 @@
 """The supervisor of a run: starts it, ends all that it started, and removes its folder.
 
-It is a process per run: forked from the template where there is fork, a Python of its own
-elsewhere. With the process that wants the run, its *parent*, it shares a socket, the run's
-*channel*. On it go
+There is one supervisor process per run: forked from the template, or a new Python without fork. A
+socket, the *channel*, connects it to the process that requested the run, its *parent*. They send
 
     parent        a pickle: the folder to make, and the content of its file `job.pickle`
-                  a byte, each time that the run is to be ended
+                  a byte for each request to end the run
     supervisor    a line of JSON: the run's process id, or why there is no run
                   a line when the run has ended: its exit code
 
-The parent hangs up when it has read what it wants of the folder, or dies. The supervisor hangs up
-when nothing is left of the run: neither a process nor the folder.
+The parent closes the channel when it has read the folder, or when it dies. The supervisor closes it
+when the processes and the folder of the run are gone.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ import psutil
 from mmlab._files import temporary_files
 
 JOB, OUTPUT, LOG, SCRATCH = "job.pickle", "output.txt", "log", "tmp"
-"""What there is in the folder of a run; see `mmlab.fresh.child`."""
+"""Names in the folder of a run; see `mmlab.fresh.child`."""
 _SET_PARENT_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36
-"""Of Linux's `prctl`."""
+"""Options of Linux's `prctl`."""
 
 _RUN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -47,7 +46,7 @@ _RUN = (
 
 
 def supervise(channel: socket.socket, start: Callable[[Path], Any]) -> None:
-    """Do what the parent asks for on `channel`, and hang up.
+    """Serve the requests of the parent on `channel`, then close it.
 
     Args:
       start: starts the run of a folder in a process group of its own; returns its `Popen`, or
@@ -62,13 +61,13 @@ def supervise(channel: socket.socket, start: Callable[[Path], Any]) -> None:
             folder.mkdir(mode=0o700)
         try:
             _fill(folder, job)
-            del job  # the run would have it in its memory
+            del job  # else a forked run would keep it in memory
             _run(folder, channel, words, start)
         finally:
             _wait_for_descendants()
             shutil.rmtree(folder, ignore_errors=True)
     except (EOFError, pickle.UnpicklingError):
-        pass  # the parent died before it had asked
+        pass  # the parent died before its request
     except OSError as problem:
         say(channel, str(problem))
     finally:
@@ -95,7 +94,7 @@ def _run(
     listener.start()
     say(channel, run.pid)
     code = run.wait()
-    if hasattr(os, "killpg"):  # without a subreaper, it alone finds what outlives its parent
+    if hasattr(os, "killpg"):  # without a subreaper, the only way to find orphans
         with suppress(OSError):
             os.killpg(run.pid, signal.SIGKILL)
     _wait_for_descendants()
@@ -104,7 +103,7 @@ def _run(
 
 
 def _listen(words: IO[bytes]) -> None:
-    """End the run each time that the parent says so, and when it hangs up."""
+    """End the run at each request of the parent, and when the channel is closed."""
     with suppress(OSError):
         while words.read(1):
             end_descendants()
@@ -112,18 +111,18 @@ def _listen(words: IO[bytes]) -> None:
 
 
 def end_descendants() -> None:
-    """Kill all that this process has started or adopted, also in sessions of its own."""
+    """Kill all processes that this one has started or adopted, also those in other sessions."""
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             process.kill()
 
 
 def _wait_for_descendants() -> None:
-    """Kill all descendants, and those that they start meanwhile, until there are none."""
-    if not hasattr(os, "WNOHANG"):  # Windows, where nothing waits to be waited for
+    """Kill all descendants repeatedly until there are none, as they may start others."""
+    if not hasattr(os, "WNOHANG"):  # Windows has no zombies to wait for
         end_descendants()
         return
-    with suppress(ChildProcessError):  # there are no more
+    with suppress(ChildProcessError):  # no children left
         while True:
             if os.waitpid(-1, os.WNOHANG) == (0, 0):
                 end_descendants()
@@ -131,12 +130,12 @@ def _wait_for_descendants() -> None:
 
 
 def _adopt_orphans() -> None:
-    """Make the children of dead descendants ours, to be found, ended and waited for."""
+    """Adopt the children of dead descendants, so that they can be found, ended and waited for."""
     _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
 def end_with_parent() -> None:
-    """Have this process killed when its parent dies, who cannot do it then."""
+    """Have the system kill this process when its parent dies."""
     _prctl(_SET_PARENT_DEATH_SIGNAL, getattr(signal, "SIGKILL", 0))
 
 
@@ -147,13 +146,13 @@ def _prctl(option: int, value: int) -> None:
 
 
 def say(channel: socket.socket, what: int | str) -> None:
-    """Say something to the parent, which may have hung up."""
+    """Send a line to the parent, which may have closed the channel."""
     with suppress(OSError):
         channel.sendall(f"{json.dumps(what)}\n".encode())
 
 
 def exit_after(function: Callable[..., Any], *args: Any) -> NoReturn:
-    """Call a function, and end this process with it, whatever else it would do."""
+    """Call a function, then end this process at once, without exit handlers."""
     code = 1
     try:
         function(*args)
@@ -166,12 +165,12 @@ def exit_after(function: Callable[..., Any], *args: Any) -> NoReturn:
 
 
 def command(module: str, argument: str) -> list[str]:
-    """Arguments for a Python that runs the `main` of one of these modules."""
+    """Return the command for a Python that runs `main` of one of these modules."""
     return [sys.executable, "-c", _RUN.format(module), json.dumps(sys.path), argument]
 
 
 def given_socket() -> socket.socket:
-    """The socket that this process was started with."""
+    """Return the socket that this process inherited."""
     if sys.platform == "win32":
         return socket.fromshare(sys.stdin.buffer.read())
     return socket.socket(fileno=int(sys.argv[-1]))
@@ -189,5 +188,5 @@ def _spawn(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def main() -> None:
-    """Supervise one run, of a Python that is started for it."""
+    """Supervise one run in a new Python process."""
     exit_after(supervise, given_socket(), _spawn)

@@ -1,10 +1,10 @@
 """The template: a process with torch and Beam imported, from which the supervisors are forked.
 
-It is a process of its own rather than `multiprocessing`'s fork server, because that one is shared
-with every other library of the notebook, and runs the notebook's main script again in each child.
-It has one Python thread, so that forking is safe, and a session of its own, so that an interrupt of
-the notebook does not reach it. It keeps no books: a request is a byte with one end of a run's
-channel, and all else is between the parent and the supervisor. It ends when its parent is gone.
+`multiprocessing`'s fork server does not fit: it is shared with every other library of the notebook
+and runs the notebook's main script again in each child. The template has one Python thread, so that
+forking is safe, and its own session, so that an interrupt of the notebook does not reach it. It
+keeps no state: a request is a byte with one end of a run's channel, and everything else is between
+parent and supervisor. It ends when its parent ends.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _PRELOADED = (
 
 
 def _serve(control: socket.socket) -> None:
-    """Fork a supervisor for each channel that comes through `control`, until that is closed."""
+    """Fork a supervisor for each channel received on `control`, until that is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a supervisor
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are not waited for
     with suppress(ConnectionError):  # the parent died
         control.sendall(b"ready")
         while descriptors := socket.recv_fds(control, 1, 1)[1]:
@@ -70,11 +70,11 @@ def _start(folder: Path, channel: socket.socket) -> psutil.Process:
 
 
 def main() -> None:
-    """Import what runs need, and serve the socket that this process was started with."""
+    """Import what runs need, and serve the inherited socket."""
     control = given_socket()
     for name in _PRELOADED:
         with suppress(ImportError):
             importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # the collector would copy the pages that all processes share
+    gc.freeze()  # the collector would unshare pages of forked processes
     exit_after(_serve, control)

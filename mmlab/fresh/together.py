@@ -1,4 +1,4 @@
-"""Several fresh runs at once: as many as the free memory has room for."""
+"""Several fresh runs at once: as many as fit in the free memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmlab.state import State
 
 
 def torch_threads(runs: int) -> int:
-    """The share of the cores that each of several runs has for PyTorch, at least 1.
+    """Return the number of PyTorch threads for each of several runs, at least 1.
 
     >>> torch_threads(10_000)
     1
@@ -25,22 +25,21 @@ def torch_threads(runs: int) -> int:
 
 
 class Together:
-    """Runs that go on at the same time; the next one starts when memory has room for it.
+    """Runs at the same time; the next one starts when it fits in the free memory.
 
-    The first starts at once. Each other one starts when the free memory exceeds the highest
-    resident set size that a run of these had, beside what those that go on may still take. Until
-    one has ended, that is an estimate from the models that the runs have loaded.
+    The first starts at once. Each further one starts when the free memory, less what the running
+    ones may still need, exceeds the highest resident set size of a run so far. Until a run has
+    ended, that size is estimated from the models loaded.
 
     Args:
-      starts: start the runs, in this order.
-      on_events: called with the place of a run and its new events, in the calling thread.
-      on_end: called with the place of a run that has ended, and its outcome.
-      estimate: bytes that a run may take, where that is known beforehand.
-
+      starts: functions that start the runs, in this order.
+      on_events: called with the index of a run and its new events, in the calling thread.
+      on_end: called with the index of a run that has ended, and its outcome.
+      estimate: bytes that a run may need, if known beforehand.
     Attributes:
-      states: what is known of each run so far; empty before it has begun.
-      outcomes: by place, of the runs that have ended.
-      waiting: places of the runs that have not started.
+      states: state of each run so far; empty before it begins.
+      outcomes: of the runs that have ended, by index.
+      waiting: indices of the runs that have not started.
     """
 
     def __init__(
@@ -62,13 +61,13 @@ class Together:
         self.waiting = list(range(len(starts)))
 
     def stop(self) -> None:
-        """End the runs that go on, from any thread; no other one starts."""
+        """End all running runs and start no others; may be called from any thread."""
         self._stopped = True
         for run in [*self._running.values()]:
             run.stop()
 
     def run(self) -> dict[int, RunOutcome]:
-        """Run them all. An interrupt stops them, and is not raised where one has begun."""
+        """Run all. An interrupt stops them; it is raised only if no run has begun."""
         with ExitStack() as stack:
             try:
                 self._run(stack)
@@ -85,7 +84,7 @@ class Together:
             while self.waiting and not self._stopped and self._has_room():
                 place = self.waiting.pop(0)
                 self._running[place] = stack.enter_context(self._starts[place]())
-                if self._running[place].outcome is not None:  # an interrupt while it was started
+                if self._running[place].outcome is not None:  # interrupted during its start
                     self._end(place)
             for place, run in [*self._running.items()]:
                 seconds = POLL_SECONDS / len(self._running)
@@ -122,14 +121,14 @@ class Together:
 
     @property
     def need(self) -> int | None:
-        """Bytes that a run may take; None while nothing is known."""
+        """Bytes that a run may need; None while unknown."""
         if self._highest:
             return self._highest
         seen = [need for place in self._running if (need := self._need_of(place)) is not None]
         return max(seen, default=self._estimate)
 
     def _need_of(self, place: int) -> int | None:
-        """What a run like this one may need, as far as its first load tells; None before that."""
+        """Return the bytes that a run may need, from its first load; None before that."""
         state = self.states[place]
         loads = [load for of in state.processes.values() for load in of.loads if load.end_ns]
         firsts = [of.rss.values[0] for of in state.processes.values() if len(of.rss)]
