@@ -1,4 +1,4 @@
-"""A running pipeline becomes a trace. The names are imported when they are first used."""
+"""Record a running pipeline as a trace. Public names are imported on first use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MODULE_OF = {
 
 __all__ = ["WatchRunner", "WatchWarning", "watch"]
 
-_faults.warn()  # only the author's process imports this: a worker needs mmlab.worker
+_faults.warn()  # workers import mmlab.worker, never this package
 
 
 def __getattr__(name: str) -> Any:

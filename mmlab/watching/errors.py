@@ -1,4 +1,4 @@
-"""The error of a watched run: that of the unwatched one, and what mmlab adds to it."""
+"""The error of a watched run: the same as unwatched, with notes added by mmlab."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _FRAMES = re.compile(
     r'^ *File "[^"\n]*[/\\]mmlab[/\\](?:beam|watching|worker)[/\\]\w+\.py", line .*\n(?: {4}.*\n)*',
     re.MULTILINE,
 )
-"""Frames of a watched handler in the text of a traceback, with their lines of code."""
+"""Matches frames of a watched handler in a traceback's text, with their lines of code."""
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and those that led to it: Beam wraps an interrupt into one of its own."""
+    """Yield the error and its causes: Beam wraps an interrupt in an error of its own."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -30,12 +30,12 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def leave_frames_out(error: BaseException) -> None:
-    """Take the frames of watched handlers out of an error: of its traceback, and of its text.
+    """Remove the frames of watched handlers from an error's traceback and text.
 
-    Runners with workers of their own put the traceback of the worker into the text.
+    Runners with separate workers put the worker's traceback into the text.
     """
     for one in chain(error):
-        with survived("leave its own frames out of an error"):  # an author's may refuse
+        with survived("leave its own frames out of an error"):  # the error may not allow it
             one.__traceback__ = _without_frames(one.__traceback__)
             if any(isinstance(text, str) and _FRAMES.search(text) for text in one.args):
                 one.args = tuple(
@@ -59,7 +59,7 @@ def _is_ours(frames: TracebackType) -> bool:
 
 
 def add_notes(error: BaseException, sentences: Iterable[str]) -> None:
-    """Add sentences to an error, each with the prefix that says whose they are."""
+    """Add sentences to an error as notes, each with mmlab's prefix."""
     for sentence in sentences:
         if hasattr(error, "add_note"):  # Python 3.11 and later
             error.add_note(f"{PREFIX}{sentence}")

@@ -1,6 +1,6 @@
-"""Runs that are shown from outside: from the log of another process, or by events as they come.
+"""Show runs of other processes, from their log or from events.
 
-Errors of a picture never reach the run that it shows.
+Errors in drawing never reach the run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mmlab.watching.screens import (
 
 
 def quietly(work: Callable[..., Any], what: str = DRAW) -> Callable[..., None]:
-    """`work`, whose first error is survived; after it, the work is not tried again.
+    """Return `work` with its errors suppressed; after the first error it does nothing.
 
     Args:
       what: see `survived`.
@@ -47,15 +47,15 @@ def quietly(work: Callable[..., Any], what: str = DRAW) -> Callable[..., None]:
 
 
 def live_view(title: str, screen: Screen) -> Callable[[list[Event]], None]:
-    """Return a callback that takes events of a run and draws it; something is shown at once."""
+    """Return a callback that draws a run from its events; a first picture is shown at once."""
     return view_of(lambda: RunFrames(title, screen))
 
 
 def view_of(begin: Callable[[], EventFrames]) -> Callable[[list[Event]], None]:
-    """Return a callback that takes events and draws them; something is shown at once.
+    """Return a callback that draws events; a first picture is shown at once.
 
     Args:
-      begin: makes what draws.
+      begin: makes the frames that draw.
     """
     frames: list[EventFrames] = []
 
@@ -72,17 +72,17 @@ def view_of(begin: Callable[[], EventFrames]) -> Callable[[list[Event]], None]:
 def follow(log: str | os.PathLike[str], *, live: bool | str = "auto") -> Trace:
     """Show a run of another process or machine until it ends, and return its trace.
 
-    An interrupt stops `follow`, not the run; the trace then holds what has happened so far. If the
-    run was killed, its log has no end: interrupt `follow` then too.
+    An interrupt stops `follow`, not the run, and returns the trace so far. The log of a killed run
+    has no end: interrupt `follow` in that case, too.
 
     Args:
-      log: the log folder of a run, or a folder of such folders, for the newest run in it or the
-        first that comes. A path, or a URI that Beam's FileSystems know.
+      log: the log folder of a run, or a folder of such folders, of which the newest run is shown or
+        the first to appear. A path, or a URI that Beam's FileSystems know.
       live: whether the run is shown; see `WatchRunner`.
 
     Raises:
       TypeError, ValueError: `log` is not a path, or `live` is not True, False or "auto".
-      FileNotFoundError: there is no such folder on this machine.
+      FileNotFoundError: the folder does not exist.
       OSError: the folder cannot be read.
     """
     check_live(live)
@@ -107,7 +107,7 @@ def follow(log: str | os.PathLike[str], *, live: bool | str = "auto") -> Trace:
 
 
 def _newest_run(folder: str) -> str:
-    """The folder itself, if it is that of a run; waits until there is one."""
+    """Return `folder` if it is that of a run, else its newest run; wait until there is one."""
     while True:
         at = folder_at(folder)
         if at.logs():
@@ -133,7 +133,7 @@ def _show_until_it_ends(reader: LogReader, events: list[Event], screen: Screen |
 
 
 def _title(events: list[Event]) -> str:
-    """The steps that the run said it has when it began."""
+    """Return the labels of the run's steps, from its first events."""
     begun = (event.info for event in events if isinstance(event, RunBegins))
     steps = dict.fromkeys(model.step for info in begun if info for model in info.models)
     return ", ".join(filter(None, steps)) or "the pipeline"

@@ -1,4 +1,4 @@
-"""Work that an interrupt must not cut short."""
+"""Delay interrupts during work that must be completed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 @contextmanager
 def interrupts_held(every: bool = False) -> Iterator[None]:
-    """An interrupt that comes meanwhile is raised at the end; a second one is raised at once.
+    """Delay an interrupt to the end of the block; a second one is raised at once.
 
-    Outside the main thread, which interrupts do not reach, this does nothing.
+    Does nothing outside the main thread, which alone receives interrupts.
 
     Args:
-      every: hold the second one too, and all that follow, and raise one at the end.
+      every: delay all further interrupts, too, and raise one at the end.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):

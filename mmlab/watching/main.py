@@ -1,4 +1,4 @@
-"""A program run as Python itself would run it: as `__main__`, with its own arguments and errors."""
+"""Run a program as Python would: as `__main__`, with its own arguments and errors."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class _Program:
-    """What is to run.
+    """A program to run.
 
     Attributes:
       name: of the file or module, without folder or ending.
       arguments: `sys.argv` of the program.
-      folder: where it imports from first.
-      code: reads it; what is wrong with it is the program's own error.
+      folder: first folder of its import path.
+      code: reads and compiles it; raises the program's own errors.
       about: attributes of its module `__main__`.
     """
 
@@ -34,7 +34,7 @@ class _Program:
 
 
 def script(path: str, arguments: Sequence[str]) -> _Program:
-    """The program in a file.
+    """Return the program in a file.
 
     Raises:
       FileNotFoundError, ValueError: there is no such file, or it is a folder.
@@ -57,12 +57,12 @@ def script(path: str, arguments: Sequence[str]) -> _Program:
 
 
 def module(name: str, arguments: Sequence[str]) -> _Program:
-    """The program in a module, as `python -m` finds it; packages have theirs in `__main__`.
+    """Return the program in a module, found as by `python -m`; for a package, its `__main__`.
 
-    To find it imports the packages above it, whose errors are the program's own.
+    This imports the parent packages; their errors are the program's own.
 
     Raises:
-      ValueError: there is no such module, or no code in it.
+      ValueError: there is no such module, or it has no code.
     """
     folder = str(Path.cwd())
     _import_first_from(folder)
@@ -99,7 +99,7 @@ def _found(name: str) -> ModuleSpec | None:
         return importlib.util.find_spec(name)
     except ModuleNotFoundError as problem:
         if problem.name and f"{name}.".startswith(f"{problem.name}."):
-            return None  # a package above it is not there
+            return None  # a parent package does not exist
         raise
 
 
@@ -111,9 +111,9 @@ def _raises(error: Exception) -> Callable[[], CodeType]:
 
 
 def execute(program: _Program) -> None:
-    """Run a program in the place of this one. What it raises has a traceback without us.
+    """Run a program as this process's `__main__`. Tracebacks do not show frames of mmlab.
 
-    `__main__` stays the program's, as spawned processes and picklers look for it there.
+    `__main__` remains the program's module, as spawned processes and picklers need it.
     """
     main = ModuleType("__main__")
     vars(main).update(program.about, __builtins__=builtins, __annotations__={})
@@ -130,13 +130,13 @@ def execute(program: _Program) -> None:
 
 
 def _import_first_from(folder: str) -> None:
-    """Put a folder where Python puts that of a program, which is ours now."""
+    """Replace the first entry of `sys.path`, which is mmlab's, by the folder of the program."""
     if not getattr(sys.flags, "safe_path", False):
         sys.path[:1] = [folder]
 
 
 def _show_only(frames: TracebackType | None) -> None:
-    """Let Python report the error that ends it with these frames, which are the program's."""
+    """Make Python report the error that ends the process with the program's frames only."""
     own = sys.excepthook
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next

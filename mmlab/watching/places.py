@@ -1,4 +1,4 @@
-"""Where this process runs, as far as its pictures are concerned."""
+"""Find out where this process can show pictures."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def in_notebook() -> bool:
 
 
 def shows_by_itself() -> bool:
-    """Whether a run is shown without being asked for: in notebooks and terminals.
+    """Whether a run is shown by default: in notebooks and terminals.
 
-    Not where what draws is not installed.
+    False if the packages for drawing are not installed.
     """
     somewhere = in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
     return somewhere and find_spec("matplotlib") is not None

@@ -1,4 +1,4 @@
-"""`watched_pipelines`: watch every pipeline that is run, on the runner that it has."""
+"""`watched_pipelines`: watch every pipeline that is run, on its own runner."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from mmlab.watching.runner import WatchRunner
 
 _ANONYMOUS = "the pipeline"
-"""The label of a pipeline that has no step to watch."""
+"""Label of a pipeline without a watched step."""
 
 
 @shown_everywhere
 class Traces(Sequence["Trace"]):
     """Traces of the pipelines that were run, in the order in which their runs began.
 
-    The trace of a pipeline that is still running holds what has happened so far. A pipeline that
-    could not begin has no trace.
+    A pipeline that is still running has its trace so far. A pipeline that failed before it began
+    has no trace.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Traces(Sequence["Trace"]):
 
     @property
     def labels(self) -> list[str]:
-        """Labels of the runs: their steps, and a number in brackets after the first run.
+        """Labels of the runs: their steps, and a number in brackets from the second run on.
 
         The live picture of a run has the same label.
         """
@@ -63,8 +63,8 @@ class _Watched:
     """One run.
 
     Attributes:
-      number: of the run among those of its block, from 1.
-      read: how to get at its trace; None until it has begun.
+      number: of the run in its block, from 1.
+      read: returns its trace; None until the run has begun.
     """
 
     def __init__(self, number: int) -> None:
@@ -89,13 +89,12 @@ class _Watched:
 def watched_pipelines(
     *, live: bool | str = "auto", log: str | os.PathLike[str] | None = None
 ) -> AbstractContextManager[Traces]:
-    """Watch every pipeline that is run in a `with` block, on the runner that it has.
+    """Watch every pipeline that is run in a `with` block, on its own runner.
 
-    This applies to the whole process. Pipelines that other threads run at the same time are
-    watched too, and so is a pipeline that a DoFn of a watched pipeline runs in this process. Each
-    has a trace of its own. Processes that the block starts run their pipelines unwatched. Blocks
-    may be nested: each has the traces of what ran in it, and the innermost decides how a run is
-    shown.
+    This applies to the whole process, including pipelines of other threads and pipelines that a
+    DoFn of a watched pipeline runs in this process. Each has its own trace. Pipelines of processes
+    that the block starts are not watched. Blocks may be nested: each has the traces of the runs in
+    it, and the innermost block decides how a run is shown.
 
         with mmlab.watched_pipelines() as traces:
             main()
@@ -105,11 +104,11 @@ def watched_pipelines(
     unwatched.
 
     Args:
-      live: whether each run is shown while it goes on; see `WatchRunner`.
+      live: whether each run is shown live; see `WatchRunner`.
       log: a folder that keeps the event logs, one folder per run in it; see `WatchRunner`.
 
     Returns:
-      A context manager that gives the `Traces`, a sequence that grows with each run.
+      A context manager that returns the `Traces`, a sequence that grows with each run.
 
     Raises:
       TypeError, ValueError: `live` is not True, False or "auto", or `log` is not a path.
@@ -126,7 +125,7 @@ _running = threading.local()
 
 @contextmanager
 def watched_cell() -> Iterator[Traces]:
-    """As `watched_pipelines`, and what is made in the block and not run in it is watched later."""
+    """Like `watched_pipelines`; also watches later runs of pipelines created in the block."""
     made: weakref.WeakSet[Any] = weakref.WeakSet()
     try:
         with _watching("auto", None, made) as traces:
@@ -143,7 +142,7 @@ def _watching(
     log: str | os.PathLike[str] | None,
     made: weakref.WeakSet[Any] | None = None,
 ) -> Iterator[Traces]:
-    """Collects in `made` what is made in the block and not run."""
+    """Watch the runs in the block; collect in `made` pipelines created in it and not run."""
     traces = Traces()
     not_run: weakref.WeakSet[Any] = weakref.WeakSet() if made is None else made
 
@@ -167,7 +166,7 @@ def _watch(
         return run()
     watched = _noted()
     watcher = _watcher(own, live, log, watched.suffix)
-    before = watcher._last  # of a runner that the program made, and ran before
+    before = watcher._last  # a WatchRunner of the program may have an earlier run
     pipeline.runner = watcher
     _watchers().append(watcher)
     try:
@@ -185,7 +184,7 @@ def _watch(
 
 
 def _noted() -> _Watched:
-    """A new run, in all blocks that are active."""
+    """Add a new run to all active blocks and return it."""
     blocks = list(_blocks)
     watched = _Watched(len(blocks[-1]._runs) + 1 if blocks else 1)
     for block in blocks:
@@ -194,7 +193,7 @@ def _noted() -> _Watched:
 
 
 def _watchers() -> list[Any]:
-    """Runners that watch in this thread now: Beam runs some pipelines by running a copy of them."""
+    """Return this thread's active watchers: Beam runs some pipelines by running a copy of them."""
     if not hasattr(_running, "watchers"):
         _running.watchers = []
     watchers: list[Any] = _running.watchers
@@ -202,7 +201,7 @@ def _watchers() -> list[Any]:
 
 
 def _is_for_others(runner: Any) -> bool:
-    """Whether a runner runs a pipeline by making others, which are watched themselves."""
+    """Whether a runner runs a pipeline by creating others, which are watched themselves."""
     return type(runner).__name__ == "InteractiveRunner"
 
 
@@ -213,7 +212,7 @@ def _watcher(
 
     if isinstance(runner, WatchRunner):
         return runner
-    # Beam decides some things by the name of a runner's class.
+    # The same class name, because Beam depends on it in some places.
     kind = type(type(runner).__name__, (WatchRunner,), {"title_suffix": suffix})
     watcher: WatchRunner = kind(runner, live=live, log=log, check=False)
     return watcher

@@ -30,14 +30,14 @@ class WatchedResult(PipelineResult):
 
     @property
     def trace(self) -> Trace:
-        """What happened; while the pipeline still runs, what has happened so far."""
-        with survived("ask the runner whether the job has ended"):  # its service may be gone
+        """The trace of the run; while the pipeline still runs, the trace so far."""
+        with survived("ask the runner whether the job has ended"):  # its service may have ended
             _ = self.state
         return self._run.trace if self._run.ended else Trace.load(self._run.log.folder)
 
     @property
     def state(self) -> str:
-        """The state of the wrapped runner's result; one that is final ends the recording."""
+        """The state of the wrapped runner's result; a final state ends the recording."""
         state: str = self._result.state
         if PipelineState.is_terminal(state):
             self._finish(state)

@@ -42,9 +42,9 @@ class Run:
     """One run of one pipeline, from submission to its trace.
 
     Attributes:
-      pipeline: what runs.
+      pipeline: the pipeline.
       log: where its events go.
-      keeps_log: whether the log stays when the run has ended.
+      keeps_log: whether the log is kept after the run.
       steps: its watched steps.
       here: whether its workers are on this machine.
       on_end: called with the run when it has ended.
@@ -63,7 +63,7 @@ class Run:
     _ending: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
-        # Of all that ends with the process, this is last: workers in it have been stopped before.
+        # Registered first, so it is called last at exit, when workers in this process have stopped.
         atexit.register(self._forget)
 
     @property
@@ -72,11 +72,11 @@ class Run:
 
     @cached_property
     def trace(self) -> Trace:
-        """The trace of a run that has ended; parsed when it is first asked for."""
+        """The trace of a run that has ended; parsed on first access."""
         if self.reader is None:
             raise RuntimeError("the run has not ended yet")
         events = self.reader.parse()
-        if self.lost and events:  # by this process, up to the end: the log could not say so
+        if self.lost and events:  # events of this process that its log could not report
             last = max(events, key=attrgetter("t_ns"))
             lost = Dropped(
                 run=last.run, host=last.host, pid=os.getpid(), tid=last.tid, t_ns=last.t_ns,
@@ -94,13 +94,13 @@ class Run:
         recorder_for(self.log).emit(RunBegins(info=info))
 
     def _element_counts(self, result: Any) -> dict[str, int]:
-        # A runner that counts in another way, or whose service is gone, must not fail the run.
+        # A runner with other counters, or whose service has ended, must not fail the run.
         with survived("count the elements of the pipeline"):
             return element_counts(self.pipeline, result)
         return {}
 
     def _reached(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """Elements that came to the model of each step, where the runner counted them."""
+        """Return the elements that reached the model of each step, if the runner counts them."""
         before = {}
         with survived("count the elements that came to models"):
             before = {
@@ -112,15 +112,15 @@ class Run:
         return {step: counts[name] for step, name in names.items() if name in counts}
 
     def cannot_watch(self, step: str | None, why: str) -> None:
-        """Say so, and watch what is left: the memory of this process."""
+        """Report that a step cannot be watched; the memory of this process still is."""
         say_unwatched(self.log, step, why.rstrip("."))
         if self.here:
             recorder_for(self.log).start_sampling()
 
     def show(self, live: bool | str, title: str) -> None:
-        """Show the run while it goes on, from now until it ends."""
+        """Show the run live until it ends."""
         if live is False or (live == "auto" and not shows_by_itself()):
-            return  # what draws takes a while to import
+            return  # do not import the drawing code, which is slow
         with extra_for("live=True"):
             from mmlab.watching.screens import screen_for
             from mmlab.watching.view import LiveView
@@ -130,10 +130,10 @@ class Run:
 
     @contextmanager
     def ending_on_error(self, result: PipelineResult | None = None) -> Iterator[None]:
-        """End the run with the error that is raised inside, which gets what mmlab adds to it.
+        """End the run with an error raised in the block, and add mmlab's notes to that error.
 
         Args:
-          result: of the wrapped runner, where there is one.
+          result: of the wrapped runner, if there is one.
         """
         try:
             yield
@@ -141,12 +141,12 @@ class Run:
             leave_frames_out(error)
             if not self.ended:
                 self.end(_state_after(error, result), error=error)
-            with survived("explain an error"):  # an author's may have an add_note of its own
+            with survived("explain an error"):  # it may override add_note
                 add_notes(error, explain(self.trace.events))
             raise
 
     def end(self, state: str, *, result: Any = None, error: BaseException | None = None) -> None:
-        """End the recording, and leave the last picture; an interrupt waits until it stands."""
+        """End the recording and show the last picture; an interrupt is delayed until then."""
         with interrupts_held(), self._ending:
             if self.ended:
                 return
@@ -170,7 +170,7 @@ class Run:
         close_recorder(self.log)
         self.lost = recorder.lost
         self.reader = LogReader(self.log.folder)
-        with survived("read the log of a run"):  # whatever became of it
+        with survived("read the log of a run"):  # it may be damaged or deleted
             self.reader.fetch_all()
         self.on_end(self)
         if self.view is not None:
@@ -180,7 +180,7 @@ class Run:
 def _state_after(error: BaseException, result: PipelineResult | None) -> str:
     if any(isinstance(one, KeyboardInterrupt) for one in chain(error)):
         return PipelineState.CANCELLED
-    with survived("ask the runner how the job ended"):  # its service may be gone
+    with survived("ask the runner how the job ended"):  # its service may have ended
         if result is not None and PipelineState.is_terminal(state := result.state):
             return PipelineState.FAILED if state == PipelineState.DONE else state
     return PipelineState.FAILED

@@ -43,17 +43,16 @@ class WatchRunner(PipelineRunner):
       runner: a Beam runner or its name ("PrismRunner"). None for the runner that `beam.Pipeline()`
         uses with the same options: the one that `--runner` names, otherwise Beam's choice, which
         is `FnApiRunner` in a notebook, and in a script Prism if it is available.
-      live: whether to show the run while it goes on: as a picture under the cell of a notebook,
-        which stays after the run, or as one line in a terminal. "auto" shows nothing if output is
-        captured.
+      live: whether to show the run live: as a picture below a notebook cell, which stays after the
+        run, or as one line in a terminal. "auto" shows nothing if output is captured.
       log: a folder that keeps the event logs, one folder per run in it; every worker must be able
-        to write there. A path, on a disk that all machines see, or a URI of any file system that
-        Beam knows (`gs://…`, `s3://…`, `hdfs://…`). None keeps them in a temporary folder until
-        the run has ended. New folders are private to their owner.
+        to write there. A path, on a disk that all machines can access, or a URI of any file system
+        that Beam knows (`gs://…`, `s3://…`, `hdfs://…`). None keeps the logs in a temporary folder
+        until the run has ended. New folders are private to their owner.
       sample_seconds: seconds between samples of memory in each worker.
-      check: whether to refuse, before the run, what would certainly fail in a worker (hints that
-        are not positive integers, weights that are missing), and to warn of the other problems
-        that `mmlab.preflight` finds.
+      check: whether to raise, before the run, for what would certainly fail in a worker (hints
+        that are not positive integers, missing weights), and to warn about other problems found by
+        `mmlab.preflight`.
 
     Raises:
       TypeError: `runner` is not a Beam runner, `log` is not a path, or `sample_seconds` is not a
@@ -63,7 +62,7 @@ class WatchRunner(PipelineRunner):
     """
 
     title_suffix = ""
-    """Tells the pictures of several runs apart; see `mmlab.watching.programs`."""
+    """Suffix of the title, to distinguish several runs; see `mmlab.watching.programs`."""
 
     def __init__(
         self,
@@ -98,7 +97,7 @@ class WatchRunner(PipelineRunner):
 
     @property
     def _runner(self) -> PipelineRunner:
-        """The wrapped runner: for the pipeline whose options came last, where none was given."""
+        """The wrapped runner; if none was given, that of the latest pipeline's options."""
         if self._given is not None:
             return self._given
         if self._chosen is None:
@@ -108,16 +107,16 @@ class WatchRunner(PipelineRunner):
     def _choose(self) -> PipelineRunner:
         wanted = chosen_runner(self._options)
         if isinstance(wanted, str):
-            # Kept: InteractiveRunner says to a runner, before it runs, that it is in a notebook.
+            # Cached, because InteractiveRunner sets its notebook flag on the runner before the run.
             wanted = self._made.get(wanted) or self._made.setdefault(wanted, runner_called(wanted))
         if isinstance(wanted, WatchRunner):  # --runner=mmlab.WatchRunner
             return runner_called(StandardOptions.DEFAULT_RUNNER)
         return wanted
 
     def _see(self, options: PipelineOptions) -> None:
-        """Note the options of the pipeline that is built or run.
+        """Store the options of the pipeline that is built or run.
 
-        What they say of the runner is read once: portable runners take it out when they run.
+        Their runner is read only once, because portable runners remove it when they run.
         """
         if options is not self._options:
             self._options, self._chosen = options, None
@@ -138,7 +137,7 @@ class WatchRunner(PipelineRunner):
         """Run `pipeline` on the wrapped runner, watched.
 
         Raises:
-          ValueError, FileNotFoundError: what `check` refuses.
+          ValueError, FileNotFoundError: raised by `check`.
           OSError: the log folder cannot be written.
         """
         self._see(options)
@@ -179,7 +178,7 @@ class WatchRunner(PipelineRunner):
         steps = [step for step, _ in found.steps]
         try:
             said = [str(problem) for problem in worth_a_warning(steps, options, runs_here=here)]
-        except Exception as error:  # whatever an author's handler says of itself, it shall run
+        except Exception as error:  # errors of the author's handler must not prevent the run
             said = [f"the pipeline was not looked at before its run: {describe(error)}"]
         for sentence in said:
             warnings.warn(sentence, WatchWarning, stacklevel=4)
@@ -187,7 +186,7 @@ class WatchRunner(PipelineRunner):
     def _ended(self, run: Run) -> None:
         self._last = run
 
-    # The rest is the wrapped runner's.
+    # Forwarded to the wrapped runner
 
     def is_fnapi_compatible(self) -> bool:
         if self._options is None:
@@ -213,10 +212,10 @@ class WatchRunner(PipelineRunner):
 
 
 def _validate(options: PipelineOptions, runner: PipelineRunner) -> None:
-    """What Beam asks of the options when it is given `runner` itself: it goes by the class's name.
+    """Validate the options as Beam does for `runner` itself, which depends on its class name.
 
     Raises:
-      ValueError: Beam's own.
+      ValueError: raised by Beam.
     """
     errors = PipelineOptionsValidator(options, runner).validate()
     if errors:
@@ -237,7 +236,7 @@ def _warn_of_another(given: PipelineRunner | None, options: PipelineOptions) -> 
 
 
 def _warn_of_no_log(runner: PipelineRunner) -> None:
-    if _is_dask(runner):  # its workers are processes of this machine, unless it is given a client
+    if _is_dask(runner):  # without a client, its workers are local processes
         return
     warnings.warn(
         f"The log is in a temporary folder of this machine, and workers of "

@@ -1,4 +1,4 @@
-"""Where a run is shown while it goes on: under the cell of a notebook, or in a terminal's line."""
+"""Screens that show a run live: below a notebook cell, or in one line of a terminal."""
 
 from __future__ import annotations
 
@@ -20,60 +20,59 @@ from mmlab.watching.terminal import LiveLine
 
 DRAW = "draw the live picture"
 LEAVE_PICTURE = "leave the last picture"
-"""What a fault of ours leaves out; see `survived`."""
+"""What failed if the last picture cannot be shown; see `survived`."""
 
 FRAME_SECONDS = 0.2
 _IDLE_SECONDS = 2.0
-"""Between frames while nothing happens to models: only the clock and the memory go on."""
+"""Time between frames without events of models, when only clock and memory change."""
 _BACKGROUND = frozenset({"memory", "process", "close"})
 _MOST_WORK = 0.05
-"""Share of the time that drawing may take; slower frames come less often."""
+"""Share of the time that drawing may take; slow frames are drawn less often."""
 _CREDIT_SECONDS = 0.3
-"""Drawing that may be done beyond that share: the first frames of a run take longest, and a short
-run has no others."""
+"""Drawing time allowed beyond that share: the first frames are the slowest, and a short run has no
+others."""
 
 
 class Drawn(Protocol):
-    """A picture that changes while something goes on."""
+    """A picture that changes during a run."""
 
     @property
     def begun(self) -> bool:
-        """Whether its layout is known: what is shown before is words."""
+        """Whether its layout is known; before that, only text is shown."""
 
     def image(self) -> Image.Image:
-        """The frame of this moment."""
+        """The current frame."""
 
     def line(self) -> str:
-        """The same in one line of text."""
+        """The current state in one line of text."""
 
 
 class Screen(Protocol):
-    """Shows one picture, over and over in the same place."""
+    """Shows one picture and updates it in place."""
 
     def wait(self, picture: Drawn) -> None:
-        """Show that a run is about to begin, unless something else is shown already."""
+        """Show that a run is about to begin, unless something is already shown."""
 
     def show(self, picture: Drawn) -> None:
-        """Show how a run stands."""
+        """Show the current frame."""
 
     def finish(self, trace: Trace, title: str | None = None) -> None:
-        """Leave the last, full-quality picture of a run, under a title of its own if wanted."""
+        """Show the final, full-quality picture of a run, with another title if given."""
 
     def leave(self, picture: Picture) -> None:
-        """Leave a picture in full quality."""
+        """Show a final picture in full quality."""
 
     def clear(self) -> None:
-        """Leave nothing: what was shown is shown elsewhere."""
+        """Remove what was shown, because it is shown elsewhere."""
 
 
 def screen_for(live: bool | str, text: str) -> Screen | None:
-    """The screen that suits where this process runs.
+    """Return the screen for this process, or None.
 
     Args:
-      live: True, False, or "auto": in notebooks and terminals, but not where output is captured.
-      text: stands for the picture where none can be shown; the same in every frame, so that a
-        notebook can be compared exactly.
-
+      live: True, False, or "auto": in notebooks and terminals, but not if output is captured.
+      text: alternative text of the picture; the same in every frame, so that notebooks can be
+        compared exactly.
     Raises:
       ValueError: `live` is none of these.
     """
@@ -86,7 +85,7 @@ def screen_for(live: bool | str, text: str) -> Screen | None:
 
 
 class NotebookScreen:
-    """A picture that is updated in its place, by display handle, and stays in the saved file.
+    """Shows a picture in a notebook, updated by display handle; it stays in the saved file.
 
     Args:
       text: see `screen_for`.
@@ -126,7 +125,7 @@ class NotebookScreen:
 
 
 class TerminalScreen:
-    """One line on standard error, written over and over."""
+    """Shows one line on standard error, overwritten by each frame."""
 
     def __init__(self) -> None:
         self._line = LiveLine()
@@ -148,10 +147,10 @@ class TerminalScreen:
 
 
 class Frames:
-    """Shows a picture on a screen, as often as it may.
+    """Shows a picture on a screen, at a limited rate.
 
     Args:
-      picture: what is shown.
+      picture: the picture.
       screen: where it is shown.
     """
 
@@ -167,7 +166,7 @@ class Frames:
             screen.wait(picture)
 
     def note(self, events: Iterable[Event]) -> None:
-        """Draw what the picture has taken, unless the last frame was a moment ago."""
+        """Draw the picture after new events, unless the last frame was too recent."""
         self._news = self._news or any(event.event not in _BACKGROUND for event in events)
         if self._picture.begun and self._is_due():
             self._draw()
@@ -178,7 +177,7 @@ class Frames:
 
     @property
     def pause(self) -> float:
-        """Seconds from the last frame to the next one."""
+        """Seconds between the last frame and the next one."""
         earned = _CREDIT_SECONDS + _MOST_WORK * (self._last - self._began)
         return max(FRAME_SECONDS, (self._drawn_seconds - earned) / _MOST_WORK)
 
@@ -192,20 +191,20 @@ class Frames:
 
 
 class _TakesEvents(Protocol):
-    """What changes when something happens in a run."""
+    """An object that is updated with events."""
 
     def add(self, events: Iterable[Event]) -> None:
-        """Take events."""
+        """Add events."""
 
 
 class EventFrames(Frames):
-    """Draws a run on a screen while its events come, as often as it may.
+    """Draws a run on a screen from its events, at a limited rate.
 
     Args:
-      picture: what is shown.
-      run: takes the events.
+      picture: the picture.
+      run: receives the events.
       screen: where it is shown.
-      events: what has happened already.
+      events: earlier events.
     """
 
     def __init__(
@@ -216,7 +215,7 @@ class EventFrames(Frames):
         super().__init__(picture, screen)
 
     def add(self, events: Iterable[Event]) -> None:
-        """Take events, and draw them unless the last frame was a moment ago."""
+        """Add events and draw, unless the last frame was too recent."""
         events = list(events)
         self._run.add(events)
         self.note(events)
@@ -226,9 +225,9 @@ class RunFrames(EventFrames):
     """Draws a single run; see `EventFrames`.
 
     Args:
-      title: stands above the picture.
+      title: title of the picture.
       screen: where it is shown.
-      events: what has happened already.
+      events: earlier events.
     """
 
     def __init__(self, title: str, screen: Screen, events: Iterable[Event] = ()):

@@ -1,4 +1,4 @@
-"""The `RunInference` steps of a pipeline, and watched handlers in them while it runs."""
+"""Find the `RunInference` steps of a pipeline and watch their handlers during the run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Found:
 
     Attributes:
       steps: each with the cards of its models.
-      hidden: label to the reason, of those that cannot be watched.
+      hidden: the reason for each step that cannot be watched, by label.
     """
 
     steps: list[tuple[InferenceStep, list[ModelCard]]]
@@ -45,17 +45,17 @@ def find_steps(pipeline: Pipeline) -> Found:
             steps.append((step, model_cards(step.handler, step.label)))
         except BeamChangedError as change:
             hidden[step.label] = str(change)
-        except Exception as error:  # an author's handler may do anything when it is looked at
+        except Exception as error:  # attributes of the author's handler may raise
             hidden[step.label] = f"its model handler cannot be read: {describe(error)}"
     return Found(steps, hidden)
 
 
 @contextmanager
 def handlers_swapped(steps: list[InferenceStep], log: Log) -> Iterator[Any]:
-    """Watched handlers in the place of the authors' own.
+    """Replace the authors' handlers by watched ones.
 
-    They go back when the returned function is called: a runner that only submits the pipeline may
-    read the handlers until it has ended. On an error they go back at once.
+    The yielded function restores them, as a runner that only submits the pipeline may read the
+    handlers until the run has ended. After an error they are restored at once.
     """
 
     own_callbacks: list[Callable[[], None]] = []
@@ -77,7 +77,7 @@ def handlers_swapped(steps: list[InferenceStep], log: Log) -> Iterator[Any]:
 
 
 def _watch_failures(step: InferenceStep, log: Log) -> list[Callable[[], None]]:
-    """Record what goes to the dead letters of a step. Returns what puts back what it replaces."""
+    """Record the dead letters of a step. Returns functions that undo the replacements."""
     try:
         return [replace_failure_callback(step, lambda own: OnFailure(own, log, step.label))]
     except BeamChangedError:
@@ -86,7 +86,7 @@ def _watch_failures(step: InferenceStep, log: Log) -> list[Callable[[], None]]:
 
 
 def _swap(step: InferenceStep, log: Log) -> bool:
-    """Replace the handler of a step by a watched one. Returns whether that could be done."""
+    """Replace the handler of a step by a watched one. Returns whether that succeeded."""
     unwatched = None
     if step.uses_model_manager:
         recorder_for(log).emit(Unobserved(step=step.label, what="model manager"))
@@ -98,7 +98,7 @@ def _swap(step: InferenceStep, log: Log) -> bool:
             if step.catching is not None:
                 mark_timeouts(handler)
             replace_handler(step, handler)
-        except Exception:  # it runs unwatched, which is said below
+        except Exception:  # the step runs unwatched, reported below
             replace_handler(step, step.handler)
             unwatched = "handler"
     if unwatched is not None:
@@ -109,7 +109,7 @@ def _swap(step: InferenceStep, log: Log) -> bool:
 
 
 def sharing(steps: list[InferenceStep]) -> list[list[str]]:
-    """Labels of steps that Beam gives the same models: those with one `model_identifier`."""
+    """Return groups of steps that share models: those with the same `model_identifier`."""
     groups: dict[str, list[str]] = {}
     for step in steps:
         if (tag := step.shared_as) is not None:

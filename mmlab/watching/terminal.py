@@ -1,4 +1,4 @@
-"""One line at the end of a terminal, which is out of the way of whatever else is written."""
+"""A live line at the end of a terminal that does not mix with other output."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mmlab._text import head, shown
 
 _CLEAR = "\r\x1b[K"
 _COLUMNS = 80
-"""Of a terminal that does not say how many it has."""
+"""Width of a terminal that does not report it."""
 
 
 class LiveLine:
-    """A line on standard error that is written over and over.
+    """A line on standard error that is overwritten with each new text.
 
-    While it stands, whatever this process prints or logs to the terminal goes through here: the
-    line is cleared before, and comes again with its next text.
+    While it is shown, all output and log messages of this process to the terminal go through this
+    class: it clears the line first and writes it again with its next text.
     """
 
     def __init__(self) -> None:
@@ -30,21 +30,21 @@ class LiveLine:
         self._through: list[_Through] = []
 
     def show(self, text: str) -> None:
-        """Write the line over, where standard error is a terminal."""
+        """Overwrite the line, if standard error is a terminal."""
         if not sys.stderr.isatty():
             return
         with self._lock:
             if not self._through:
                 self._begin()
             if any(through.unended for through in self._through):
-                return  # over half a line of somebody else's
+                return  # other output has an unfinished line
             line = head(shown(text, self._terminal), _width(self._terminal) - 1)
             self._terminal.write(f"{_CLEAR}{line}")
             self._terminal.flush()
             self._stands = True
 
     def end(self, text: str = "") -> None:
-        """Leave a last text in the place of the line, and let others write as before."""
+        """Replace the line by a last text, and restore the streams."""
         with self._lock:
             self.clear()
             for through in self._through:
@@ -55,7 +55,7 @@ class LiveLine:
                 sys.stderr.flush()
 
     def clear(self) -> None:
-        """Clear the line, where it stands."""
+        """Clear the line, if it is shown."""
         with self._lock:
             if self._stands:
                 self._terminal.write(_CLEAR)
@@ -71,13 +71,13 @@ class LiveLine:
 
 
 class _Through:
-    """A stream of the terminal, in the place of which it is until `leave`."""
+    """Replaces a stream of the terminal until `leave`."""
 
     def __init__(self, line: LiveLine, lock: threading.RLock, name: str, stream: Any):
         self._line, self._lock, self._name, self._stream = line, lock, name, stream
         self.unended = False
         setattr(sys, name, self)
-        # A handler of logging keeps the stream that it was made with.
+        # A logging handler keeps the stream that it was created with.
         self._handlers = [one for one in _handlers() if one.stream is stream]
         for handler in self._handlers:
             handler.setStream(self)
@@ -106,16 +106,16 @@ class _Through:
 
 
 def _width(terminal: Any) -> int:
-    """Its columns: a line that is longer could not be cleared."""
+    """Return the columns of a terminal: a longer line could not be cleared."""
     try:
         return os.get_terminal_size(terminal.fileno()).columns or _COLUMNS
-    except (AttributeError, OSError, ValueError):  # what stands for a terminal is not one
+    except (AttributeError, OSError, ValueError):  # not a real terminal
         return _COLUMNS
 
 
 def _handlers() -> Iterator[logging.StreamHandler[Any]]:
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     for logger in loggers:
-        for handler in getattr(logger, "handlers", ()):  # there are placeholders among them
+        for handler in getattr(logger, "handlers", ()):  # some are placeholders
             if isinstance(handler, logging.StreamHandler):
                 yield handler

@@ -1,4 +1,4 @@
-"""Shows a run of this process while it goes on, from a thread that reads its log."""
+"""Show a run of this process live, from a thread that reads its log."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mmlab.watching.screens import DRAW, LEAVE_PICTURE, RunFrames, Screen
 
 
 class LiveView:
-    """Follows a log folder from a thread and shows what it holds. Its thread never raises.
+    """Reads a log folder in a thread and shows the run. The thread never raises.
 
     Args:
       folder: the run's log folder.
-      title: stands above the picture.
+      title: title of the picture.
       screen: where it is shown.
     """
 
@@ -30,7 +30,7 @@ class LiveView:
         self._thread.start()
 
     def finish(self, trace: Callable[[], Trace]) -> None:
-        """End the thread and leave the last, full-quality picture."""
+        """End the thread and show the final, full-quality picture."""
         self._stop.set()
         self._thread.join()
         with survived(LEAVE_PICTURE):
@@ -44,7 +44,7 @@ class LiveView:
         frames = self._frames
         if frames is None:
             return
-        with survived(DRAW):  # and draw no more
+        with survived(DRAW):  # after an error, stop drawing
             while not self._stop.wait(max(frames.pause, self._reader.pause)):
                 self._frame(frames)
 

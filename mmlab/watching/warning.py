@@ -1,7 +1,7 @@
-"""What the author of a watched pipeline should know."""
+"""The category of mmlab's warnings about watched pipelines."""
 
 from __future__ import annotations
 
 
 class WatchWarning(UserWarning):
-    """Something about the watched pipeline that its author should know."""
+    """A problem of a watched pipeline that its author should know about."""
