@@ -53,7 +53,7 @@ class Trace(State):
       torn: number of lines of the log that were cut off or are not events.
 
     Attributes:
-      events: all events, by time.
+      events: all events, sorted by time.
       torn: as given.
 
     Raises:
@@ -73,7 +73,7 @@ class Trace(State):
             super().add(new)
 
     def of_kind(self, *kinds: str) -> list[Any]:
-        """Events of these kinds, by time. Kinds have the names of the log, such as `load_begin`."""
+        """Return the events of these kinds, sorted by time; kinds as in the log (`load_begin`)."""
         return [event for event in self.events if event.event in kinds]
 
     # Files
@@ -82,13 +82,13 @@ class Trace(State):
     def load(cls, path: str | os.PathLike[str], *, most_bytes: float | None = _MOST_BYTES) -> Trace:
         """Read a trace that was saved, or the log folder of a run, finished or not.
 
-        A trace is read as data: no code in it is run. A line that is not an event is refused in a
-        file and counted in a folder, where killed processes leave incomplete lines.
+        A trace is read as data; no code in it is run. In a file, a line that is not an event is an
+        error. In a folder, such lines are counted, because killed processes leave incomplete ones.
 
         Args:
           path: a file from `save`, or a folder of event logs; a path, or a URI that Beam knows.
-          most_bytes: the largest total size of the files, in bytes, so that a wrong file does not
-            fill the memory; None for no limit. A million events have about 200 MB and need about
+          most_bytes: limit of the total size of the files, in bytes, so that a wrong file does not
+            fill the memory; None for no limit. A million events take about 200 MB on disk and about
             1 GB of memory.
 
         Raises:
@@ -134,9 +134,9 @@ class Trace(State):
     def to_perfetto(self, path: str | os.PathLike[str]) -> Path:
         """Write the trace for https://ui.perfetto.dev, or for `chrome://tracing`.
 
-        Each process has a lane for each of its models, which shows loads and batches, and counters
-        of its resident set size, models and limit. Perfetto reads the file in the browser and
-        sends nothing. `Trace.load` cannot read this file.
+        For each process, it has a lane per model with loads and batches, and counters of resident
+        set size, models and limit. Perfetto reads the file in the browser and uploads nothing.
+        `Trace.load` cannot read this file.
 
         Args:
           path: a file of this machine; Perfetto expects a name that ends in `.json`.
@@ -157,31 +157,31 @@ class Trace(State):
 
     @cached_property
     def notes(self) -> list[str]:
-        """What this trace does not hold, in sentences: what mmlab cannot see, then `incomplete`."""
+        """What this trace lacks, in sentences: what mmlab cannot see, then `incomplete`."""
         return [*unseen(self), *self.incomplete]
 
     @cached_property
     def incomplete(self) -> list[str]:
         """What was lost, in sentences; empty if nothing is known to be missing.
 
-        Events that could not be written, lines that were cut off, batches and loads without an
-        end, processes that may have recorded more, a run without an end. A process that was killed
-        while it was idle is not noticed.
+        It reports events that could not be written, lines that were cut off, batches and loads
+        without an end, processes that may have recorded more, and a run without an end. A process
+        killed while idle is not noticed.
         """
         return list(missing(self, self.torn))
 
     # Answers
 
     def summary(self) -> Summary:
-        """The run in numbers: counts, seconds, and bytes of memory."""
+        """Return the run in numbers: counts, seconds, and bytes of memory."""
         return summarize(self)
 
     def per_model(self) -> list[ModelCounts]:
-        """The counts of each model, in the order of `models`, also of models that were not used."""
+        """Return the counts of each model, in the order of `models`, including unused models."""
         return count_per_model(self)
 
     def to_frame(self) -> pd.DataFrame:
-        """Every event as one row of a table, with `seconds` since the run was submitted."""
+        """Return a table with one row per event and `seconds` since the run was submitted."""
         with extra_for("Trace.to_frame"):
             from mmlab.reports.frame import event_table
 
@@ -191,34 +191,32 @@ class Trace(State):
         """Draw the run: lanes of models, models resident, and memory, over seconds.
 
         Args:
-          title: text that replaces the step's label in the header.
-          models: names of the models that have lanes, in this order; all others share one lane. By
-            default the 40 models with the most loads and batches have lanes.
+          title: replaces the step's label in the header.
+          models: names of the models to draw in lanes of their own, in this order; all others share
+            one lane. By default the 40 models with the most loads and batches.
 
         Raises:
           ValueError, TypeError: `models` is not a list of names of models of this run.
         """
-        with extra_for("Trace.timeline"):  # a trace is data, and needs no matplotlib
+        with extra_for("Trace.timeline"):  # only drawing needs matplotlib
             from mmlab.draw.timeline import draw_timeline
 
         return draw_timeline(self, **options)
 
     def replay(self, *, first: int = 1) -> ReplayPage:
-        """The run as a page to step through, access by access; see `mmlab.page.build.ReplayPage`.
+        """Return a page to step through the run by access; see `mmlab.page.build.ReplayPage`.
 
         Each model manager has a stack of its models, the most recently used on top, and a line
         across the stack at its limit. Move the line to see the same accesses under another hint.
-
-        A page holds up to 100,000 accesses and says which. Its stack begins with the models that
-        are in memory before the first of them. Its counts are those of the accesses on the page.
+        A page shows up to 100,000 accesses and states which. Its stack begins with the models in
+        memory before the first of them, and its counts are those of the accesses on the page.
 
         Args:
           first: number of the first access on the page, for each model manager, from 1. Managers
             with fewer accesses are left out.
-
         Raises:
-          ValueError, TypeError: `first` is not a positive integer, no manager has so many
-            accesses, or they use more than 2,000 models up to there.
+          ValueError, TypeError: `first` is not a positive integer, no manager has so many accesses,
+            or the accesses up to the end of the page use more than 2,000 models.
         """
         first = whole_number("first", first)
         from mmlab.page.build import ReplayPage
@@ -251,7 +249,7 @@ def _checked(events: Iterable[Event]) -> list[Event]:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Turn the garbage collector off: it would search a million events for cycles repeatedly."""
+    """Disable the garbage collector, which would repeatedly scan a million events for cycles."""
     if not gc.isenabled():
         yield
         return
@@ -303,7 +301,7 @@ def _load_folder(path: str, most_bytes: int | None) -> Trace:
     _check_size(path, folder.size(), most_bytes)
     reader = LogReader(path, most_bytes)
     reader.fetch()
-    _check_size(path, reader.bytes_read, most_bytes)  # it may have grown
+    _check_size(path, reader.bytes_read, most_bytes)  # it may have grown meanwhile
     events = reader.parse()
     return Trace(events, torn=reader.torn)
 
@@ -323,7 +321,7 @@ def _load_lines(where: Location, file: BinaryIO, most_bytes: int | None) -> Trac
     events: list[Event] = []
     lines = size = 0
     while block := file.read(BLOCK_BYTES):
-        block += file.readline(MOST_LINE_BYTES + 2)  # the rest of its last line
+        block += file.readline(MOST_LINE_BYTES + 2)  # the rest of the block's last line
         size += len(block)
         _check_size(where, size, most_bytes)
         try:

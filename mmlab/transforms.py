@@ -15,43 +15,40 @@ from mmlab.beam.handlers import cohort_handlers, cohort_of_key, keyed_handler
 AnyMapping: TypeAlias = KeyModelMapping[Any, Any, Any, Any]
 
 _NO_MODEL = -1
-"""Place of the elements whose key no mapping names; RunInference will say so itself."""
+"""Index for elements with an unknown key, for which RunInference raises its own error."""
 
 
 class GroupByModel(beam.PTransform[Any, Any]):
     """Groups `(key, element)` pairs by the model that serves them, and outputs them one by one.
 
-    `GroupByKey` groups by *key*: two keys of one model may come far apart, with another model
-    between them, and each key comes with a list of values. `GroupByModel` groups by *cohort*, which
-    is all keys of one `KeyModelMapping`, and outputs the pairs unchanged. It is one more line
-    before `RunInference`:
+    `GroupByKey` groups by *key*: two keys of one model may be far apart, with another model between
+    them, and each key has a list of values. `GroupByModel` groups by *cohort*, all keys of one
+    `KeyModelMapping`, and outputs the pairs unchanged. Add it before `RunInference`:
 
         pipeline | … | GroupByModel(handler) | RunInference(handler)
 
-    Beam promises that all elements of one lane and window reach the next step from one worker, and
-    that none is lost, doubled or changed. This transform adds an order: within a lane, one model
-    after the other. Neither promises which worker gets which lane, or that a runner does not
-    shuffle again before the next step. The local runners and Dataflow fuse the two steps, so that a
-    worker loads each model once, even with a hint of 1.
+    Beam guarantees that all elements of one lane and window reach the next step from one worker,
+    and that none is lost, duplicated or changed. This transform adds an order: within a lane, one
+    model after the other. Neither guarantees which worker gets which lane, or that the runner does
+    not shuffle again before the next step. The local runners and Dataflow fuse the two steps, so
+    that a worker loads each model once, even with a hint of 1.
 
-    Workers that share a process share its models, and Beam evicts the least recently used model
-    even while another thread uses it. With a hint of 1 and two lanes in one process this sometimes
-    costs a reload (measured: 5 loads of 4 models in about 40% of the runs); with one lane it never
-    does.
+    Worker threads of one process share its models, and Beam evicts the least recently used model
+    even while another thread uses it. With a hint of 1 and two lanes in one process, this sometimes
+    causes a reload (measured: 5 loads of 4 models in about 40% of the runs); with one lane, never.
 
     Like every grouping, it waits for the end of each window: an unbounded input needs windows or
     triggers.
 
     Args:
-      handler_or_mapping: the keyed handler, or a handler that wraps it, or its list of
+      handler_or_mapping: the keyed handler, a handler that wraps it, or its list of
         `KeyModelMapping`.
       lanes: number of groups that are processed in parallel; model i is in lane i modulo `lanes`.
-        One lane keeps one worker busy: with several, use as many lanes as worker processes.
+        One lane keeps one worker busy; use as many lanes as there are worker processes.
 
     Raises:
       TypeError: `handler_or_mapping` is neither, or `lanes` is not a whole number.
-      ValueError: the handler has only one model, so there is nothing to group, or `lanes` is not
-        positive.
+      ValueError: the handler has only one model, or `lanes` is not positive.
     """
 
     def __init__(
@@ -87,7 +84,7 @@ def _model_of_key(handler_or_mapping: Any) -> dict[Any, int]:
         cohorts = list(cohort_handlers(keyed))
         return {key: cohorts.index(cohort) for key, cohort in cohort_of_key(keyed).items()}
     mappings = _mappings(handler_or_mapping)
-    KeyedModelHandler(mappings)  # repeated keys and empty mappings are refused in Beam's own words
+    KeyedModelHandler(mappings)  # raises Beam's errors for repeated keys and empty mappings
     return {key: place for place, mapping in enumerate(mappings) for key in mapping.keys}
 
 
@@ -116,7 +113,7 @@ def _in_lane(
 def _by_model(
     group: tuple[int, Iterable[tuple[Any, Any]]], model_of_key: dict[Any, int]
 ) -> Iterator[tuple[Any, Any]]:
-    """The pairs of a lane, read once per model: a lane may be larger than the worker's memory."""
+    """Yield the pairs of a lane by model; reads it once per model, as it may not fit in memory."""
     _, pairs = group
     models = {model_of_key.get(key, _NO_MODEL) for key, _ in pairs}
     for model in sorted(models):
@@ -124,18 +121,18 @@ def _by_model(
 
 
 class FixedBatches(KeyedModelHandler[Any, Any, Any, Any]):
-    """A `KeyedModelHandler` whose batches have one size, so that a run can be repeated exactly.
+    """A `KeyedModelHandler` with a fixed batch size, so that a run can be repeated exactly.
 
-    Beam adapts the size of batches to measured time, and takes no batching arguments from the
-    handlers of several models; overriding `batch_elements_kwargs` is its documented way out.
+    Beam adapts the batch size to measured time and ignores batching arguments of handlers with
+    several models. Overriding `batch_elements_kwargs` is the documented alternative.
 
     Args:
-      unkeyed: as `KeyedModelHandler` takes it.
-      max_models_per_worker_hint: as `KeyedModelHandler` takes it.
-      batch_size: of every batch but the last ones.
-
+      unkeyed: as for `KeyedModelHandler`.
+      max_models_per_worker_hint: as for `KeyedModelHandler`.
+      batch_size: elements per batch; the last batches may be smaller.
     Raises:
-      TypeError, ValueError: `unkeyed` is no list of mappings; `batch_size` no positive integer.
+      TypeError, ValueError: `unkeyed` is not a list of mappings, or `batch_size` is not a positive
+        integer.
     """
 
     def __init__(
