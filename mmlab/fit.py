@@ -202,12 +202,12 @@ class _Stopped(Exception):
 
 @dataclass
 class Search:
-    """Searches the highest hint whose runs pass.
+    """Searches for the highest hint whose runs pass.
 
     Args:
       run: function that runs the pipeline once, given a hint and a name for progress.
-      hints: hints to choose from, ascending; by default 1 to the number of models, which the first
-        run tells, and None.
+      hints: hints to choose from, ascending; by default 1 to the number of models (known
+        after the first run), and None.
       confirm: number of further runs that the answer must pass.
       show: callback with the number of finished runs and an estimate of all runs.
       report: callback with the name and the outcome of each finished run.

@@ -255,7 +255,7 @@ def _table_row(row: HintRuns, times: bool) -> dict[str, Any]:
 
 
 def _cell(values: Iterable[int | Unknown | Differs | None]) -> int | str:
-    """Word a value, or the median and the range of values that differ.
+    """Describe a value, or the median and the range of values that differ.
 
     >>> _cell([24, 24]), _cell([24, 31, 26]), _cell([None]), _cell([UNKNOWN]), _cell([2, DIFFERS])
     (24, '26 (24–31)', '–', 'unknown', 'differs')

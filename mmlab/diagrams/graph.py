@@ -245,7 +245,7 @@ def handler_inference(handler: AnyHandler, *, trace: Any = None) -> Inference:
     return replace(found, models=models)
 
 
-# Which transforms are boxes
+# Boxes
 
 
 @dataclass(frozen=True)
@@ -369,7 +369,7 @@ def _transform_name(applied: AppliedPTransform) -> str:
 
 
 def _window_text(windowfn: Any) -> str:
-    """Word a window function with its sizes in seconds.
+    """Describe a window function with its sizes in seconds.
 
     >>> _window_text(window.SlidingWindows(60, 10))
     'SlidingWindows(60 s, every 10 s)'
@@ -388,7 +388,7 @@ def _seconds(duration: Any) -> str:
     return f"{duration.micros / 1e6:g} s"
 
 
-# Which PCollections connect them
+# PCollections
 
 
 @dataclass(frozen=True)
@@ -547,7 +547,7 @@ def _tag_text(key: Any, collection: pvalue.PCollection[Any], outputs: dict[Any, 
     return stem if alone or number is None else f"{stem}[{number}]"
 
 
-# What is known of the models
+# Models
 
 
 def _is_inference(applied: AppliedPTransform) -> bool:

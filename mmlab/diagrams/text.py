@@ -62,7 +62,7 @@ def plain_label(label: str) -> str:
 
 
 def stats_text(stats: ModelStats) -> str:
-    """Word counts, such as `4 loads (3 again), 3 evictions, 0.52 s loading`."""
+    """Describe counts, such as `4 loads (3 again), 3 evictions, 0.52 s loading`."""
     again = f" ({stats.reloads:,} again)" if stats.reloads else ""
     return (
         f"{plural(stats.loads, 'load')}{again}, {plural(stats.evictions, 'eviction')}, "
@@ -190,7 +190,7 @@ def _model_line(model: Model) -> str:
 
 
 def flow(edge: Edge) -> str:
-    """Word the number of elements of an edge, and of batches if it holds failed batches.
+    """Describe the number of elements of an edge, and of batches if it holds failed batches.
 
     >>> flow(Edge("a", "b", "c", elements=24)), flow(Edge("a", "b", "c"))
     ('24 elements', '')

@@ -53,7 +53,7 @@ class _LimitLine:
     """The hint of a step, and the effective limit.
 
     Attributes:
-      hint: `UNKNOWN` where Beam hides it.
+      hint: `UNKNOWN` if Beam does not expose it.
       changes: pairs of a time in seconds and the limit from then on.
     """
 
@@ -295,7 +295,7 @@ def count_words(counts: Counts) -> list[str]:
 
 
 def limits_text(steps: Sequence[StepLimit]) -> str:
-    """Word the hint, and the limit if it differs; for each step if the steps differ.
+    """Describe the hint, and the limit if it differs; for each step if the steps differ.
 
     >>> from mmlab.events import UNKNOWN
     >>> limits_text([StepLimit("A", 2, 4)]), limits_text([]), limits_text([StepLimit("A", 2, 2)])

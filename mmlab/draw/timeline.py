@@ -215,7 +215,7 @@ def _write_memory(axes: Axes, words: Sequence[str]) -> None:
 
 
 def limit_in_words(limit: tuple[int, int]) -> str:
-    """Word the parts of a limit from `memory_limit`.
+    """Describe the parts of a limit from `memory_limit`.
 
     >>> limit_in_words((340_000_000, 743_000_000))
     'limit: 743 MB = 403 at the start + 340 for the run'

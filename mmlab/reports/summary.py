@@ -233,7 +233,7 @@ def _sized_by(residences: Iterable[Residence]) -> tuple[str, ...]:
 
 
 def size_words(how: Iterable[str]) -> str:
-    """Word the sources of the bytes of models; empty if all are tensors or arrays.
+    """Describe the sources of the bytes of models; empty if all are tensors or arrays.
 
     >>> size_words(("tensors",)), size_words(("tensors", "file"))
     ('', ' (by their own tensors or arrays, or the files of their weights)')
