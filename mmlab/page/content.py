@@ -339,7 +339,7 @@ def _steps_of_evictions(loads: Sequence[Residence], load_steps: Ints, begin: Int
 
 
 def _limit_of(state: State, manager: _Manager) -> int | Unknown | None:
-    """Highest limit of a manager, in models; None without a limit."""
+    """Highest effective limit of a manager, in models; None without a limit."""
     values = _limits_of(state, manager)
     if known := [value for value in values if isinstance(value, int)]:
         return max(known)

@@ -49,7 +49,7 @@ class StepLimit:
     Attributes:
       step: label of the step.
       hint: `max_models_per_worker_hint` as given; None without one.
-      limit: highest limit of the model manager, in models; None without a limit, or before the
+      limit: highest effective limit, in models; None without a limit, or before the
         model manager was created.
     """
 
@@ -106,7 +106,7 @@ class Summary:
       most_resident: most models held at once by one process, including evicted models that are
         not freed.
       hint: `max_models_per_worker_hint` as given; None without one, `DIFFERS` if steps differ.
-      limit: highest limit of the model manager, in models; None without a limit, `DIFFERS` if
+      limit: highest effective limit, in models; None without a limit, `DIFFERS` if
         steps differ.
       load_seconds: total time of loads.
       loading_share: share of the wall time in which at least one model was loading, 0 to 1.
@@ -255,7 +255,7 @@ def step_limits(state: State) -> tuple[StepLimit, ...]:
 
 
 def _limit_of(state: State, step: str) -> int | Unknown | None:
-    """Highest limit of a step's model manager, which steps may share."""
+    """Highest effective limit of a step; steps may share a model manager."""
     together = next((steps for steps in state.sharing if step in steps), (step,))
     limits = [e.limit for e in state.facts(Limit) if e.step is None or e.step in together]
     if known := [limit for limit in limits if isinstance(limit, int)]:
