@@ -1,10 +1,10 @@
-"""The memory that a run needs under a hint: an estimate, as a sum of inputs with their sources.
+"""Estimates of the memory that a run needs under a hint: a sum of inputs with their sources.
 
     need = beside + models + loading + evicted models in use + residue of reloads
            + what the allocator keeps + margin
 
-It is a sum of what is known to take memory, and is fitted to nothing. Each input is measured in a
-run, given by the caller, or assumed; the assumptions are the constants below, measured with Beam
+The sum contains everything known to take memory; nothing is fitted. Each input is measured in a
+run, given by the caller, or assumed. The assumptions are the constants below, measured with Beam
 2.77 and PyTorch 2.13 on Linux.
 """
 
@@ -23,20 +23,20 @@ RESIDENT = "resident set size"
 ADDRESS_SPACE = "address space"
 
 _SHARE_BYTES = 80_000_000
-"""Address space that a run of one worker thread needs beside its models."""
+"""Address space that a run with one worker thread needs beside its models."""
 _THREADED_SHARE_BYTES = 140_000_000
 _WORKER_SHARE_BYTES = 50_000_000
-"""With several worker threads, it needs the first once and the second for each of them."""
+"""Address space with several worker threads: the first once, and the second for each thread."""
 RELOAD_ADDRESS_SPACE = 2_200_000
-"""What stays of the address space after each reload: two threads with their stacks."""
+"""Address space that each reload leaves behind: two threads with their stacks."""
 _RELOAD_RESIDENT = 50_000
-"""What stays of the resident set size."""
+"""Resident set size that each reload leaves behind."""
 _KEPT_MODELS = 4
 _MOST_KEPT_BYTES = 32 << 20
-"""glibc gives blocks above this size back at once. Of smaller ones it keeps some: the assumption is
-so many models, when models are evicted."""
+"""glibc returns freed blocks above this size at once. When models are evicted, it is assumed to
+keep `_KEPT_MODELS` of those below."""
 MARGIN = 0.05
-"""Of the estimate, for what differs from run to run."""
+"""Share of the estimate that is added for differences between runs."""
 
 MEASURED = "measured in the trace"
 GIVEN = "given"
@@ -48,7 +48,7 @@ _RESIDUE = "residue of reloads"
 
 
 def limit_with(hint: _Hint, copies: int) -> _Hint:
-    """How many models a manager will hold: each copy of the handler adds its hint to the limit.
+    """Limit of a model manager, in models: each copy of the handler adds its hint.
 
     >>> limit_with(2, copies=3)
     6
@@ -57,7 +57,7 @@ def limit_with(hint: _Hint, copies: int) -> _Hint:
 
 
 def copies_of_limit(limit: int, hint: int) -> int:
-    """How many copies of the handler have added their hint to a limit, at least 1.
+    """Number of copies of the handler that have added their hint to a limit, at least 1.
 
     >>> copies_of_limit(6, hint=2), copies_of_limit(1, hint=2)
     (3, 1)
@@ -67,7 +67,7 @@ def copies_of_limit(limit: int, hint: int) -> int:
 
 @dataclass(frozen=True)
 class Figure:
-    """A number of bytes, and where it comes from: "measured …", "given", or "assumed: …"."""
+    """A number of bytes and its source: "measured …", "given", or "assumed: …"."""
 
     bytes: int
     source: str
@@ -79,8 +79,8 @@ class Input:
 
     Attributes:
       what: what takes the memory.
-      bytes: how much it takes.
-      source: where the number comes from.
+      bytes: size of that memory.
+      source: source of the number.
     """
 
     what: str
@@ -90,21 +90,21 @@ class Input:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run needs, at every hint.
+    """The memory that a run needs at every hint.
 
     Arrays have the shape (models,): entry h - 1 is hint h.
 
     Attributes:
       counts: `RESIDENT` or `ADDRESS_SPACE`.
-      scope: whose memory it is, such as "one machine with 2 processes".
-      beside: what is needed beside the models.
-      models, models_source: most bytes of models held at once, and where their sizes come from.
-      loading: what models need beside themselves while they load.
-      late: evicted models that are still in use, where models are evicted.
+      scope: where the memory is needed, such as "one machine with 2 processes".
+      beside: bytes needed beside the models.
+      models, models_source: most bytes of models held at once, and the source of their sizes.
+      loading: additional bytes while models are loading.
+      late: bytes of evicted models that are still in use, if models are evicted.
       evicts: whether models are evicted, bool.
-      reloads: loads of models that had been evicted.
-      per_reload: what stays of each.
-      kept: what the allocator keeps where models are evicted.
+      reloads: number of loads of evicted models.
+      per_reload: bytes that each reload leaves behind.
+      kept: bytes that the allocator keeps if models are evicted.
       margin: share of the sum that is added to it.
     """
 
@@ -122,7 +122,7 @@ class Budget:
     margin: float = MARGIN
 
     def inputs(self, hint: int) -> list[Input]:
-        """The summands of one hint, the margin last; those of 0 bytes are left out."""
+        """Summands of one hint, with the margin last; summands of 0 bytes are left out."""
         i = hint - 1
         parts = [Input(what, int(n[i]), source) for what, n, source in self._parts]
         reloads = f"residue of {plural(int(self.reloads[i]), 'reload')}"
@@ -135,13 +135,13 @@ class Budget:
 
     @property
     def need(self) -> _Bytes:
-        """Bytes needed, margin included."""
+        """Bytes needed, including the margin."""
         total: _Bytes = np.sum([n for _, n, _ in self._parts], axis=0)
         return total + np.round(total * self.margin).astype(np.int64)
 
     @property
     def _parts(self) -> list[tuple[str, _Bytes, str]]:
-        """What takes memory, bytes at each hint, and where they come from."""
+        """Name, bytes at each hint, and source of each summand."""
         always, evicts = np.ones_like(self.models), self.evicts.astype(np.int64)
         fixed = (
             ("beside the models", self.beside, always),
@@ -159,17 +159,17 @@ AT_START_BYTES = 600_000_000
 
 
 def resident_estimate(at_start: int, model: int, models: int) -> int:
-    """Resident set size of a run that keeps all its models, before such a run has ended.
+    """Estimate the resident set size of a run that keeps all models.
 
     Args:
       at_start: resident set size before the first model.
-      model: bytes of the largest model that was loaded.
-      models: how many there are.
+      model: bytes of the largest loaded model.
+      models: number of models.
 
     >>> resident_estimate(400_000_000, 64_000_000, 4)
     840000000
     """
-    models += 1  # one is loading, which takes twice its size
+    models += 1  # a loading model takes twice its size
     need = at_start + _SHARE_BYTES + models * model
     return round(need * (1 + MARGIN))
 
@@ -187,7 +187,7 @@ def assumed_share(workers: int) -> Figure:
 
 
 def while_loading(measured: int | None, largest: int, workers: int) -> Figure:
-    """What models need beside themselves while they load: measured, or as much again.
+    """Additional memory while models are loading: measured, or assumed to be their own size.
 
     >>> while_loading(None, 64_000_000, 2).bytes
     128000000
@@ -200,7 +200,7 @@ def while_loading(measured: int | None, largest: int, workers: int) -> Figure:
 
 
 def still_in_use(measured: int | None, largest: int, workers: int) -> Figure:
-    """Evicted models that other worker threads use: so many were measured, or one for each.
+    """Evicted models that other worker threads still use: measured, or one per other thread.
 
     >>> still_in_use(None, 64_000_000, 3).bytes, still_in_use(0, 64_000_000, 3).bytes
     (128000000, 0)
@@ -213,7 +213,7 @@ def still_in_use(measured: int | None, largest: int, workers: int) -> Figure:
 
 
 def kept_by_the_allocator(sizes: Iterable[int]) -> Figure:
-    """What is not given back when models are evicted, where that was not measured.
+    """Assumed memory that the allocator keeps when models are evicted.
 
     >>> kept_by_the_allocator([64_000_000, 20_000_000]).bytes
     80000000
@@ -223,7 +223,7 @@ def kept_by_the_allocator(sizes: Iterable[int]) -> Figure:
 
 
 def residue(counts: str) -> Figure:
-    """What stays of each reload."""
+    """Memory that each reload leaves behind."""
     resident = counts == RESIDENT
     each = _RELOAD_RESIDENT if resident else RELOAD_ADDRESS_SPACE
     return Figure(each, f"assumed: {each / 1e6:g} MB each")

@@ -1,4 +1,4 @@
-"""The lessons' notebooks, which come with the package, copied to where a learner works."""
+"""Copying the notebooks of the lessons from the package to a learner's folder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Copied:
-    """What was done.
+    """The result of copying notebooks.
 
     Attributes:
-      folder: where the notebooks are.
-      new: names of those that were copied.
-      kept: names of those that were there already, and stay as they are.
+      folder: folder of the notebooks.
+      new: names of copied notebooks.
+      kept: names of notebooks that existed, and were not changed.
     """
 
     folder: Path
@@ -29,10 +29,10 @@ class Copied:
 
 
 def _notebooks() -> list[Path]:
-    """The notebooks of the package, or of the source tree that it is imported from.
+    """Paths of the notebooks of the package, or of the source tree that it is imported from.
 
     Raises:
-      FileNotFoundError: this install has none.
+      FileNotFoundError: this installation has no notebooks.
     """
     for folder in (_HERE / "notebooks", _HERE.parent / "notebooks"):
         if found := sorted(folder.glob("[0-9]*.ipynb")):
@@ -41,12 +41,12 @@ def _notebooks() -> list[Path]:
 
 
 def copy_notebooks(folder: str | os.PathLike[str]) -> Copied:
-    """Copy the lessons into a folder, without their outputs; a file that is there is never changed.
+    """Copy the lessons into a folder, without outputs; existing files are never changed.
 
     Raises:
-      TypeError, ValueError: `folder` is no path.
-      NotADirectoryError: it is a file.
-      OSError: it cannot be written.
+      TypeError, ValueError: `folder` is not a path.
+      NotADirectoryError: `folder` is a file.
+      OSError: `folder` cannot be written.
     """
     where = path_argument("folder", folder, "a folder for the notebooks")
     if where.exists() and not where.is_dir():
@@ -63,7 +63,7 @@ def copy_notebooks(folder: str | os.PathLike[str]) -> Copied:
 
 
 def _cleared(notebook: str) -> str:
-    """A notebook without what its cells have shown."""
+    """Remove the outputs of a notebook."""
     content = json.loads(notebook)
     for cell in content["cells"]:
         if cell["cell_type"] == "code":

@@ -20,13 +20,13 @@ from mmlab.prediction.recorded import copies_of
 from mmlab.watching.screens import in_notebook
 
 _CONFIRM = 2
-"""Further runs that the answer must pass: one run says little about a hint near the limit."""
+"""Further runs that the answer must pass, since one run says little about a hint near the limit."""
 _MOST_ABOVE = 4
-"""Where the search ends without a hint that passes, so many of the hints that it skipped are run:
-reloads leave memory behind, so that hint 1 may fail where hint 3 passes."""
+"""Number of skipped hints to run if the search finds no hint that passes: reloads leave memory
+behind, so that hint 1 may fail where hint 3 passes."""
 
 _MOST_CONFLICTS = 4
-"""So often a run is repeated that failed by a conflict of threads, and not for want of memory."""
+"""Maximum repeats of a run that failed by a conflict of threads, not out of memory."""
 
 _PROMISE = (
     "Other data, more threads, a second run in the same process or another machine may need more "
@@ -37,14 +37,15 @@ _PROMISE = (
 @shown_everywhere
 @dataclass(frozen=True)
 class Fit:
-    """What `fit_hint` found. A notebook shows the picture of the runs, a terminal their table.
+    """The result of `fit_hint`. A notebook shows the picture of the runs, a terminal their table.
 
     Attributes:
       found: whether a hint passed all its runs.
-      hint: the highest hint that did; None if that is a run without a hint, or if none was found.
-      runs: hint and outcome of each run, in the order of the runs.
-      memory_limit: bytes that each process of a run was allowed to take.
-      interrupted: whether it was stopped before the end; then nothing is found.
+      hint: the highest hint that passed; None if the run without a hint passed, or if none was
+        found.
+      runs: hint and outcome of each run, in order.
+      memory_limit: memory limit of each process of a run, bytes.
+      interrupted: whether the search was stopped before the end; then no hint is found.
     """
 
     found: bool
@@ -55,7 +56,7 @@ class Fit:
 
     @property
     def sharp(self) -> bool:
-        """Whether every hint up to a highest one passed, and all above failed, in all runs.
+        """Whether there is a hint up to which all runs passed and above which all runs failed.
 
         Runs that failed by a conflict of threads are left out.
         """
@@ -65,7 +66,7 @@ class Fit:
 
     @property
     def comparison(self) -> Comparison:
-        """The runs of each hint, by hint."""
+        """Comparison of the hints that ran."""
         by_hint: dict[Hint, list[RunOutcome]] = {}
         for hint, outcome in sorted(self.runs, key=lambda run: _rank(run[0])):
             by_hint.setdefault(hint, []).append(outcome)
@@ -73,7 +74,7 @@ class Fit:
         return Comparison(rows, self.interrupted)
 
     def table(self) -> pd.DataFrame:
-        """One row per run: its hint, how it ended, loads, peak RSS of a process, seconds."""
+        """Table with one row per run: hint, end, loads, peak RSS of a process, seconds."""
         rows = []
         for hint, outcome in self.runs:
             s = outcome.trace.summary()
@@ -91,7 +92,7 @@ class Fit:
 
     @property
     def verdict(self) -> str:
-        """What was found, in sentences: statements about runs."""
+        """Result of the search in sentences, which state only what runs have shown."""
         under = f"under a memory limit of {in_bytes(self.memory_limit)}"
         if self.interrupted:
             return f"Interrupted after {plural(len(self.runs), 'run')}: nothing is found yet."
@@ -113,14 +114,14 @@ class Fit:
 
     @property
     def _uneven(self) -> str:
-        """The hints that failed at or below one that passed."""
+        """Name the hints that failed at or below a hint that passed."""
         passed = max(_rank(hint) for hint, outcome in self.runs if outcome.succeeded)
         failed = {h: None for h, o in self.runs if _failed_to_fit(o) and _rank(h) <= passed}
         names = joined(HintRuns(hint, ()).label for hint in sorted(failed, key=_rank))
         return f"There is no sharp boundary: {names} failed, and a hint as high or higher passed."
 
     def plot(self, title: str | None = None) -> Picture:
-        """The comparison of the hints that ran; its text is the same on every machine."""
+        """Draw the comparison of the hints that ran; its text is the same on every machine."""
         ended = [f"  {HintRuns(hint, ()).label}: {_words(o)}" for hint, o in self.runs]
         return Picture(
             self.comparison.plot(title).figure, "\n".join([self.verdict, *ended, _PROMISE])
@@ -149,21 +150,21 @@ def fit_hint(
 
     The first run has the highest hint. A run that is out of memory shows how many models it held,
     and the search continues up and down from there, until a hint passes and the next higher one
-    fails. The hint below is run too, and the answer must pass again, because reloads leave memory
-    behind: a lower hint may fail where a higher one passes.
+    fails. The next lower hint is run too, and the answer must pass again, because reloads leave
+    memory behind: a lower hint may fail where a higher one passes.
 
     Args:
       build: see `compare_hints`.
-      memory_limit: see `run_fresh`; of each process.
+      memory_limit: limit of each process; see `run_fresh`.
       hints: the hints to choose from; by default 1 to the number of models, and None.
       confirm: number of further runs that the answer must pass.
       options: see `run_fresh`.
       live: see `compare_hints`.
-      progress: a function that is called with one line of text per run, or None to print nothing.
+      progress: callback with one line of text per run; None to print nothing.
 
     Raises:
       ValueError, TypeError, NotImplementedError: see `compare_hints`.
-      FreshRunError: the first run failed for another reason than memory. Later runs that do are
+      FreshRunError: the first run failed for another reason than memory. Later failures become
         rows of the result.
     """
     limit = parse_bytes(memory_limit)
@@ -191,7 +192,7 @@ def _failed_to_fit(outcome: RunOutcome) -> bool:
 
 
 def _failed_otherwise(outcome: RunOutcome) -> bool:
-    """Whether a run failed of something else than memory."""
+    """Whether a run failed for another reason than memory."""
     return not (outcome.succeeded or outcome.oom or outcome.starved or outcome.interrupted)
 
 
@@ -201,15 +202,15 @@ class _Stopped(Exception):
 
 @dataclass
 class Search:
-    """Looks for the highest hint whose runs pass.
+    """Searches for the highest hint whose runs pass.
 
     Args:
-      run: runs the pipeline once, under a hint and a name for its progress.
-      hints: to choose from, ascending; None takes 1 to the number of models and none, once the
-        first run has said how many models there are.
-      confirm: further runs that the answer must pass.
-      show: called with the runs done and an estimate of all of them.
-      report: called with the name and the outcome of each run that has ended.
+      run: function that runs the pipeline once, given a hint and a name for progress.
+      hints: hints to choose from, ascending; by default 1 to the number of models (known
+        after the first run), and None.
+      confirm: number of further runs that the answer must pass.
+      show: callback with the number of finished runs and an estimate of all runs.
+      report: callback with the name and the outcome of each finished run.
 
     Attributes:
       runs: hint and outcome of each run so far.
@@ -223,7 +224,7 @@ class Search:
     runs: list[tuple[Hint, RunOutcome]] = field(default_factory=list)
 
     def fit(self, memory_limit: int) -> Fit:
-        """Search, and say what was found."""
+        """Run the search."""
         try:
             found, hint = self._search()
         except (_Stopped, KeyboardInterrupt):
@@ -250,7 +251,7 @@ class Search:
         return False, None
 
     def _highest_that_passes(self, hints: Sequence[Hint], guess: int) -> int:
-        """Place of the highest hint that passes once, its neighbours run; -1 where none does."""
+        """Run hints, and return the index of the highest that passes once; -1 if none does."""
         passes, fails, step = -1, len(hints) - 1, 1
         while fails - passes > 1:
             place = guess if passes < guess < fails else (passes + fails) // 2
@@ -279,7 +280,7 @@ class Search:
         return all(self._run(hint).succeeded for _ in range(self.confirm))
 
     def _outcome(self, hint: Hint) -> RunOutcome:
-        """Of the first run of a hint."""
+        """Outcome of the first run of a hint."""
         tells = (outcome for had, outcome in self.runs if had == hint and not outcome.conflict)
         ran = next(tells, None)
         return self._run(hint) if ran is None else ran
@@ -304,13 +305,13 @@ class Search:
 
     @property
     def _expected(self) -> int:
-        """An estimate of the runs in all: a few to find the hint, its neighbour, and again."""
+        """Estimate of all runs: a few to find the hint, its neighbour, and repeats."""
         hints = 8 if self.hints is None else len(self.hints)
         return 2 + hints.bit_length() + self.confirm
 
 
 def _hints_of(outcome: RunOutcome) -> list[Hint]:
-    """1 to the number of models, less what is the same as no hint; and none."""
+    """Hints whose limit is below the number of models (higher ones are no limit), and None."""
     models = outcome.trace.models
     steps = {model.step for model in models if model.keys}
     most = max((sum(m.step == step for m in models) for step in steps), default=1)
@@ -318,7 +319,7 @@ def _hints_of(outcome: RunOutcome) -> list[Hint]:
 
 
 def _guess(hints: Sequence[Hint], outcome: RunOutcome) -> int:
-    """Place of a hint that lets as many models stay as a run held that was out of memory."""
+    """Index of a hint that keeps as many models as a run held when it was out of memory."""
     unfit = outcome.out_of_memory
     held = 0 if unfit is None else unfit.held // copies_of(outcome.trace)
     below = [place for place, hint in enumerate(hints[:-1]) if _rank(hint) <= held]
@@ -327,13 +328,13 @@ def _guess(hints: Sequence[Hint], outcome: RunOutcome) -> int:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[int, int], None]]:
-    """A bar in a notebook that says how far the search is; nothing elsewhere."""
+    """Progress bar of the search in a notebook; nothing elsewhere."""
     if not in_notebook():
         yield lambda done, total: None
         return
     from IPython.display import display
 
-    nothing = {"text/html": "", "text/plain": ""}  # what a notebook keeps, run again or compared
+    nothing = {"text/html": "", "text/plain": ""}  # what the saved notebook keeps
     handle = display(nothing, raw=True, display_id=True)
 
     def show(done: int, total: int) -> None:

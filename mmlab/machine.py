@@ -1,4 +1,4 @@
-"""What this machine has of what mmlab needs: what is wrong with it, and how to fix it."""
+"""Checks of this machine for what mmlab needs, with fixes for problems."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _NAMED = ("mmlab", "apache-beam", "torch", "ipykernel", "ipywidgets", "jupyterla
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-      name: of the thing.
-      said: how it is.
-      fix: what to do where something is wrong with it; empty where nothing is.
+      name: subject of the check.
+      said: state of the subject.
+      fix: what to do about a problem; empty without one.
     """
 
     name: str
@@ -44,22 +44,22 @@ class Finding:
 @shown_everywhere
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found on this machine.
+    """The results of all checks of this machine.
 
     Attributes:
-      findings: in the order in which things were looked at.
+      findings: results in the order of the checks.
     """
 
     findings: tuple[Finding, ...]
 
     @property
     def problems(self) -> tuple[Finding, ...]:
-        """What is wrong."""
+        """Findings with a problem."""
         return tuple(finding for finding in self.findings if finding.fix)
 
     @property
     def line(self) -> str:
-        """All of it in one line, to send to an instructor. It names no file and no user."""
+        """All findings in one line, to send to an instructor, without names of files and users."""
         versions = ", ".join(f"{name} {there}" for name in _NAMED if (there := _version(name)))
         system = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
         free = psutil.virtual_memory().available
@@ -81,10 +81,11 @@ class Diagnosis:
 
 
 def doctor() -> Diagnosis:
-    """Look at what mmlab and its lessons need: what is wrong, and how to fix it.
+    """Check this machine for what mmlab and its lessons need, and say how to fix problems.
 
-    Python, memory, disk, temporary files, the cache of the lessons, fonts, the engine of diagrams,
-    a kernel that starts, and ports of this machine. It takes some seconds, and changes nothing.
+    The checks cover Python, memory, disk, temporary files, the cache of the lessons, fonts, the
+    engine of diagrams, the start of a kernel, and ports. They take a few seconds and change
+    nothing.
     """
     return Diagnosis(tuple(found for look in _LOOKS for found in _looked(look)))
 

@@ -1,1 +1,1 @@
-"""Runs of one pipeline beside each other."""
+"""Comparisons of runs of one pipeline."""

@@ -1,4 +1,4 @@
-"""Runs of one pipeline beside each other: their picture, their table, and a verdict."""
+"""Comparisons of runs of one pipeline: picture, table and verdict."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Hint = int | None
 
 _COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident", "limit")
 _ENDS = ("interrupted", "out of memory", "failed", "unknown", "done")
-"""How a run can end: of several runs, the first of these is said."""
+"""Possible ends of a run; of several runs, the table shows the first of these."""
 _SHARED = "The runs shared the machine: their seconds cannot be compared."
 _UNEVEN = "Batches had other sizes in each run, so loads vary too."
 _VARY = "Seconds vary from run to run, loads do not."
@@ -33,7 +33,7 @@ _VARY_BOTH = "Batches had other sizes in each run: loads vary like seconds."
 _EQUALLY_FAST = 1.1
 """Medians that differ by less than this factor count as equal."""
 _EQUAL_RSS = 1.02
-"""So do peaks of memory, which differ a little from run to run."""
+"""Peaks of memory that differ by less than this factor count as equal."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class HintRuns:
     """All runs of one hint.
 
     Attributes:
-      hint: as it was given to `build`, or recorded.
+      hint: hint that was given to `build`, or recorded.
       outcomes: one per repeat, in order.
-      name: what the run is called instead of its hint.
+      name: name of the run, used instead of its hint.
     """
 
     hint: Hint
@@ -56,12 +56,12 @@ class HintRuns:
 
     @property
     def succeeded(self) -> bool:
-        """Whether all its runs did."""
+        """Whether all runs succeeded."""
         return all(outcome.succeeded for outcome in self.outcomes)
 
     @property
     def ending(self) -> str:
-        """`passed`, `out of memory`, `unknown` (as far as its logs tell), `stopped` or `failed`."""
+        """`passed`, `out of memory`, `unknown` (by the logs), `stopped` or `failed`."""
         if self.succeeded:
             return "passed"
         if any(outcome.oom for outcome in self.outcomes):
@@ -72,7 +72,7 @@ class HintRuns:
 
     @property
     def problem(self) -> str | None:
-        """Why it failed; None when all its runs succeeded."""
+        """Why a run failed; None if all runs succeeded."""
         return next((o.problem for o in self.outcomes if not o.succeeded), None)
 
     @cached_property
@@ -81,12 +81,12 @@ class HintRuns:
 
     @property
     def seconds(self) -> float:
-        """Median wall time of its runs, from the submission of the pipeline to its end."""
+        """Median wall time of the runs, from the submission of the pipeline to its end."""
         return statistics.median(s.wall_seconds for s in self.summaries)
 
     @property
     def model_bytes(self) -> int | Unknown:
-        """Most bytes of models that one process held at once, in any run."""
+        """Most bytes of models held at once by one process, in any run."""
         known = [s.model_bytes for s in self.summaries if isinstance(s.model_bytes, int)]
         return max(known) if len(known) == len(self.summaries) else UNKNOWN
 
@@ -100,14 +100,14 @@ class HintRuns:
     def thrashes(self) -> bool:
         """Whether, in any run, more than `MOST_RELOADS` of the batches loaded a model again.
 
-        The first load of a model does not count: no hint saves it. So the share that is judged does
-        not depend on how long a run is, as loads for each model would.
+        First loads do not count, because no hint avoids them; so the share does not depend on the
+        length of the run.
         """
         return any(thrashes(s.reloads, s.uses) for s in self.summaries)
 
     @property
     def shown(self) -> RunOutcome:
-        """The run that pictures show: one that failed, else that of the median time."""
+        """The run to draw: a failed run, else the run with the median time."""
         failed = [outcome for outcome in self.outcomes if not outcome.succeeded]
         if failed:
             return failed[0]
@@ -121,10 +121,10 @@ class Comparison:
     """One pipeline under several hints. A notebook shows the picture, a terminal the counts.
 
     Attributes:
-      rows: the runs of each hint, in the order that was asked for.
-      interrupted: whether it was stopped before all hints had run.
-      together: whether the runs of different hints went on at the same time.
-      differences: in what else than the hint recorded runs differ, each as "elements (48, 96)".
+      rows: the runs of each hint, in the requested order.
+      interrupted: whether the comparison was stopped before all hints had run.
+      together: whether hints were run at the same time.
+      differences: other differences of recorded runs than the hint, each as "elements (48, 96)".
     """
 
     rows: tuple[HintRuns, ...]
@@ -134,14 +134,14 @@ class Comparison:
 
     @property
     def traces(self) -> dict[Hint | str, list[Trace]]:
-        """Hint, or name of a recorded run, to the traces of its runs, also of those that failed."""
+        """Traces of all runs, including failed ones, by hint or by name of a recorded run."""
         return {
             row.name or row.hint: [outcome.trace for outcome in row.outcomes] for row in self.rows
         }
 
     @property
     def notes(self) -> list[str]:
-        """What is odd about the comparison, in sentences; empty when nothing is."""
+        """Limitations of the comparison, in sentences; empty if there are none."""
         return [
             f"{row.label}: the handler that build made has the hint {seen}. Give the argument "
             "hint on to KeyedModelHandler(…, max_models_per_worker_hint=hint)."
@@ -150,14 +150,14 @@ class Comparison:
         ]
 
     def table(self, *, times: bool = False) -> pd.DataFrame:
-        """Integers, one row per hint; with repeats, the median and, where runs differ, the range.
+        """Table of integers, one row per hint. Repeats that differ give the median and the range.
 
-        The columns are the same on every machine when batches have a fixed size: how the runs
-        ended, the counts of `Trace.summary()`, and the most megabytes of models that one process
-        held at once.
+        If batches have a fixed size, the columns are equal on every machine: the end of the runs,
+        the counts of `Trace.summary()`, and the most megabytes of models held at once by one
+        process.
 
         Args:
-          times: whether to add what differs from machine to machine: milliseconds, per cent of
+          times: whether to add columns that depend on the machine: milliseconds, percentage of
             them spent loading, megabytes of the highest resident set size of one process.
         """
         rows = {row.label: _table_row(row, times) for row in self.rows}
@@ -169,9 +169,9 @@ class Comparison:
     def verdict(self) -> str:
         """One sentence: the fastest, the least memory, the smallest hint that does not thrash.
 
-        A hint thrashes when more than 5% of the batches (`MOST_RELOADS`) had to load a model that
-        the process had held before. Hints whose runs failed are not judged. Where the models' own
-        bytes are not known, the least memory is that of the lowest peak RSS.
+        A hint thrashes if more than 5% of the batches (`MOST_RELOADS`) reloaded a model that the
+        process had held before. Hints with failed runs are not judged. If the bytes of models are
+        unknown, the run with the lowest peak RSS has the least memory.
         """
         done = [row for row in self.rows if row.succeeded]
         fastest = None if self.together else _fastest(done)
@@ -186,7 +186,7 @@ class Comparison:
 
     @property
     def remark(self) -> str | None:
-        """Whether seconds and loads of the runs can be compared; None without two to compare."""
+        """Remark on whether seconds and loads are comparable; None with fewer than two runs."""
         if sum(row.succeeded for row in self.rows) < 2:
             return None
         if self.together:
@@ -195,24 +195,24 @@ class Comparison:
 
     @property
     def _have_equal_batches(self) -> bool:
-        """Whether batches of each size are as many in each run that succeeded."""
+        """Whether all successful runs have the same numbers of batches of each size."""
         traces = [o.trace for row in self.rows for o in row.outcomes if o.succeeded]
         return len({tuple(sorted(trace.batches.n.tolist())) for trace in traces}) < 2
 
     @property
     def _calm(self) -> str | None:
         hints = [row.hint for row in self.rows]
-        if self.differences or len(set(hints)) < len(hints):  # it may not be the hint's doing
+        if self.differences or len(set(hints)) < len(hints):  # another difference may be the cause
             thrashing = [row for row in self.rows if row.succeeded and row.thrashes]
             return f"{_listed(thrashing)} {_thrash(len(thrashing))}" if thrashing else None
         return _smallest_calm(self.rows, whole=not self.interrupted)
 
     def plot(self, title: str | None = None, *, sheet: Sheet = NOTEBOOK) -> Picture:
-        """Small multiples, one per hint, on the same seconds and the same scale of memory.
+        """Draw small multiples, one per hint, with a common scale of time and of memory.
 
         Args:
           title: replaces the labels of the steps.
-          sheet: what they are drawn on: see `mmlab.draw.sheets`.
+          sheet: sizes of the picture: see `mmlab.draw.sheets`.
         """
         runs = [
             Multiple(row.label, _words(row), _short_problem(row), row.shown.trace)
@@ -255,7 +255,7 @@ def _table_row(row: HintRuns, times: bool) -> dict[str, Any]:
 
 
 def _cell(values: Iterable[int | Unknown | Differs | None]) -> int | str:
-    """The value, or the median and the range of several that differ.
+    """Describe a value, or the median and the range of values that differ.
 
     >>> _cell([24, 24]), _cell([24, 31, 26]), _cell([None]), _cell([UNKNOWN]), _cell([2, DIFFERS])
     (24, '26 (24–31)', '–', 'unknown', 'differs')
@@ -286,7 +286,7 @@ def _words(row: HintRuns) -> list[str]:
 
 
 def _other_hint(row: HintRuns) -> Hint | Unknown | bool:
-    """The hint that the handler really had, where it is another; False where it is the same."""
+    """The actual hint of the handler if it differs from the row's; False if it does not."""
     models = row.shown.trace.models
     if not models or any(model.hint == row.hint for model in models):
         return False
@@ -331,9 +331,9 @@ def _least_rss(done: Sequence[HintRuns]) -> str | None:
 
 
 def _smallest_calm(rows: Sequence[HintRuns], whole: bool) -> str | None:
-    """Which hint is the smallest that does not thrash, among those that could be judged.
+    """Name the smallest hint that does not thrash, among the hints that could be judged.
 
-    A larger hint never loads more, so that N - 1 thrashes says it of all below N.
+    A larger hint never loads more: if N - 1 thrashes, all hints below N thrash.
     """
     judged = [row for row in rows if row.succeeded]
     calm = [row.hint for row in judged if not row.thrashes]
@@ -379,7 +379,7 @@ def _listed(rows: Sequence[HintRuns]) -> str:
 
 
 def line_of(outcome: RunOutcome) -> str:
-    """A run in one line: its counts, or why it failed."""
+    """Describe a run in one line: its counts, or why it failed."""
     if outcome.out_of_memory is not None:
         return outcome.out_of_memory.what
     if outcome.problem is not None:

@@ -38,28 +38,27 @@ def compare_hints(
     progress: Callable[[str], None] | None = say,
     on_events: Callable[[Hint, list[Event]], None] | None = None,
 ) -> Comparison:
-    """Run the pipeline that `build(pipeline, hint)` makes under each hint, in fresh processes.
+    """Run the pipeline built by `build(pipeline, hint)` under each hint, in fresh processes.
 
     A run that fails, out of memory or otherwise, becomes a row of the comparison; the other hints
     still run. Repeats run in turns (every hint once, then every hint again), so that a machine that
-    gets slower affects all hints equally. An interrupt stops the current run and returns what
-    happened until then.
+    gets slower affects all hints equally. An interrupt stops the current run; the comparison then
+    contains the runs until then.
 
     Args:
-      build: a function that adds steps to the pipeline that it gets, and passes `hint` to its keyed
-        handler: `KeyedModelHandler(…, max_models_per_worker_hint=hint)`.
+      build: a function that adds steps to `pipeline`, and passes `hint` to its keyed handler:
+        `KeyedModelHandler(…, max_models_per_worker_hint=hint)`.
       hints: positive integers, or None for no limit; each once.
       repeat: runs per hint; with 3 or more, tables show medians and ranges.
       together: whether to run all hints at the same time, drawn on one screen with one clock: a
-        race. Their seconds cannot be compared, since the runs share the machine, and each has its
-        share of PyTorch's threads. If memory does not suffice for all, fewer run at once.
+        race. Their seconds cannot be compared, since the runs share the machine and PyTorch's
+        threads. If there is not enough memory for all, fewer run at once.
       memory_limit: see `run_fresh`.
       options: see `run_fresh`.
       runner: see `run_fresh`.
-      live: whether to draw the runs while they go on; see `WatchRunner`.
-      progress: a function that is called with one line of text per run, or None to print nothing.
-      on_events: a function that is called with the hint and its new events, for a view of your
-        own.
+      live: whether to draw the runs live; see `WatchRunner`.
+      progress: callback with one line of text per run; None to print nothing.
+      on_events: callback with the hint and its new events, for your own view.
 
     Raises:
       ValueError: no hints, a hint twice, or one that is not a positive integer; `repeat` is less
@@ -125,12 +124,12 @@ def _name(hint: Hint, number: int, repeat: int) -> str:
 
 @dataclass(frozen=True)
 class RunHint:
-    """Runs `build(pipeline, hint)` in fresh processes, drawn in one place, with a line for each.
+    """Runs `build(pipeline, hint)` in fresh processes, with one picture and a line per run.
 
-    Arguments are those of `compare_hints`.
+    The arguments are those of `compare_hints`.
 
     Raises:
-      TypeError: `progress` or `on_events` is no function.
+      TypeError: `progress` or `on_events` is not callable.
     """
 
     build: Callable[[Any, Hint], Any]
@@ -149,7 +148,7 @@ class RunHint:
 
     @contextmanager
     def running(self) -> Iterator[Callable[[Hint, str], RunOutcome]]:
-        """Give a function of a hint and a name for the run."""
+        """Context with a function that runs a hint, given the hint and a name for the run."""
         with _shown(self.live) as screen:
             yield partial(self._run, screen)
 
@@ -170,7 +169,7 @@ class RunHint:
         return outcome
 
     def race(self, hints: Sequence[Hint], names: Sequence[str]) -> dict[Hint, RunOutcome]:
-        """Run several hints at once; hint to outcome, of those that ran."""
+        """Run several hints at once. Returns the outcomes of the hints that ran."""
         threads = torch_threads(len(hints))
 
         def start(hint: Hint) -> FreshRun:
@@ -198,10 +197,10 @@ class RunHint:
         return {hints[place]: outcomes[place] for place in sorted(outcomes)}
 
     def report(self, name: str, outcome: RunOutcome) -> None:
-        """Report a run that has ended.
+        """Report the end of a run.
 
         Raises:
-          FreshRunError: the fresh process could not read `build`.
+          FreshRunError: the fresh process could not load `build`.
         """
         if self.progress is not None:
             self.progress(f"{name}: {line_of(outcome)}")
@@ -210,13 +209,13 @@ class RunHint:
 
 
 def check_hints(hints: Any, call: str) -> list[Hint]:
-    """Hints to run, as a list.
+    """Return hints as a list.
 
     Args:
-      call: the public function that they were given to.
+      call: name of the public function, for errors.
 
     Raises:
-      TypeError, ValueError: it is no sequence of different hints.
+      TypeError, ValueError: `hints` is not a sequence of different hints.
     """
     if not isinstance(hints, Iterable) or isinstance(hints, str):
         raise TypeError(f"hints must be a sequence such as (1, 2, 4, None), got {short(hints)}")
@@ -232,7 +231,7 @@ def check_hints(hints: Any, call: str) -> list[Hint]:
 
 @contextmanager
 def _shown(live: bool | str) -> Iterator[Screen | None]:
-    """A screen for the runs, which is empty afterwards: the comparison shows them all."""
+    """A screen for the live runs; it is cleared afterwards, since the comparison shows all runs."""
     screen = screen_for(live, "")
     try:
         yield screen

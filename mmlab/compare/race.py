@@ -1,4 +1,4 @@
-"""Runs that go on at the same time, drawn in one picture."""
+"""Simultaneous runs, drawn in one picture."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mmlab.watching.screens import Frames, Screen
 
 
 class Race:
-    """Runs that go on at the same time, as many as the free memory has room for.
+    """Simultaneous runs, as many as fit into the free memory.
 
     Args:
-      title: stands above the picture.
-      labels: what the runs are called.
-      starts: start the runs, in the order of the labels.
-      screen: where they are drawn, or None.
-      on_events: called with the place of a run and its new events.
-      on_end: called with the place of a run and its outcome.
+      title: first line of the picture.
+      labels: names of the runs.
+      starts: functions that start the runs, in the order of the labels.
+      screen: screen for the picture, or None.
+      on_events: callback with the index of a run and its new events.
+      on_end: callback with the index of a run and its outcome.
       estimate: see `Together`.
-      sheet: what they are drawn on.
+      sheet: sizes of the picture.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class Race:
         self._note = quietly(self._draw)
 
     def run(self) -> dict[int, RunOutcome]:
-        """Run them all, and wait. See `Together.run`."""
+        """Run all and wait; see `Together.run`."""
         self._note([])
         return self._together.run()
 
     def stop(self) -> None:
-        """End all runs, from any thread; what was seen stays."""
+        """Stop all runs, from any thread; their events are kept."""
         self._together.stop()
 
     def _take(self, place: int, events: list[Event]) -> None:

@@ -1,4 +1,4 @@
-"""`compare_traces`: recorded runs, from any runner."""
+"""`compare_traces`: comparison of recorded runs, from any runner."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from mmlab.trace import Trace
 def compare_traces(traces: Mapping[str, Trace | str | os.PathLike[str]]) -> Comparison:
     """Compare recorded runs, from any runner: aligned at their start, on one scale.
 
-    The verdict says how the runs differ besides the hint. If they do, or if two have the same hint,
-    it names the runs that thrash, but no smallest hint.
+    The verdict lists differences other than the hint. If there are any, or if two runs have the
+    same hint, it names the runs that thrash, but no smallest hint.
 
     Args:
       traces: a dict of names to traces, paths of saved traces, or log folders of runs.
 
     Raises:
       TypeError: `traces` is not a dict of names to traces.
-      ValueError: it is empty.
+      ValueError: `traces` is empty.
       OSError, ValueError: a trace cannot be read; see `Trace.load`.
     """
     if not isinstance(traces, Mapping):
@@ -61,7 +61,7 @@ def _recorded_row(name: str, trace: Trace) -> HintRuns:
 
 
 def _differences(traces: Sequence[Trace]) -> Iterator[str]:
-    """In what runs differ besides the hint, each as "elements (48, 96)"."""
+    """Differences of the runs other than the hint, each as "elements (48, 96)"."""
     facts = {
         "elements": lambda trace: trace.summary().elements,
         "most elements in a batch": lambda trace: int(max(trace.batches.n, default=0)),

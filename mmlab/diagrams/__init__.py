@@ -1,4 +1,4 @@
-"""Any Beam pipeline as a picture that names its models."""
+"""Diagrams of Beam pipelines and their models."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def diagram(
     """Draw a pipeline, a model handler, or a run.
 
     Args:
-      subject: a `beam.Pipeline`, before or after it ran; a `ModelHandler`, for its key mapping; or
-        the result of a pipeline that was watched.
-      trace: the `mmlab.Trace` of a run. It adds the number of elements to the edges, and loads,
+      subject: a `beam.Pipeline`, before or after its run; a `ModelHandler`, for its key mapping;
+        or the result of a watched pipeline.
+      trace: the `mmlab.Trace` of a run. It adds numbers of elements to the edges, and loads,
         evictions and seconds of loading to the models.
-      depth: number of levels of composites that are drawn. 1 draws the steps that the author
-        applied, None draws everything.
-      step: full label of one composite; only the steps in it are drawn.
+      depth: number of levels of composites to draw. 1 draws the steps that the author applied,
+        None draws everything.
+      step: full label of a composite; only its steps are drawn.
       direction: "LR" from left to right, "TB" from top to bottom.
 
     Raises:
-      TypeError: `subject` is none of these.
+      TypeError: `subject` is none of the above.
       ValueError: `depth`, `step` or `direction` is not valid, or the pipeline has too many steps
         for one picture.
     """

@@ -1,4 +1,4 @@
-"""A graph becomes DOT text. Pure: the same graph and the same colours give the same bytes."""
+"""DOT text of graphs. Pure functions: equal graphs and colours give equal bytes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mmlab.diagrams.graph import Composite, Edge, Graph, Inference, Model, Step
 from mmlab.draw.theme import INK, MUTED, PAPER, tint
 
 SMALLEST = 10
-"""The smallest print of a picture, in points; HTML-like labels know whole numbers only."""
+"""Smallest font size of a picture, in points; HTML-like labels support whole numbers only."""
 _LABEL = 12
 FONT = "Arial"
-"""Graphviz knows how wide its letters are."""
+"""A font whose ASCII letter widths are built into Graphviz."""
 _MARGIN = 0.11
 _DEAD = "#B42318"
 _SOFT = "#F5F6F8"
@@ -26,14 +26,14 @@ _GAP = '<FONT POINT-SIZE="10">&#160;</FONT>'
 _MOST_ROWS = 12
 _MOST_KEYS = 24
 _MOST_TOOLTIP = 3000
-"""Characters: nobody reads more, and Graphviz takes strings of at most 16,384."""
+"""Maximum length of a tooltip, in characters; Graphviz accepts at most 16,384."""
 
 
 def pipeline_dot(graph: Graph, colours: Mapping[str, str], direction: str = "LR") -> str:
-    """DOT text of a pipeline.
+    """Return the DOT text of a pipeline.
 
     Args:
-      colours: `#RRGGBB` by name of model.
+      colours: `#RRGGBB` by model name.
       direction: Graphviz's `rankdir`.
     """
     if not graph.steps:
@@ -42,7 +42,7 @@ def pipeline_dot(graph: Graph, colours: Mapping[str, str], direction: str = "LR"
     lines = list(_boxes(graph, None, ids, colours))
     lines += [f"{ids[source]} [ordering=out];" for source in _numbered(graph)]
     front = "w" if direction == "LR" else "n"
-    # Cards are tall: without a port, edges end anywhere along them, even at a corner.
+    # Cards are tall: without a port, edges may end anywhere along them, even at a corner.
     heads = {s.id: f"{ids[s.id]}:{front}" if s.inferences else ids[s.id] for s in graph.steps}
     for place, edge in enumerate(graph.edges):
         lines += _edge(edge, f"end{place}", ids, heads)
@@ -50,7 +50,7 @@ def pipeline_dot(graph: Graph, colours: Mapping[str, str], direction: str = "LR"
 
 
 def mapping_dot(inference: Inference, colours: Mapping[str, str], direction: str = "LR") -> str:
-    """DOT text of a handler: keys, the cohort that they make, and its model."""
+    """Return the DOT text of a handler: keys, their cohorts, and the cohorts' models."""
     if inference.keyed != "many":
         return _document(direction, [_handler_card(inference, colours)])
     lines: list[str] = []
@@ -64,7 +64,7 @@ def mapping_dot(inference: Inference, colours: Mapping[str, str], direction: str
 
 
 def _numbered(graph: Graph) -> list[str]:
-    """Steps with numbered outputs, which are to be drawn in that order: `Partition`."""
+    """Ids of steps whose outputs are numbered and drawn in that order, such as `Partition`."""
     tags: dict[str, set[str]] = {}
     for edge in graph.edges:
         tags.setdefault(edge.source, set()).add(edge.tag)
@@ -75,7 +75,7 @@ def _numbered(graph: Graph) -> list[str]:
 
 
 def _quote(value: str) -> str:
-    r"""A DOT string that shows `value` as it is: no escape sequence, entity or line survives.
+    r"""Quote `value` as a DOT string, without escape sequences, entities or line breaks.
 
     >>> print(_quote('say "hi" & \\N'))
     "say \"hi\" &amp; \\N"
@@ -88,18 +88,18 @@ def _quoted(line: str) -> str:
 
 
 def _escape(value: str) -> str:
-    r"""Text inside an HTML-like label.
+    r"""Escape text for an HTML-like label.
 
     >>> _escape("<b> & 'c'")
     '&lt;b&gt; &amp; &#39;c&#39;'
     """
-    # Graphviz puts the name of the node for \N and so on, even here; nothing escapes a backslash.
+    # Even here Graphviz replaces \N by the name of the node, and so on; a backslash has no escape.
     value = re.sub(r"\\(?=[\\EGHLNT])", "\\\\\u200b", _shown(value))
     return "".join(_ENTITIES.get(character, character) for character in value)
 
 
 def _shown(value: str) -> str:
-    """One line of characters that can be drawn."""
+    """Convert text to one line of drawable characters."""
     return fonts.drawable(text.clean(value))
 
 
@@ -112,7 +112,7 @@ def _wrapped(value: str, width: int) -> list[str]:
 
 
 def _tooltip(value: str) -> str:
-    """A DOT string of what a tooltip says; what is too long for one loses its middle."""
+    """Quote a tooltip as a DOT string; a text that is too long loses its middle."""
     if len(value) > _MOST_TOOLTIP:
         value = f"{value[: _MOST_TOOLTIP * 2 // 3]} … {value[-_MOST_TOOLTIP // 3 :]}"
     return _quote(value)
@@ -150,7 +150,7 @@ def _font(words: str, *, size: int = SMALLEST, colour: str = MUTED, bold: bool =
 
 
 def _lines(parts: Sequence[str]) -> str:
-    """Lines of a table cell, each aligned left; the last one needs its break as well."""
+    """Lines of a table cell, aligned left; the last line needs a break too."""
     if len(parts) == 1:
         return parts[0]
     return "".join(part + _BREAK for part in parts)
@@ -160,9 +160,9 @@ def _lines(parts: Sequence[str]) -> str:
 
 
 def _least_width(inner: str, *, padding: int) -> str:
-    """The width of a table cell, in points, where Graphviz would take one that is too small.
+    """WIDTH attribute of a table cell whose width Graphviz would underestimate.
 
-    It knows how wide the letters of ASCII are in Arial, and guesses the others.
+    Graphviz knows the widths of ASCII letters in Arial, and guesses those of other letters.
     """
     if inner.isascii():
         return ""
@@ -170,7 +170,7 @@ def _least_width(inner: str, *, padding: int) -> str:
 
 
 def _width(label: str) -> float:
-    """How wide an HTML-like label is: the longest of its lines, in points."""
+    """Width of an HTML-like label, in points: that of its longest line."""
     longest, line, sizes, bold = 0.0, 0.0, [float(_LABEL)], False
     for tag, size, words in _PARTS.findall(label):
         if tag.startswith("BR"):
@@ -189,7 +189,7 @@ _PARTS = re.compile(r'<(/?[A-Z]+)(?: POINT-SIZE="(\d+)")?[^>]*>|([^<]+)')
 
 
 def _fitting(label: str) -> str:
-    """A label of an edge, a composite or the picture, as wide as its text is."""
+    """Give the label of an edge, a composite or the picture the width of its text."""
     if label.isascii():
         return label
     cell = f"<TR><TD{_least_width(label, padding=0)}>{label}</TD></TR>"
@@ -197,7 +197,7 @@ def _fitting(label: str) -> str:
 
 
 def _node_width(label: str) -> str:
-    """The least width of a box, in inches, in the same case."""
+    """Attribute of the least width of a box with letters beyond ASCII, in inches."""
     if label.isascii():
         return ""
     return f", width={max(0.75, _width(label) / 72 + 2 * _MARGIN):.3f}"
@@ -293,7 +293,7 @@ def _header(title: str, kind: str) -> str:
 
 
 def _row(inner: str, more: str = "") -> str:
-    # The padding leaves room for a browser whose font is wider than the one Graphviz measured.
+    # The browser's font may be wider than the font that Graphviz measured.
     more += _least_width(inner, padding=5)
     return f'<TR><TD ALIGN="LEFT" BALIGN="LEFT" CELLPADDING="5"{more}>{inner}</TD></TR>'
 
@@ -321,9 +321,9 @@ def _inference_rows(inference: Inference, colours: Mapping[str, str]) -> Iterato
 
 
 def _busiest(models: Sequence[Model], most: int) -> tuple[list[Model], list[Model]]:
-    """Those that are drawn and the others, each in the order of the mapping.
+    """Return the models to draw and the other models, both in mapping order.
 
-    Where a run is known, these are the models with the most loads and batches; else the first.
+    With a run, draw the models with the most loads and batches; without one, the first models.
     """
 
     def work(place: int) -> int:
@@ -336,7 +336,7 @@ def _busiest(models: Sequence[Model], most: int) -> tuple[list[Model], list[Mode
 
 
 def _others_text(models: Sequence[Model]) -> str:
-    """How many models are not drawn, and what they did."""
+    """Describe the models that are not drawn: their number and their counts."""
     said = f"… and {plural(len(models), 'more model')}"
     stats = [model.stats for model in models if model.stats]
     if stats:
@@ -348,7 +348,7 @@ def _others_text(models: Sequence[Model]) -> str:
 def _models(
     inference: Inference, shown: Sequence[Model], colours: Mapping[str, str], same: str
 ) -> str:
-    """A table of its own, so that long lines above and below do not stretch the colour stripes."""
+    """Table of models, separate so that long lines around it do not stretch the colour stripes."""
     with_stats = any(model.stats for model in shown)
     rows = [_stats_header(inference)] if with_stats else []
     for model in shown:
@@ -375,7 +375,7 @@ def _cell(inner: str, align: str = "LEFT") -> str:
 
 
 def _model_words(inference: Inference, model: Model, same: str) -> list[str]:
-    """Name and facts; a model without a name of its own goes by its handler."""
+    """Name and facts; a model without a name is called by its handler."""
     card = model.card
     unnamed = card.name == inference.step
     name = card.handler if unnamed else card.name
@@ -387,7 +387,7 @@ def _model_words(inference: Inference, model: Model, same: str) -> list[str]:
 
 
 def _facts(model: Model) -> str:
-    """Handler, weights and device, without what the name says already."""
+    """Handler, weights and device, without repeating the name."""
     card = model.card
     file = (card.weights or "").replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
     weights = "" if file.startswith(card.name) else file
@@ -396,7 +396,7 @@ def _facts(model: Model) -> str:
 
 
 def _common_facts(inference: Inference) -> str:
-    """What every model of a keyed handler shares, said once."""
+    """Facts that all models of a keyed handler share, so that they are written once."""
     facts = {_facts(model) for model in inference.models}
     return facts.pop() if len(facts) == 1 and len(inference.models) > 1 else ""
 
@@ -434,7 +434,7 @@ def _stats_cells(model: Model) -> list[str]:
 
 
 def _edge(edge: Edge, end: str, ids: Mapping[str, str], heads: Mapping[str, str]) -> Iterator[str]:
-    """One edge, after the small circle `end` if nobody takes the PCollection."""
+    """One edge, after the small circle `end` if no step reads the PCollection."""
     target = heads[edge.target] if edge.target is not None else end
     if edge.target is None:
         yield (
@@ -524,7 +524,7 @@ def _cohort(place: int, model: Model, colour: str) -> Iterator[str]:
 
 
 def _in_order(models: Sequence[Model]) -> Iterator[str]:
-    """Keep the keys in the order of the mapping: Graphviz would stack them from the bottom."""
+    """Keep the keys in mapping order: Graphviz would stack them from the bottom."""
     keys = [
         f"k{place}_{number}"
         for place, model in enumerate(models)

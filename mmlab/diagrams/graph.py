@@ -1,4 +1,4 @@
-"""A pipeline or a model handler becomes plain data: steps, edges, model cards. Nothing is drawn."""
+"""Pipelines and model handlers as plain data for diagrams: steps, edges, models."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from mmlab.beam.pipelines import (
 )
 
 _MAX_STEPS = 1000
-"""More boxes than this are refused: nobody can read them, and Graphviz takes minutes."""
+"""Maximum number of boxes: more are illegible, and take Graphviz minutes."""
 
 _UNFINISHED = "unfinished RunInference"
-"""What a step is called whose `RunInference` raised while it was applied."""
+"""Name of a step whose `RunInference` raised an error while it was applied."""
 
 
 @dataclass(frozen=True)
 class ModelStats:
-    """What a run did with one model: counts, and seconds spent loading it."""
+    """Counts of one model in a run, and the seconds spent loading it."""
 
     loads: int
     reloads: int
@@ -48,7 +48,7 @@ class ModelStats:
 
 @dataclass(frozen=True)
 class Model:
-    """One model of a `RunInference`: what is known before the run, and `stats` after it."""
+    """One model of a `RunInference`; `stats` is known only after a run."""
 
     card: ModelCard
     stats: ModelStats | None = None
@@ -60,13 +60,13 @@ class Inference:
 
     Attributes:
       step: label of the `RunInference`.
-      models: in the order in which they were mapped.
+      models: models in mapping order.
       keyed: "many" models chosen by key, "one" model that takes keyed examples, or "".
-      hint: `max_models_per_worker_hint` as it was given; None where there is none.
+      hint: `max_models_per_worker_hint` as given; None without one.
       preprocess: names of the functions that run before the model, in order.
-      postprocess: the same, after the model.
-      exception_handling: whether what fails leaves through a dead-letter output.
-      updates: whether another model may arrive through a side input while the pipeline runs.
+      postprocess: names of the functions that run after the model, in order.
+      exception_handling: whether failures go to a dead-letter output.
+      updates: whether a side input can replace the model while the pipeline runs.
     """
 
     step: str
@@ -80,21 +80,21 @@ class Inference:
 
     @property
     def key_count(self) -> int:
-        """Keys that the mapping names."""
+        """Number of keys in the mapping."""
         return sum(len(model.card.keys) for model in self.models)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One box: a transform as the author wrote it, with everything inside it.
+    """One box: a transform with everything inside it.
 
     Attributes:
       id: full label, unique in the pipeline.
       label: the last part of the full label.
-      transform: what the transform is called when the label does not say it; else "".
-      composite: id of the opened composite around it, if any.
-      inferences: every `RunInference` inside it.
-      outside: not part of the composite that is drawn, only a neighbour of it.
+      transform: name of the transform if the label does not contain it; else "".
+      composite: id of the opened composite around the step, if any.
+      inferences: every `RunInference` inside the step.
+      outside: whether the step is only a neighbour of the composite that is drawn.
     """
 
     id: str
@@ -107,7 +107,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Composite:
-    """A composite transform that is drawn open, with its parts inside."""
+    """A composite transform that is drawn with its parts inside."""
 
     id: str
     label: str
@@ -116,18 +116,18 @@ class Composite:
 
 @dataclass(frozen=True)
 class Edge:
-    """A PCollection on its way from one step to another.
+    """A PCollection between two steps.
 
     Attributes:
-      source: id of the step that makes it.
-      target: id of the step that takes it; None where nobody does.
+      source: id of the step that produces it.
+      target: id of the step that reads it; None without one.
       collection: `collection_name` of the PCollection.
-      tag: name of the output it leaves through, "" for the only or main one.
-      input_tag: name of the input it enters through, "" where inputs have no names.
-      side: how the target reads it when it is a side input (`AsList`, …); else "".
-      dead_letter: whether it holds what failed.
-      elements: how many elements crossed it, where a trace says so.
-      batches: how many batches these were in, where it holds batches that failed.
+      tag: name of the source's output; "" for the only or main output.
+      input_tag: name of the target's input; "" if inputs have no names.
+      side: kind of the side input (`AsList`, …); "" for a main input.
+      dead_letter: whether it is a dead-letter output.
+      elements: number of elements, if a trace has it.
+      batches: number of failed batches, if it holds failed batches.
     """
 
     source: str
@@ -143,7 +143,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Graph:
-    """What a picture of a pipeline shows. `inside` is the composite it is limited to, if any."""
+    """Content of a diagram. `inside` is the composite that the diagram is limited to, if any."""
 
     steps: tuple[Step, ...]
     edges: tuple[Edge, ...]
@@ -152,23 +152,23 @@ class Graph:
 
     @property
     def models(self) -> list[Model]:
-        """Every model of every `RunInference`, in the order of the steps."""
+        """All models of all `RunInference` steps, in the order of the steps."""
         return [m for step in self.steps for i in step.inferences for m in i.models]
 
 
 def pipeline_graph(
     pipeline: Pipeline, *, trace: Any = None, depth: int | None = 1, step: str | None = None
 ) -> Graph:
-    """The steps of `pipeline` and the PCollections between them.
+    """Return the steps of `pipeline` and the PCollections between them.
 
     Args:
-      trace: a `mmlab.Trace` of a run of this pipeline, for counts.
-      depth: how many levels of composites are shown: 1 is what the author applied, each further
-        level opens every composite once more, None opens all of them.
-      step: full label of a composite; only its inside is shown, and what it is connected to.
+      trace: an `mmlab.Trace` of a run of this pipeline, for counts.
+      depth: number of levels of composites to show: 1 shows the steps that the author applied,
+        each further level opens all composites once more, None opens all of them.
+      step: full label of a composite; only its parts and their neighbours are shown.
 
     Raises:
-      ValueError: no such step or depth, or more than `_MAX_STEPS` steps.
+      ValueError: `step` or `depth` is not valid, or there are more than `_MAX_STEPS` steps.
     """
     _check_depth(depth)
     view = _View(depth)
@@ -197,7 +197,7 @@ def pipeline_graph(
 
 
 def _in_the_authors_words(graph: Graph) -> Graph:
-    """The graph without the numbers of cells that Beam puts before labels in a notebook."""
+    """Remove the cell numbers that Beam puts before labels in a notebook."""
     labels = [*(step.id for step in graph.steps), *(part.id for part in graph.composites)]
     names = author_labels(labels)
 
@@ -226,10 +226,10 @@ def _in_the_authors_words(graph: Graph) -> Graph:
 
 
 def handler_inference(handler: AnyHandler, *, trace: Any = None) -> Inference:
-    """The models of a handler that is not in a pipeline (yet).
+    """Return the models of a handler without a pipeline.
 
     Raises:
-      ValueError: `trace` has models of these names in more than one step.
+      ValueError: `trace` has models with these names in more than one step.
     """
     found = _inference(handler, "RunInference")
     names = {model.card.name for model in found.models}
@@ -245,7 +245,7 @@ def handler_inference(handler: AnyHandler, *, trace: Any = None) -> Inference:
     return replace(found, models=models)
 
 
-# Which transforms are boxes
+# Boxes
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ class _Shown:
 
 
 class _View:
-    """Walks the tree of transforms and decides which are boxes and which are opened."""
+    """Walks the tree of transforms and decides which become boxes and which are opened."""
 
     def __init__(self, depth: int | None):
         self.depth = depth
@@ -305,7 +305,7 @@ def _with_parts(applied: AppliedPTransform) -> Iterator[AppliedPTransform]:
 
 
 def _is_around(composite: AppliedPTransform, applied: AppliedPTransform | None) -> bool:
-    """By identity: labels may hold slashes, so that `a/b` need not be inside `a`."""
+    """Compare by identity: labels may contain slashes, so that `a/b` need not be inside `a`."""
     while applied is not None and applied is not composite:
         applied = applied.parent
     return applied is composite
@@ -344,9 +344,9 @@ def _step(shown: _Shown, stats: dict[tuple[str, str], ModelStats]) -> Step:
 
 
 def _last(applied: AppliedPTransform) -> str:
-    """The label of a step without those of the composites around it.
+    """Return the label of a step without the labels of the composites around it.
 
-    Labels may hold slashes themselves, so the enclosing label is what is cut off.
+    Labels may contain slashes, so the label of the enclosing composite is removed as a prefix.
     """
     around = applied.parent.full_label if applied.parent is not None else ""
     label = applied.full_label
@@ -363,13 +363,13 @@ def _transform_name(applied: AppliedPTransform) -> str:
     kind = getattr(transform, "label", None)
     if not isinstance(kind, str) or kind.startswith("_") or kind in ("PTransform", _last(applied)):
         return ""
-    # Count.Globally calls itself "Globally".
+    # The bare class name can be too short: Count.Globally would be "Globally".
     whole = type(transform).__qualname__
     return whole if whole.endswith(f".{kind}") and "<locals>" not in whole else kind
 
 
 def _window_text(windowfn: Any) -> str:
-    """A window function with its sizes in seconds.
+    """Describe a window function with its sizes in seconds.
 
     >>> _window_text(window.SlidingWindows(60, 10))
     'SlidingWindows(60 s, every 10 s)'
@@ -388,12 +388,12 @@ def _seconds(duration: Any) -> str:
     return f"{duration.micros / 1e6:g} s"
 
 
-# Which PCollections connect them
+# PCollections
 
 
 @dataclass(frozen=True)
 class _Use:
-    """How one shown step reads one PCollection."""
+    """One input of a shown step."""
 
     target: str
     input_tag: str = ""
@@ -403,7 +403,7 @@ class _Use:
 def _drawn_collections(
     view: _View, owner: dict[int, _Shown]
 ) -> tuple[dict[int, pvalue.PCollection[Any]], dict[int, list[_Use]]]:
-    """PCollections between boxes or at their ends, and what reads them, by the id of each."""
+    """PCollections between boxes or without a reader, and their readers, both keyed by `id`."""
     uses: dict[int, list[_Use]] = {}
     collections: dict[int, pvalue.PCollection[Any]] = {}
     for shown in view.shown:
@@ -469,12 +469,12 @@ def _edge_order(edge: Edge, order: dict[str, int]) -> tuple[Any, ...]:
 
 
 def _natural(tag: str) -> tuple[int, str]:
-    """Tags that are numbers in the order of numbers, before the others."""
+    """Sort key of tags: numbers first, in numeric order."""
     return (int(tag) if tag.isdecimal() else 1 << 31 if tag else -1, tag)
 
 
 def _reads(shown: _Shown) -> Iterator[tuple[pvalue.PCollection[Any], _Use]]:
-    """Every PCollection that a box reads, as main or as side input, each use once."""
+    """Every PCollection that a box reads, as a main or side input, once per input."""
     main: dict[int, pvalue.PCollection[Any]] = {}
     side: dict[tuple[int, str], pvalue.PCollection[Any]] = {}
     for applied in _with_parts(shown.applied):
@@ -505,7 +505,7 @@ def _view_name(side: pvalue.AsSideInput) -> str:
 
 
 def _input_tags(applied: AppliedPTransform, collection: pvalue.PCollection[Any]) -> list[str]:
-    """The names under which a transform takes a PCollection; [""] when inputs have no names."""
+    """Names of the inputs that read a PCollection; [""] if inputs have no names."""
     joins = [part for part in applied.parts if _last(part) == "CoGroupByKeyImpl"]
     named = joins[0] if joins else applied
     tags = {str(tag) for tag, value in named.main_inputs.items() if value is collection}
@@ -526,7 +526,7 @@ _DEAD = re.compile(r"failed_(inferences|preprocessing|postprocessing)\b")
 def _output_tag(
     applied: AppliedPTransform, collection: pvalue.PCollection[Any]
 ) -> tuple[str, bool]:
-    """The name of an output as its author sees it, and whether it is a dead-letter output."""
+    """Name of an output in the author's code, and whether it is a dead-letter output."""
     keys = [k for k, value in applied.outputs.items() if value is collection]
     name = _tag_text(keys[0] if keys else collection.tag, collection, applied.outputs)
     bad = {dead_letter_tag(part) for part in _with_parts(applied)} - {None}
@@ -539,7 +539,7 @@ def _tag_text(key: Any, collection: pvalue.PCollection[Any], outputs: dict[Any, 
     if str(key).isdecimal() and collection.tag != key:
         numbered = [k for k in outputs if str(k).isdecimal()]
         return f"[{key}]" if len(numbered) > 1 else ""
-    # RunInference returns (results, RunInferenceDLQ): Beam calls those "1.failed_preprocessing.0".
+    # RunInference returns (results, RunInferenceDLQ), named "1.failed_preprocessing.0" by Beam.
     name = re.sub(r"^\d+\.", "", str(key))
     counted = re.fullmatch(r"(.*)\.(\d+)", name, re.DOTALL)
     stem, number = counted.groups() if counted else (name, None)
@@ -547,7 +547,7 @@ def _tag_text(key: Any, collection: pvalue.PCollection[Any], outputs: dict[Any, 
     return stem if alone or number is None else f"{stem}[{number}]"
 
 
-# What is known of the models
+# Models
 
 
 def _is_inference(applied: AppliedPTransform) -> bool:
@@ -565,7 +565,7 @@ def _inferences(
                 for m in inference.models
             )
             if applied.full_label.startswith(found.full_label + "/"):
-                # The RunInference is drawn open: these functions are boxes of their own.
+                # The RunInference is drawn open, so these functions have their own boxes.
                 inference = replace(inference, preprocess=(), postprocess=())
             yield replace(
                 inference,
@@ -597,7 +597,7 @@ def _names(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
 
 
 def _stats_of(pipeline: Pipeline, trace: Any) -> dict[tuple[str, str], ModelStats]:
-    """What the trace has of each model, by the full label of its step."""
+    """Counts of each model in the trace, keyed by the full label of its step and its name."""
     full = {step.label: step.full_label for step in inference_steps(pipeline)}
     rows = trace.per_model() if trace is not None else []
     return {(full.get(row.step, row.step), row.model): _stats(row) for row in rows}

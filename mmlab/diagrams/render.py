@@ -1,4 +1,4 @@
-"""DOT becomes SVG and PNG, and a `Diagram` that notebooks show."""
+"""SVG and PNG from DOT text, and the `Diagram` that notebooks show."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _NOTEBOOK_PIXELS = 900
 _PNG_DPI = 120
 _PNG_INCHES = 15
 _MOST_PIXELS = 20_000
-"""Of the side of a PNG: beyond that it takes gigabytes to draw, and programs refuse it."""
+"""Maximum side of a PNG: larger ones need gigabytes to draw, and programs refuse them."""
 
 
 @shown_everywhere
 @dataclass(frozen=True)
 class Diagram:
-    """A picture that shows itself in a notebook, and as text everywhere else.
+    """A picture in a notebook, and text everywhere else.
 
     Attributes:
-      dot: DOT text, the same bytes for the same subject in every process.
-      outline: everything in the picture as plain text, nothing shortened.
-      alt: one or two sentences for those who do not see the picture.
+      dot: DOT text; equal subjects give equal bytes in every process.
+      outline: the complete content of the picture as plain text.
+      alt: one or two sentences for readers who do not see the picture.
     """
 
     dot: str = field(repr=False)
@@ -53,7 +53,7 @@ class Diagram:
         """The picture as an SVG document without scripts, links or references to other files.
 
         Raises:
-          GraphvizError: the engine is not there, or could not draw.
+          GraphvizError: the engine is missing or failed.
         """
         return _accessible(engine.svg(self.dot), self.alt, self.outline)
 
@@ -62,19 +62,17 @@ class Diagram:
         """The picture as PNG for a notebook: at most 1,800 pixels wide.
 
         Raises:
-          GraphvizError: the engine is not there, or could not draw.
+          GraphvizError: the engine is missing or failed.
         """
         return self._png(_PNG_INCHES * _PNG_DPI)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the picture to `path`, whose ending says how: .svg, .png or .dot.
-
-        The file appears at once and complete, or not at all.
+        """Write the picture atomically, in the format of the extension: .svg, .png or .dot.
 
         Raises:
-          ValueError: another ending.
-          OSError: it cannot be written.
-          GraphvizError: the engine is not there, or could not draw.
+          ValueError: the extension is not one of these.
+          OSError: the file cannot be written.
+          GraphvizError: the engine is missing or failed.
         """
         path = file_to_write(path)
         write_whole(path, self._content(path.suffix.lower()))
@@ -90,7 +88,7 @@ class Diagram:
         raise ValueError(f"a diagram is saved as .svg, .png or .dot, not as {ending!r}")
 
     def _png(self, most: int) -> bytes:
-        """With `_PNG_DPI` points to the inch, unless that makes it wider than `most` pixels."""
+        """PNG with `_PNG_DPI` dots per inch, or fewer so that it is at most `most` pixels wide."""
         width, height = (side * _PNG_DPI / 72 for side in _svg_size(self.svg))
         scale = min(1, most / width, _MOST_PIXELS / height)
         svg = self.svg.replace(fonts.SVG_FAMILIES, fonts.FAMILY, 1)
@@ -98,16 +96,16 @@ class Diagram:
 
     @property
     def html(self) -> str:
-        """The SVG for a page of HTML, in a box that scrolls before its text is too small to read.
+        """SVG for an HTML page, in a box that scrolls before its text becomes too small to read.
 
-        Tooltips work here. JupyterLab shows SVG as an image, where they do not; and in a saved
-        notebook GitHub removes SVG from HTML. So this is for `IPython.display.HTML(...)`,
-        `ipywidgets.HTML(...)` and pages of your own, and is not what a diagram shows by itself.
+        Use it in `IPython.display.HTML(...)`, `ipywidgets.HTML(...)` and your own pages, where
+        tooltips work. A diagram does not display itself like this, because GitHub removes SVG from
+        the HTML of saved notebooks. JupyterLab shows plain SVG as an image, without tooltips.
         """
         width = _svg_size(self.svg)[0] * _POINTS_TO_PIXELS
         least = width * min(1, _READABLE_PIXELS / _SMALLEST_PIXELS)
         style = f"width:100%;min-width:{least:.0f}px;max-width:{width:.0f}px;height:auto"
-        # The whole picture would have a tooltip of its own.
+        # The title of the document would be a tooltip of the whole picture.
         svg = re.sub(r"<title>.*?</title>", "", self.svg, count=1, flags=re.S)
         svg = re.sub(r'<svg width="[^"]*" height="[^"]*"', f'<svg style="{style}"', svg, count=1)
         return f'<div class="mmlab-diagram" style="overflow-x:auto">{svg}</div>'
@@ -116,7 +114,7 @@ class Diagram:
         return self.outline
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
-        """What Jupyter shows and saves: SVG, PNG and text, never HTML (see `html`)."""
+        """Data for Jupyter: SVG, PNG and text, never HTML (see `html`)."""
         wanted = set(include or _MIME) - set(exclude or ())
         try:
             data = {mime: make(self) for mime, make in _MIME.items() if mime in wanted}
@@ -124,7 +122,7 @@ class Diagram:
             return {"text/plain": f"{self.outline}\n\n{error}"}
         metadata: dict[str, Any] = {mime: {"alt": self.alt} for mime in data if "image" in mime}
         if "image/svg+xml" in data:
-            # JupyterLab then keeps the size and scrolls, and does not squeeze the picture.
+            # JupyterLab then keeps the size and scrolls, instead of shrinking the picture.
             metadata["image/svg+xml"]["unconfined"] = self._too_wide
         if "image/png" in data:
             metadata["image/png"]["width"] = _png_width(self.png) * 96 // _PNG_DPI
@@ -132,7 +130,7 @@ class Diagram:
 
     @property
     def _too_wide(self) -> bool:
-        """Whether the small print gets unreadable when the picture is fitted to a notebook."""
+        """Whether the smallest text is illegible if the picture is scaled to a notebook's width."""
         width = _svg_size(self.svg)[0] * _POINTS_TO_PIXELS
         return width > _NOTEBOOK_PIXELS * _SMALLEST_PIXELS / _READABLE_PIXELS
 
@@ -148,9 +146,9 @@ _MIME: dict[str, Callable[[Diagram], str]] = {
 
 
 def _soft(svg: str) -> str:
-    """The picture on paper that lets the page through, as notebooks show it.
+    """Make the paper slightly transparent, for notebooks.
 
-    Boxes of the same colour are left out: twice the paper would be brighter than once.
+    Boxes in the colour of paper get no fill: two layers would be brighter than one.
     """
     paper = f'fill="{PAPER.lower()}"'
     before, found, after = svg.partition(paper)
@@ -159,14 +157,14 @@ def _soft(svg: str) -> str:
 
 
 def _accessible(svg: str, alt: str, outline: str) -> str:
-    """Graphviz's SVG with a name and a description, and with tooltips that every browser shows."""
+    """Add a name, a description, and tooltips for every browser to Graphviz's SVG."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.S)
     svg = re.sub(
         r'<g id="[^"]*" class="([a-z]+)"([^>]*)>\s*<title>[^<]*</title>', r'<g class="\1"\2>', svg
     )
     svg = re.sub(r'<g id="[^"]*" class="', '<g class="', svg)
-    # Browsers show <title>, few show the xlink:title of a link that leads nowhere.
+    # All browsers show <title>, but few show the xlink:title of a link without a target.
     svg = re.sub(r'<g id="[^"]*"><a xlink:title="([^"]*)">', r"<g><title>\1</title>", svg)
     svg = re.sub(r"</a>\s*</g>", "</g>", svg).replace("<title> </title>", "")
     svg = re.sub(r' xmlns:xlink="[^"]*"', "", svg)
@@ -178,7 +176,7 @@ def _accessible(svg: str, alt: str, outline: str) -> str:
 
 
 def _with_widths(svg: str) -> str:
-    """Each text with the width that it has in our font, into which any other font is fitted."""
+    """Set the width of each text, measured in mmlab's font, to which browsers fit other fonts."""
     group = shape = ""
 
     def change(part: re.Match[str]) -> str:
@@ -207,7 +205,7 @@ def _fitted(attributes: str, words: str, centred: bool) -> str:
     size = float(_found(r'font-size="([\d.]+)"', attributes)[1])
     bold = 'font-weight="bold"' in attributes
     guessed = _guess(unescape(words), size, bold)
-    words = words.replace("\u200b", "")  # dot._escape puts it where Graphviz would see a command
+    words = words.replace("\u200b", "")  # added by `dot._escape` to avoid escape sequences
     if not words.strip("\xa0 "):
         return f"<text {attributes}>{words}</text>"
     width = fonts.width(unescape(words), size, bold=bold)
@@ -220,14 +218,14 @@ def _fitted(attributes: str, words: str, centred: bool) -> str:
 
 
 def _guess(words: str, size: float, bold: bool) -> float:
-    """How wide Graphviz takes text to be: each byte beyond ASCII as wide as a space."""
+    """Width of text as estimated by Graphviz: each byte beyond ASCII is as wide as a space."""
     spaces = sum(len(c.encode()) for c in words if not c.isascii())
     known = "".join(c for c in words if c.isascii())
     return fonts.width(known + " " * spaces, size, bold=bold)
 
 
 _RISE = 0.07
-"""Graphviz puts letters of Arial below the middle of a box, by so much of their size."""
+"""Offset of Arial letters below the middle of a box in Graphviz, as a share of the font size."""
 
 
 def _svg_size(svg: str) -> tuple[float, float]:

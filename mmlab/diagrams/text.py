@@ -1,4 +1,4 @@
-"""Words for a picture: short labels, a text outline for terminals and screen readers, alt text."""
+"""Words of diagrams: short labels, an outline for terminals and screen readers, alt text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BIDI = set("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def clean(text: str) -> str:
-    r"""One line of printable text: characters that XML forbids or that reorder text are replaced.
+    r"""Make one line of printable text, replacing characters that XML forbids or that reorder text.
 
     >>> clean("a\nb\x00c\u202e")
     'a b\ufffdc\ufffd'
@@ -30,12 +30,12 @@ def clean(text: str) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """Printable text in at most `width` columns: see `without_middle`."""
+    """Shorten text to `width` printable columns: see `without_middle`."""
     return without_middle(clean(text), width)
 
 
 def wrap(text: str, width: int, lines: int = 2) -> list[str]:
-    """`text` in at most `lines` lines of `width` columns, broken where words end if they do.
+    """Wrap `text` into at most `lines` lines of `width` columns, between words if possible.
 
     >>> wrap("read the handwritten digits", 16)
     ['read the', 'handwri…n digits']
@@ -52,7 +52,7 @@ def wrap(text: str, width: int, lines: int = 2) -> list[str]:
 
 
 def plain_label(label: str) -> str:
-    """A label without what Beam adds when the author gave none.
+    """Remove what Beam adds to labels that the author did not choose.
 
     >>> plain_label("Partition(CallableWrapperPartitionFn)"), plain_label("Map(<lambda at a.py:3>)")
     ('Partition', 'Map(lambda)')
@@ -62,7 +62,7 @@ def plain_label(label: str) -> str:
 
 
 def stats_text(stats: ModelStats) -> str:
-    """`4 loads (3 again), 3 evictions, 0.52 s loading`."""
+    """Describe counts, such as `4 loads (3 again), 3 evictions, 0.52 s loading`."""
     again = f" ({stats.reloads:,} again)" if stats.reloads else ""
     return (
         f"{plural(stats.loads, 'load')}{again}, {plural(stats.evictions, 'eviction')}, "
@@ -71,7 +71,7 @@ def stats_text(stats: ModelStats) -> str:
 
 
 def hint_text(inference: Inference) -> str:
-    """What the hint says, in its own words; "" for a step with one model."""
+    """Describe the hint; "" for a step with one model."""
     if inference.keyed != "many":
         return ""
     if inference.hint is None:
@@ -80,7 +80,7 @@ def hint_text(inference: Inference) -> str:
 
 
 def edge_label(edge: Edge) -> str:
-    """Tag, name of the input and how a side input is read, as far as there are any."""
+    """Tag, name of the input and kind of the side input, as far as they exist."""
     name = " → ".join(filter(None, (edge.tag, edge.input_tag)))
     return " · ".join(filter(None, (name, f"side: {edge.side}" if edge.side else ""))).replace(
         "side: side input", "side input"
@@ -88,7 +88,7 @@ def edge_label(edge: Edge) -> str:
 
 
 def outline(graph: Graph) -> str:
-    """The whole picture as text, one step per paragraph, nothing shortened."""
+    """Describe the complete picture as text, one step per paragraph."""
     if not graph.steps:
         return EMPTY
     steps = [step for step in graph.steps if not step.outside]
@@ -102,17 +102,17 @@ def outline(graph: Graph) -> str:
 
 
 def step_outline(step: Step) -> str:
-    """One step in full: the text of a tooltip."""
+    """Describe one step in full, for a tooltip."""
     return "\n".join([_step_line(step), *_inference_lines(step)])
 
 
 def model_outline(model: Model) -> str:
-    """One model in full: the text of a tooltip."""
+    """Describe one model in full, for a tooltip."""
     return _model_line(model)
 
 
 def mapping_outline(inference: Inference) -> str:
-    """A handler as text."""
+    """Describe a handler as text."""
     title = f"Model handler: {plural(len(inference.models), 'model')}"
     if inference.keyed == "many":
         title += f", {plural(inference.key_count, 'key')}, {hint_text(inference)}"
@@ -121,7 +121,7 @@ def mapping_outline(inference: Inference) -> str:
 
 
 def alt(graph: Graph) -> str:
-    """One or two sentences that say what the picture shows."""
+    """Describe the picture of a pipeline in one or two sentences."""
     if not graph.steps:
         return EMPTY
     steps = [step for step in graph.steps if not step.outside]
@@ -133,7 +133,7 @@ def alt(graph: Graph) -> str:
 
 
 def mapping_alt(inference: Inference) -> str:
-    """The same for a handler."""
+    """Describe the picture of a handler in one or two sentences."""
     if inference.keyed != "many":
         return f"Diagram of a model handler with one model: {clean(inference.models[0].card.name)}."
     parts = [f"{_some(m.card.keys)} use {shorten(m.card.name, 60)}" for m in inference.models[:6]]
@@ -190,7 +190,7 @@ def _model_line(model: Model) -> str:
 
 
 def flow(edge: Edge) -> str:
-    """How much crossed an edge: elements, and the batches that they were in where it holds those.
+    """Describe the number of elements of an edge, and of batches if it holds failed batches.
 
     >>> flow(Edge("a", "b", "c", elements=24)), flow(Edge("a", "b", "c"))
     ('24 elements', '')

@@ -1,4 +1,4 @@
-"""Several runs as small multiples on one screen: the same seconds, the same scale of memory."""
+"""Several runs as small multiples on one screen, with a common scale of time and of memory."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _WORDS_INCHES = 0.19
 """Height of a line of words."""
 SIDE_INCHES = 0.3
 _BELOW_BLOCK = 0.5
-"""Share of the room between two runs that lies below the first one's memory."""
+"""Share of the gap between two runs that belongs to the upper run."""
 _LABEL_INCHES = 0.6
-"""Height of axes of memory whose label has two lines."""
+"""Height from which memory axes have a label of two lines."""
 LABEL_OF_RUN_POINTS = 10.5
 KEY_POINTS = 8.5
 
@@ -51,11 +51,11 @@ class Multiple:
     """One run of a comparison.
 
     Attributes:
-      label: stands above the run, in bold.
-      words: counts, and last the seconds; they stand beside the label, or, where runs stand in
-        columns, all but the last below it.
+      label: title of the run, in bold above it.
+      words: counts, with the seconds last. They are written beside the label; with several
+        columns of runs, all but the last are written below it.
       problem: why the run failed, in a sentence; None when it succeeded.
-      state: what happened.
+      state: the state of the run.
     """
 
     label: str
@@ -66,14 +66,14 @@ class Multiple:
 
 @dataclass(frozen=True)
 class Grid:
-    """How runs are arranged on one screen.
+    """Arrangement of runs on one screen.
 
     Attributes:
-      columns: of runs.
+      columns: number of columns of runs.
       lane: height of a model's lane, in inches.
-      memory: height of the axes of memory, in inches.
-      most_lanes: of a run; the other models share the last of them.
-      sheet: what they are drawn on.
+      memory: height of the memory axes, in inches.
+      most_lanes: highest number of lanes per run; the remaining models share the last lane.
+      sheet: sizes of the picture.
     """
 
     columns: int
@@ -92,32 +92,32 @@ class Grid:
         return [max(tops[i : i + self.columns]) for i in range(0, len(tops), self.columns)]
 
     def height(self, lanes: Sequence[int], head: float) -> float:
-        """Of the whole picture, in inches."""
+        """Height of the whole picture, in inches."""
         rows = self.rows(lanes)
         return head + sum(rows) + len(rows) * (self.memory + self.block) + self.sheet.foot
 
     def is_lowest(self, run: int, runs: int) -> bool:
-        """Whether no run stands below this one."""
+        """Whether this run is the lowest in its column."""
         return run + self.columns >= runs
 
     @property
     def block(self) -> float:
-        """What a run needs beside its lanes and its memory, in inches."""
+        """Height of a run without its lanes and its memory axes, in inches."""
         return self.sheet.block + (0 if self.columns == 1 else _WORDS_INCHES)
 
     @property
     def above_block(self) -> float:
-        """Words and what is free above the lanes of a run, in inches."""
+        """Height of the words and the gap above the lanes of a run, in inches."""
         return self.block - _BELOW_BLOCK * self.sheet.block
 
 
 def arrange(lanes: Sequence[int], sheet: Sheet = NOTEBOOK, words: int = 1) -> Grid:
-    """The most legible arrangement of runs that fits on a screen.
+    """Return the most legible arrangement of runs that fits on a screen.
 
     Args:
-      lanes: how many each run has.
-      sheet: what they are drawn on.
-      words: lines below the title.
+      lanes: number of lanes of each run.
+      sheet: sizes of the picture.
+      words: number of lines below the title.
 
     >>> arrange([4, 4]).columns, arrange([4] * 4).columns, arrange([4] * 4).lane
     (1, 2, 0.25)
@@ -150,11 +150,11 @@ def arrange(lanes: Sequence[int], sheet: Sheet = NOTEBOOK, words: int = 1) -> Gr
 
 @dataclass(frozen=True)
 class Block:
-    """What a frame has of one run.
+    """One run in the frame of a comparison.
 
     Attributes:
-      label: stands above it.
-      lanes: how many it has.
+      label: title of the run.
+      lanes: number of lanes.
       limit: see `memory_limit`.
     """
 
@@ -165,19 +165,19 @@ class Block:
 
 @dataclass(frozen=True)
 class GridLayout:
-    """All that the frame of a comparison depends on: equal layouts give equal frames.
+    """Everything that determines the frame of a comparison: equal layouts give equal frames.
 
     Attributes:
       title: first line of the header.
-      words: further lines of it.
-      grid: how the runs are arranged.
+      words: other lines of the header.
+      grid: arrangement of the runs.
       blocks: one for each run.
-      left_inches: room for the labels of lanes.
-      seconds: up to where the time axes go.
-      memory: up to where the axes of memory go, bytes.
-      since: what the seconds count from.
+      left_inches: width of the lane labels.
+      seconds: upper end of the time axes.
+      memory: upper end of the memory axes, bytes.
+      since: the event from which seconds are counted.
       late: see `draw_legend`.
-      ends: whether the legend has the line at which a run ends.
+      ends: whether the legend explains the line at the end of a run.
       evicted, freed: see `draw_legend`.
     """
 
@@ -201,7 +201,7 @@ class GridLayout:
 
     @property
     def points(self) -> float:
-        """Size of the labels of lanes."""
+        """Font size of the lane labels."""
         return min(LABEL_POINTS, self.grid.lane * 60)
 
     @property
@@ -213,7 +213,7 @@ class GridLayout:
 
 @dataclass(frozen=True)
 class _RunAxes:
-    """Where a run is drawn: lanes of models, and memory below them."""
+    """The axes of one run: lanes of models, and memory below them."""
 
     lanes: Axes
     memory: Axes
@@ -224,15 +224,15 @@ def draw_comparison(
 ) -> Figure:
     """Draw runs beside each other: lanes of models and memory, on equal axes.
 
-    Seconds count from the submission of each pipeline. A run that ended early leaves the rest of
-    its axes empty, so that lengths can be compared by eye. The picture fits on one screen: with
-    many runs they stand in columns, and lanes are slim; the least busy models share one.
+    Seconds are counted from the submission of each pipeline. After the end of a run its axes are
+    empty, so that durations can be compared by eye. The picture fits on one screen: many runs are
+    arranged in columns with slim lanes, and the least busy models share one lane.
 
     Args:
       runs: at least one.
-      title: the first line of the header; left out where a sheet has no room for both.
-      verdict: the second; it is wrapped.
-      sheet: what they are drawn on.
+      title: first line of the header; left out if the sheet has no space for title and verdict.
+      verdict: following lines of the header; it is wrapped.
+      sheet: sizes of the picture.
     """
     with theme.style():
         return _drawn(runs, title, verdict, sheet)
@@ -296,7 +296,7 @@ def _grid_layout(
 
 
 def _same_models(every: Sequence[Sequence[Lane]], most: int) -> list[list[Lane]]:
-    """The lanes that are drawn of each run: where not all fit, those of the same models."""
+    """Choose the lanes to draw. If not all fit, every run shows the same models."""
     if all(len(lanes) <= most for lanes in every):
         return [busiest(lanes) for lanes in every]
     work: Counter[str] = Counter()
@@ -310,13 +310,13 @@ def _same_models(every: Sequence[Sequence[Lane]], most: int) -> list[list[Lane]]
 
 
 def _verdict_lines(verdict: str, sheet: Sheet = NOTEBOOK) -> list[str]:
-    """A verdict in lines that fit below a title."""
+    """Wrap a verdict into lines that fit below a title."""
     words = [fonts.drawable(word) for word in verdict.split()]
     return in_lines(words, " ", sheet.text_width, sheet.words_points)
 
 
 def _head_inches(sheet: Sheet, words: int) -> float:
-    """Height of a header with so many lines below its title."""
+    """Height of a header with `words` lines below its title."""
     return sheet.head + _WORDS_INCHES * max(words - 1, 0)
 
 
@@ -326,10 +326,10 @@ def _head_inches(sheet: Sheet, words: int) -> float:
 def draw_grid(
     layout: GridLayout, runs: Collection[int] | None = None
 ) -> tuple[Figure, dict[int, _RunAxes]]:
-    """Draw a comparison in which nothing has happened.
+    """Draw the frame of a comparison, without events.
 
     Args:
-      runs: numbers of those whose axes are drawn; None for all.
+      runs: numbers of the runs whose axes are drawn; None for all.
     """
     grid, sheet = layout.grid, layout.grid.sheet
     head = _head_inches(sheet, len(layout.words))
@@ -364,7 +364,7 @@ def draw_grid(
 
 
 def _add_axes(figure: Figure, layout: GridLayout, run: int, y: float, top: float) -> _RunAxes:
-    """The axes of a run whose lanes stand `y` inches above the foot, in a row `top` inches high."""
+    """Add the axes of a run, with lanes `y` inches above the foot in a row `top` inches high."""
     grid, height = layout.grid, figure.get_size_inches()[1]
     column = run % grid.columns
     sheet = grid.sheet
@@ -373,7 +373,7 @@ def _add_axes(figure: Figure, layout: GridLayout, run: int, y: float, top: float
     own = grid.lanes_inches(layout.blocks[run].lanes)
     x, lower = left / sheet.width, y - grid.memory - 0.06
     lanes = figure.add_axes((x, (y + top - own) / height, width, own / height))
-    lower += top - own  # memory follows the lanes of its own run
+    lower += top - own  # keep memory next to the lanes of a run with few lanes
     memory = figure.add_axes((x, lower / height, width, grid.memory / height))
     return _RunAxes(lanes, memory)
 
@@ -393,18 +393,18 @@ def _dress(place: _RunAxes, block: Block, layout: GridLayout) -> None:
 
 
 def label_of(block: Block, layout: GridLayout) -> str:
-    """The label of a run, as far as there is room for it."""
+    """The label of a run, shortened to the width of its axes."""
     room = layout.axes_inches if layout.grid.columns > 1 else layout.axes_inches / 2
     return fitting(block.label, room, LABEL_OF_RUN_POINTS, bold=True)
 
 
 def beside_label(block: Block, layout: GridLayout) -> float:
-    """Where words begin that stand beside the label of a run, in points."""
+    """Left end of the words beside the label of a run, in points."""
     return 12 + 72 * theme.text_inches(label_of(block, layout), LABEL_OF_RUN_POINTS, bold=True)
 
 
 def memory_key(layout: GridLayout) -> str:
-    """What stands in the axes of memory of the first run."""
+    """Explanation in the memory axes of the first run."""
     ways = ("RSS (line), models' own bytes (grey)", "RSS (line), models (grey)")
     room = layout.axes_inches - 0.1
     return next((way for way in ways if theme.text_inches(way, KEY_POINTS) < room), ways[-1])
@@ -480,7 +480,7 @@ def _write_words(axes: Axes, run: Multiple, layout: GridLayout) -> None:
 
 
 def fitting_words(words: Sequence[str], inches: float, between: str = " · ") -> str:
-    """As many of some words, the most important first, as fit into a line of 9.5 points."""
+    """Join as many words as fit into a line of 9.5 points; the most important come first."""
     shown = list(words)
     while len(shown) > 1 and theme.text_inches(between.join(shown), 9.5) > inches:
         shown.pop()
@@ -488,10 +488,10 @@ def fitting_words(words: Sequence[str], inches: float, between: str = " · ") ->
 
 
 def words_of(state: State, *, seconds: str | None = None) -> list[str]:
-    """A run in words: loads, evictions, seconds, and how much of them went into loading.
+    """Describe a run in words: loads, evictions, seconds, and the share of time spent on loading.
 
     Args:
-      seconds: replaces the seconds of this run, where there were several.
+      seconds: replaces the seconds of this run if the run was repeated.
     """
     s = summarize(state)
     return [

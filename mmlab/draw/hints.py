@@ -1,4 +1,4 @@
-"""Loads and memory over hints become a picture."""
+"""Curves of loads and memory over hints."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from mmlab.draw.layout import unit_name, unit_of
 from mmlab.draw.picture import Picture, new_figure
 
 _MARKED_HINTS = 40
-"""Up to so many hints, each one has a mark of its own."""
+"""Highest number of hints that are marked one by one."""
 _LOG_FROM = 30
-"""Loads that differ by more than this factor are drawn on a logarithmic scale."""
+"""Factor between the most and the fewest loads above which the scale is logarithmic."""
 
 
 @dataclass(frozen=True, eq=False)
 class HintCurves:
-    """What is known of every hint from 1 to the number of models.
+    """Loads and memory for every hint from 1 to the number of models.
 
     Attributes:
-      about: whose loads these are, in words.
-      loads: under Beam's rule, shape (models,); entry h - 1 is hint h.
-      optimum: the fewest that are possible, same shape; None where they were not computed.
-      grouped_by_key: after a GroupByKey, same shape.
-      grouped_by_model: after a GroupByModel, for every hint.
-      model_bytes: of models in the fullest process, same shape; None without sizes.
-      buffer_bytes: of the fullest process beside its models; None where nothing measured it.
-      copies: of the handler that share a limit, which is the hint times these.
-      cliff: where loads fall steeply: the hint above and the one below, and loads at both; None
-        where they do not.
+      about: the run or workload, in words.
+      loads: loads with Beam's rule, shape (models,); entry h - 1 is hint h.
+      optimum: fewest possible loads, same shape; None if not computed.
+      grouped_by_key: loads after a GroupByKey, same shape.
+      grouped_by_model: loads after a GroupByModel, the same for every hint.
+      model_bytes: bytes of models in the fullest process, same shape; None without sizes.
+      buffer_bytes: other memory of the fullest process; None if not measured.
+      copies: copies of the handler that share a limit; the limit is the hint times `copies`.
+      cliff: steep fall of loads: the hints before and after it, and the loads at both; None
+        without one.
     """
 
     about: str
@@ -61,13 +61,13 @@ class HintCurves:
 def draw_hints(curves: HintCurves, text: str, title: str | None = None) -> Picture:
     """Draw loads over hints.
 
-    Above, the loads under Beam's rule, with the cliff where they fall steeply, beside the fewest
-    that are possible, those after a GroupByKey, and one per model. Below, where sizes are known,
-    the memory that the fullest process needs for models, and the buffer that a trace measured.
+    The upper axes show loads with Beam's rule and their cliff, the fewest possible loads, loads
+    after a GroupByKey, and one load per model. If sizes are known, the lower axes show the memory
+    that the fullest process needs for models, and the buffer measured by a trace.
 
     Args:
-      curves: what is drawn.
-      text: stands for the picture where none can be shown.
+      curves: the data.
+      text: replaces the picture where only text can be shown.
       title: replaces the first line.
     """
     with theme.style():

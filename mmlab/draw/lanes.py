@@ -1,4 +1,4 @@
-"""Lanes of a timeline: which there are, what they are called, and how their bars are drawn."""
+"""Lanes of a timeline: their choice, their labels, and the drawing of their bars."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BAR = 0.62
 LABEL_POINTS = 9.5
 SMALL_POINTS = 8
 _MOST_MARKS = 60
-"""Evictions in one lane that are still drawn one by one with a mark."""
+"""Highest number of evictions in one lane that are marked one by one."""
 FAILED: theme.Style = {
     "marker": "x",
     "markeredgecolor": theme.ALERT,
@@ -45,7 +45,7 @@ TIMED_OUT: theme.Style = {
     "clip_on": False,
 }
 ALREADY: theme.Style = {
-    # Begins where the bar does, and leaves the lane's name alone.
+    # The marker starts at the left end of the bar, so that it does not cover the lane's label.
     "marker": [(0, -0.6), (0.9, 0), (0, 0.6), (0, -0.6)],
     "color": theme.PAPER,
     "markeredgecolor": theme.INK,
@@ -62,12 +62,12 @@ REFRESHED: theme.Style = {
 
 
 LaneKey = tuple[Process | None, str, str]
-"""The process that holds a model, its step, and its name; no process where none has loaded it."""
+"""Process that holds the model (None if no process has loaded it), step, and model name."""
 
 
 @dataclass(frozen=True)
 class Lane:
-    """The loads of one model in one process, and how they are drawn."""
+    """The loads and batches of one model in one process."""
 
     step: str
     model: str
@@ -75,26 +75,26 @@ class Lane:
     colour: str
     residences: Sequence[Residence]
     batches: Sequence[Batches] = ()
-    """Those that the step asked of it, whichever step of the process had loaded it."""
+    """Batches of the step for this model, even if another step of the process loaded it."""
     refreshes: Sequence[int] = ()
-    """When, in nanoseconds, it was given another path."""
+    """Times at which the model's path was replaced, nanoseconds."""
     timeouts: Sequence[int] = ()
-    """When, in nanoseconds, Beam stopped waiting for a batch."""
+    """Times at which Beam stopped waiting for a batch, nanoseconds."""
     until_ns: int | None = None
-    """When its process ended, where that was before the end of the run."""
+    """End of the process, nanoseconds; None if it lasted to the end of the run."""
 
     @property
     def failures(self) -> list[int]:
-        """When, in nanoseconds, a batch ended with an exception."""
+        """Times at which a batch ended with an exception, nanoseconds."""
         return [t_ns for each in self.batches for t_ns in each.end_ns[each.failed].tolist()]
 
     @property
     def work(self) -> int:
-        """How busy it is: loads and batches."""
+        """Number of loads and batches."""
         return len(self.residences) + sum(map(len, self.batches))
 
     def used(self, end_ns: int) -> np.ndarray:
-        """When its batches began and ended, by `end_ns` at the latest: shape (n, 2)."""
+        """Begin and end of each batch, clipped at `end_ns`: nanoseconds, shape (n, 2)."""
         if not self.batches:
             return np.zeros((0, 2), np.int64)
         ends = np.concatenate([each.end_ns for each in self.batches])
@@ -105,11 +105,11 @@ class Lane:
 
 @dataclass(frozen=True)
 class _Bars:
-    """When models were in one state.
+    """Intervals in which models were in one state.
 
     Attributes:
-      loads: places of the loads among those that were asked about, shape (n,).
-      ns: nanoseconds at which it began and ended, shape (n, 2); equal for moments.
+      loads: index of the load of each interval in the argument of `bars_of`, shape (n,).
+      ns: begin and end, nanoseconds, shape (n, 2); equal for moments.
     """
 
     loads: np.ndarray
@@ -121,7 +121,7 @@ MOMENTS = ("already", "evicted", "freed", "failed")
 
 
 def bars_of(residences: Iterable[Residence]) -> dict[str, _Bars]:
-    """What is drawn of some loads beside their batches, by `BARS` and `MOMENTS`.
+    """Return the intervals and moments of some loads, keyed by the names in `BARS` and `MOMENTS`.
 
     A model is leaving when it is evicted and not yet freed.
     """
@@ -144,10 +144,10 @@ def bars_of(residences: Iterable[Residence]) -> dict[str, _Bars]:
 
 
 def busiest(lanes: Sequence[Lane], models: Sequence[str] | None = None) -> list[Lane]:
-    """The lanes that are drawn: at most `MOST_LANES`, and one for all others together.
+    """Return the lanes to draw: at most `MOST_LANES`, and one shared by all other models.
 
     Args:
-      models: names of the models to choose from, in the order in which they are drawn.
+      models: names of the models that get lanes, in drawing order.
     """
     chosen = list(lanes)
     if models is not None:
@@ -173,12 +173,12 @@ def _together(lanes: Sequence[Lane]) -> Lane:
 
 
 def others_label(lanes: int, loads: int, evictions: int) -> str:
-    """What the lane of all models is called that have none of their own."""
+    """Label of the lane that all other models share."""
     return f"{plural(lanes, 'other')}\n{plural(loads, 'load')}, {plural(evictions, 'eviction')}"
 
 
 def lanes_of(state: State) -> list[Lane]:
-    """One lane per process and model, in the order of the mapping; idle models have one too."""
+    """Return one lane per process and model, in mapping order, including idle models."""
     loads: dict[LaneKey, list[Residence]] = defaultdict(list)
     for r in state.residences:
         loads[r.process, r.step, r.model].append(r)
@@ -207,7 +207,7 @@ def lanes_of(state: State) -> list[Lane]:
 
 
 def timeouts_of(state: State) -> list[tuple[DeadLetter, Process]]:
-    """Batches that Beam stopped waiting for, and the process that held the model, where known."""
+    """Batches that Beam stopped waiting for, each with the process that held the model."""
     found = []
     for event in state.timeouts:
         asked, t_ns = (event.step or "", event.model or "", event.cohort), np.array([event.t_ns])
@@ -218,9 +218,10 @@ def timeouts_of(state: State) -> list[tuple[DeadLetter, Process]]:
 
 
 def _batches_by_lane(state: State) -> dict[LaneKey, list[Batches]]:
-    """The batches that are drawn in each lane.
+    """Group batches by lane.
 
-    A lane is of the process that holds the model, or, where no load was seen, of the one that asks.
+    A batch belongs to the process that holds its model; if no load was seen, to the process that
+    asked for it.
     """
     batches = state.batches
     number = {process: i for i, process in enumerate(batches.processes)}
@@ -237,10 +238,10 @@ def _batches_by_lane(state: State) -> dict[LaneKey, list[Batches]]:
 
 
 def versions_of(state: State, last_load_ns: Mapping[LaneKey, int]) -> dict[LaneKey, str]:
-    """Where the models that a refresh has replaced come from, as far as they have been loaded.
+    """Return the paths of refreshed models that have been loaded since their refresh.
 
     Args:
-      last_load_ns: when the last load of each lane began.
+      last_load_ns: begin of the last load of each lane.
     """
     return {
         (event.process, event.step, event.model): event.path
@@ -251,11 +252,11 @@ def versions_of(state: State, last_load_ns: Mapping[LaneKey, int]) -> dict[LaneK
 
 
 def lane_keys(models: Iterable[TracedModel], loaded: Iterable[LaneKey]) -> list[LaneKey]:
-    """The lanes that there are.
+    """Return the keys of all lanes of a run.
 
     Args:
-      models: that the run can load, in order.
-      loaded: that processes have loaded or asked for, by the time at which they first did.
+      models: models that the run can load, in order.
+      loaded: models that processes have loaded or asked for, sorted by first occurrence.
     """
     loaded = list(loaded)
     processes = list(dict.fromkeys(process for process, _, _ in loaded)) or [None]
@@ -274,11 +275,11 @@ def lane_labels(
     versions: Mapping[LaneKey, str],
     ended: Collection[Process] = (),
 ) -> list[str]:
-    """What some lanes are called: the model, and its step and process where there are several.
+    """Return labels: the model, with its step and process if the run has several of them.
 
     Args:
-      among: all lanes.
-      versions: see `versions_of`; their files are named.
+      among: keys of all lanes.
+      versions: see `versions_of`; the file names are added to the labels.
       ended: processes that ended before the run.
     """
     processes = list(dict.fromkeys(process for process, _, _ in among if process is not None))
@@ -296,14 +297,14 @@ def lane_labels(
 
 
 def _label_inches(label: str) -> float:
-    """How wide a label of a lane is, at most: models that are loaded have theirs in bold."""
+    """Width of a lane label in bold, in inches: labels of loaded models are bold."""
     first, *others = label.split("\n")
     widths = [theme.text_inches(first, LABEL_POINTS, bold=True)]
     return max(widths + [theme.text_inches(line, SMALL_POINTS, bold=True) for line in others])
 
 
 def _process_names(processes: Sequence[Process]) -> dict[Process, str]:
-    """What pictures call the processes: numbered, and after their machine where there are several.
+    """Name and number processes for pictures, by their machine if there are several machines.
 
     >>> list(_process_names([Process("a", 7), Process("a", 9)]).values())
     ['worker 1', 'worker 2']
@@ -321,7 +322,7 @@ def _process_names(processes: Sequence[Process]) -> dict[Process, str]:
 
 
 def shortened(name: str, most: int = 24) -> str:
-    """A name that fits into `most` columns: without its middle, and with readable escapes.
+    """Shorten a name to `most` columns without its middle; escape what the fonts lack.
 
     >>> shortened("a model with a long name", 16), shortened("T-🦖")
     ('a model…ong name', 'T-<U+1F996>')
@@ -330,7 +331,7 @@ def shortened(name: str, most: int = 24) -> str:
 
 
 def fitting(words: str, inches: float, points: float, *, bold: bool = False) -> str:
-    """A line that fits: without its middle where it is too long, and with readable escapes."""
+    """Shorten a line to `inches` without its middle; escape what the fonts lack."""
     most = min(columns(fonts.drawable(words)), 400)
     while most > 12 and theme.text_inches(shortened(words, most), points, bold=bold) > inches:
         most = most * 19 // 20
@@ -338,7 +339,7 @@ def fitting(words: str, inches: float, points: float, *, bold: bool = False) -> 
 
 
 class Seconds:
-    """Turns nanoseconds into seconds of the picture, and knows how wide one of its pixels is."""
+    """Converts nanoseconds to seconds of the time axis, and merges what one pixel cannot show."""
 
     def __init__(self, start_ns: int, end_ns: int, inches: float = WIDTH_INCHES * 0.8):
         self.start_ns, self.end_ns = start_ns, end_ns
@@ -346,7 +347,7 @@ class Seconds:
         self.pixel = self.end / (inches * DPI)
 
     def until(self, end_ns: int) -> Seconds:
-        """The same axis for a run that ends earlier: what is still open ends there."""
+        """Return the same axis for a run that ends at `end_ns`, where open intervals are closed."""
         shorter = copy.copy(self)
         shorter.end_ns = end_ns
         return shorter
@@ -355,11 +356,11 @@ class Seconds:
         return (t_ns - self.start_ns) * NS
 
     def moments(self, intervals: np.ndarray) -> np.ndarray:
-        """Seconds at which intervals begin; see `bars`."""
+        """Begins of intervals in seconds; see `bars`."""
         return (intervals[:, 0] - self.start_ns) * NS
 
     def bars(self, intervals: np.ndarray, least_pixels: float) -> np.ndarray:
-        """Rows of (begin, width) in seconds; what one pixel cannot tell apart is one bar.
+        """Rows of (begin, width) in seconds; intervals less than a pixel apart are merged.
 
         Args:
           intervals: nanoseconds, shape (n, 2).
@@ -397,11 +398,11 @@ def draw_lanes(
     axes: Axes, lanes: Sequence[Lane], x: Seconds, *, points: float = LABEL_POINTS,
     nothing: str = "no RunInference step was watched",
 ) -> None:  # fmt: skip
-    """Draw one lane below the other.
+    """Draw lanes from top to bottom.
 
     Args:
-      points: size of the labels, at most.
-      nothing: what to say where there is no lane.
+      points: maximum font size of the labels.
+      nothing: text if there is no lane.
     """
     for y, lane in enumerate(lanes):
         _draw_lane(axes, y, lane, x)
@@ -443,18 +444,18 @@ def _draw_lane(axes: Axes, y: int, lane: Lane, x: Seconds) -> None:
 
 
 LATE_PIXELS = 3
-"""A model that is evicted and not freed for longer is seen in the picture."""
+"""Shortest visible time from the eviction of a model until it is freed, in pixels."""
 
 
 def leaves_late(state: State, x: Seconds) -> bool:
-    """Whether a model is evicted and not freed for so long that the picture can show it."""
+    """Whether a model is freed visibly later than evicted: see `LATE_PIXELS`."""
     left = bars_of(state.residences)["leaving"].ns
     longest = int((left[:, 1] - left[:, 0]).max(initial=0))
     return longest * NS > LATE_PIXELS * x.pixel
 
 
 def any_freed(state: State) -> bool:
-    """Whether the memory of a model was seen to be released."""
+    """Whether the release of any model's memory was observed."""
     return any(residence.free_ns is not None for residence in state.residences)
 
 
@@ -481,7 +482,7 @@ def _draw_marks(axes: Axes, y: int, evicted: np.ndarray, freed: np.ndarray) -> N
 
 
 def draw_end(axes: Axes, lanes: Sequence[Lane], unfit: OutOfMemory, x: Seconds) -> None:
-    """Mark the moment at which memory ran out, and the model that did not fit."""
+    """Mark the time at which memory ran out, and the model that did not fit."""
     at = x(unfit.at_ns)
     for y, lane in enumerate(lanes):
         if (lane.step, lane.model) == (unfit.step, unfit.model):
@@ -500,5 +501,5 @@ def draw_end(axes: Axes, lanes: Sequence[Lane], unfit: OutOfMemory, x: Seconds) 
 
 
 def left_inches(labels: Iterable[str]) -> float:
-    """Room for the labels of lanes."""
+    """Width of the margin for lane labels."""
     return max([0.8, *(0.2 + _label_inches(label) for label in labels)])

@@ -1,6 +1,6 @@
-"""The frame of a timeline: header, axes, limits and legend, without anything that happened in it.
+"""The frame of a timeline: header, axes, limits and legend, without events.
 
-The picture of a run that goes on and the one that stays have the same frame.
+The live picture and the final timeline have the same frame.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ from mmlab.state import NS, Counts, State
 
 MB, _GB = 1e6, 1e9
 _MOST_LIMITS = 40
-"""Columns that the hints and limits of steps may take of the header."""
+"""Maximum width of hints and limits in the header, in columns of text."""
 TEXT_INCHES = WIDTH_INCHES - 0.25
 _LANE_INCHES = 0.36
 RIGHT_INCHES = 1.09
-"""Right of the axes, for the labels of limits."""
+"""Margin to the right of the axes, for the labels of limits."""
 _HEAD_INCHES = 0.94
 _FLAT_INCHES = 0.6
-"""Height of an axis of memory on which no model can be seen."""
+"""Height of the memory axis if models are too small to be seen on it."""
 TITLE_POINTS, HEADLINE_POINTS, MEMORY_POINTS = 14, 10.5, 9
 TEXT_LEFT = 0.012 * WIDTH_INCHES
 TITLE_INCHES, HEADLINE_INCHES = 0.12, 0.42
-"""From the top of the picture to the tops of the header's first two lines."""
+"""Distance from the top of the picture to the tops of the header's first two lines."""
 
 
 @dataclass(frozen=True)
 class _LimitLine:
-    """The hint of a step, and the limit that its model manager really kept.
+    """The hint of a step, and the effective limit.
 
     Attributes:
-      hint: `UNKNOWN` where Beam hides it.
-      changes: seconds, and the limit from then on.
+      hint: `UNKNOWN` if Beam does not expose it.
+      changes: pairs of a time in seconds and the limit from then on.
     """
 
     hint: int | Unknown
@@ -63,24 +63,24 @@ class _LimitLine:
 
 @dataclass(frozen=True)
 class Layout:
-    """All that a frame depends on: equal layouts give equal frames.
+    """Everything that determines a frame: equal layouts give equal frames.
 
     Attributes:
       title: first line of the header.
-      lanes: how many there are.
-      left_inches: room for their labels.
-      seconds: up to where the time axis goes.
-      most_models: up to where the axis of models must go, beside limits.
+      lanes: number of lanes.
+      left_inches: width of the lane labels.
+      seconds: upper end of the time axis.
+      most_models: value that the axis of models must reach; limits may extend it.
       limits: one for each step that has a hint.
-      memory: up to where the axis of memory goes, bytes.
-      unit: bytes per unit of that axis: see `unit_of`.
+      memory: upper end of the memory axis, bytes.
+      unit: bytes per unit of the memory axis: see `unit_of`.
       memory_limit: see `memory_limit` in `mmlab.draw.timeline`.
-      already: whether the legend has a mark of models that were in memory before the run.
-      failed, timed_out: whether the legend has marks of batches that failed or timed out.
-      refreshes: whether the legend has a mark of a refresh.
-      late: whether the legend has models that were evicted long before they were freed.
-      evicted, freed: whether the legend has marks of evictions, and of memory that was released.
-      flat: whether the axis of memory is low, since models are too small to be seen on it.
+      already: whether the legend explains models that were in memory before the run.
+      failed, timed_out: whether the legend explains batches that failed or timed out.
+      refreshes: whether the legend explains refreshes.
+      late: whether the legend explains models that were evicted long before they were freed.
+      evicted, freed: whether the legend explains evictions and released memory.
+      flat: whether the memory axis is low, because models are too small to be seen on it.
     """
 
     title: str
@@ -103,11 +103,11 @@ class Layout:
 
 
 def is_flat(models: float, highest: float) -> bool:
-    """Whether models are too small to be seen beside the process that holds them.
+    """Whether models are too small to be seen on the memory axis.
 
     Args:
-      models: most bytes that were held, 0 where none are known.
-      highest: up to where the axis goes, in bytes.
+      models: most bytes of models held, 0 if unknown.
+      highest: upper end of the axis, in bytes.
     """
     return 0 < models < 0.01 * highest
 
@@ -121,7 +121,7 @@ def unit_name(unit: float) -> str:
 
 
 def unit_of(most_bytes: float) -> float:
-    """The unit of an axis of memory, in bytes: MB, or GB where the highest value is 2 GB or more.
+    """Return the unit of a memory axis, in bytes: GB from a highest value of 2 GB, else MB.
 
     >>> unit_of(3e9) == GB, unit_of(5e8) == MB
     (True, True)
@@ -135,7 +135,7 @@ class _Frame:
 
     Attributes:
       figure: the whole picture.
-      lanes, models, memory: its axes, from top to bottom.
+      lanes, models, memory: the axes, from top to bottom.
     """
 
     figure: Figure
@@ -145,7 +145,7 @@ class _Frame:
 
 
 def draw_frame(layout: Layout) -> _Frame:
-    """Draw a timeline in which nothing has happened."""
+    """Draw a timeline without events."""
     top, middle = max(layout.lanes, 1) * _LANE_INCHES + 0.25, 0.85
     bottom = _FLAT_INCHES if layout.flat else 1.25
     gaps, foot = 0.3, 0.85
@@ -182,7 +182,7 @@ def _frame_models(axes: Axes, layout: Layout) -> None:
 
 
 def _draw_limits(axes: Axes, layout: Layout) -> int:
-    """The hint as a dashed line and the effective limit as a full one. Returns the highest."""
+    """Draw hints as dashed lines and effective limits as full ones. Returns the highest."""
     marks: dict[int, str] = {}
     for line in layout.limits:
         if line.changes:
@@ -201,7 +201,7 @@ def _draw_limits(axes: Axes, layout: Layout) -> int:
 
 
 def limit_lines(state: State) -> tuple[_LimitLine, ...]:
-    """The hints of a run's steps, and the limits that were kept."""
+    """The hints and effective limits of a run's steps."""
     hints = {model.step: model.hint for model in state.models if model.hint is not None}
     lines = []
     for step, hint in hints.items():
@@ -237,7 +237,7 @@ def _write_beside(axes: Axes, value: float, text: str, points: float, **style: A
 
 
 def parts_of_limit(limit: tuple[int, int]) -> tuple[int, int]:
-    """Megabytes at the start, and those that the run may take beside them."""
+    """Megabytes at the start of the run, and the megabytes that the run may add."""
     more, ceiling = limit
     return round((ceiling - more) / MB), round(more / MB)
 
@@ -249,7 +249,7 @@ def write_header(
     figure: Figure, inches: float, text: str, points: float, *, bold: bool = False,
     color: str = theme.INK,
 ) -> None:  # fmt: skip
-    """Write a line of the header, so many inches below the top."""
+    """Write a line of the header, `inches` below the top."""
     figure.text(
         TEXT_LEFT / WIDTH_INCHES, 1 - inches / figure.get_size_inches()[1], text, va="top",
         fontsize=points, fontweight="bold" if bold else "normal", color=color,
@@ -257,7 +257,7 @@ def write_header(
 
 
 def title_of(state: State, title: str | None) -> str:
-    """The first line of the header: the steps, unless there is a title."""
+    """First line of the header: the title, or the steps if there is no title."""
     if title is not None:
         return fitting(title, TEXT_INCHES, TITLE_POINTS, bold=True)
     steps = list(dict.fromkeys(model.step for model in state.models))
@@ -265,7 +265,7 @@ def title_of(state: State, title: str | None) -> str:
 
 
 def headline_parts(state: State) -> list[str]:
-    """Counts of a run, as the header words them."""
+    """Counts of a run, worded for the header."""
     limits = limits_text(step_limits(state))
     if columns(limits) > _MOST_LIMITS:
         limits = "hint or limit differs between steps"
@@ -273,7 +273,7 @@ def headline_parts(state: State) -> list[str]:
 
 
 def headline(parts: Sequence[str]) -> tuple[str, float]:
-    """The header's second line, as far apart and as large as there is room for; text and points."""
+    """Text and font size of the header's second line, as large as fits."""
     ways = [(between.join(parts), HEADLINE_POINTS) for between in ("   ·   ", "  ·  ", " · ")]
     ways += [(" · ".join(parts), points) for points in (9.5, 8.5, 7.5)]
     fits = (way for way in ways if theme.text_inches(*way) <= TEXT_INCHES)
@@ -281,7 +281,7 @@ def headline(parts: Sequence[str]) -> tuple[str, float]:
 
 
 def count_words(counts: Counts) -> list[str]:
-    """Models already in memory, loads, evictions, refreshes and batches in words."""
+    """Describe in words: models already in memory, loads, evictions, refreshes and batches."""
     refreshes = plural(counts.refreshes, "refresh")
     return [
         *([f"{counts.already:,} already in memory"] if counts.already else []),
@@ -295,7 +295,7 @@ def count_words(counts: Counts) -> list[str]:
 
 
 def limits_text(steps: Sequence[StepLimit]) -> str:
-    """The hint, and the limit where it is another; of each step where they differ.
+    """Describe the hint, and the limit if it differs; for each step if the steps differ.
 
     >>> from mmlab.events import UNKNOWN
     >>> limits_text([StepLimit("A", 2, 4)]), limits_text([]), limits_text([StepLimit("A", 2, 2)])
@@ -336,21 +336,21 @@ def memory_words(
     how: Iterable[str] = ("tensors",),
     unknown: int = 0,
 ) -> list[str]:
-    """What the curves of memory are, and how high; all but `unit` and `when` in bytes.
+    """Explain the memory curves and their highest values.
 
     Args:
-      peak, now: resident set size of one process, the highest and the last.
-      when: what the last is of.
-      device: most memory on GPUs that one process allocated.
+      peak, now: highest and last resident set size of one process, bytes.
+      when: time of the last one, in words.
+      device: most GPU memory allocated by one process, bytes.
       models: most bytes of models on one machine.
-      unit: of the axis.
-      several: whether there are several processes, so that figures must say whose they are.
-      how: the bytes of models were found: see `size_words`.
-      unknown: loads of models whose bytes are not known.
+      unit: bytes per unit of the axis.
+      several: whether there are several processes, so that each figure must name its process.
+      how: sources of the bytes of models: see `size_words`.
+      unknown: number of loads of unknown size.
     """
 
     def word(value: int) -> str:
-        """Models may be far smaller than the process that holds them."""
+        """Choose a unit for each value: models may be far smaller than their process."""
         if value < 1e6:
             return f"{value / 1e3:,.0f} kB"
         return f"{value / unit:,.2f} GB" if unit == _GB else f"{value / unit:,.0f} MB"
@@ -366,10 +366,10 @@ def memory_words(
 
 
 def _what_models_are(how: Iterable[str], unknown: int, whose: str = "") -> str:
-    """The grey area in words.
+    """Explain the grey area in words.
 
     Args:
-      whose: of which processes.
+      whose: the processes that hold the models, in words.
 
     >>> _what_models_are(("tensors",), 0), _what_models_are(("file",), 1)
     ("models' own bytes (grey)", 'bytes of models (grey, by the files of their weights; \
@@ -384,7 +384,7 @@ def _what_models_are(how: Iterable[str], unknown: int, whose: str = "") -> str:
 
 
 def in_lines(parts: Sequence[str], between: str, inches: float, points: float) -> list[str]:
-    """Parts joined into as few lines as fit into `inches`; a part is never cut."""
+    """Join parts into as few lines of `inches` as possible, without cutting a part."""
     lines: list[str] = []
     for part in parts:
         longer = f"{lines[-1]}{between}{part}" if lines else part
@@ -396,7 +396,7 @@ def in_lines(parts: Sequence[str], between: str, inches: float, points: float) -
 
 
 def dress(ax: Axes) -> None:
-    """Axes in the style of the house."""
+    """Apply mmlab's style to axes."""
     ax.tick_params(colors=theme.INK, labelsize=LABEL_POINTS, length=0)
     ax.yaxis.label.set(fontsize=9.5, color=theme.INK)
     ax.xaxis.label.set(fontsize=9.5, color=theme.INK)
@@ -412,16 +412,16 @@ def draw_legend(
     refreshes: bool = False, late: bool = False, ends: bool = False, short: bool = False,
     evicted: bool = True, freed: bool = True,
 ) -> None:  # fmt: skip
-    """Say below the figure what bars and marks mean; some of them only where they occur.
+    """Explain bars and marks below the figure; the arguments add entries for what occurs.
 
     Args:
       already: a model was in memory before the run.
-      failed, timed_out: a batch did.
-      refreshes: there is a mark of a refresh.
+      failed, timed_out: a batch failed or timed out.
+      refreshes: a model was refreshed.
       late: a model was evicted long before it was freed.
-      ends: a dotted line stands where a run ends.
+      ends: a dotted line marks the end of a run.
       short: whether entries are single words.
-      evicted, freed: a model was.
+      evicted, freed: a model was evicted or freed.
     """
     line: theme.Style = {"linestyle": "none", "color": theme.INK}
     handles: list[Patch | Line2D] = [

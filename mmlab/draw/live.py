@@ -1,9 +1,9 @@
-"""A picture of a run that goes on: drawn in milliseconds, however much has happened.
+"""The picture of a running pipeline: drawn in milliseconds, however long the run is.
 
-It has the layout of the final timeline. Matplotlib draws the frame, which takes a tenth of a
-second, only when it changes: when an axis has become too short or a limit is another. What happens
-is painted into a copy of the frame, which takes some milliseconds; the pipeline beside it waits for
-Python's lock meanwhile. Only what is new is read from the state.
+It has the layout of the final timeline. Matplotlib needs a tenth of a second for the frame, so the
+frame is drawn again only when it changes: when an axis is too short or a limit has changed. Events
+are painted onto a copy of the frame. That takes a few milliseconds, in which the pipeline may have
+to wait for Python's global interpreter lock. Each part of the state is read only once.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ from mmlab.events import Event, Refreshes, RunBegins
 from mmlab.state import NS, State
 
 _ABOVE, _BELOW, _BESIDE = BAR // 2 + 7, BAR // 2 + 6, 8
-"""Pixels from the middle of a lane, and from its begin, as far as it is painted."""
+"""Pixels painted above and below the middle of a lane, and left of the begin of the time axis."""
 _FIRST_SPAN = 2.0
-"""Seconds that the time axis spans at first; it grows by half whenever the run outgrows it."""
+"""Initial length of the time axis, seconds; it grows by half when the run gets longer."""
 
 
 class LivePicture:
-    """Events in, frames out.
+    """Turns events into frames.
 
     Args:
-      title: stands above the picture.
+      title: first line of the picture.
     """
 
     def __init__(self, title: str):
@@ -76,17 +76,17 @@ class LivePicture:
 
     @property
     def state(self) -> State:
-        """What is known of the run so far."""
+        """State of the run so far."""
         return self._state
 
     @property
     def begun(self) -> bool:
-        """Whether it is known which lanes the run has: no frame before has the final layout."""
+        """Whether the lanes of the run are known, on which the layout of frames depends."""
         states = self._state.processes.values()
         return any(state.of(RunBegins) or state.loads or state.asked for state in states)
 
     def add(self, events: Iterable[Event]) -> None:
-        """Take events, in any order that keeps each process's own."""
+        """Add events. Events of one process must be in order; processes may interleave."""
         self._state.add(events)
 
     @property
@@ -94,7 +94,7 @@ class LivePicture:
         return (self._state.end_ns - self._state.start_ns) * NS
 
     def line(self) -> str:
-        """The run in one line of text, for a terminal."""
+        """Describe the run in one line of text, for a terminal."""
         counts, memory = self._state.counts, self._state.memory
         parts = [
             f"{self._seconds:5.1f} s",
@@ -103,13 +103,13 @@ class LivePicture:
             plural(counts.evictions, "eviction"),
             f"{self._state.held_now} resident",
         ]
-        if memory.rss is not None:  # before the first sample it is not known
+        if memory.rss is not None:  # unknown before the first sample
             several = f" (highest of {memory.processes} processes)" if memory.processes > 1 else ""
             parts.append(f"RSS {in_megabytes(memory.rss)}{several}")
         return " · ".join(parts)
 
     def image(self) -> Image.Image:
-        """The frame, 950 pixels wide, in the colours of a palette; words before the run begins."""
+        """Draw the frame, 950 pixels wide, as a palette image; only words before the run begins."""
         if not self.begun:
             return words_alone(self._title, "starting …")
         self._reader.read()
@@ -186,7 +186,7 @@ class LivePicture:
         self, canvas: Canvas, background: _Background, middle: int, covers: dict[str, Flags],
         colour: str,
     ) -> None:  # fmt: skip
-        """Paint a lane, or what it was in the last frame: in most lanes nothing is new."""
+        """Paint a lane, reusing its pixels from the last frame if nothing is new, as in most."""
         looks = (colour, b"".join(flags.tobytes() for flags in covers.values()))
         strip = canvas[middle - _ABOVE : middle + _BELOW, background.left - _BESIDE :]
         before = background.painted.get(middle)
@@ -197,7 +197,7 @@ class LivePicture:
         background.painted[middle] = looks, strip.copy()
 
     def _paint_models(self, canvas: Canvas, background: _Background) -> None:
-        """The models held by each process; of a single one, those that are loading on top."""
+        """Paint the models held by each process; with one process, also models being loaded."""
         place, now = background.models, background.axis.place(self._seconds)
         curves = self._reader.held_curves()
         area, free = place.area(canvas), place.free
@@ -237,7 +237,7 @@ class LivePicture:
 
 
 def words_alone(title: str, words: str) -> Image.Image:
-    """What is shown before a run begins."""
+    """Draw the image that is shown before a run begins."""
     size = round(WIDTH_INCHES * PIXELS_PER_INCH)
     pen = Pen(np.full((64, size), number(theme.PAPER), np.uint8))
     left = TEXT_LEFT * PIXELS_PER_INCH
@@ -249,7 +249,7 @@ def words_alone(title: str, words: str) -> Image.Image:
 def write_headline(pen: Pen, line: str, points: float) -> None:
     """Write the second line of the header."""
     x, y = TEXT_LEFT * PIXELS_PER_INCH, HEADLINE_INCHES * PIXELS_PER_INCH
-    for word in line.split(" "):  # one by one: most stay for many frames
+    for word in line.split(" "):  # one by one: most words are cached, as they seldom change
         if word:
             x += pen.write((x, y), word, points, "la")
         x += 5
@@ -258,7 +258,7 @@ def write_headline(pen: Pen, line: str, points: float) -> None:
 def write_label(
     pen: Pen, right: int, middle: int, lane: LiveLane, points: float = LABEL_POINTS
 ) -> None:
-    """Write the label of a lane, in `points` at most."""
+    """Write the label of a lane, at most `points` large."""
     lines = lane.label.split("\n")
     size = points if len(lines) == 1 else min(points, SMALL_POINTS)
     for i, text in enumerate(lines):
@@ -267,7 +267,7 @@ def write_label(
 
 
 def cover_of(covers: dict[str, Flags], lane: LiveLane) -> dict[str, Flags]:
-    """The columns of one lane that each state covers."""
+    """Return the columns that each state covers in one lane."""
     return {state: _any_of(covers[state], lane.numbers) for state in STATES}
 
 
@@ -278,14 +278,14 @@ def _any_of(cover: Flags, lanes: Sequence[int]) -> Flags:
 
 
 def grown(seconds: float, now: float) -> float:
-    """The first of longer and longer axes that is as long as the run."""
+    """Return the length of the time axis: `seconds`, extended by half until it reaches `now`."""
     while now > seconds:
         seconds *= 1.5
     return seconds
 
 
 def roof(value: float) -> float:
-    """The next of some round numbers, so that an axis grows seldom.
+    """Round up to one of a few round numbers, so that an axis seldom changes.
 
     >>> roof(130e6), roof(0)
     (160000000.0, 0.0)
@@ -302,7 +302,7 @@ def roof(value: float) -> float:
 
 @dataclass(frozen=True)
 class _Background:
-    """A frame on a canvas, and where its parts are."""
+    """A frame on a canvas, and the places of its axes."""
 
     layout: Layout
     canvas: Canvas
@@ -312,7 +312,7 @@ class _Background:
     models: Place
     memory: Place
     painted: dict[int, tuple[object, Canvas]] = field(default_factory=dict)
-    """Row of a lane to what it looked like last."""
+    """Maps the row of a lane to its state and pixels in the last frame."""
 
     @property
     def right(self) -> int:

@@ -1,4 +1,4 @@
-"""Paints bars, marks and words as numbers of colours: an array of bytes, shape (height, width)."""
+"""Paints bars, marks and words as palette indices: an array of bytes, shape (height, width)."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Canvas = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
 
 BAR = 22
-"""Height of a resident model's bar, in pixels; one in use is 4 higher."""
+"""Height of a resident model's bar, in pixels; the bar of a model in use is 4 pixels higher."""
 _IN_BAR = ("loading", "resident", "leaving", "used")
 _PHASES = 6
-"""The hatching repeats after so many columns."""
+"""Period of the hatching, in columns."""
 _GREYS, _REDS = 32, 8
-"""Shades from paper to ink and to alert: the edges of letters."""
+"""Shades between paper and ink, and between paper and alert, for the edges of letters."""
 _CLEAR = 255
-"""The number of no colour, where a stamp leaves the canvas as it is."""
+"""Palette index of transparent pixels in a stamp."""
 
 
 @cache
 def _colours() -> tuple[str, ...]:
-    """All colours that a frame may have; the number of a colour is its place."""
+    """The palette: all colours of a frame, in the order of their indices."""
     of_models = (paint for colour in (*theme.PALETTE, theme.OTHERS) for paint in _paints(colour))
     named = (theme.GRID, theme.MUTED, theme.FILL, theme.ALERT, *of_models)
     return tuple(dict.fromkeys((*_ramp(theme.INK, _GREYS), *_ramp(theme.ALERT, _REDS), *named)))
@@ -47,13 +47,13 @@ def _ramp(colour: str, shades: int) -> list[str]:
 
 
 def _paints(colour: str) -> tuple[str, str, str]:
-    """What a model's colour is when it is resident, loading and in use."""
+    """Colours of a model that is resident, loading and in use."""
     return theme.tint(colour, 0.3), colour, theme.shade(colour, 0.55)
 
 
 @cache
 def number(colour: str) -> int:
-    """The number of a colour of `theme`."""
+    """Palette index of a colour of `theme`."""
     return _colours().index(colour)
 
 
@@ -68,7 +68,7 @@ def _flat_palette() -> tuple[int, ...]:
 
 
 def canvas_of(figure: Figure, pixels_per_inch: float = PIXELS_PER_INCH) -> Canvas:
-    """A figure of matplotlib in numbers of colours."""
+    """Render a matplotlib figure as palette indices."""
     figure.set_dpi(pixels_per_inch)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -82,13 +82,13 @@ def canvas_of(figure: Figure, pixels_per_inch: float = PIXELS_PER_INCH) -> Canva
 
 
 def is_background(canvas: Canvas) -> Flags:
-    """Where a canvas shows paper or lines of the grid: what lies over them is left alone."""
+    """Flags of pixels that are paper or grid lines, and so may be painted over."""
     paper: Flags = (canvas == number(theme.PAPER)) | (canvas == number(theme.GRID))
     return paper
 
 
 def png(image: Image.Image) -> bytes:
-    """A frame as PNG, packed quickly rather than tightly."""
+    """Encode a frame as PNG, favouring speed over size."""
     buffer = io.BytesIO()
     image.save(buffer, format="png", compress_level=1, transparency=_opaqueness())
     return buffer.getvalue()
@@ -104,9 +104,9 @@ def paint_lane(
     """Paint one lane: hatched while loading, pale resident, outlined leaving, full in use.
 
     Args:
-      middle: row of the canvas in the middle of the lane.
-      left: column of the canvas at which the time axis begins.
-      covers: state to the columns that it covers, shape (columns,).
+      middle: canvas row of the middle of the lane.
+      left: canvas column of the begin of the time axis.
+      covers: flags of the columns that each state covers, shape (columns,).
       bar: height of a resident model's bar, in pixels.
     """
     states = np.zeros(len(covers[_IN_BAR[0]]), np.uint8)
@@ -128,9 +128,9 @@ def paint_lane(
 
 @cache
 def _bars(colour: str, height: int) -> Canvas:
-    """How columns of a lane look: shape (pixels from top to bottom, states and phases).
+    """Columns of pixels for every set of states: shape (height, sets of states × phases).
 
-    A set of states is a number whose bits stand for `_IN_BAR`; each comes in all phases.
+    A set of states is a bit field of `_IN_BAR`; there is a column for each phase of the hatching.
     """
     pale, full, deep = (number(paint) for paint in _paints(colour))
     y, x = np.mgrid[0 : height + 4, 0:_PHASES]
@@ -153,7 +153,7 @@ def _bars(colour: str, height: int) -> Canvas:
 
 
 def _stamp(canvas: Canvas, top: int, left: int, where: Flags, stamp: Canvas) -> None:
-    """Put a stamp into each sixth column that has something near it."""
+    """Stamp flagged positions, at most one in six columns."""
     if not where.any():
         return
     cells = np.zeros(-(-len(where) // 6) * 6, np.bool_)
@@ -172,7 +172,7 @@ def _triangle() -> Canvas:
 @cache
 def _arrowhead() -> Canvas:
     y, x = np.mgrid[-4:5, -3:6]
-    over = 2 * abs(y) + x  # the slanted edges, where the tip is 5 to the right
+    over = 2 * abs(y) + x  # 5 on the slanted edges, whose tip is 5 pixels to the right
     inside = np.where((x == -3) | (over >= 4), number(theme.INK), number(theme.PAPER))
     return np.where(over <= 5, inside, _CLEAR).astype(np.uint8)
 
@@ -217,18 +217,18 @@ def _cross() -> Canvas:
 def paint_counts(
     area: Canvas, free: Flags, held: npt.NDArray[np.int64], both: npt.NDArray[np.int64]
 ) -> None:
-    """Paint models held, and those that are loading, hatched, on top of them.
+    """Paint models held, and on top of them, hatched, models that are loading.
 
     Args:
-      area: of the canvas, from the top of the axis to its foot, shape (height, columns).
-      free: where it may be painted.
+      area: part of the canvas from the top of the axis to its foot, shape (height, columns).
+      free: pixels that may be painted.
       held, both: pixels above the foot, shape (columns,).
     """
     height, width = area.shape
     held, both = (
         held.astype(np.int16),
         both.astype(np.int16),
-    )  # a quarter of the bytes to go through
+    )  # a quarter of the bytes of int64
     above = np.arange(height, 0, -1, dtype=np.int16)[:, None]
     if (both > held).any():
         loading = (above > held) & (above <= both) & free
@@ -243,13 +243,13 @@ def _hatching(height: int, width: int) -> Flags:
 
 
 def paint_area(area: Canvas, free: Flags, heights: npt.NDArray[np.int64]) -> None:
-    """Fill what lies below a curve: see `paint_counts`."""
+    """Fill the area below a curve: see `paint_counts`."""
     above = np.arange(area.shape[0], 0, -1, dtype=np.int16)[:, None]
     area[(above <= heights.astype(np.int16)) & free] = number(theme.FILL)
 
 
 def paint_outline(area: Canvas, free: Flags, heights: npt.NDArray[np.int64]) -> None:
-    """The line of a curve, in ink: see `paint_counts`."""
+    """Draw the line of a curve, in ink: see `paint_counts`."""
     above = np.arange(area.shape[0], 0, -1)[:, None]
     before = np.concatenate([heights[:1], heights[:-1]])
     low, high = np.minimum(before, heights), np.maximum(before, heights)
@@ -265,7 +265,7 @@ class Pen:
         self._draw = ImageDraw.Draw(self._image)
 
     def line(self, points: list[tuple[float, float]], *, width: int, dashed: bool = False) -> None:
-        """Draw a line in ink; a dashed one leaves out every other piece of four pixels."""
+        """Draw a line in ink; dashes and gaps are four pixels long."""
         if not dashed:
             self._draw.line(points, number(theme.INK), width)
             return
@@ -274,21 +274,21 @@ class Pen:
                 self._draw.line([begin, end], number(theme.INK), width)
 
     def clear(self, box: tuple[float, float, float, float]) -> None:
-        """Leave paper in a rectangle: left, top, right, bottom."""
+        """Fill a rectangle (left, top, right, bottom) with paper."""
         self._draw.rectangle(box, number(theme.PAPER))
 
     def write(
         self, at: tuple[float, float], text: str, points: float, anchor: str, *,
         bold: bool = False, muted: bool = False,
     ) -> int:  # fmt: skip
-        """Write in ink; returns how many pixels wide that is."""
+        """Write in ink. Returns the width in pixels."""
         size = points * self._pixels_per_point
         word, mask, (left, top) = _word(text, size, anchor, bold, muted)
         self._image.paste(word, (round(at[0]) + left, round(at[1]) + top), mask)
         return word.width
 
     def finished(self) -> Image.Image:
-        """The picture, in the colours that the numbers stand for."""
+        """Return the picture as a palette image."""
         self._image.putpalette(_flat_palette())
         return self._image
 
@@ -297,12 +297,12 @@ class Pen:
 def _word(
     text: str, size: float, anchor: str, bold: bool, muted: bool
 ) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
-    """A word in numbers of colours, where it covers the canvas, and where its corner lies."""
+    """Return a word as palette indices, its mask, and the offset of its corner."""
     font = _font(size, bold, fonts.is_latin(text))
     box = ImageDraw.Draw(Image.new("L", (1, 1))).textbbox((0, 0), text, font, anchor)
     left, top, right, bottom = (int(np.floor(box[0])), int(np.floor(box[1])), *map(_up, box[2:]))
     word = Image.new("L", (max(right - left, 1), max(bottom - top, 1)), number(theme.PAPER))
-    # Paper is 0 and ink the last grey, so that what Pillow mixes at the edges are greys again.
+    # Paper is 0 and ink is the last grey, so that Pillow's mixtures at the edges are greys too.
     ink = _GREYS * 2 // 3 if muted else number(theme.INK)
     ImageDraw.Draw(word).text((-left, -top), text, ink, font, anchor)
     return word, word.point(lambda grey: 255 * (grey > 0)).convert("1"), (left, top)
@@ -314,7 +314,7 @@ def _up(number: float) -> int:
 
 @cache
 def _font(size: float, bold: bool = False, latin: bool = True) -> ImageFont.FreeTypeFont:
-    """The house's font, `size` pixels large; Pillow takes no second one for what it lacks."""
+    """One of mmlab's fonts, `size` pixels large. Pillow has no fallback for missing characters."""
     if not latin:
         return ImageFont.truetype(str(fonts.WIDE_FILE), size)
     weight = "bold" if bold else "normal"

@@ -1,4 +1,4 @@
-"""A matplotlib figure that any notebook shows and any terminal can read."""
+"""A matplotlib figure with a text version for terminals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WIDTH_INCHES = 9.5
 
 
 def new_figure(height: float, width: float = WIDTH_INCHES) -> Figure:
-    """A figure without pyplot, in inches: nothing global changes and nothing is left open."""
+    """Create a figure, in inches, without pyplot: no global state changes, no figure stays open."""
     figure = Figure(figsize=(width, height), facecolor=PAPER)
     FigureCanvasAgg(figure)
     return figure
@@ -32,7 +32,7 @@ def new_figure(height: float, width: float = WIDTH_INCHES) -> Figure:
 
 @shown_everywhere
 class Picture:
-    """A figure, and the same in words. A notebook shows the figure, a terminal the words.
+    """A figure and its description: notebooks show the figure, terminals the description.
 
     Attributes:
       figure: the matplotlib figure, to change or embed.
@@ -44,13 +44,11 @@ class Picture:
         self._pixels_per_inch = pixels_per_inch
 
     def save(self, path: str | os.PathLike[str], *, dpi: int = DPI) -> Path:
-        """Write the picture; the ending chooses the format (png, svg, pdf, …).
-
-        The file appears at once and complete, or not at all.
+        """Write the picture atomically, in the format of the extension (png, svg, pdf, …).
 
         Raises:
-          ValueError: there is no such format.
-          OSError: it cannot be written.
+          ValueError: matplotlib cannot write this format.
+          OSError: the file cannot be written.
         """
         path = file_to_write(path)
         drawn = io.BytesIO()
@@ -62,7 +60,7 @@ class Picture:
         return self._text
 
     def _png(self) -> bytes:
-        """256 colours, which is all that these pictures have: a third of the size in a notebook."""
+        """PNG with 256 colours, enough for these pictures: a third of the size in a notebook."""
         drawn, small = io.BytesIO(), io.BytesIO()
         self.figure.savefig(drawn, format="png", dpi=DPI)
         image = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
@@ -79,9 +77,9 @@ class Picture:
 
 
 def soft(palette: Sequence[int]) -> bytes:
-    """Opacity of each colour of a palette, from 0 to 255; pale colours are slightly transparent.
+    """Opacity of each colour of a palette, from 0 to 255.
 
-    So paper is white on a white page, and grey on a dark one.
+    Pale colours are slightly transparent, so that paper is grey on a dark page.
 
     Args:
       palette: red, green and blue of each colour in turn.
@@ -95,7 +93,7 @@ def soft(palette: Sequence[int]) -> bytes:
 
 
 def _format(figure: Figure, path: Path) -> str:
-    """The format that the ending names, among those that matplotlib knows."""
+    """Return the format of a file name extension, if matplotlib supports it."""
     known = figure.canvas.get_supported_filetypes()
     ending = path.suffix.lower().removeprefix(".")
     if ending not in known:

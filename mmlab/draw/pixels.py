@@ -1,7 +1,7 @@
-"""Which pixels of a time axis are covered, and how high curves stand in each column of pixels.
+"""Covered pixels of a time axis, and heights of curves in each column of pixels.
 
-Each class keeps what it was given in seconds, so that it can begin anew on a longer axis, and adds
-only what is new to its pixels.
+Each class keeps its data in seconds, so that it can start again on a longer axis, and adds only
+new data to its pixels.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class TimeAxis:
     """A time axis of pixels.
 
     Attributes:
-      columns: how many pixels it is wide.
-      seconds: that it spans.
-      begin: seconds at its left edge.
+      columns: width in pixels.
+      seconds: length in seconds.
+      begin: seconds at the left edge.
     """
 
     columns: int
@@ -30,7 +30,7 @@ class TimeAxis:
     begin: float = 0.0
 
     def place(self, seconds: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """The columns in which moments lie; what is beyond the axis lies in its last."""
+        """Return the columns of moments; moments beyond the axis are in its last column."""
         since = np.asarray(seconds, np.float64) - self.begin
         at = (since * (self.columns / self.seconds)).astype(np.int64)
         return np.clip(at, 0, self.columns - 1)
@@ -46,7 +46,7 @@ def _integers() -> array[int]:
 
 @dataclass
 class Intervals:
-    """Intervals of lanes, in seconds: arrays that numpy reads in place."""
+    """Intervals of lanes, in seconds: arrays that numpy reads without copying."""
 
     lane: array[int] = field(default_factory=_integers)
     begin: array[float] = field(default_factory=_doubles)
@@ -63,7 +63,7 @@ class Intervals:
 
 
 class Cover:
-    """Which pixels of which lane some intervals cover."""
+    """The pixels that intervals cover in each lane."""
 
     def __init__(self) -> None:
         self.known = Intervals()
@@ -73,10 +73,10 @@ class Cover:
         self._done = 0
 
     def covered(self, axis: TimeAxis, lanes: int, still: Intervals) -> npt.NDArray[np.bool_]:
-        """Shape (lanes, columns).
+        """Flags of covered pixels, shape (lanes, columns).
 
         Args:
-          lanes: how many there are.
+          lanes: number of lanes.
           still: intervals that have not ended, up to now.
         """
         if axis != self._axis or len(self._changes) != lanes:
@@ -106,10 +106,10 @@ def _change(
 
 
 class Highest:
-    """A quantity over time, kept whole, and its highest value in each column of pixels.
+    """A quantity over time, and its highest value in each column of pixels.
 
     Args:
-      steps: whether it keeps its value until the next; else only the columns with a value have one.
+      steps: whether a value lasts until the next one; if not, columns without a value are empty.
     """
 
     def __init__(self, *, steps: bool):
@@ -122,7 +122,7 @@ class Highest:
         self._done = 0
 
     def add(self, seconds: npt.ArrayLike, values: npt.ArrayLike) -> None:
-        """Add values, by time; shape (n,) both."""
+        """Add values sorted by time; both shapes are (n,)."""
         new = np.asarray(values, np.float64)
         self._seconds.frombytes(np.asarray(seconds, np.float64).tobytes())
         self._values.frombytes(new.tobytes())
@@ -130,14 +130,14 @@ class Highest:
 
     @property
     def highest(self) -> float:
-        """The highest of all values; 0 where there is none."""
+        """The highest of all values; 0 if there is none."""
         return self._most
 
     def __len__(self) -> int:
         return len(self._seconds)
 
     def in_columns(self, axis: TimeAxis) -> _Numbers:
-        """Shape (columns,); nan where there is no value, or, of steps, none yet."""
+        """Highest value in each column, shape (columns,); nan if there is none (of steps: yet)."""
         if axis != self._axis:
             self._highest = np.full(axis.columns, np.nan)
             self._last = np.full(axis.columns, np.nan)
@@ -152,11 +152,13 @@ class Highest:
         columns = axis.place(np.array(self._seconds[since:]))
         values = np.array(self._values[since:])
         np.fmax.at(self._highest, columns, values)
-        self._last[columns] = values  # of equal columns numpy keeps the last
+        self._last[columns] = values  # if a column repeats, numpy keeps its last value
 
     def _filled(self) -> _Numbers:
-        """Columns without a change have the last value before them; the first of those with one
-        may have it as their highest."""
+        """Fill columns without a change with the last value before them.
+
+        That value is also a candidate for the highest value of the next column with a change.
+        """
         has = ~np.isnan(self._last)
         latest = np.maximum.accumulate(np.where(has, np.arange(len(has)), -1))
         before = np.where(latest >= 0, self._last[latest], np.nan)

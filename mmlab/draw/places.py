@@ -1,4 +1,4 @@
-"""Where axes of a frame lie on its canvas."""
+"""Places of a frame's axes on its canvas."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mmlab.draw.paint import Canvas, Flags, is_background
 
 @dataclass(frozen=True)
 class Place:
-    """Where axes lie on the canvas, in pixels.
+    """The place of axes on the canvas, in pixels.
 
     Attributes:
-      rows, columns: of the canvas.
-      pixels_per_unit: of the vertical axis.
-      free: where it may be painted.
+      rows, columns: slices of the canvas inside the axes.
+      pixels_per_unit: scale of the vertical axis.
+      free: pixels that may be painted.
     """
 
     rows: slice
@@ -56,12 +56,12 @@ class Place:
     def heights(
         self, values: npt.NDArray[np.float64], now: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:
-        """Values as pixels above the foot, and nothing after now."""
+        """Convert values to pixels above the foot; 0 after `now`."""
         pixels = np.nan_to_num(values * self.pixels_per_unit).astype(np.int64)
         return np.where(np.arange(len(pixels)) <= now, pixels, 0)
 
     def points(self, values: npt.NDArray[np.float64]) -> list[tuple[float, float]]:
-        """A curve as points of the canvas; columns without a value have none."""
+        """Convert a curve to points of the canvas, leaving out columns without a value."""
         columns = np.flatnonzero(~np.isnan(values))
         rows = self.foot - values[columns] * self.pixels_per_unit
         return list(zip((columns + self.left).tolist(), rows.tolist(), strict=True))
@@ -71,7 +71,7 @@ def place_of(axes: Axes, canvas: Canvas, unit: float) -> Place:
     """The place of axes on the canvas.
 
     Args:
-      unit: of the vertical axis, in bytes or models.
+      unit: unit of the vertical axis, in bytes or models.
     """
     box = axes.get_window_extent()
     rows = slice(len(canvas) - round(box.y1), len(canvas) - round(box.y0))

@@ -1,4 +1,4 @@
-"""What is new in the state of a run, in the terms of a picture: seconds, lanes and curves."""
+"""Incremental reading of a run's state for pictures: seconds, lanes and curves."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class LiveLane:
     """A lane of the picture.
 
     Attributes:
-      model, label: what it is called.
-      numbers: of the covers that it shows; none where the model was never loaded.
-      others: whether it shows the models that have no lane of their own.
+      model, label: name of the model and label of the lane.
+      numbers: rows of the covers that the lane shows; empty if the model was never loaded.
+      others: whether all models without a lane of their own share this lane.
     """
 
     model: str
@@ -48,15 +48,15 @@ class LiveLane:
 
 
 _Change = tuple[float, int]
-"""Seconds, and by how much something changes then."""
+"""Time in seconds, and the difference that is added to a level then."""
 
 
 class _Level:
-    """A number that goes up and down.
+    """A level that rises and falls.
 
     Attributes:
-      curve: its values over time.
-      most: the highest of them.
+      curve: the level over time.
+      most: the highest level.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class _Level:
         self._now = 0
 
     def change(self, changes: Iterable[_Change]) -> None:
-        """Take what has changed since the last call."""
+        """Add the changes since the last call."""
         changes = sorted(changes)
         values = []
         for _, by in changes:
@@ -76,21 +76,21 @@ class _Level:
 
 
 class _Counted:
-    """Which loads count: of several that gave one object, the first, for as long as it is held."""
+    """Loads that count: if several loads gave the same object, only one counts while it is held."""
 
     def __init__(self) -> None:
         self._holder: dict[tuple[object, ...], int] = {}
         self._places: set[int] = set()
 
     def takes(self, place: int, thing: tuple[object, ...] | None) -> bool:
-        """Whether a load counts, which gave this: see `held_as`."""
+        """Whether a load that gave `thing` counts: see `held_as`."""
         if thing is not None and self._holder.setdefault(thing, place) != place:
             return False
         self._places.add(place)
         return True
 
     def lets_go(self, place: int) -> bool:
-        """Whether a load that is over did count."""
+        """Remove a load that is over. Returns whether it counted."""
         counts = place in self._places
         self._places.discard(place)
         return counts
@@ -98,18 +98,18 @@ class _Counted:
 
 @dataclass
 class _Read:
-    """How far the state of a process was read.
+    """Progress of reading the state of a process.
 
     Attributes:
       lanes: number of the lane of each load.
-      over, batches: how many were read.
-      unanswered: rows of batches that no load seen so far has answered.
-      failed: which of these ended with an exception.
+      over, batches: numbers of finished loads and of batches that were read.
+      unanswered: rows of batches whose load has not been seen.
+      failed: flags of the `unanswered` batches that ended with an exception.
       open: rows of batches that have not ended.
-      ended: places of loads that have ended well.
-      counted, counted_bytes: what each load that is held counts as; some count with another.
-      held, both: models held, and models held or loading.
-      rss, device: memory.
+      ended: indices of loads that succeeded.
+      counted, counted_bytes: loads that count as models held, and as bytes held.
+      held, both: number of models held, and of models held or loading.
+      rss, device: resident set size and GPU memory.
     """
 
     lanes: array[int] = field(default_factory=lambda: array("q"))
@@ -128,11 +128,11 @@ class _Read:
 
 
 class Reader:
-    """Reads the state of a run again and again while it grows, each part of it once.
+    """Reads the growing state of a run; each call reads only what is new.
 
     Attributes:
-      machine_bytes: of models, of the processes of each machine together, by host.
-      highest_rss: of any process, bytes.
+      machine_bytes: bytes of models held by all processes of a machine, keyed by host.
+      highest_rss: highest resident set size of any process, bytes.
     """
 
     def __init__(self, state: State):
@@ -170,12 +170,12 @@ class Reader:
             self.machine_bytes.setdefault(host, _Level()).change(changes)
 
     def _already(self) -> int:
-        """Models that were in memory before: when one becomes known, the past is another."""
+        """Number of models that were in memory before the run; a new one changes past curves."""
         return sum(state.already for state in self._state.processes.values())
 
     @property
     def most_models(self) -> int:
-        """The most models that one process held; of a single one, with those that were loading."""
+        """The most models held by one process; with a single process, held or loading."""
         reads = self._holding()
         if len(reads) == 1:
             return reads[0].both.most
@@ -183,24 +183,24 @@ class Reader:
 
     @property
     def most_machine_bytes(self) -> int:
-        """The most bytes of models that the processes of one machine held together."""
+        """The most bytes of models held by all processes of one machine."""
         return max((level.most for level in self.machine_bytes.values()), default=0)
 
     @property
     def highest_memory(self) -> int:
-        """The highest of what is drawn: memory of a process, or bytes of models on a machine."""
+        """Highest drawn value, in bytes: memory of a process, or models on a machine."""
         return max(self.highest_rss, self.most_machine_bytes)
 
     def leaves_late(self, seconds: float) -> bool:
-        """Whether an axis of so many seconds shows a model that is evicted and not freed."""
+        """Whether a model is freed visibly later than evicted on an axis of `seconds`."""
         return self._longest_leaving > LATE_PIXELS * Seconds(0, round(seconds / NS)).pixel
 
     def held_curves(self) -> list[tuple[Highest, Highest]]:
-        """Of each process that holds models: those held, and those held or loading."""
+        """For each process that holds models: number held, and number held or loading."""
         return [(read.held.curve, read.both.curve) for read in self._holding()]
 
     def memory_curves(self) -> list[tuple[Highest, bool]]:
-        """Resident set size of each process, and its memory on GPUs, which is dashed."""
+        """Resident set size and GPU memory (dashed) of each process."""
         reads = self._reads.values()
         return [curve for read in reads for curve in ((read.rss, False), (read.device, True))]
 
@@ -213,7 +213,7 @@ class Reader:
     # Lanes
 
     def lanes(self, most: int = MOST_LANES) -> list[LiveLane]:
-        """The lanes that are drawn: at most so many, and one for all others together."""
+        """Return the lanes to draw: at most `most`, and one shared by all other models."""
         guessed = {key: first_ns for key, (first_ns, _) in self._guessed.items()}
         first_ns = {**guessed, **self._first_ns}
         for key in guessed.keys() & self._first_ns.keys():
@@ -259,7 +259,7 @@ class Reader:
         self._first_ns[key] = min(t_ns, self._first_ns.get(key, t_ns))
 
     def covers(self, axis: TimeAxis) -> dict[str, Flags]:
-        """State to the pixels of lanes that it covers, shape (lanes, columns)."""
+        """Flags of the pixels that each state covers, shape (lanes, columns)."""
         still = {state: Intervals() for state in STATES}
         for process, state in self._state.processes.items():
             self._add_open(state, self._reads[process], still)
@@ -279,7 +279,7 @@ class Reader:
         }
 
     def _add_open(self, state: ProcessState, read: _Read, still: dict[str, Intervals]) -> None:
-        """Loads and batches that have not ended, up to now."""
+        """Add loads and batches that have not ended, up to now."""
         loads = self._state.some_loads(state, state.open)
         self._add_bars(still, loads, [read.lanes[place] for place in state.open])
         for rows in (read.unanswered, read.open):
@@ -292,7 +292,7 @@ class Reader:
     # Loads
 
     def _read_loads(self, state: ProcessState, read: _Read) -> list[_Change]:
-        """Take new loads and what has become of others. Returns changes of models' bytes."""
+        """Read new loads and changes of earlier ones. Returns changes of models' bytes."""
         both, held, size = [], [], []
         for load in state.loads[len(read.lanes) :]:
             key, begin_ns = (state.process, load.step, load.model), self._begin_ns(load)
@@ -364,8 +364,10 @@ class Reader:
         self._guess_lanes(state, np.concatenate([read.unanswered, read.open[~is_known]]))
 
     def _guess_lanes(self, state: ProcessState, rows: Ints) -> None:
-        """Batches that have no load yet, or never will, are in the lane of the process that asks;
-        those that have not ended are counted with them."""
+        """Assign batches without a load to the lane of the process that asked for them.
+
+        Batches that have not ended are counted with them.
+        """
         for asked in np.unique(rows[:, 1]).tolist():
             of_model = rows[rows[:, 1] == asked]
             key = (state.process, *state.asked[asked][:2])
@@ -374,7 +376,7 @@ class Reader:
     def _lanes_of_batches(
         self, state: ProcessState, rows: Ints
     ) -> tuple[Ints, npt.NDArray[np.bool_]]:
-        """Number of the lane of each batch, and whether the load that answered it was seen."""
+        """Number of the lane of each batch, and whether the load that served it was seen."""
         lanes, is_known = np.zeros(len(rows), np.int64), rows[:, 0] >= 0
         kinds = np.column_stack((np.minimum(rows[:, 0], 0), rows[:, 1]))
         for load, asked in np.unique(kinds, axis=0).tolist():
@@ -413,10 +415,10 @@ class Reader:
 
 
 def _failures(state: ProcessState, since: int, rows: Ints) -> npt.NDArray[np.bool_]:
-    """Which of some rows ended with an exception while Beam waited for them.
+    """Flags of rows that ended with an exception while Beam waited for them.
 
     Args:
-      since: number of the first row.
+      since: index of the first row.
     """
     failed = np.zeros(len(rows), np.bool_)
     if len(rows):
@@ -427,5 +429,5 @@ def _failures(state: ProcessState, since: int, rows: Ints) -> npt.NDArray[np.boo
 
 
 def _bytes(size: object) -> int:
-    """What a model adds to an area of bytes: nothing where that is unknown."""
+    """Bytes that a model adds to the drawn area: 0 if unknown, as the words of the axis say."""
     return size if isinstance(size, int) else 0

@@ -1,6 +1,6 @@
-"""Several runs that go on at the same time, drawn on one screen with one clock.
+"""The live picture of several runs on one screen.
 
-It has the layout of the comparison that follows, and is painted like the picture of a single run.
+It has the layout of the final comparison, and is painted like the live picture of a single run.
 """
 
 from __future__ import annotations
@@ -48,23 +48,22 @@ from mmlab.state import NS, State
 REMARK = "the runs share the machine: compare their loads, not their seconds"
 SHORT_REMARK = "compare loads, not seconds"
 _FIRST_SPAN = 8.0
-"""Seconds that the time axes span at first. A frame that matplotlib draws anew takes as long as ten
-others, so axes have room from the start."""
+"""Initial length of the time axes, seconds; long, as one new frame costs as much as ten others."""
 _POINTS = 9.5
 _LINE_INCHES = 0.22
-"""From one line of words above a run to the next."""
+"""Distance of lines of words above a run."""
 
 
 class RacePicture:
-    """Draws the states of several runs, which grow while they go on.
+    """Draws the growing states of several runs.
 
     Args:
-      title: stands above the picture.
+      title: first line of the picture.
       labels: one for each run.
-      states: what is known of the runs; empty for those that have not begun.
-      remark: stands beside the clock.
-      one_clock: whether a run that began later stands later; if not, each begins at 0.
-      sheet: what the runs are drawn on.
+      states: states of the runs; empty for runs that have not begun.
+      remark: text beside the clock.
+      one_clock: whether all time axes have the same origin; if not, each run begins at 0.
+      sheet: sizes of the picture.
     """
 
     def __init__(
@@ -90,15 +89,15 @@ class RacePicture:
 
     @property
     def begun(self) -> bool:
-        """Whether it is known which models a run has."""
+        """Whether the models of any run are known."""
         return any(state.models for state in self._states)
 
     def wait(self, places: Sequence[int]) -> None:
-        """Mark the runs that wait for free memory, and no others."""
+        """Mark only these runs as waiting for free memory."""
         self._waiting = set(places)
 
     def end(self, place: int, problem: str | None) -> None:
-        """Take the end of a run, and why it failed."""
+        """Record the end of a run, and why it failed (None if it succeeded)."""
         self._problems[place] = problem
 
     def _late_ns(self, state: State) -> int:
@@ -117,12 +116,12 @@ class RacePicture:
         return max(ends) * NS if ends else 0.0
 
     def line(self) -> str:
-        """The runs in one line of text, for a terminal."""
+        """Describe the runs in one line of text, for a terminal."""
         runs = [f"{label}: {self._words_of(place)[0]}" for place, label in enumerate(self._labels)]
         return " · ".join([f"{self._seconds:5.1f} s", *runs])
 
     def _words_of(self, place: int) -> list[str]:
-        """How a run stands, the most important first."""
+        """Describe the progress of a run, the most important words first."""
         problem = self._problems.get(place)
         if problem is not None:
             return [problem]
@@ -132,7 +131,7 @@ class RacePicture:
         return count_words(state.counts)
 
     def _clock_of(self, place: int) -> str:
-        """Seconds of a run, and whether it goes on."""
+        """Seconds of a run, and whether it is still running."""
         state = self._states[place]
         if not state.processes:
             return ""
@@ -142,7 +141,7 @@ class RacePicture:
         return f"{seconds}, {'done' if self._problems[place] is None else 'failed'}"
 
     def image(self) -> Image.Image:
-        """The frame; words before the first run begins."""
+        """Draw the frame; only words before the first run begins."""
         if not self.begun:
             return words_alone(self._title, "starting fresh processes …")
         for reader in self._readers:
@@ -175,7 +174,7 @@ class RacePicture:
         pen.write(at, words, sheet.words_points, "ra")
 
     def _axis(self, place: int, background: _Background) -> TimeAxis:
-        """The clock of the race as that of a run, which may have begun later."""
+        """Time axis of a run, shifted if the run began after the common clock."""
         state, width = self._states[place], background.runs[place].memory
         late = self._late_ns(state) * NS if state.processes else 0.0
         return TimeAxis(width.right - width.left, background.layout.seconds, -late)
@@ -267,7 +266,7 @@ class RacePicture:
 
 @dataclass(frozen=True)
 class _RunPlace:
-    """Where a run is painted; `bar` is the height of a bar in pixels."""
+    """The place of a run on the canvas; `bar` is the height of a bar in pixels."""
 
     lanes: Place
     memory: Place
@@ -275,7 +274,7 @@ class _RunPlace:
     bar: int
 
     def moved(self, down: int, right: int) -> _RunPlace:
-        """The place of a run that is drawn in the same way elsewhere."""
+        """Return the same place, shifted on the canvas."""
         return _RunPlace(
             self.lanes.moved(down, right),
             self.memory.moved(down, right),
@@ -286,7 +285,7 @@ class _RunPlace:
 
 @dataclass(frozen=True)
 class _Background:
-    """A frame on a canvas, and where the runs are painted."""
+    """A frame on a canvas, and the places of the runs."""
 
     layout: GridLayout
     canvas: Canvas
@@ -294,10 +293,9 @@ class _Background:
 
     @classmethod
     def of(cls, layout: GridLayout) -> _Background:
-        """Draw one run of the lowest row with matplotlib, and copy it to the other places.
+        """Draw one run of the lowest row with matplotlib, and copy its pixels to the other places.
 
-        All runs look the same before anything has happened, and matplotlib needs a tenth of a
-        second for each.
+        Without events all runs look the same, and matplotlib needs a tenth of a second for each.
         """
         grid, n = layout.grid, len(layout.blocks)
         first = (n - 1) // grid.columns * grid.columns
@@ -328,7 +326,7 @@ class _Background:
 
 
 def _offset(layout: GridLayout, first: int, run: int) -> tuple[int, int]:
-    """How many pixels a run is drawn below and to the right of another in the first column."""
+    """Offset of a run from a run in the first column, in pixels: down and right."""
     grid = layout.grid
     row = grid.rows([block.lanes for block in layout.blocks])[0] + grid.memory + grid.block
     down, right = (run - first) // grid.columns, run % grid.columns
@@ -339,7 +337,7 @@ def _offset(layout: GridLayout, first: int, run: int) -> tuple[int, int]:
 
 
 def _left_pixels(layout: GridLayout) -> int:
-    """Room for the labels to the left of a run's axes."""
+    """Width of the labels to the left of a run's axes."""
     return layout.grid.sheet.pixels(layout.left_inches) - 2
 
 
@@ -348,10 +346,10 @@ def _moved(pixels: slice, by: int) -> slice:
 
 
 def _memory_top(needed: float, before: float) -> float:
-    """Up to where axes of memory go: as before, or, where that is too low, half as high again."""
+    """Upper end of the memory axes: unchanged, or extended by half if it is too low."""
     return before if needed <= before else roof(needed * 1.5)
 
 
 def _bar_pixels(grid: Grid) -> int:
-    """An even number, as the paint of a lane needs it."""
+    """Height of a bar in pixels: an even number, as `paint_lane` requires."""
     return int(np.clip(round(grid.sheet.pixels(grid.lane) * 0.31) * 2, 4, 22))

@@ -1,4 +1,4 @@
-"""Sizes of a picture of several runs, and of its parts."""
+"""Sizes of pictures of several runs, and of their parts."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from mmlab.draw.picture import PIXELS_PER_INCH, WIDTH_INCHES
 
 @dataclass(frozen=True)
 class Sheet:
-    """The measures of a picture, all but the last in inches.
+    """Sizes of a picture, in inches if no other unit is given.
 
     Attributes:
-      width: of the picture.
-      most_height: what fits on a screen.
-      head: the title, and the line below it.
-      foot: the ticks of the time axis, its label, and the legend.
-      block: from one run's memory to the next run's lanes, with a line of words between.
-      lanes, slim_lanes: heights of a lane, the first that fits; the slim ones only where runs stand
-        in columns.
-      memory: heights of the axes of memory, the first that fits.
-      columns: how many runs stand beside each other; None for as few as fit.
-      title_points: size of the title.
-      words_points: size of the lines below it.
-      memory_room: the axes of memory go up to so many times the highest value: there may be words
-        above it.
-      explains: whether axes and legend say what they are in full; else they are short.
-      pixels_per_inch: on the screen.
+      width: width of the picture.
+      most_height: maximum height, which fits on a screen.
+      head: height of the title and the line below it.
+      foot: height of the ticks and label of the time axis, and of the legend.
+      block: distance from one run's memory to the next run's lanes, with a line of words.
+      lanes, slim_lanes: heights of a lane to try in this order; slim ones only with several
+        columns of runs.
+      memory: heights of the memory axes to try in this order.
+      columns: number of columns of runs; None for as few as fit.
+      title_points: font size of the title.
+      words_points: font size of the lines below the title.
+      memory_room: upper end of the memory axes as a multiple of the highest value: words may be
+        written above it.
+      explains: whether axes and legend are explained in full; if not, briefly.
+      pixels_per_inch: resolution on the screen.
     """
 
     width: float = WIDTH_INCHES
@@ -47,21 +47,21 @@ class Sheet:
 
     @property
     def second_line(self) -> float:
-        """From the top of the picture to the line below the title, in inches."""
+        """Distance from the top of the picture to the line below the title, in inches."""
         return TITLE_INCHES + self.title_points / 72 * 1.55
 
     @property
     def text_width(self) -> float:
-        """Of a line of the header, in inches."""
+        """Width of a line of the header, in inches."""
         return self.width - 0.25
 
     def pixels(self, inches: float) -> int:
-        """Inches as whole pixels of the screen."""
+        """Convert inches to whole pixels of the screen."""
         return round(inches * self.pixels_per_inch)
 
 
 NOTEBOOK = Sheet()
-"""What fits on a laptop's screen without scrolling."""
+"""A picture that fits on a laptop's screen without scrolling."""
 PROJECTOR = Sheet(
     width=7.35,
     most_height=2.5,
@@ -78,6 +78,6 @@ PROJECTOR = Sheet(
     explains=False,
     pixels_per_inch=170,
 )
-"""Part of a screen of 1280 × 720 pixels that is read from a distance; 8.5 points are 20 pixels."""
+"""Part of a 1280 × 720 screen that is legible from a distance; 8.5 points are 20 pixels."""
 PROJECTOR_RACE = replace(PROJECTOR, most_height=3.95)
-"""The whole of that screen, except for a row of buttons."""
+"""A whole 1280 × 720 screen, except for a row of buttons."""

@@ -18,7 +18,7 @@ from matplotlib.textpath import TextToPath
 from mmlab import fonts
 
 # Okabe and Ito, "Color Universal Design" (2008), then three of Paul Tol's "muted":
-# told apart with every common form of colour blindness.
+# distinguishable with every common form of colour blindness.
 PALETTE = (
     "#0072B2",
     "#E69F00",
@@ -34,12 +34,12 @@ INK = "#1F2430"
 MUTED = "#667085"
 PAPER = "#FFFFFF"
 SHINES_THROUGH = 0.13
-"""How transparent paper is in a notebook, from 0 to 1: on a dark page it is then grey."""
+"""Transparency of paper in a notebook, from 0 to 1: paper looks grey on a dark page."""
 GRID = "#E4E7EC"
 FILL = "#C5CBD5"
 ALERT = "#B42318"
 OTHERS = "#8C94A3"
-"""The models that have no lane of their own."""
+"""Colour of models without a lane of their own."""
 
 
 Style = dict[str, Any]
@@ -48,24 +48,24 @@ Style = dict[str, Any]
 
 @cache
 def font_families() -> list[str]:
-    """Matplotlib's own font, then ours: no other, so that pictures are the same everywhere."""
+    """Matplotlib's own font, then mmlab's: no others, so that pictures are the same everywhere."""
     known = font_manager.fontManager
     known.addfont(fonts.WIDE_FILE)
-    # It has one weight: matplotlib logs a warning where a bold one is asked for and missing.
+    # The font has one weight; matplotlib would log a warning when bold is requested.
     known.ttflist.append(replace(known.ttflist[-1], weight="bold"))
     return ["DejaVu Sans", fonts.WIDE_FAMILY]
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the house's fonts; names of models are text, whatever characters are in them."""
+    """Draw in mmlab's fonts, and treat model names as plain text, never as mathtext."""
     with matplotlib.rc_context({"font.family": font_families(), "text.parse_math": False}):
         yield
 
 
 @lru_cache(maxsize=4096)
 def text_inches(text: str, points: float, *, bold: bool = False) -> float:
-    """How wide a line is in the house's fonts."""
+    """Width of a line of text in mmlab's fonts."""
     properties = FontProperties(
         family=font_families(), weight="bold" if bold else "normal", size=points
     )
@@ -76,10 +76,10 @@ _paths = TextToPath()
 
 
 class Palette:
-    """Hands out colours by model name and remembers them.
+    """Assigns colours to model names and remembers them.
 
-    A name that ends in a number prefers the colour of that number, others one by their hash, so
-    that a model mostly keeps its colour from one notebook to the next as well.
+    A name that ends in a number prefers the colour with that number, any other name a colour by
+    its hash, so that a model mostly has the same colour in all notebooks.
 
     >>> palette = Palette()
     >>> palette.colours(["CONFIG_1", "CONFIG_2"])

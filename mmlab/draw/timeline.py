@@ -1,4 +1,4 @@
-"""A run becomes a picture: lanes of models, models resident against the limit, memory."""
+"""The timeline of a run: lanes of models, number of models against the limit, memory."""
 
 from __future__ import annotations
 
@@ -52,27 +52,25 @@ from mmlab.state import NS, Residence, State, held_over_time, over_time
 def draw_timeline(
     state: State, *, title: str | None = None, models: Iterable[str] | None = None
 ) -> Picture:
-    """Draw what happened to every model of a run.
+    """Draw the timeline of every model of a run.
 
-    Above, one lane per process and model: loading (hatched), resident (pale), in use (full), the
-    decision to evict (a triangle), and from there to the moment its memory was freed (a dotted
-    outline that ends in a circle); a diamond marks a refresh, when a model is to come from another
-    path from then on, and an arrowhead a model that was in memory before the run. A cross marks a
-    batch that failed, a square one that Beam stopped waiting for. In the middle,
-    the number of models resident, those that are loading hatched on top of them, against the hint
-    and the effective limit. Below, the resident set size
-    and the models' own bytes. Seconds count from the submission of the pipeline. A run that was out
-    of memory ends with a mark at the model that did not fit and at what the allocator was asked
-    for, and says what was held and what to change.
+    The upper axes have one lane per process and model. Bars: loading (hatched), resident (pale),
+    in use (full), evicted and not yet freed (dotted outline). Marks: eviction (triangle), memory
+    freed (circle), refresh to another path (diamond), model in memory before the run (arrowhead),
+    failed batch (cross), batch that Beam stopped waiting for (square). The axes in the middle show
+    the number of models resident, and loading (hatched), against the hint and the effective limit.
+    The lower axes show the resident set size and the models' own bytes. Seconds are counted from
+    the submission of the pipeline. If the run was out of memory, the picture marks the model that
+    did not fit and the size of the failed allocation, and says what was held and what to change.
 
     Args:
-      state: of a run, finished or not.
+      state: state of a run, finished or not.
       title: replaces the step's label in the header.
-      models: names of the models that have lanes, in this order; all others share one lane. Without
-        them the 40 busiest have lanes: those with the most loads and batches.
+      models: names of the models that have lanes, in this order; all others share one lane. By
+        default the 40 models with the most loads and batches have lanes.
 
     Raises:
-      ValueError: there is no such model in this run.
+      ValueError: a model is not part of this run.
     """
     names = None if models is None else _names(state, models)
     with theme.style():
@@ -111,7 +109,7 @@ def _drawn(state: State, title: str | None, models: Sequence[str] | None) -> Fig
 
 
 def _layout(state: State, title: str, lanes: Sequence[Lane]) -> tuple[Layout, list[str]]:
-    """The layout of a whole run, and the lines of words that its axis of memory has room for."""
+    """Return the layout of a whole run, and the lines of words in its memory axis."""
     limit = memory_limit(state)
     highest = max(highest_memory(state), limit[1] if limit else 0)
     s, unit = summarize(state), unit_of(highest)
@@ -148,14 +146,14 @@ def _layout(state: State, title: str, lanes: Sequence[Lane]) -> tuple[Layout, li
 
 
 def memory_top(highest: float, lines: int, *, limited: bool, flat: bool = False) -> float:
-    """Up to where an axis of memory goes, so that lines of words find room above the curves."""
+    """Upper end of a memory axis with space for lines of words above the curves."""
     if flat:
         return highest * (1.6 + 0.5 * (max(lines, 1) - 1))
     return highest * ((1.36 if limited else 1.3) + 0.2 * (max(lines, 1) - 1))
 
 
 def memory_words_inches(left_inches: float) -> float:
-    """How wide the words about memory may be."""
+    """Maximum width of the words in the memory axis."""
     return WIDTH_INCHES - RIGHT_INCHES - left_inches - 0.2
 
 
@@ -163,9 +161,9 @@ def memory_words_inches(left_inches: float) -> float:
 
 
 def _held_or_loading(residences: Iterable[Residence]) -> tuple[np.ndarray, np.ndarray]:
-    """Models that are held or being loaded, over time; see `over_time`.
+    """Number of models held or loading, over time; see `over_time`.
 
-    A model that is being loaded has its place already: Beam evicts before it loads.
+    A loading model takes a slot: Beam evicts before it loads.
     """
     rows = [(r.load_begin_ns, r.loading[1] if r.load_end_ns is None else r.last_ns)
             for r in residences]  # fmt: skip
@@ -179,7 +177,7 @@ def _most_models(state: State) -> int:
 
 
 def _draw_residency(axes: Axes, state: State, x: Seconds) -> None:
-    """The models held by each process; of a single one, those that are loading on top of them."""
+    """Draw the models held by each process; with one process, also models being loaded."""
     groups = list(state.residences_by_process.values())
     if len(groups) == 1:
         hatched: theme.Style = {"facecolor": theme.PAPER, "edgecolor": theme.MUTED}
@@ -195,7 +193,7 @@ def _draw_residency(axes: Axes, state: State, x: Seconds) -> None:
 
 
 def _steps(curve: tuple[np.ndarray, np.ndarray], x: Seconds) -> tuple[np.ndarray, np.ndarray]:
-    """A curve from the first second of the picture to its last."""
+    """Extend a curve from the first second of the picture to its last."""
     times, counts = curve
     last = counts[-1:] if len(counts) else np.zeros(1, np.int64)
     return (
@@ -208,7 +206,7 @@ def _steps(curve: tuple[np.ndarray, np.ndarray], x: Seconds) -> tuple[np.ndarray
 
 
 def _write_memory(axes: Axes, words: Sequence[str]) -> None:
-    """Say what the curves are, inside the frame."""
+    """Explain the curves inside the axes."""
     axes.text(
         0.008, 0.955, "\n".join(words), transform=axes.transAxes, va="top", fontsize=MEMORY_POINTS,
         color=theme.INK,
@@ -217,7 +215,7 @@ def _write_memory(axes: Axes, words: Sequence[str]) -> None:
 
 
 def limit_in_words(limit: tuple[int, int]) -> str:
-    """What the limit of a run is made of, from `memory_limit`.
+    """Describe the parts of a limit from `memory_limit`.
 
     >>> limit_in_words((340_000_000, 743_000_000))
     'limit: 743 MB = 403 at the start + 340 for the run'
@@ -227,7 +225,7 @@ def limit_in_words(limit: tuple[int, int]) -> str:
 
 
 def _draw_asked(axes: Axes, state: State, unfit: OutOfMemory, x: Seconds, unit: float) -> None:
-    """What the allocator was asked for and did not give, on top of what was resident."""
+    """Draw the failed allocation on top of the resident memory."""
     samples = [
         (abs(t_ns - unfit.at_ns), rss)
         for of in state.processes.values()
@@ -248,7 +246,7 @@ def _draw_asked(axes: Axes, state: State, unfit: OutOfMemory, x: Seconds, unit: 
 def draw_memory_curves(axes: Axes, state: State, x: Seconds, unit: float) -> None:
     """Draw resident set size (line), GPU memory (dashed), models' own bytes (area), and the limit.
 
-    Lines are of a process; areas are of a machine, one in front of the other.
+    There is one line per process; there is one area per machine, and areas overlap.
 
     Args:
       unit: bytes per unit of the axis.
@@ -262,26 +260,26 @@ def draw_memory_curves(axes: Axes, state: State, x: Seconds, unit: float) -> Non
 
 
 def _highest_rss(state: State) -> int:
-    """The highest resident set size that was sampled during the run, in bytes."""
+    """Highest resident set size sampled during the run, in bytes."""
     curves = (state.curve(of.rss)[1] for of in state.processes.values())
     return max((int(values.max(initial=0)) for values in curves), default=0)
 
 
 def _most_known_bytes(state: State) -> int:
-    """The most bytes of models that one machine held, as far as they are known."""
+    """Most known bytes of models held by one machine."""
     areas = (held_over_time(r, sizes=True)[1] for r in state.residences_by_machine.values())
     return max((int(held.max(initial=0)) for held in areas), default=0)
 
 
 def highest_memory(state: State) -> int:
-    """The highest of what is drawn, in bytes: memory of a process, or of models on a machine."""
+    """Highest drawn value, in bytes: memory of a process, or models on a machine."""
     return max(_highest_rss(state), _most_known_bytes(state))
 
 
 def memory_limit(state: State) -> tuple[int, int] | None:
-    """The limit of the run, and the resident set size that it allowed, in bytes.
+    """Return the limit of the run and the resident set size that it allows, in bytes.
 
-    The limit counts from what the process held when the run began, which is its first sample.
+    The limit applies to growth beyond the process's first sample, taken at the begin of the run.
     """
     limits = state.facts(MemoryLimit)
     firsts = [(of.rss.t_ns[0], of.rss.values[0]) for of in state.processes.values() if len(of.rss)]
@@ -293,7 +291,7 @@ def memory_limit(state: State) -> tuple[int, int] | None:
 def _draw_model_bytes(axes: Axes, state: State, x: Seconds, unit: float) -> None:
     for residences in state.residences_by_machine.values():
         seconds, held = _steps(held_over_time(residences, sizes=True), x)
-        # The models that were never released leave with the last moment: not a release.
+        # Models that were never released drop to 0 at the last moment: not a release.
         if held.any():
             axes.fill_between(
                 seconds[:-1], held[:-1] / unit, step="post", color=theme.FILL, linewidth=0
@@ -316,7 +314,7 @@ def _write_headlines(figure: Figure, state: State, unfit: OutOfMemory | None) ->
 
 
 def _outline(state: State, title: str | None) -> str:
-    """The picture in words, without times: the same for every run that does the same."""
+    """Describe the picture without times, so that equal runs have equal descriptions."""
     s = summarize(state)
     width = max((len(count.model) for count in count_per_model(state)), default=0)
     lines = [

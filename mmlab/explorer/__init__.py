@@ -1,1 +1,1 @@
-"""Controls for a pipeline of several models."""
+"""The explorer: controls for a pipeline of several models."""

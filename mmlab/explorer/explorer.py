@@ -1,4 +1,4 @@
-"""`explore()`: controls over a pipeline of several models, a Run button, and the live picture."""
+"""`explore()`: controls for a pipeline of several models, a Run button, and the live picture."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Run:
     """One run of the explorer.
 
     Attributes:
-      setting: what ran.
-      outcome: what became of it.
+      setting: setting of the run.
+      outcome: outcome of the run.
     """
 
     setting: Setting
@@ -53,7 +53,7 @@ class Run:
         return self.outcome.trace
 
     def row(self, *, times: bool = False) -> dict[str, Any]:
-        """Integers and words, the same on every machine as long as one worker ran.
+        """Integers and words; with one worker, equal on every machine.
 
         Args:
           times: see `Explorer.table`.
@@ -78,19 +78,19 @@ class Run:
 
 
 def explore(*, projector: bool = False, **setting: Any) -> Explorer:
-    """Show controls for a pipeline of several models, which draw live what it does to memory.
+    """Show controls for a pipeline of several models, and a live picture of its use of memory.
 
     Each run is a real Beam pipeline with real PyTorch models, in a fresh process. In code,
     `explorer.run(hint=4)` does the same as the button *Run*, and waits for the end of the run.
 
     Args:
-      projector: whether to draw for a screen of 1280 × 720 pixels that is read from a distance,
-        with large type, a button for the full screen, and the previous run beside the new one.
-      setting: the first values of the controls; see `mmlab.explorer.setting.Setting`.
+      projector: whether to draw for a screen of 1280 × 720 pixels seen from a distance: in large
+        type, with a full-screen button, and with the previous run beside the new one.
+      setting: initial values of the controls; see `mmlab.explorer.setting.Setting`.
 
     Raises:
       TypeError: `Setting` has no such field, or a value has the wrong type.
-      ValueError: a value is not allowed; the message says which values are.
+      ValueError: a value is not allowed; the message lists the allowed values.
     """
     _check_names("explore", setting)
     return Explorer(Setting(**setting), projector=projector)
@@ -104,19 +104,19 @@ def _check_names(what: str, setting: dict[str, Any]) -> None:
 
 
 _SHOW_TABLE, _COUNT = "show the table of the runs", "count the elements of a run"
-"""What a fault of ours leaves out; see `survived`."""
+"""Descriptions of steps that are skipped if mmlab itself fails; see `survived`."""
 
 
 @shown_everywhere
 class Explorer:
-    """What `explore` returns. A notebook shows the controls, the picture, and the runs so far.
+    """The result of `explore`. A notebook shows the controls, the picture, and the runs so far.
 
     Attributes:
-      runs: all that ran, in their order, interrupted and failed ones included.
+      runs: all runs in order, including interrupted and failed runs.
     """
 
     def __init__(self, setting: Setting, *, projector: bool = False):
-        # Workers import mmlab too, and need no widgets.
+        # Imported here because workers import mmlab too, and need no widgets.
         from mmlab.explorer.panel import Panel, Pressed
 
         self.runs: list[Run] = []
@@ -144,22 +144,22 @@ class Explorer:
 
     @property
     def setting(self) -> Setting:
-        """Where the controls stand.
+        """The setting of the controls.
 
         Raises:
-          ValueError: they ask for what cannot be.
+          ValueError: the values of the controls cannot be combined.
         """
         return self._panel.setting()
 
     def run(self, *, live: bool = True, **changes: Any) -> RunOutcome:
-        """Run the setting of the controls, with changes, and wait; draws under the running cell.
+        """Run the setting of the controls, with changes, and wait; draw below the running cell.
 
         Args:
           live: whether to draw.
           changes: see `mmlab.explorer.setting.Setting`; the controls do not change.
 
         Raises:
-          RuntimeError: another run is going on.
+          RuntimeError: another run has not ended.
           TypeError, ValueError: see `explore`.
         """
         _check_names("explorer.run", changes)
@@ -168,17 +168,17 @@ class Explorer:
         return self._run(setting, NotebookScreen(text) if live else None)
 
     def race(self, hints: Sequence[Hint] | None = None, **changes: Any) -> Comparison:
-        """Run the setting under several hints at once, and compare them; draws under the cell.
+        """Run the setting under several hints at once, and compare the runs; draw below the cell.
 
-        See `mmlab.compare_hints` with `together=True`; each of its runs becomes one of the
-        explorer's.
+        See `mmlab.compare_hints` with `together=True`. The runs are added to those of the
+        explorer.
 
         Args:
-          hints: by default those of 1, 2 and 4 that are below the number of models, and none.
+          hints: by default None and those of 1, 2 and 4 that are below the number of models.
           changes: see `run`.
 
         Raises:
-          RuntimeError: another run is going on.
+          RuntimeError: another run has not ended.
           TypeError, ValueError: see `explore` and `mmlab.compare_hints`.
         """
         _check_names("explorer.race", changes)
@@ -187,16 +187,16 @@ class Explorer:
         return self._race(setting, NotebookScreen(text), hints)
 
     def fit_hint(self, **changes: Any) -> Fit:
-        """Find the highest hint that passes under the setting's memory limit, by runs.
+        """Find the highest hint that passes under the setting's memory limit, by running it.
 
-        See `mmlab.fit_hint`; each of its runs becomes one of the explorer's.
+        See `mmlab.fit_hint`. The runs are added to those of the explorer.
 
         Args:
           changes: see `run`.
 
         Raises:
           ValueError: the setting has no memory limit.
-          RuntimeError: another run is going on.
+          RuntimeError: another run has not ended.
           TypeError, ValueError: see `explore`.
         """
         _check_names("explorer.fit_hint", changes)
@@ -204,14 +204,14 @@ class Explorer:
         return self._fit_hint(setting, NotebookScreen("The explorer's timeline while it searches"))
 
     def stop(self) -> None:
-        """End what is going on, if there is something; what was seen stays."""
+        """Stop the current run, if any; its events are kept."""
         self._stop_asked.set()
         ongoing = self._ongoing
         if ongoing is not None:
             ongoing.stop()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait for the run that a click began, at most so long. Returns whether none goes on."""
+        """Wait at most `seconds` for a run started by a click. Returns whether no run is left."""
         thread = self._thread
         if thread is not None:
             thread.join(seconds)
@@ -221,7 +221,7 @@ class Explorer:
         """The runs so far, one row each.
 
         Args:
-          times: whether to add what differs from machine to machine: seconds, and megabytes of the
+          times: whether to add columns that depend on the machine: seconds, and megabytes of the
             highest resident set size of one process.
         """
         rows = [run.row(times=times) for run in self.runs]
@@ -238,7 +238,7 @@ class Explorer:
             return
 
         def do() -> None:
-            with suppress(Exception):  # the panel has said what it was
+            with suppress(Exception):  # the panel has shown the error
                 what(setting, self._screen)
 
         self._thread = threading.Thread(target=do, name="mmlab-explorer", daemon=True)
@@ -358,7 +358,7 @@ class Explorer:
         return live_pair(before[0].outcome if before else None, title, labels, screen)
 
     def _leave_picture(self, screen: Screen) -> None:
-        """Leave the last picture of the last run; if it ended before anything was seen, words."""
+        """Leave the last picture of the last run; text if the run ended without events."""
         run = self.runs[-1]
         if not run.trace.events:
             screen.show(
@@ -393,7 +393,7 @@ class Explorer:
                 self._ongoing = None
 
     def _ipython_display_(self) -> None:
-        # What an earlier cell shows stays there: this one has places of its own.
+        # Earlier cells keep their output: this cell gets new displays.
         self._panel.display()
         self._screen.move()
         if self.runs:
@@ -409,7 +409,7 @@ class Explorer:
 
 
 def _panel_words(outcome: RunOutcome) -> str | None:
-    """Why a run failed; where memory ran out, without what to call: there is a button."""
+    """Describe why a run failed. Out of memory, leave out the advice: there is a button for it."""
     unfit = outcome.out_of_memory
     return outcome.problem if unfit is None else f"{unfit.what} {unfit.where}".strip()
 
@@ -428,7 +428,7 @@ def _started(setting: Setting, torch_threads: int | None = None) -> FreshRun:
 
 
 def _race_hints(setting: Setting) -> list[Hint]:
-    """Hints that differ: one of as many as there are models is no hint.
+    """Hints that make a difference: a hint of at least the number of models is no hint.
 
     >>> _race_hints(Setting(models=3))
     [1, 2, None]
@@ -437,7 +437,7 @@ def _race_hints(setting: Setting) -> list[Hint]:
 
 
 def _describe(setting: Setting, *, hint: bool = True) -> str:
-    """A setting in one line, with its hint or without.
+    """Describe a setting in one line.
 
     >>> _describe(Setting(hint=None, threads=2))
     'no hint, 4 models of 64 MB, round robin, 2 threads'
@@ -446,7 +446,7 @@ def _describe(setting: Setting, *, hint: bool = True) -> str:
 
 
 def _parts_of(setting: Setting) -> list[str]:
-    """What a setting is called, in parts; the hint comes first."""
+    """Parts of the description of a setting; the hint comes first."""
     parts = [
         HintRuns(setting.hint, ()).label,
         f"{setting.models} models of {setting.megabytes} MB",
@@ -470,7 +470,7 @@ def _workers(setting: Setting) -> str:
 
 
 class _LatestScreen:
-    """The picture of the runs that clicks begin, in the cell that showed the explorer last."""
+    """The picture of runs started by clicks, in the last cell that showed the explorer."""
 
     def __init__(self) -> None:
         self.move()
@@ -495,13 +495,13 @@ class _LatestScreen:
 
 
 class _AgainScreen:
-    """Shows an earlier run again, below the table."""
+    """The display of an earlier run, below the table."""
 
     def __init__(self) -> None:
         self._handle: Any = None
 
     def move(self) -> None:
-        """Show under the running cell, from now on."""
+        """Show below the running cell from now on."""
         from IPython.display import display
 
         nothing = {"text/html": "", "text/plain": ""}
@@ -514,7 +514,7 @@ class _AgainScreen:
 
 
 class _TableScreen:
-    """The runs so far, in their place below the picture; they stay in the saved notebook.
+    """The table of runs below the picture; it is kept in the saved notebook.
 
     Args:
       projector: whether to show only the runs of the picture.
@@ -525,7 +525,7 @@ class _TableScreen:
         self._handle: Any = None
 
     def move(self, table: pd.DataFrame) -> None:
-        """Show the table under the running cell, from now on."""
+        """Show the table below the running cell from now on."""
         from IPython.display import display
 
         self._handle = display(self._data_of(table), raw=True, display_id=True)
@@ -535,7 +535,7 @@ class _TableScreen:
             self._handle.update(self._data_of(table), raw=True)
 
     def _data_of(self, table: pd.DataFrame) -> dict[str, str]:
-        """The columns, and on a projector the rows, that there is room for."""
+        """Data of the columns that fit, and on a projector of the rows that fit."""
         left_out = ["elements", "most_resident"]
         if self._projector:
             table, left_out = table[-2:], [*left_out, "ended", "limit", "workers", "batch", "group"]

@@ -1,4 +1,4 @@
-"""The explorer's controls: widgets, and nothing but widgets."""
+"""The explorer's controls as widgets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PROCESSES = "With several processes, one holds the models and the others call i
 
 @dataclass(frozen=True)
 class _Control:
-    """One control: which part of a `Setting` it sets, and its values, as text to value."""
+    """One control: the field of `Setting` that it sets, and its values keyed by text."""
 
     part: str
     label: str
@@ -28,7 +28,7 @@ class _Control:
     unit: str = ""
 
     def text(self, value: Any) -> str:
-        """What stands for a value that is none of `values`."""
+        """Text of a value that is not in `values`."""
         if self.part == "memory_limit":
             amount = parse_bytes(value)
             value = None if amount is None else f"{amount / 1e6:g}"
@@ -63,13 +63,13 @@ _CONTROLS = (
 )  # fmt: skip
 
 
-# Its name in ipywidgets 8, and in 7.7, which is Colab's.
+# The name in ipywidgets 8, and in 7.7, which Colab uses.
 _TOOLTIP = "tooltip" if hasattr(widgets.DOMWidget, "tooltip") else "description_tooltip"
 
 
 @dataclass(frozen=True)
 class Pressed:
-    """What is called when a button is pressed; `picture` and `replay` with the number of a run."""
+    """Callbacks of the buttons; the argument of `picture` and `replay` is the number of a run."""
 
     run: Callable[[], None]
     race: Callable[[], None]
@@ -80,17 +80,17 @@ class Pressed:
 
 
 class Panel:
-    """The controls, the buttons, and one line that says how it goes.
+    """The controls, the buttons, and a status line.
 
     Args:
-      setting: where the controls stand at first.
-      pressed: what the buttons do.
+      setting: initial values of the controls.
+      pressed: callbacks of the buttons.
       projector: see `mmlab.explore`.
     """
 
     def __init__(self, setting: Setting, pressed: Pressed, *, projector: bool = False):
         self._projector = projector
-        # Their values are words, since a slider of ipywidgets cannot stand on None.
+        # The values of the sliders are text, as sliders of ipywidgets cannot have the value None.
         self._values = {c.part: _values(c, setting) for c in _CONTROLS}
         label = "136px" if projector else "100px"
         self._controls = {
@@ -131,40 +131,40 @@ class Panel:
         self.say("press Run")
 
     def setting(self) -> Setting:
-        """Where the controls stand.
+        """The setting of the controls.
 
         Raises:
-          ValueError: they ask for what cannot be.
+          ValueError: the values of the controls cannot be combined.
         """
         return Setting(
             **{part: self._values[part][widget.value] for part, widget in self._controls.items()}
         )
 
     def begin(self, setting: Setting, runs: int = 1) -> None:
-        """A run begins, or several: they can be stopped, and no other can begin."""
+        """Show that runs have begun: they can be stopped, and no other run can be started."""
         self._run.disabled = self._race.disabled = True
         self._stop.disabled = False
         self._fit.layout.display = "none"
         self._seen, self._total = 0, setting.elements * runs
         self._progress.value, self._progress.max = 0, self._total
         self._progress.bar_style = ""
-        self._sliders_shown.value = runs == 1  # a race needs the whole of a projector's screen
+        self._sliders_shown.value = runs == 1  # a race needs the whole screen of a projector
         self.say("starting a fresh process …" if runs == 1 else "starting fresh processes …")
 
     def count(self, events: list[Event]) -> None:
-        """Take events: how many elements are done."""
+        """Update the number of processed elements from events."""
         self._seen += sum(event.n for event in events if isinstance(event, UseBegins))
         self._progress.value = min(self._seen, self._total)
         self.say(f"{self._seen} of {self._total} elements")
 
     def end(self, problem: str | None, *, out_of_memory: bool = False) -> None:
-        """The run has ended, well or with a problem; out of memory, a button finds a hint."""
+        """Show the end of a run and its problem; out of memory, offer a button to find a hint."""
         self._fit.layout.display = None if out_of_memory else "none"
         self._over("success" if problem is None else "danger")
         self.say("done" if problem is None else problem, wrong=problem is not None)
 
     def stopped(self, elements: int) -> None:
-        """The run was stopped after so many elements."""
+        """Show that the run was stopped after `elements`."""
         self._over("")
         self._progress.value = min(elements, self._total)
         self.say(f"Stopped after {elements} of {self._total} elements.")
@@ -175,7 +175,7 @@ class Panel:
         self._progress.bar_style = style
 
     def say(self, words: str, *, wrong: bool = False) -> None:
-        """Put words beside the buttons."""
+        """Show words beside the buttons."""
         colour = ALERT if wrong else MUTED
         self._words.value = f'<span style="color: {colour}">{escape(words)}</span>'
 
@@ -189,7 +189,7 @@ class Panel:
             self._sliders.layout.display = None if change["new"] else "none"
 
     def display(self) -> None:
-        """Show the controls under the running cell."""
+        """Show the controls below the running cell."""
         buttons = widgets.HBox(
             [self._run, self._race, self._stop, *([self._sliders_shown] if self._projector else []),
              self._fit, self._progress, self._words],
@@ -203,16 +203,16 @@ class Panel:
         _show(panel, "Controls of the explorer, in a running notebook")
 
     def display_shelf(self) -> None:
-        """Show what brings the picture of an earlier run back."""
+        """Show the controls that display an earlier run again."""
         _show(self._shelf.box, "Pictures of earlier runs, in a running notebook")
 
     def offer(self, runs: Sequence[str]) -> None:
-        """Offer runs by their names, the first as number 1."""
+        """Offer runs by name; the first has number 1."""
         self._shelf.offer(runs)
 
 
 class _Shelf:
-    """A choice of runs, and buttons that show the chosen one again."""
+    """A list of runs, and buttons that display the selected run again."""
 
     def __init__(self, pressed: Pressed):
         self._runs = widgets.Dropdown(description="run", layout={"width": "480px"})
@@ -225,7 +225,7 @@ class _Shelf:
         )
 
     def offer(self, runs: Sequence[str]) -> None:
-        """Put runs into the list, and choose the last."""
+        """Set the runs of the list, and select the last."""
         self._runs.options = [(f"{n}: {name}", n) for n, name in enumerate(runs, start=1)]
         if runs:
             self._runs.value = len(runs)
@@ -243,7 +243,7 @@ _NOTE = f"""<style>
 .jp-OutputArea:has({_LIVE}) .mmlab-note {{ display: none; }}
 body:not(:has(.jp-OutputArea)):has({_LIVE}) .mmlab-note {{ display: none; }}
 </style><p class="mmlab-note">{_WORDS}</p>"""
-"""Stands in the place of widgets without a kernel: after a restart, or in a saved notebook."""
+"""Shown instead of widgets without a kernel: after a restart, or in a saved notebook."""
 
 
 _FULL = ".jp-OutputArea:fullscreen"
@@ -265,7 +265,7 @@ _FOR_PROJECTOR = f"""<style>
 </style><button class="mmlab-full" onclick="
   (this.closest('.jp-OutputArea') || document.documentElement).requestFullscreen()
 ">Full screen (Esc leaves it)</button>"""
-"""Type of 20 pixels and more, and the explorer alone on the screen."""
+"""Style of the projector mode: text of at least 20 pixels, and a full-screen button."""
 
 
 def _note(more: str = "") -> None:
@@ -275,7 +275,7 @@ def _note(more: str = "") -> None:
 
 
 def _show(widget: widgets.DOMWidget, text: str) -> None:
-    """Show a widget under the running cell, and text where there is none."""
+    """Show a widget below the running cell, or text where widgets cannot be shown."""
     from IPython.display import display
 
     widget.add_class("mmlab-panel")
@@ -285,7 +285,7 @@ def _show(widget: widgets.DOMWidget, text: str) -> None:
 
 
 def _values(control: _Control, setting: Setting) -> dict[str, Any]:
-    """The control's values, and that of the setting in its place where it is none of them."""
+    """Values of the control; a different value of the setting is inserted in order."""
     value = getattr(setting, control.part)
     if value in control.values.values():
         return control.values

@@ -1,4 +1,4 @@
-"""The explorer's pictures on a projector: the previous run stands beside the new one."""
+"""The explorer's pictures on a projector: the previous run beside the new one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from mmlab.watching.screens import EventFrames, Screen
 
 
 def names_of(settings: Sequence[Sequence[str]], last: int) -> tuple[str, list[str]]:
-    """What runs have in common, and what each is called: its number, and what differs.
+    """Return the common parts of settings, and a name for each run: its number and differences.
 
     Args:
-      settings: of each run, in parts.
+      settings: parts of the description of each setting; see `parts_of`.
       last: number of the last run.
 
     >>> names_of([["hint 2", "4 models"], ["hint 4", "4 models"]], 7)
@@ -39,7 +39,7 @@ def names_of(settings: Sequence[Sequence[str]], last: int) -> tuple[str, list[st
 def live_pair(
     before: RunOutcome | None, title: str, labels: Sequence[str], screen: Screen
 ) -> Callable[[list[Event]], None]:
-    """Return a callback that takes events of a run and draws it beside the previous run."""
+    """Return a callback that draws a run from its events, beside the previous run."""
     now = State()
     states = [now] if before is None else [before.trace, now]
     picture = RacePicture(
@@ -51,7 +51,7 @@ def live_pair(
 
 
 def pair(outcomes: Sequence[RunOutcome], title: str, labels: Sequence[str]) -> Picture:
-    """One or two runs that have ended, beside each other."""
+    """Draw one or two finished runs beside each other."""
     runs = [
         Multiple(label, words_of(outcome.trace), _problem(outcome), outcome.trace)
         for outcome, label in zip(outcomes, labels, strict=True)

@@ -1,4 +1,4 @@
-"""A pipeline to play with: how many models, how large, in which order their keys come, …"""
+"""Settings of the explorer's pipeline: number and size of models, order of keys, and so on."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ _SEED = 2026
 
 @dataclass(frozen=True)
 class Setting:
-    """One pipeline of the explorer, and how it runs.
+    """One pipeline of the explorer, and how it is run.
 
     Attributes:
       hint: `max_models_per_worker_hint`, or None for no limit.
-      models: how many there are, `CONFIG_1`, `CONFIG_2`, …; every second one answers two keys.
+      models: number of models `CONFIG_1`, `CONFIG_2`, …; every second one has two keys.
       megabytes: size of each model.
-      order: of the keys. "round robin": they take turns; "random": each as likely; "skewed": the
-        first half as likely as the second key, a third of it the third, and so on (Zipf's law);
-        "sorted": all elements of a key, then all of the next.
-      group: what stands before RunInference: nothing ("off"), a `GroupByKey` ("per key"), or
+      order: order of the keys. "round robin": in turn; "random": with equal probability; "skewed":
+        the second key has half the probability of the first, the third a third, and so on (Zipf's
+        law); "sorted": all elements of a key, then all of the next.
+      group: transform before RunInference: none ("off"), a `GroupByKey` ("per key"), or
         `mmlab.GroupByModel` ("per model").
-      elements: how many there are.
-      batch_size: of every batch.
-      processes: SDK worker processes. With two or more, one of them holds the models, and the
-        others call it.
-      threads: workers that share one process. The local runner has either processes or threads.
-      memory_limit: what the run may take, as text or bytes; None is no limit.
+      elements: number of elements.
+      batch_size: size of every batch.
+      processes: number of SDK worker processes. With two or more, one process holds the models,
+        and the others call it.
+      threads: number of workers in one process. The local runner has either processes or threads.
+      memory_limit: memory limit of the run, as text or bytes; None for no limit.
 
     Raises:
-      TypeError: a number is no integer.
-      ValueError: a number is not positive, a word is not one of those above, or there are
-        both processes and threads.
+      TypeError: a number is not an integer.
+      ValueError: a number is not positive, a word is not one of those above, or both processes
+        and threads are greater than 1.
     """
 
     hint: int | None = 2
@@ -81,7 +81,7 @@ class Setting:
 
     @property
     def mapping(self) -> dict[str, tuple[str, ...]]:
-        """Model to keys, as in the documentation: one key, two keys, one key, two keys, …
+        """Keys of each model, as in Beam's documentation: one key, two keys, one key, two keys, …
 
         >>> Setting(models=2).mapping
         {'CONFIG_1': ('KEY_1',), 'CONFIG_2': ('KEY_2', 'KEY_3')}
@@ -94,7 +94,7 @@ class Setting:
         return mapping
 
     def keys(self) -> list[str]:
-        """The key of each element, in their order; the same whenever the setting is.
+        """Keys of the elements, in order; equal settings give equal keys.
 
         >>> Setting(models=2, elements=4).keys()
         ['KEY_1', 'KEY_2', 'KEY_3', 'KEY_1']
@@ -111,7 +111,7 @@ class Setting:
 
     @property
     def options(self) -> list[str]:
-        """Flags for the pipeline's options."""
+        """Flags of the pipeline options."""
         if self.processes > 1:
             return [
                 "--direct_running_mode=multi_processing",
@@ -123,12 +123,12 @@ class Setting:
 
     @property
     def resident_estimate(self) -> int:
-        """Resident set size that a run without a hint may reach, in bytes."""
+        """Estimate of the resident set size of a run without a hint, in bytes."""
         return resident_estimate(AT_START_BYTES, self.megabytes * 1_000_000, self.models)
 
 
-class Layer(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
-    """One square layer of `megabytes`: what a model weighs, and little else.
+class Layer(nn.Module):  # type: ignore[misc]  # mypy skips torch, which is slow to check
+    """One square layer with `megabytes` of weights and little computation.
 
     Input: shape (n, 1). Output: shape (n, 1).
     """
@@ -143,7 +143,7 @@ class Layer(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes i
 
 
 def build(pipeline: beam.Pipeline, setting: Setting) -> None:
-    """Add the steps of a setting to `pipeline`; the models' files go to the temporary folder."""
+    """Add the steps of a setting to `pipeline`; model files are written to the temporary folder."""
     handler = FixedBatches(
         [
             KeyModelMapping(list(keys), _model_handler(name, setting.megabytes))
@@ -180,7 +180,7 @@ def _model_handler(name: str, megabytes: int) -> PytorchModelHandlerTensor:
 
 
 def _weights(name: str, megabytes: int) -> Path:
-    """A file of its own for each model; on disk they are one, so that a run starts at once."""
+    """Return the weights file of a model: a hard link to one file, so that runs start at once."""
     folder = Path(tempfile.gettempdir())
     one = folder / f"weights-{megabytes}MB.pt"
     if not one.exists():

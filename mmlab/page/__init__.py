@@ -1,1 +1,1 @@
-"""The replay page: one file in which a run is stepped through, access by access."""
+"""The replay page: one file to step through a run, access by access."""

@@ -1,4 +1,4 @@
-"""The page as one file: script, style, texts and data in one document that loads nothing."""
+"""The replay page as one document with script, style, texts and data; it loads no other files."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _MODULES = (
     "engine", "texts", "data", "view", "stack", "timeline", "quiz", "controls", "open", "frame",
     "main",
 )  # fmt: skip
-"""The script's modules, each after those that it imports."""
+"""Modules of the script, each after its imports."""
 _HEIGHT = 780
-"""CSS pixels of the frame in a notebook."""
+"""Height of the frame in a notebook, in CSS pixels."""
 _IMPORT = re.compile(r"^import \{[^}]*\} from \"[^\"]*\";\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
 
 
 @cache
 def _script() -> str:
-    """The modules as one script, in a scope of its own."""
+    """Join the modules to one script with its own scope."""
     parts = [(HERE / f"{name}.mjs").read_text("utf-8") for name in _MODULES]
     joined = "\n".join(_EXPORT.sub("", _IMPORT.sub("", part)) for part in parts)
     return f'(() => {{\n"use strict";\n{joined}\n}})();'
 
 
 def page(content: Mapping[str, Any]) -> str:
-    """The page that shows `content`, as HTML."""
+    """Return the HTML of the page that shows `content`."""
     parts = {
         "/*STYLE*/": (HERE / "style.css").read_text("utf-8"),
         "/*DATA*/": _embedded(content),
@@ -51,7 +51,7 @@ def page(content: Mapping[str, Any]) -> str:
 
 
 def _embedded(content: Mapping[str, Any]) -> str:
-    """JSON that can stand in a script element: nothing in it ends that, and it holds no address.
+    """Encode JSON for a script element: nothing in it closes the element or looks like a URL.
 
     >>> _embedded({"name": "</script>"})
     '{"name":"\\\\u003c\\\\/script\\\\u003e"}'
@@ -64,11 +64,11 @@ def _embedded(content: Mapping[str, Any]) -> str:
 
 @shown_everywhere
 class ReplayPage:
-    """A page in which a run is stepped through, access by access; a notebook shows it.
+    """A page to step through a run, access by access; a notebook shows it.
 
     Args:
-      content: what it shows; see `run_content`.
-      still: makes the picture that stands where scripts do not run.
+      content: content of the page; see `run_content`.
+      still: function that draws the picture shown where scripts do not run.
     """
 
     def __init__(self, content: Mapping[str, Any], still: Callable[[], Picture] | None = None):
@@ -77,16 +77,14 @@ class ReplayPage:
 
     @property
     def html(self) -> str:
-        """The page: a document that loads nothing and holds all that it shows."""
+        """The page as a self-contained HTML document."""
         return page(self._content)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page to one file, which any browser opens without a network. Returns its path.
-
-        The file appears at once and complete, or not at all.
+        """Write the page atomically to one file, which any browser opens offline. Returns its path.
 
         Raises:
-          OSError: it cannot be written.
+          OSError: the file cannot be written.
         """
         path = file_to_write(path)
         write_whole(path, self.html.encode("utf-8"))
@@ -112,7 +110,7 @@ class ReplayPage:
         return data, metadata
 
     def _framed(self, png: bytes | None, about: Mapping[str, Any]) -> str:
-        """The page in a frame of its own, and the picture until the page's script has begun."""
+        """The page in a frame, and the still picture until the page's script starts."""
         picture = ""
         if png is not None:
             picture = (

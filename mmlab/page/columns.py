@@ -1,4 +1,4 @@
-"""Columns of whole numbers as short text, which the page's script reads."""
+"""Compact text encoding of integer columns, read by the page's script."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from mmlab.state import Ints
 
 _MOST = 2**29
-"""What is further from 0 is written as this: the script reads numbers of 31 bits."""
+"""Largest absolute value; larger ones are clipped, as the script reads numbers of 31 bits."""
 
 
 def column(values: Ints | Sequence[int]) -> str:
-    """Base64 of one varint per number: 7 bits a byte, least first, signs in the lowest bit.
+    """Encode numbers as base64 of varints: 7 bits per byte, lowest first, sign in the lowest bit.
 
     >>> column([0, -1, 1, 300])
     'AAEC2AQ='
@@ -30,7 +30,7 @@ def column(values: Ints | Sequence[int]) -> str:
 
 
 def differences(values: Ints) -> str:
-    """The same for numbers that grow: each as the step from the one before.
+    """Encode the differences of consecutive numbers with `column`, for growing numbers.
 
     >>> differences(np.array([1000, 1001, 1003])) == column([1000, 1, 2])
     True

@@ -1,4 +1,4 @@
-"""What the page shows of a run: for each model manager its accesses, loads and limit."""
+"""Content of the replay page: accesses, loads and limit of each model manager."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from mmlab.state import NS, UNSEEN, Batches, Ints, Residence, State
 
 _FORMAT = 1
 MOST_ACCESSES = 100_000
-"""So many are in one page at most; of longer runs it shows a window, and says so."""
+"""Maximum number of accesses in one page; of longer runs the page shows a window."""
 _MOST_MODELS = 2_000
-"""A page ends before the access to one more, those before its window included."""
+"""Maximum number of models in one page, including those accessed before its window."""
 MOST_MANAGERS = 50
 _TICKS = 2**22
-"""Steps into which the time of a window is divided: the page's resolution."""
+"""Number of ticks in a window: the time resolution of the page."""
 _MOST_TICKS = 2**28
-"""Steps into which the time of the whole run is divided at most: a column must hold them."""
+"""Maximum number of ticks in the whole run, so that they fit into a column."""
 
 
 _Model = tuple[str, str | None]
-"""What a model is known by in its manager."""
+"""Identity of a model in its manager."""
 
 
 @dataclass
@@ -35,10 +35,10 @@ class _Manager:
 
     Attributes:
       steps: labels of the steps.
-      process: that holds the models.
-      models: step and name, or cohort, of each model, to its number.
-      rows: places of its batches in `State.batches`, by time.
-      loads: of its models.
+      process: process that holds the models.
+      models: number of each model, by step and name, or by cohort.
+      rows: indices of the manager's batches in `State.batches`, by time.
+      loads: loads of the models.
     """
 
     steps: tuple[str, ...]
@@ -53,7 +53,7 @@ class _Manager:
 
 @dataclass(frozen=True)
 class Described:
-    """A model as the page names it."""
+    """Description of a model in the page."""
 
     name: str
     keys: tuple[str, ...]
@@ -62,19 +62,20 @@ class Described:
 
 @dataclass(frozen=True)
 class _Table:
-    """Accesses of one manager, by time, shape (n,) each; and its loads.
+    """Accesses of one manager, sorted by time, shape (n,) each; and its loads.
 
-    Steps count from 1: 0 is none, and n + 1 is after the last access.
+    Steps are counted from 1: 0 is none, and n + 1 is after the last access.
 
     Attributes:
       model: number of the model.
-      begin_ns, end_ns: `UNSEEN` where there is no end.
-      elements: in the batch; 0 for a load that no batch followed.
-      keys: of the batch.
-      errors: step to the text of the exception that ended the batch, or the load.
-      loads: by the steps that they belong to.
-      load_model, load_step, evict_step: of each load, shape (loads,).
-      unseen: accesses whose load was not seen.
+      begin_ns, end_ns: begin and end; the end is `UNSEEN` without one.
+      elements: number of elements in the batch; 0 for a load without a batch.
+      keys: keys of the batch.
+      errors: text of the exception that ended the batch or load, by step.
+      loads: loads sorted by step.
+      load_model, load_step, evict_step: model, step and step of eviction of each load, shape
+        (loads,).
+      unseen: number of accesses whose load was not seen.
     """
 
     model: Ints
@@ -94,14 +95,15 @@ class _Table:
 
 
 def run_content(state: State, first: int = 1, most: int = MOST_ACCESSES) -> dict[str, Any]:
-    """What the page shows of a run: data that JSON can hold.
+    """Return the content of the page of a run, as data for JSON.
 
     Args:
-      first: access of each manager with which its window begins; managers with fewer are left out.
-      most: accesses that it holds, of all managers together.
+      first: number of the first access in each manager's window; managers with fewer accesses are
+        left out.
+      most: maximum number of accesses of all managers.
 
     Raises:
-      ValueError: no manager has so many accesses, or too many models were accessed before.
+      ValueError: no manager has `first` accesses, or too many models were accessed before.
     """
     found = _managers_of(state)
     tables = [(manager, _table_of(state, manager)) for manager in found]
@@ -124,10 +126,10 @@ def run_content(state: State, first: int = 1, most: int = MOST_ACCESSES) -> dict
 
 
 def check_first(first: int, totals: Sequence[int]) -> None:
-    """Check that some manager has so many accesses.
+    """Check that some manager has at least `first` accesses.
 
     Raises:
-      ValueError: none has.
+      ValueError: no manager has.
     """
     most = max(totals, default=0)
     if first > max(most, 1):
@@ -138,7 +140,7 @@ def check_first(first: int, totals: Sequence[int]) -> None:
 
 
 def window_of(model: Ints, first: int, most: int) -> slice:
-    """Which of these accesses, numbers of models, one page shows.
+    """Return the window of accesses that one page shows; `model` is the model of each access.
 
     >>> window_of(np.array([3, 1, 3, 2, 1]), 2, 3)
     slice(1, 4, None)
@@ -157,9 +159,9 @@ def window_of(model: Ints, first: int, most: int) -> slice:
 
 
 def _used_before(model: Ints, begin: int) -> tuple[Ints, Ints]:
-    """Models that were accessed before a window, the most recently used first, and when.
+    """Models accessed before a window, most recently used first, and the step of their last use.
 
-    Steps of the window count from 1, so 0 is the access just before it.
+    Steps of the window are counted from 1, so 0 is the access just before it.
 
     >>> _used_before(np.array([3, 1, 3, 2, 1]), 3)
     (array([3, 1]), array([ 0, -1]))
@@ -171,7 +173,7 @@ def _used_before(model: Ints, begin: int) -> tuple[Ints, Ints]:
 
 
 def renumbered(models: int, model: Ints) -> tuple[Ints, Ints]:
-    """Which models a page names, and the new number of each: all, or those that it shows.
+    """Return the models of a page (all, or those in the window), and the new numbers of all models.
 
     >>> renumbered(3, np.array([2, 1]))
     (array([0, 1, 2]), array([0, 1, 2]))
@@ -183,7 +185,7 @@ def renumbered(models: int, model: Ints) -> tuple[Ints, Ints]:
 
 
 def shares(wanted: Sequence[int], most: int) -> list[int]:
-    """Divide `most` so that the smaller wishes are met first.
+    """Divide `most` fairly: the smaller of the wanted shares are met first.
 
     >>> shares([10, 1000, 500], 700)
     [10, 345, 345]
@@ -198,15 +200,15 @@ def shares(wanted: Sequence[int], most: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Logged:
-    """Accesses that a log of keys stands for, of one model manager that nobody ran.
+    """Accesses of one simulated model manager, from a log of keys.
 
     Attributes:
-      name: of the manager; empty where there is one.
-      models: all that there are.
-      model: of each access until the end of the window.
-      begin: accesses before the window.
-      elements, keys: of each access in the window; 0 and none where they are not known.
-      total: accesses that there are.
+      name: name of the manager; empty if there is only one.
+      models: all models.
+      model: model of each access until the end of the window.
+      begin: number of accesses before the window.
+      elements, keys: elements and keys of each access in the window; 0 and empty if unknown.
+      total: total number of accesses.
     """
 
     name: str
@@ -219,10 +221,10 @@ class Logged:
 
 
 def log_content(logged: Sequence[Logged], managers: int) -> dict[str, Any]:
-    """What the page shows of a log of keys: accesses, and a line for every limit.
+    """Return the content of the page of a log of keys.
 
     Args:
-      managers: how many there are; `logged` may be the first of them.
+      managers: number of managers; `logged` may contain only the first of them.
     """
     return {
         "format": _FORMAT,
@@ -242,7 +244,7 @@ def log_content(logged: Sequence[Logged], managers: int) -> dict[str, Any]:
 
 
 def _managers_of(state: State) -> list[_Manager]:
-    """Every process that holds models, once for each group of steps that share them."""
+    """Return a manager for each process and group of steps that share models."""
     groups = {step: steps for steps in state.sharing for step in steps}
     found: dict[tuple[Process, tuple[str, ...]], _Manager] = {}
 
@@ -268,12 +270,12 @@ def _managers_of(state: State) -> list[_Manager]:
 
 
 def _identity(manager: _Manager, step: str, model: str, cohort: str | None) -> _Model:
-    """What a model is known by: its name in its step; where steps share it, its cohort."""
+    """Identity of a model: step and name, or the cohort if steps share the model."""
     return (step, model) if len(manager.steps) == 1 else (manager.steps[0], cohort)
 
 
 def _table_of(state: State, manager: _Manager) -> _Table:
-    """The accesses of a manager, and which of them each load and eviction belongs to."""
+    """Return the accesses of a manager, and the steps of its loads and evictions."""
     for known in state.models:
         if known.step in manager.steps:
             manager.number(_identity(manager, known.step, known.model, known.cohort))
@@ -309,7 +311,7 @@ def _table_of(state: State, manager: _Manager) -> _Table:
 def _steps_of_loads(
     manager: _Manager, unused: Sequence[Residence], step_of: Ints
 ) -> tuple[list[Residence], Ints]:
-    """Each load belongs to the first access that it answers; to 0 where it was there before."""
+    """Steps of loads: the first access that each load serves; 0 if it preceded the run."""
     place_of_row = {row: place for place, row in enumerate(manager.rows)}
     pairs = []
     for load in manager.loads:
@@ -326,18 +328,18 @@ def _steps_of_loads(
 
 
 def _steps_of_evictions(loads: Sequence[Residence], load_steps: Ints, begin: Ints) -> Ints:
-    """Each eviction belongs to the first access that begins after it; 0 where there is none."""
+    """Steps of evictions: the first access that begins after each eviction; 0 without eviction."""
     evicted = [UNSEEN if load.evict_ns is None else load.evict_ns for load in loads]
     times = np.array(evicted, np.int64)
     steps = np.searchsorted(begin, times, side="left").astype(np.int64) + 1
     return np.where(times == UNSEEN, 0, np.maximum(steps, load_steps))
 
 
-# Recorded as least recent use says, or not
+# Whether the recorded run follows LRU
 
 
 def _limit_of(state: State, manager: _Manager) -> int | Unknown | None:
-    """How many models a manager allowed at most; None where there was no limit."""
+    """Highest effective limit of a manager, in models; None without a limit."""
     values = _limits_of(state, manager)
     if known := [value for value in values if isinstance(value, int)]:
         return max(known)
@@ -353,7 +355,7 @@ def _limits_of(state: State, manager: _Manager) -> list[int | Unknown | None]:
 
 
 def _follows_lru(table: _Table, limit: int | Unknown | None) -> bool:
-    """Whether loads and evictions are those of least recent use, access by access."""
+    """Whether loads and evictions are those of LRU, access by access."""
     if limit is UNKNOWN or any(x.load_end_ns is None or x.already for x in table.loads):
         return False
     most = len(table) + 1 if limit is None else int(limit)
@@ -367,7 +369,7 @@ def _follows_lru(table: _Table, limit: int | Unknown | None) -> bool:
 def _lru_steps(
     models: Iterable[int], limit: int
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Loads and evictions of least recent use, as (step, model)."""
+    """Loads and evictions of LRU, as (step, model)."""
     memory: OrderedDict[int, None] = OrderedDict()
     loads, evictions = [], []
     for step, model in enumerate(models, 1):
@@ -382,7 +384,7 @@ def _lru_steps(
 
 
 def _models_of(manager: _Manager, batches: Batches) -> list[int]:
-    """The number of the model of each batch."""
+    """Number of the model of each batch."""
     named = [_identity(manager, *asked) for asked in batches.models]
     numbers: dict[int, int] = {}
     for asked in batches.asked.tolist():
@@ -398,7 +400,7 @@ def _models_loaded(manager: _Manager, loads: Sequence[Residence]) -> list[int]:
 def _reasons(
     state: State, manager: _Manager, table: _Table, limit: int | Unknown | None
 ) -> list[list[Any]]:
-    """Why a run was no plain LRU: names of sentences in the page's table of texts, with numbers."""
+    """Reasons why a run was not plain LRU: names and numbers for the page's table of texts."""
     found: list[list[Any]] = []
     if limit is UNKNOWN:
         found.append(["limit_unknown"])
@@ -468,7 +470,7 @@ def _manager_content(
         "start": ticks(span[0]),
         "end": ticks(span[1]),
         "begin": differences(begin),
-        # 0 is "not seen".
+        # 0 means that the end was not seen.
         "lasted": column(
             np.where(end_ns == UNSEEN, 0, (end_ns - state.start_ns) // tick - begin + 1)
         ),
@@ -478,7 +480,7 @@ def _manager_content(
 
 
 def _span(state: State, table: _Table, window: slice) -> tuple[int, int]:
-    """From when to when a window's timeline goes: from the end of the access before it."""
+    """Begin and end of a window's timeline: it begins with the end of the previous access."""
     begin_ns = int(table.begin_ns[window.start])
     if not window.start:
         start_ns = min(state.start_ns, begin_ns)
@@ -491,11 +493,11 @@ def _span(state: State, table: _Table, window: slice) -> tuple[int, int]:
 
 
 def _loads_of_window(table: _Table, window: slice, plain: bool) -> Ints:
-    """Places of the loads that a window shows, with those of models in memory when it begins.
+    """Indices of the loads that a window shows, including models in memory when it begins.
 
-    Where they follow least recent use, the models in memory come first, the most recently used
-    one before the others, as the script lists them. Else the last eviction of each model before the
-    window is kept too: it says that a model is not in memory, and that its next load is a reload.
+    If the run follows LRU, the models in memory come first, most recently used first, in the order
+    of the script. If not, the last eviction of each model before the window is kept too: it shows
+    that the model is not in memory, and that its next load is a reload.
     """
     step, evict_step = table.load_step, table.evict_step
     shown = (step <= window.stop) & ((evict_step == 0) | (evict_step > window.start))
@@ -515,9 +517,9 @@ def _loads_of_window(table: _Table, window: slice, plain: bool) -> Ints:
 def _loads_content(
     table: _Table, window: slice, plain: bool, numbers: Ints, ticks: Callable[[int], int]
 ) -> dict[str, Any]:
-    """The loads; where they follow least recent use, the script knows models and steps itself.
+    """Content of the loads; if they follow LRU, the script computes models and steps itself.
 
-    A load before the window belongs to step 0, and an eviction before it to step -1.
+    A load before the window has step 0, and an eviction before it has step -1.
     """
     kept = _loads_of_window(table, window, plain)
     steps = np.maximum(table.load_step[kept] - window.start, 0)
@@ -531,7 +533,7 @@ def _loads_content(
     access = np.array([ticks(t) for t in table.begin_ns[places].tolist()], np.int64)
 
     def after(moments: Sequence[int | None], base: Ints) -> Ints:
-        """1 for the same moment, 0 for none."""
+        """Encode moments relative to `base`: 0 for None, 1 for the same moment."""
         there = np.array([moment is not None for moment in moments], bool)
         at = np.array([0 if m is None else ticks(m) for m in moments], np.int64)
         late = at - base
@@ -561,15 +563,15 @@ def _accesses_content(
     keys: Sequence[Sequence[str]],
     total: int,
 ) -> dict[str, Any]:
-    """Models and accesses of one manager.
+    """Content of the models and accesses of one manager.
 
     Args:
-      model: of each access until the end of the window.
-      begin: accesses before the window.
-      elements, keys: of each access in the window.
-      total: accesses that there were.
+      model: model of each access until the end of the window.
+      begin: number of accesses before the window.
+      elements, keys: elements and keys of each access in the window.
+      total: total number of accesses.
     """
-    from mmlab.draw.theme import model_palette  # matplotlib: a page is built where pictures are
+    from mmlab.draw.theme import model_palette  # imports matplotlib
 
     colours = model_palette.colours(each.name for each in models)
     sets: dict[tuple[str, ...], int] = {}
@@ -579,7 +581,7 @@ def _accesses_content(
     places = [sets.setdefault(tuple(each), len(sets)) for each in keys]
     used, last = _used_before(model, begin)
     model = model[begin:]
-    # Most often a model has one key: then the set has the number of the model, and 0 is written.
+    # Most models have one key; their key set has the number of the model, and is written as 0.
     return {
         "models": [
             {
@@ -602,7 +604,7 @@ def _accesses_content(
 
 
 def _describe(state: State, manager: _Manager) -> list[Described]:
-    """The models of a manager: first those that the run names, in its order."""
+    """Models of a manager; the models named by the run come first, in its order."""
     named: dict[_Model, Described] = {}
     sizes: dict[_Model, int] = {}
     for load in manager.loads:

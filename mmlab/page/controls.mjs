@@ -1,4 +1,4 @@
-/** Buttons, slider, keys, the line that can be dragged, and playing. */
+/** Controls: buttons, slider, keys, the draggable line of the limit, and playing. */
 
 import { $, element, write } from "./view.mjs";
 import { say } from "./texts.mjs";

@@ -1,8 +1,8 @@
-/** The data of a page, and what it says of each step: recorded from events, or simulated. */
+/** The data of a page, and the state at each step: recorded from events, or simulated. */
 
 import { Accesses } from "./engine.mjs";
 
-/** Numbers of a column as `columns.py` writes it. */
+/** Decode a column that `columns.py` has encoded. */
 export function numbersOf(column) {
   const bytes = atob(column);
   const numbers = new Int32Array(bytes.length);
@@ -27,7 +27,7 @@ function summed(column) {
   return numbers;
 }
 
-/** One model manager: its models, accesses, loads and limit. Steps of its window count from 1. */
+/** One model manager: models, accesses, loads and limit. Steps of its window are counted from 1. */
 export class Manager {
   constructor(content) {
     Object.assign(this, { step: content.step, process: content.process, why: content.why ?? [] });
@@ -57,7 +57,7 @@ export class Manager {
     return this.length < this.total;
   }
 
-  /** Which access of all a step is. */
+  /** Number of a step among all accesses. */
   numberOf(step) {
     return this.first + step - 1;
   }
@@ -106,7 +106,7 @@ export class Manager {
     this.#index();
   }
 
-  /** Loads of each model, and how many loads and evictions there were until each step. */
+  /** Index the loads of each model, and the numbers of loads and evictions until each step. */
   #index() {
     const { model, load, evict, loaded, already } = this.loads; // a load before the window has step 0
     this.loadsOf = this.models.map(() => []);
@@ -114,7 +114,7 @@ export class Manager {
     this.evictionsUntil = new Int32Array(this.length + 1);
     this.reloadsUntil = new Int32Array(this.length + 1);
     this.evictedAt = new Map();
-    /** Models that were in memory before the run, the most recently used first. */
+    /** Models in memory before the run, most recently used first. */
     this.waiting = [...already].reverse().map((i) => model[i]);
     for (let i = 0; i < this.loads.count; i++) {
       const again = this.loadsOf[model[i]].some((other) => evict[other] !== 0);
@@ -145,7 +145,7 @@ export class Manager {
     return low ? loads[low - 1] : -1;
   }
 
-  /** When the state after a step was reached, in ticks: its batch has ended, the next not begun. */
+  /** Time of the state after a step, in ticks: its batch has ended, the next has not begun. */
   momentOf(step) {
     if (step === 0) return this.start;
     const begin = this.begin[step - 1];
@@ -154,7 +154,7 @@ export class Manager {
     return Math.max(begin, Math.min(begin + this.lasted[step - 1] - 1, next));
   }
 
-  /** The last step that had begun at a moment. */
+  /** The last step that had begun at `tick`. */
   stepAt(tick) {
     let [low, high] = [0, this.length];
     while (low < high) {
@@ -165,7 +165,7 @@ export class Manager {
     return low;
   }
 
-  /** Whether a model is evicted and its memory not freed when a step has been reached. */
+  /** Whether a model is evicted and not freed after a step. */
   isLeaving(model, step) {
     const place = this.loadAt(model, step);
     if (place < 0 || this.loads.evicted[place] === NEVER) return false;
@@ -178,8 +178,8 @@ export class Manager {
 export const NEVER = -(2 ** 31);
 
 /**
- * The loads under a limit: of which model, at which step, and at which it is evicted (0: never).
- * Models that are in memory when a window begins come first, with step 0.
+ * The loads under a limit: model, step, and step of the eviction (0: never).
+ * Models in memory at the begin of the window come first, with step 0.
  */
 export function lruLoads(accesses, limit) {
   const run = accesses.run(limit);
@@ -208,11 +208,11 @@ function readSteps(loads) {
   };
 }
 
-/** What is shown at each step: the recorded run, or the same accesses under a limit. */
+/** The shown states: the recorded run, or the same accesses under another limit. */
 export class Shown {
   constructor(manager, limit, recorded) {
     Object.assign(this, { manager, limit, recorded });
-    /** The events are shown, because they are not what LRU does. */
+    /** Whether the recorded events are shown, because they do not follow LRU. */
     this.fromEvents = recorded && !manager.followsLru;
   }
 
@@ -237,7 +237,7 @@ export class Shown {
     return this.recorded && String(step) in this.manager.errors;
   }
 
-  /** Models that a step evicts. */
+  /** Models evicted by a step. */
   evicted(step) {
     if (step === 0) return [];
     if (this.fromEvents) return this.manager.evictedAt.get(step) ?? [];
@@ -276,7 +276,7 @@ export class Shown {
     return Object.keys(this.manager.errors).filter((at) => Number(at) <= step).length;
   }
 
-  /** Models that were accessed or there, most recently used first: in memory, and evicted. */
+  /** Models accessed or in memory so far, most recently used first, including evicted models. */
   stack(step) {
     if (this.known?.step !== step) this.known = { step, ...this.#stack(step) };
     const { held, gone } = this.known;

@@ -1,21 +1,21 @@
 /**
- * Least recent use for every limit at once, and the optimum beside it.
+ * LRU for all limits at once, and the optimum.
  *
- * LRU is a stack algorithm (Mattson and others, 1970): memory under limit n is always the top n of
- * one stack, the models by last use. An access whose model lies deeper than the limit is a miss. So
- * every state is a function of (step, limit), and no state is kept. Steps count from 1: step n is
- * the state after access n, and 0 is before the first. A limit of null is none.
+ * LRU is a stack algorithm (Mattson et al., 1970): memory under limit n is always the top n of one
+ * stack, the models sorted by last use. An access is a miss if its stack distance is greater than
+ * the limit. So every state is computed from (step, limit), and none is stored. Steps are counted
+ * from 1: step n is the state after access n, and 0 is before the first. A limit of null is none.
  *
- * The accesses can be a window of more. Then the stack begins with the models that were used before,
- * at steps 0, -1, …; loads and evictions are those of the window.
+ * The accesses can be a window of a longer run. Then the stack begins with the models used earlier,
+ * at steps 0, -1, …; only loads and evictions of the window are counted.
  */
 
 export class Accesses {
   /**
    * @param {ArrayLike<number>} models number of the model of each access
-   * @param {number} count how many models there are
-   * @param {{models: ArrayLike<number>, last: ArrayLike<number>}} before models that were used
-   *   before, the most recently used first, and the steps that used them last
+   * @param {number} count number of models
+   * @param {{models: ArrayLike<number>, last: ArrayLike<number>}} before models used before the
+   *   window, most recently used first, and the steps of their last uses
    */
   constructor(models, count, before = { models: [], last: [] }) {
     this.models = models;
@@ -33,12 +33,12 @@ export class Accesses {
     this.runs = new Map();
   }
 
-  /** Models that are accessed at all, those before the window included. */
+  /** Number of different models accessed, including those before the window. */
   get different() {
     return this.seen[this.length];
   }
 
-  /** What happens under a limit: loads until each step, and what each step evicts (-1: nothing). */
+  /** Loads until each step under a limit, and the model that each step evicts (-1: none). */
   run(limit) {
     const most = this.effective(limit);
     let run = this.runs.get(most);
@@ -49,7 +49,7 @@ export class Accesses {
     return run;
   }
 
-  /** Above the number of models, every limit does the same. */
+  /** The limit, clipped at the number of models: higher limits have the same effect. */
   effective(limit) {
     return limit === null ? Math.max(this.count, 1) : Math.min(limit, Math.max(this.count, 1));
   }
@@ -62,12 +62,12 @@ export class Accesses {
     return this.loads(step, limit) - this.held(step, limit) + this.held(0, limit);
   }
 
-  /** Loads of models that had been loaded before. */
+  /** Number of loads of models that had been loaded before. */
   reloads(step, limit) {
     return this.loads(step, limit) - this.seen[step] + this.seen[0];
   }
 
-  /** Models in memory after a step. */
+  /** Number of models in memory after a step. */
   held(step, limit) {
     return Math.min(this.effective(limit), this.seen[step]);
   }
@@ -77,23 +77,23 @@ export class Accesses {
     return distance > 0 && distance <= this.effective(limit);
   }
 
-  /** The model that a step evicts; -1 for none. */
+  /** The model evicted by a step; -1 for none. */
   evicted(step, limit) {
     return step > 0 ? this.run(limit).evicted[step] : -1;
   }
 
-  /** Loads in the whole run under a limit. */
+  /** Number of loads in the whole run under a limit. */
   total(limit) {
     return this.totals[this.effective(limit)];
   }
 
-  /** The fewest loads that are possible in the whole run. */
+  /** Fewest possible loads in the whole run under a limit. */
   optimum(limit) {
     this.fewest ??= fewestLoads(this.models, this.count, this.before);
     return this.fewest[this.effective(limit)];
   }
 
-  /** Models that were accessed until a step, the most recently used first. */
+  /** Models accessed until a step, most recently used first. */
   stack(step) {
     const found = [];
     for (let model = 0; model < this.count; model++) {
@@ -116,7 +116,7 @@ export class Accesses {
     return place < this.offsets[model + 1] ? this.uses[place] : 0;
   }
 
-  /** Of some models, the one that is needed again last after a step. */
+  /** The model among `models` whose next use after a step is the latest. */
   neededLast(models, step) {
     let best = -1;
     let latest = -1;
@@ -139,7 +139,7 @@ export class Accesses {
   }
 }
 
-/** How deep in the stack each access finds its model: 1 is the top, 0 is not there yet. */
+/** Stack distance of each access: 1 is the top, 0 is a first access. */
 function stackDistances(models, count, before) {
   const distances = new Int32Array(models.length);
   const stack = new Int32Array(count);
@@ -186,7 +186,7 @@ function loadsByLimit(distances, count) {
   return loads.subarray(0, count + 1);
 }
 
-/** One pass with the stack as a linked list, whose lowest model in memory is known. */
+/** Simulate one limit in one pass, with the stack as a linked list and its lowest held model. */
 function runUnder(accesses, limit) {
   const { models, before, distances, count, length } = accesses;
   const loads = new Int32Array(length + 1);
@@ -222,9 +222,9 @@ function runUnder(accesses, limit) {
 }
 
 /**
- * The fewest possible loads under limits 1, 2, … (Belady, 1966), as a stack algorithm: a model that
- * is accessed goes to the top; the one that was there moves down and changes places with every
- * model on its way that is needed later than itself. Memory begins with what LRU left in it.
+ * The fewest possible loads under limits 1, 2, … (Belady, 1966), as a stack algorithm: an accessed
+ * model moves to the top; the former top moves down and swaps places with every model whose next
+ * use is later than its own. Memory begins with the models that LRU holds.
  */
 function fewestLoads(models, count, before) {
   const end = models.length;

@@ -1,6 +1,6 @@
-/** In a notebook the page is in a frame: its height, and the theme of the notebook. */
+/** The frame of the page in a notebook: its height and the notebook's theme. */
 
-/** The frame that holds this page; null elsewhere, and where it cannot be reached. */
+/** The frame that contains this page; null without one or if it is not accessible. */
 function notebookFrame() {
   try {
     const frame = window.frameElement;
@@ -10,7 +10,7 @@ function notebookFrame() {
   }
 }
 
-/** Replace the still picture, which is shown where scripts do not run. */
+/** Replace the still picture, which is shown until the script runs. */
 export function takeFrame() {
   const frame = notebookFrame();
   if (!frame) return;
@@ -20,8 +20,8 @@ export function takeFrame() {
 }
 
 /**
- * Take the theme of the notebook, which is not that of the system, now and when it changes.
- * A theme that was chosen by the button stays until then.
+ * Follow the theme of the notebook, which can differ from the system's theme.
+ * A theme chosen with the button is kept until the notebook's theme changes.
  */
 export function followNotebook(changed) {
   const frame = notebookFrame();
@@ -40,7 +40,7 @@ export function followNotebook(changed) {
   follow();
 }
 
-/** Whether the nearest background around an element is dark; null where there is none. */
+/** Whether the nearest background around an element is dark; null without a background. */
 function isDarkAround(element) {
   for (let each = element.parentElement; each; each = each.parentElement) {
     const colour = getComputedStyle(each).backgroundColor.match(/[\d.]+/g)?.map(Number);

@@ -1,4 +1,4 @@
-/** Puts the page together, and offers `window.replay`. */
+/** Builds the page, and provides `window.replay`. */
 
 import { Controls } from "./controls.mjs";
 import { Manager, Shown } from "./data.mjs";
@@ -82,7 +82,7 @@ class View {
 
   // Steps and limits
 
-  /** Go to a step: a person's choice, so playing stops and a quiz asks anew. */
+  /** Go to a step on the user's request: playing stops, and a quiz asks a new question. */
   go(step) {
     this.controls.stop();
     this.step = this.#within(step);
@@ -90,7 +90,7 @@ class View {
     this.render();
   }
 
-  /** Show a step, while playing or as an answer. */
+  /** Show a step, while playing or after an answer. */
   show(step) {
     this.step = this.#within(step);
     this.render();
@@ -113,7 +113,7 @@ class View {
     if (this.manager.wasRun) this.#limit(this.#asRecorded());
   }
 
-  /** From the events of a run that was no plain LRU to a line that can be moved. */
+  /** Replace the events of a run that was not plain LRU by a simulation with a movable limit. */
   tryLimit() {
     const { limit, limitKnown, accesses } = this.manager;
     this.setLimit(limitKnown && limit ? limit : Math.max(1, accesses.different - 1));
@@ -139,7 +139,7 @@ class View {
     this.render();
   }
 
-  /** What only changes with the window: to ask for it is to lay out the page. */
+  /** Measure what changes only with the window, since each measurement forces a layout. */
   #measure() {
     const style = getComputedStyle(document.documentElement);
     this.rem = parseFloat(style.fontSize);
@@ -167,7 +167,7 @@ class View {
     if (!this.controls.playing || this.step === this.manager.length) write($("live"), said);
   }
 
-  /** Pixels that the stack can have: the timeline is whole, or only its heading is in sight. */
+  /** Height for the stack, in pixels, with the whole timeline or only its heading in sight. */
   stackSpace() {
     const { rem, timeline } = this;
     const needed = (Math.min(this.manager.accesses.different, 8) * 2 + 3.2) * rem;
@@ -177,7 +177,7 @@ class View {
     return Math.max(space, this.beside, 11 * rem);
   }
 
-  /** What stands above the stack or beside it has another height. */
+  /** Draw the stack again if the height of elements above or beside it has changed. */
   #moved() {
     const { top, beside } = this;
     this.#place();
@@ -269,8 +269,8 @@ const EMPTY = {
 };
 
 /**
- * Drives the page from outside. Steps: 0 is before the first access that the page shows, which is
- * number `first` of all. A hint of null is none.
+ * Controls the page from outside. Step 0 is before the first access of the page, which is number
+ * `first` of all accesses. A hint of null is none.
  */
 function driver(view) {
   return {

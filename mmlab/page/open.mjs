@@ -1,4 +1,4 @@
-/** Reads what is dropped on the page: a log of keys, or the data of another replay. */
+/** Reads files dropped on the page: logs of keys, or data of other replays. */
 
 import { numbersOf } from "./data.mjs";
 import { grouped, say, shortened } from "./texts.mjs";
@@ -17,14 +17,14 @@ const PALETTE = [
   "#332288",
 ];
 
-/** What a person can mend, in a sentence. */
+/** An error that the user can fix; its message is a sentence. */
 export class Unreadable extends Error {}
 
 /**
- * The data of a page from the text of a file.
+ * Return the data of a page from the text of a file.
  *
  * @param {string} name of the file
- * @param {string} mapping optional: a line per model, such as `CONFIG_2: KEY_2, KEY_3`
+ * @param {string} mapping optional, one line per model, such as `CONFIG_2: KEY_2, KEY_3`
  */
 export function contentOf(name, text, mapping = "") {
   const trimmed = text.replace(/^\uFEFF/, "").trim();
@@ -36,7 +36,7 @@ export function contentOf(name, text, mapping = "") {
   return contentOfKeys(keys, modelsOf(mapping));
 }
 
-/** The data of a replay, if it is whole. */
+/** Check that the data of a replay is complete, and return it. */
 function checked(content, name) {
   const isWhole = (manager) => {
     const models = numbersOf(manager.model);
@@ -64,7 +64,7 @@ function checked(content, name) {
   try {
     if (content.format === 1 && content.managers.every(isWhole)) return content;
   } catch {
-    // Not even of this form.
+    // The content does not have the structure of a replay.
   }
   throw new Unreadable(say("open_other", { name }));
 }
@@ -100,7 +100,7 @@ function keyOf(value) {
   return String(value);
 }
 
-/** The fields of a line of CSV. */
+/** Split a line of CSV into fields. */
 function fieldsOf(line) {
   const fields = [];
   let field = "";
@@ -132,7 +132,7 @@ function modelsOf(mapping) {
   return models;
 }
 
-/** Without a mapping every key is a model of its own. */
+/** Return the data of a log of keys; without a mapping every key is a separate model. */
 function contentOfKeys(keys, models) {
   const shown = keys.slice(0, MOST_KEYS);
   const names = new Map();
@@ -177,7 +177,7 @@ function contentOfKeys(keys, models) {
   };
 }
 
-/** As `columns.py` writes it. */
+/** Encode numbers as `columns.py` does. */
 function columnOf(numbers) {
   const bytes = [];
   for (const number of numbers) {
@@ -192,7 +192,7 @@ function columnOf(numbers) {
   return btoa(text);
 }
 
-/** Let files be dropped on the page, or chosen. */
+/** Open files that are dropped on the page or selected. */
 export function listenForFiles(panel, show) {
   const { area, input, mapping, problem } = panel;
   const read = async (file) => {
@@ -213,7 +213,7 @@ export function listenForFiles(panel, show) {
   area.hidden = false;
   input.addEventListener("change", () => {
     if (input.files[0]) read(input.files[0]);
-    input.value = ""; // the same file can be chosen again
+    input.value = ""; // so that the same file can be selected again
   });
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => {

@@ -1,4 +1,4 @@
-/** The quiz: before each step "hit or miss?", before an eviction "which one goes?". */
+/** The quiz: it asks "hit or miss?" before each step, and "which one goes?" before an eviction. */
 
 import { $, chip, element, listOf } from "./view.mjs";
 import { named, pieces, say } from "./texts.mjs";
@@ -7,7 +7,7 @@ export class Quiz {
   constructor(view) {
     this.view = view;
     this.on = false;
-    this.phase = null; // "hit", "which", or null where nothing is asked
+    this.phase = null; // "hit", "which", or null without a question
     this.verdict = null;
     this.right = 0;
     this.asked = 0;
@@ -33,13 +33,13 @@ export class Quiz {
     this.view.render();
   }
 
-  /** Elsewhere in the run, the question is another. */
+  /** Ask a new question after a jump to another step. */
   moved() {
     this.verdict = null;
     this.phase = this.on && this.view.step < this.view.manager.length ? "hit" : null;
   }
 
-  /** → in a quiz: first the answer, without a score, then the next question. */
+  /** Handle the key →: show the answer without a score, then ask the next question. */
   forward() {
     if (this.isAsking) this.#reveal(null);
     else this.ask();
@@ -83,7 +83,7 @@ export class Quiz {
     this.view.show(this.view.step + 1);
   }
 
-  /** Keys h and m, and the letter of a model. Returns whether the key was an answer. */
+  /** Handle the keys h, m and the letters of models. Returns whether the key was an answer. */
   key(key) {
     if (this.phase === "hit" && (key === "h" || key === "m")) this.answerHit(key === "h");
     else if (this.phase === "which") {

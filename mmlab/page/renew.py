@@ -1,4 +1,4 @@
-"""Makes the page without a run anew: `python -m mmlab.page.renew`."""
+"""Renews `replay.html`, the page for files of the user: `python -m mmlab.page.renew`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from mmlab.page.content import run_content
 from mmlab.state import State
 
 LESSON = HERE / "lesson.jsonl"
-"""A run of notebook 04, which `tests.fixtures.lesson_replay` records: the page is never empty."""
+"""A run of notebook 04, shown until a file is opened: see `tests.fixtures.lesson_replay`."""
 _FILE = HERE / "replay.html"
 
 
 def _empty_page() -> str:
-    """The page that opens what is dropped on it."""
+    """Return the page that opens files dropped on it."""
     run = State(decode_lines(LESSON.read_bytes()))
     return page({**run_content(run), "opens": True})
 

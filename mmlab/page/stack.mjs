@@ -1,4 +1,4 @@
-/** Draws the stack: a row per model, the line of the limit across it, and what crosses the line. */
+/** Draws the stack: a row per model, the line of the limit, and the models that cross the line. */
 
 import { $, element, listOf, paint, svg, write } from "./view.mjs";
 import { grouped, inBytes, named, say, shortened } from "./texts.mjs";
@@ -8,10 +8,10 @@ const SHORT = 1.7;
 const GAP = 0.55;
 const LINE = 3.1;
 const FOLD = 1.6;
-const MOST_MOVING = 30; // with more models, rows are used again for others, and do not slide
+const MOST_MOVING = 30; // with more models, rows are reused for other models and do not slide
 const WITH_LINES = 2.6; // rows from this height on have two lines
 
-/** Draw the stack as it is after `view.step`. */
+/** Draw the stack after `view.step`. */
 export function drawStack(view) {
   const { shown, manager, step, quiz } = view;
   const place = $("stack");
@@ -56,7 +56,7 @@ function sortByLetter(state, quiz) {
   state.gone.sort((a, b) => a - b);
 }
 
-/** Rows, folds and the line, from top to bottom, as high as there is space for. */
+/** Rows, folds and the line, from top to bottom, as high as the space allows. */
 function entriesOf(view, state, tall) {
   const { shown, quiz, rem } = view;
   const rows = [...state.held, ...state.gone];
@@ -102,7 +102,7 @@ function entriesOf(view, state, tall) {
   return entries;
 }
 
-/** The rows that stay in sight: the top, and those at the line. */
+/** Indices of the rows that stay in sight: at the top and at the line. */
 function keptRows(count, limit, most) {
   const kept = new Set();
   const near = [0, limit - 1, limit, 1, limit - 2, limit + 1, 2, limit - 3, limit + 2];
@@ -127,7 +127,7 @@ function spareRows(place, entries) {
   );
 }
 
-/** A row that is free, at this height if there is one: less of it is another then. */
+/** Take a free row, preferably at the same height, because then less of it changes. */
 function takeFrom(spare, y) {
   const there = spare.findIndex((row) => row.y === y);
   return there < 0 ? spare.pop() : spare.splice(there, 1)[0];
@@ -269,7 +269,7 @@ function drawLine(view, state, y) {
   write($("below"), `: ${state.gone.length}`);
 }
 
-/** A hairline keeps the recorded limit in view while another one is tried. */
+/** Draw a hairline at the recorded limit while another limit is shown. */
 function drawRecordedLimit(view, entries, state, rem) {
   const { shown, manager } = view;
   const hair = $("recorded-line");
@@ -284,7 +284,7 @@ function drawRecordedLimit(view, entries, state, rem) {
   write(hair.firstElementChild, say("recorded_limit", { n: at }));
 }
 
-/** Across the line upwards is a load, downwards an eviction. */
+/** Draw arrows across the line: upwards for loads, downwards for evictions. */
 function drawArrows(view, entries, height, rem) {
   const { shown, manager, step } = view;
   const arrows = $("arrows");

@@ -1,7 +1,7 @@
 /**
- * All that the page says, in one table: another language is another table.
+ * The table of all texts of the page; each language has its own table.
  *
- * `{name}` stands for a value. Where a text has two forms, divided by "|", the first is for one.
+ * `{name}` is replaced by a value. Of two forms separated by "|", the first is the singular.
  */
 
 const ENGLISH = {
@@ -199,17 +199,17 @@ const ENGLISH = {
 
 const table = { ...ENGLISH };
 
-/** Take the texts of another language; what it lacks stays English. */
+/** Use the texts of another language; missing texts stay English. */
 export function useTexts(other) {
   Object.assign(table, other);
 }
 
-/** A text with its values. */
+/** Return a text with its values. */
 export function say(name, values = {}) {
   return pieces(name, values).join("");
 }
 
-/** A text as a list of strings and of what stands for its values, such as elements. */
+/** Return a text as a list of strings and values, which can be elements. */
 export function pieces(name, values = {}) {
   const forms = table[name].split("|");
   const form = forms.length > 1 && values.n !== 1 ? forms[1] : forms[0];
@@ -237,7 +237,7 @@ export function inSeconds(seconds, precision = 0.1) {
   return `${seconds.toFixed(digits)} s`;
 }
 
-/** A long name, shortened in the middle. */
+/** Shorten a long name by leaving out its middle. */
 export function shortened(name, most) {
   const letters = [...name];
   if (letters.length <= most) return name;
@@ -247,7 +247,7 @@ export function shortened(name, most) {
   }`;
 }
 
-/** A name as a page shows it: an invisible one is described, and control characters are replaced. */
+/** Make a name displayable: describe an invisible one, and replace control characters. */
 export function named(name) {
   return name.trim() ? name.replace(/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu, "?") : say("nameless");
 }

@@ -1,4 +1,4 @@
-/** The timeline: a lane per model, in seconds where the run was recorded, else over accesses. */
+/** The timeline: a lane per model, over seconds of a recorded run or over simulated accesses. */
 
 import { lruLoads, NEVER } from "./data.mjs";
 import { $, chip, element, listOf } from "./view.mjs";
@@ -14,12 +14,12 @@ export class Timeline {
     this.view = view;
     this.canvas = $("canvas");
     this.from = 0;
-    this.to = 1; // shares of the whole span that are in sight
+    this.to = 1; // visible part of the whole span, as shares
     this.focusedLane = null;
     this.#listen();
   }
 
-  /** The lanes are new: another manager, limit, width or theme. */
+  /** Choose the lanes again after a change of manager, limit, width or theme. */
   reset() {
     const { manager, shown } = this.view;
     this.rem = this.view.rem;
@@ -140,7 +140,7 @@ export class Timeline {
 
   // Drawing
 
-  /** Draw the playhead where the step is, and all else where it is not drawn yet. */
+  /** Draw the playhead at the step, and everything else that is not drawn yet. */
   draw() {
     const { step } = this.view;
     const share = (this.momentOf(step) - this.span[0]) / (this.span[1] - this.span[0]);
@@ -228,7 +228,7 @@ export class Timeline {
       const loaded = this.x(times.loaded);
       const evicted = this.x(times.evicted);
       const freed = this.x(times.freed);
-      if (evicted < busyUntil && freed < busyUntil) continue; // below a pixel, and drawn already
+      if (evicted < busyUntil && freed < busyUntil) continue; // less than a pixel, and already drawn
       if (!failed) {
         bar(loaded, evicted, (x, wide) => {
           context.fillStyle = edge;
@@ -279,7 +279,7 @@ export class Timeline {
     }
   }
 
-  /** Where a use begins and ends. A simulated load takes the first half of its access. */
+  /** Begin and end of a use. A simulated load takes the first half of its access. */
   #use(step) {
     const { manager, shown } = this.view;
     if (this.seconds) {
@@ -293,7 +293,7 @@ export class Timeline {
     return this.seconds ? this.loads.evicted[load] !== NEVER : this.loads.evict[load] > 0;
   }
 
-  /** When a load began, and the model was in memory, evicted and freed. */
+  /** Times at which a load began and ended, and the model was evicted and freed. */
   #times(load) {
     const { loads, span } = this;
     if (!this.seconds) {
@@ -333,7 +333,7 @@ export class Timeline {
     }
   }
 
-  // What is under the pointer, or the focus
+  // Pointer and focus
 
   #tell(model, t) {
     const { manager, looks } = this.view;
@@ -379,7 +379,7 @@ export class Timeline {
     return lines;
   }
 
-  /** A quiz hides what comes after the step. */
+  /** Whether a quiz hides a time because it is after the step. */
   #isHidden(t) {
     return this.view.quiz.on && t > this.momentOf(this.view.step);
   }

@@ -1,4 +1,4 @@
-/** Draws what is not the stack and not the timeline: strip, sentence, counts, chart, list. */
+/** Draws everything except the stack and the timeline: strip, sentence, counts, chart, list. */
 
 import { grouped, inBytes, named, pieces, say, shortened } from "./texts.mjs";
 
@@ -17,7 +17,7 @@ export function element(tag, properties = {}, ...children) {
 
 export const $ = (id) => document.getElementById(id);
 
-/** Write text only where it changed: layout is what a step costs. */
+/** Write text only if it has changed: layout is the main cost of a step. */
 export function write(place, text) {
   const node = place.firstChild;
   if (node?.nodeType === Node.TEXT_NODE && !node.nextSibling) {
@@ -29,7 +29,7 @@ export function write(place, text) {
 
 const TEXTURES = ["stripes", "dots", "back"];
 
-/** How a model is told apart: a letter, a colour, and a texture where its colour repeats. */
+/** Distinguish models by a letter, a colour, and a texture if the colour repeats. */
 export function looksOf(models) {
   const times = new Map();
   return models.map((model, i) => {
@@ -78,7 +78,7 @@ function mixed(colour, other, share) {
   }`;
 }
 
-/** Give each look a rule of its own: elements that share rules are styled in half of the time. */
+/** Give each look a CSS rule: elements that share rules are styled in half the time. */
 export function styleLooks(looks) {
   const { sheet } = $("looks");
   while (sheet.cssRules.length) sheet.deleteRule(0);
@@ -93,14 +93,14 @@ export function styleLooks(looks) {
 }
 
 export function paint(place, look) {
-  if (place.look === look) return; // to set a style again is to compute styles again
+  if (place.look === look) return; // setting a style again would recompute styles
   if (place.look) place.classList.remove(place.look.rule);
   place.look = look;
   place.classList.add(look.rule);
   if ((place.dataset.texture ?? "") !== look.texture) place.dataset.texture = look.texture;
 }
 
-/** A small square with the letter of a model, and its name. */
+/** Create a small square with the letter of a model, and its name. */
 export function chip(look, withName = true) {
   const square = element("span", { class: "chip", "aria-hidden": "true" }, look.letter);
   paint(square, look);
@@ -163,7 +163,7 @@ function drawCell(cell, at, view, again) {
   if (cell.dataset.step !== String(at)) fillCell(cell, at, view);
 }
 
-/** What does not depend on the step that is shown. */
+/** Fill a cell with what does not depend on the shown step. */
 function fillCell(cell, at, { manager, looks }) {
   const [, button, key, more] = cell.children;
   const look = looks[manager.modelOf(at)];
@@ -212,7 +212,7 @@ export function listOf(names, most) {
   return shown.join(", ");
 }
 
-/** What a step did and why, in words. */
+/** Explain in words what a step did and why. */
 export function explained(view) {
   const { manager, shown, looks, step } = view;
   const { accesses } = manager;
@@ -336,7 +336,7 @@ export function drawCounts(view) {
 const CHART = { width: 320, height: 170, left: 26, right: 20, top: 26, bottom: 14 };
 const MOST_POINTS = 32;
 
-/** The limits that the chart shows: all of them, or some that lie evenly, and those that matter. */
+/** Limits in the chart: all, or evenly spaced ones and `needed`. */
 export function chartLimits(models, ...needed) {
   const limits = new Set();
   for (let i = 0; i < MOST_POINTS; i++) {

@@ -1,1 +1,1 @@
-"""A run in words and files: notes, shortage of memory, Perfetto."""
+"""Reports of a run: summary, notes, out of memory, tables, Perfetto."""

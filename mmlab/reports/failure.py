@@ -1,4 +1,4 @@
-"""Why a run failed, in sentences."""
+"""Explanations of failed runs, in sentences."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _WEIGHTS_ONLY = (
     "Write the weights with torch.save(model.state_dict(), path), and give them as "
     "state_dict_path= with model_class=."
 )
-"""What PyTorch's advice to set `weights_only=False` means."""
+"""Warning about PyTorch's advice to set `weights_only=False`."""
 
 
 def explain(events: Iterable[Any]) -> list[str]:
-    """Sentences that say what a failed run ran into, from its events."""
+    """Explain the errors of a failed run in sentences, from its events."""
     sentences: dict[str, None] = {}
     for event in events:
         if event.event == "unknown_key":

@@ -1,4 +1,4 @@
-"""A run as a table."""
+"""The table of a run's events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmlab.state import NS
 
 
 def event_table(events: Sequence[Event], start_ns: int) -> pd.DataFrame:
-    """One row per event, with `seconds` since the run was submitted."""
+    """Table with one row per event, and `seconds` since the submission of the run."""
     places: dict[type[Event], list[int]] = defaultdict(list)
     for place, event in enumerate(events):
         places[type(event)].append(place)

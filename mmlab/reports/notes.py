@@ -1,4 +1,4 @@
-"""What a trace does not hold, in sentences."""
+"""Sentences about what is missing in a trace."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mmlab.state import NS, State
 
 
 def unseen(state: State) -> Iterator[str]:
-    """What is never seen in this version of Beam, of these models, in these steps."""
+    """Describe what cannot be observed with this version of Beam, these models and steps."""
     said: list[Unobserved | LoadEnds | InMemory] = [
         *state.facts(Unobserved),
         *state.facts(LoadEnds),
@@ -76,14 +76,14 @@ def _of_attempts(state: State) -> Iterator[str]:
 
 
 def _unanswered(state: State) -> Counter[tuple[str, str]]:
-    """Batches of each model that no load of this trace answered, by step and name."""
+    """Number of batches of each model whose load was not seen, by step and name."""
     batches = state.batches
     asked = [batches.models[place][:2] for place in batches.asked[batches.residence < 0].tolist()]
     return Counter(asked)
 
 
 def conflict_note(step: str | None, error: str | None) -> str:
-    """What a `conflict` event means, and what helps."""
+    """Explain a `Conflicts` event, and say what to do."""
     return (
         f"{step}: {error}: one thread evicted a model that another thread was still loading or "
         "using; Beam does not lock its model manager. Run one thread per process, or set "
@@ -102,10 +102,10 @@ def _clock_note(process: Process, info: ProcessInfo) -> str:
 
 
 def missing(state: State, torn: int = 0) -> Iterator[str]:
-    """What was seen, or must have been, and is not there.
+    """Describe missing events and data.
 
     Args:
-      torn: lines of the log that were cut off or are not events.
+      torn: number of log lines that are truncated or are not events.
     """
     if not state.processes:
         yield "There are no events: the log folder was removed, or could not be read."
@@ -150,14 +150,14 @@ def _missing_at_the_end(state: State, unclosed: Container[Process]) -> Iterator[
 
 
 def _unclosed(state: State) -> dict[Process, int]:
-    """Processes that buffer events and did not say that they wrote the last; their last event."""
+    """Processes that buffer events and wrote no `Close`, with the time of their last event."""
     segmented = {e.process for e in state.facts(ProcessBegins) if e.info.segments}
     segmented -= {e.process for e in state.facts(Close)}
     return {process: state.processes[process].last_ns for process in sorted(segmented)}
 
 
 def _unended(state: State) -> dict[Process, str]:
-    """Processes in which something began and did not end, and what."""
+    """Processes with unfinished loads or batches, and a description of these."""
     work = {}
     for process, of in sorted(state.processes.items()):
         loads = sum(load.end_ns is None and load.free_ns is None for load in of.loads)
@@ -170,7 +170,7 @@ def _unended(state: State) -> dict[Process, str]:
 
 
 def _compared(state: State) -> dict[str, tuple[int, int]]:
-    """Watched steps of a run that ended well: elements that reached it, and those written of."""
+    """Watched steps of a successful run: elements that reached the step, and elements inferred."""
     if state.state != "DONE":
         return {}
     unwatched, inferred = {event.step for event in state.facts(Unobserved)}, state.inferred
@@ -182,7 +182,7 @@ def _compared(state: State) -> dict[str, tuple[int, int]]:
 
 
 def _unwritten(state: State) -> Iterator[str]:
-    """Watched steps that the runner saw at work, and that no process wrote of."""
+    """Watched steps that processed elements according to the runner, but wrote no events."""
     told = {event.step for event in state.facts(Unobserved)}
     for of in state.processes.values():
         told.update(load.step for load in of.loads)

@@ -1,8 +1,8 @@
-"""A trace in the Chrome/Perfetto format: a lane for each model inside its process, and counters.
+"""Traces in the Chrome/Perfetto format: a lane for each model in its process, and counters.
 
-Perfetto (https://ui.perfetto.dev) draws asynchronous events of one process that bear one name in
-one lane, so that every load of a model is an event of its own id whose outermost slice is called
-after the model. Times are microseconds since the first event of the trace.
+Perfetto (https://ui.perfetto.dev) draws asynchronous events in one lane if they have the same
+process and name. So every load is an event with its own id, and its outermost slice has the name
+of the model. Times are microseconds since the first event of the trace.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 _Line = tuple[int, str]
-"""Nanoseconds since the first event, and the event as JSON."""
+"""Time in nanoseconds since the first event, and the event as JSON."""
 
 
 def write_perfetto(state: State, file: TextIO) -> None:
@@ -61,7 +61,7 @@ def _slices_and_counters(state: State, zero_ns: int) -> Iterator[_Line]:
 
 
 def _unanswered(state: State) -> Iterator[tuple[Process, tuple[str, str], Ints]]:
-    """Batches that no load of the trace answered: process and model that were asked, and rows."""
+    """Batches whose load was not seen: the process and model asked for, and rows of batches."""
     batches = state.batches
     unseen = batches.residence < 0
     for place, (step, model, _) in enumerate(batches.models):
@@ -71,7 +71,7 @@ def _unanswered(state: State) -> Iterator[tuple[Process, tuple[str, str], Ints]]
 
 
 def _refresh(event: Refreshes, pid: int, zero_ns: int) -> _Line:
-    """A mark across the process: a side input has replaced models."""
+    """Mark a refresh, in which a side input replaces models, across the whole process."""
     after = event.t_ns - zero_ns
     common = {"ph": "i", "s": "p", "name": "refresh", "pid": pid, "tid": pid, "ts": after / 1000}
     return after, _encode({**common, "args": {"step": _readable(event.step or "")}})
@@ -85,7 +85,7 @@ def _names(state: State) -> Iterator[dict[str, Any]]:
 
 
 def _pids(state: State) -> dict[Process, int]:
-    """A number for each process: its own, unless a process of another machine has the same."""
+    """Number each process: by its pid, unless a process of another machine has the same pid."""
     processes = state.processes_by_time
     pids: dict[Process, int] = {}
     taken = {process.pid for process in processes}
@@ -99,7 +99,7 @@ def _pids(state: State) -> dict[Process, int]:
 
 
 class _Lane:
-    """Turns a load of a model into events: slices that begin and end inside one another."""
+    """Converts the loads of a model to events: nested slices."""
 
     def __init__(self, name: str, pid: int, zero_ns: int, ids: Iterator[int], words: _Words):
         self._words = words
@@ -126,11 +126,11 @@ class _Lane:
         yield from self._more_lines(rows[1:])
 
     def of_unseen_load(self, batches: Batches, end_ns: int) -> Iterator[_Line]:
-        """Batches alone, because nothing is known of the load that answered them."""
+        """Convert batches whose load was not seen."""
         yield from self._more_lines(_rows(batches, self._words, int(batches.begin_ns[0]), end_ns))
 
     def _more_lines(self, rows: Iterable[list[_Slice]]) -> Iterator[_Line]:
-        """Batches that overlap others: each row is one more line of the lane."""
+        """Convert overlapping batches: each row becomes a further line of the lane."""
         for row in rows:
             identity = self._new_id()
             yield self._event("b", self._name, row[0][0], identity)
@@ -151,7 +151,7 @@ class _Lane:
         return f'{self._fields}{hex(next(self._ids))}"}}'
 
     def _event(self, phase: str, name: str, t_ns: int, identity: str, args: str = "") -> _Line:
-        # Put together by hand: a long run has millions of them.
+        # Formatted by hand for speed: a long run has millions of events.
         after = t_ns - self._zero_ns
         return after, f'{{"ph":"{phase}","name":{name},"ts":{after / 1000:.3f}{identity}{args}}}'
 
@@ -161,7 +161,7 @@ _Slice = tuple[int, int, str]
 
 
 class _Words:
-    """What is said of batches; many say the same."""
+    """Arguments of batches as JSON, cached because many batches have the same."""
 
     def __init__(self, batches: Batches):
         self._batches = batches
@@ -183,7 +183,7 @@ class _Words:
 
 
 def _rows(batches: Batches, words: _Words, least: int, most: int) -> list[list[_Slice]]:
-    """Batches in as few rows as there are at once, each row without overlaps."""
+    """Distribute batches over as few rows as possible, without overlaps in a row."""
     rows: list[list[_Slice]] = []
     columns = (batches.begin_ns, batches.end_ns, batches.n, batches.keys, batches.process)
     for begin, end, n, keys, process, error in zip(
@@ -234,8 +234,9 @@ def _counters(state: State, pids: dict[Process, int], zero_ns: int) -> Iterator[
 
 
 def _readable(text: str) -> str:
-    """Text as Perfetto reads it: a sign beyond 16 bits is a pair of escapes in ASCII, for which it
-    refuses the whole trace.
+    """Replace characters beyond 16 bits.
+
+    Perfetto rejects a whole trace if a string contains a surrogate pair, their escape in ASCII.
 
     >>> _readable("café 💥")
     'café U+1F4A5'

@@ -1,4 +1,4 @@
-"""Out of memory: which model did not fit, what was held, and what to call next."""
+"""Out of memory: the model that did not fit, the models held, and what to call next."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _SIGNS = (
     "resource_exhausted: out of memory",
     "unable to allocate",  # NumPy
     "memoryerror",  # Python
-    "cannot allocate memory",  # the system (ENOMEM)
-    "bad_alloc",  # the C++ library
+    "cannot allocate memory",  # operating system (ENOMEM)
+    "bad_alloc",  # C++ library
     "thread creation failed",  # OpenMP
     "can't start new thread",  # Python
-    "out-of-memory kill",  # mmlab, of a fresh process that the kernel ended
-    "out of memory: the run waited",  # mmlab, of one that its limit had stopped
+    "out-of-memory kill",  # mmlab: the kernel killed a fresh process
+    "out of memory: the run waited",  # mmlab: a fresh process stalled at its memory limit
 )
-"""What libraries say when there is no memory left, in small letters."""
+"""Parts of libraries' out-of-memory messages, in lower case."""
 
 _KILLED = re.compile(r"SIGKILL|exit code -9\b|return code -9\b|returncode -9\b")
-"""What is said of a process that was killed: by the kernel for want of memory, or by somebody."""
+"""Messages about a killed process: the kernel, out of memory, or a user may have killed it."""
 
 _ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|[KMGT]?i?B)\b", re.IGNORECASE)
 
@@ -40,21 +40,20 @@ _ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|[KMGT]?i?B)\b", re.IGNORECASE)
 @shown_everywhere
 @dataclass(frozen=True)
 class OutOfMemory:
-    """A run that ended because something did not fit.
+    """A run that ended out of memory.
 
     Attributes:
-      step, model: what was being loaded or used; None when that was not seen.
-      loading: whether the model was being loaded, rather than used.
-      at_ns: when, in nanoseconds since the epoch.
-      asked_bytes: what the allocator was asked for, where it says so.
-      held: number of models that the process held at that moment.
-      held_bytes: their own bytes.
-      peak_rss: highest resident set size of that process, bytes; None where that is not known.
-      process, processes: the number of that process, by the first event of each, and how many there
-        were.
-      memory_limit: bytes that the run was allowed to take; None without a limit.
+      step, model: step and model that was being loaded or used; None if not seen.
+      loading: whether the model was being loaded, not used.
+      at_ns: time of the failure, nanoseconds since the epoch.
+      asked_bytes: size of the failed allocation, if the error contains it.
+      held: number of models that the process held at that time.
+      held_bytes: bytes of these models.
+      peak_rss: highest resident set size of that process, bytes; None if unknown.
+      process, processes: number of that process, ordered by first event, and number of processes.
+      memory_limit: memory limit of the run, bytes; None without one.
       keyed: whether the step maps keys to several models, so that a hint can help.
-      alone: whether it was the first model that its process loaded, so that no hint can help.
+      alone: whether the model was the first that its process loaded, so that no hint can help.
     """
 
     step: str | None
@@ -73,7 +72,7 @@ class OutOfMemory:
 
     @property
     def what(self) -> str:
-        """What did not fit beside what, in a sentence."""
+        """The model that did not fit, and the models held, in a sentence."""
         asked = f", {in_bytes(self.asked_bytes)} more were refused" if self.asked_bytes else ""
         limit = self.memory_limit
         under = "" if limit is None else f", under a memory limit of {in_bytes(limit)}"
@@ -89,7 +88,7 @@ class OutOfMemory:
 
     @property
     def where(self) -> str:
-        """The peak of memory, and in which process, in a sentence; empty where nothing is known."""
+        """Peak memory and its process, in a sentence; empty if unknown."""
         peak = "" if self.peak_rss is None else f"Peak RSS was {in_bytes(self.peak_rss)}"
         if self.processes < 2:
             return f"{peak}." if peak else ""
@@ -98,7 +97,7 @@ class OutOfMemory:
 
     @property
     def advice(self) -> str:
-        """What to call or to compare next, in a sentence: no number that nobody has tried."""
+        """What to call or compare next, in a sentence, without untested numbers."""
         if self.alone or not self.keyed:
             more = "Give a larger memory_limit" if self.memory_limit else "Take more memory"
             why = "not one model fits" if self.alone else "a step with one model has no hint"
@@ -128,12 +127,12 @@ class OutOfMemory:
 
 
 def is_out_of_memory(error: str | None, oom_kills: int | None = None) -> bool:
-    """Whether the text of an error speaks of memory that could not be had.
+    """Whether the text of an error means out of memory.
 
-    That a process was killed says so only where the kernel has counted such a kill.
+    A killed process counts only if the kernel counted an out-of-memory kill.
 
     Args:
-      oom_kills: processes that the kernel has ended for want of memory during the run.
+      oom_kills: number of out-of-memory kills by the kernel during the run.
 
     >>> is_out_of_memory("RuntimeError: … DefaultCPUAllocator: can't allocate memory: …")
     True
@@ -149,7 +148,7 @@ def is_out_of_memory(error: str | None, oom_kills: int | None = None) -> bool:
 
 
 def _asked_bytes(text: str) -> int | None:
-    """What an allocator was asked for.
+    """Size of the failed allocation in the text of an error.
 
     >>> _asked_bytes("you tried to allocate 64000000 bytes. Error code 12")
     64000000
@@ -167,7 +166,7 @@ def _asked_bytes(text: str) -> int | None:
 
 
 def _typed(n: int) -> str:
-    """Bytes as an author types them.
+    """Format bytes as an argument, such as `memory_limit`.
 
     >>> _typed(340_000_000), _typed(1_500_000_000), _typed(1 << 30)
     ('340MB', '1.5GB', '1073741824B')
@@ -193,7 +192,7 @@ def _is_keyed(state: State, step: str) -> bool:
 
 
 def out_of_memory(state: State) -> OutOfMemory | None:
-    """Why a run ran out of memory; None when it did not."""
+    """Describe why a run was out of memory; None if it was not."""
     culprit = _culprit(state)
     errors = [(culprit and culprit.error) or state.error, state.error]
     if not any(is_out_of_memory(error, state.oom_kills) for error in errors):
@@ -222,12 +221,12 @@ def out_of_memory(state: State) -> OutOfMemory | None:
 
 
 def _culprit(state: State) -> Residence | None:
-    """The load that failed or never ended; else the model whose batch failed or never ended."""
+    """The last load that failed or did not end; else the load whose batch failed or did not end."""
     for residence in reversed(state.residences):
         if residence.load_end_ns is None:
             return residence
     batches = state.batches
-    unwell = (batches.end_ns == UNSEEN) | (batches.errors != None)  # noqa: E711 - of each element
+    unwell = (batches.end_ns == UNSEEN) | (batches.errors != None)  # noqa: E711 - elementwise
     rows = np.flatnonzero(unwell & (batches.residence >= 0))
     return state.residences[batches.residence[rows[-1]]] if len(rows) else None
 

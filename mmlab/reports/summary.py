@@ -1,4 +1,4 @@
-"""A run in a few numbers: in all, and for each model."""
+"""Summaries of a run: totals, and counts for each model."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ class Differs(enum.Enum):
 
 
 DIFFERS: Literal[Differs.DIFFERS] = Differs.DIFFERS
-"""The hint or limit of a run whose steps do not have the same: see `Summary.limits`.
+"""The hint or limit of a run whose steps have different ones: see `Summary.limits`.
 
-Not None: a hint or limit that is None is none, in every step.
+It differs from None, which means that no step has a hint or limit.
 """
 
 
 @shown_everywhere
 @dataclass(frozen=True)
 class StepLimit:
-    """The hint and the limit of one step.
+    """The hint and the effective limit of one step.
 
     Attributes:
-      step: its label.
+      step: label of the step.
       hint: `max_models_per_worker_hint` as given; None without one.
-      limit: how many models its model manager really allowed; None without a limit, or before the
-        model manager was there.
+      limit: highest effective limit, in models; None without a limit, or before the
+        model manager was created.
     """
 
     step: str
@@ -61,18 +61,18 @@ class StepLimit:
 @shown_everywhere
 @dataclass(frozen=True)
 class ModelCounts:
-    """What one model did in the run, over all processes.
+    """Counts of one model in a run, over all processes.
 
     Attributes:
       loads, reloads, evictions, uses, elements: counts; a use is one batch in one model.
-      load_seconds: summed over loads.
-      keys: elements per key.
-      refreshes: how often it was given another path, once it had been loaded.
-      failed: batches that ended with an exception.
-      timed_out: batches that Beam stopped waiting for; they are no failed ones, however they end.
-      already: processes in which it was in memory before the run.
-      bytes: of the model, the most of any load.
-      sized_by: how they were found, one of `mmlab.events.SIZED_BY`; None where they are unknown.
+      load_seconds: total time of loads.
+      keys: number of elements per key.
+      refreshes: number of times that the path of the loaded model was replaced.
+      failed: number of batches that ended with an exception.
+      timed_out: number of batches that Beam stopped waiting for; they do not count as failed.
+      already: number of processes that held the model before the run.
+      bytes: size of the model; the largest of all loads.
+      sized_by: source of `bytes`, one of `mmlab.events.SIZED_BY`; None if `bytes` is unknown.
     """
 
     step: str
@@ -95,38 +95,39 @@ class ModelCounts:
 @shown_everywhere
 @dataclass(frozen=True)
 class Summary:
-    """A run in a few numbers.
+    """Totals of a run.
 
     Attributes:
-      loads: models that finished loading; `reloads` of them had been loaded before in that process,
-        and evicted.
-      evictions: models that the model manager dropped.
-      uses: batches in models; a batch that touches two models counts twice.
-      elements: elements in those batches.
-      most_resident: most models that one process held at once, evicted but unfreed ones included.
-      hint: `max_models_per_worker_hint` as given; None without one, `DIFFERS` where steps differ.
-      limit: how many models the model manager really allowed; None without a limit, `DIFFERS`
-        where steps differ.
-      load_seconds: summed over loads.
+      loads: number of successful loads; `reloads` of them followed an eviction of the model in the
+        same process.
+      evictions: number of models that the model manager dropped.
+      uses: number of batches in models; a batch in two models counts twice.
+      elements: number of elements in those batches.
+      most_resident: most models held at once by one process, including evicted models that are
+        not freed.
+      hint: `max_models_per_worker_hint` as given; None without one, `DIFFERS` if steps differ.
+      limit: highest effective limit, in models; None without a limit, `DIFFERS` if
+        steps differ.
+      load_seconds: total time of loads.
       loading_share: share of the wall time in which at least one model was loading, 0 to 1.
-      wall_seconds: from submission to the end.
-      model_bytes: most bytes of models that one process held at once.
-      rss_bytes: resident set size at the end, of the worker process whose peak was highest.
-      peak_rss_bytes: its highest resident set size during the run.
-      device_bytes: highest memory allocated on GPUs by one process; None without a GPU.
-      refreshes: how often a model that had been loaded was given another path.
-      limits: hint and limit of each step that can have them; steps with one model cannot.
-      already: models that were in memory before the run: another run had loaded them.
-      failed: batches in models that ended with an exception.
-      timed_out: batches that Beam stopped waiting for.
-      dead_letters: batches that steps with exception handling gave out as failed, those that timed
-        out among them, and those that failed before they reached a model.
-      retried: batches that failed and that the runner did again; unknown where the run failed.
-      sized_by: how the bytes of its models were found, of `mmlab.events.SIZED_BY`.
-      processes: most processes whose memory was recorded on one machine at the same time.
-      machine_model_bytes: most bytes of models that the processes of one machine held at once.
-      machine_peak_rss_bytes: highest sum of the resident set sizes of the processes that lived on
-        one machine at the same time. Pages that they share count once for each.
+      wall_seconds: time from the submission to the end.
+      model_bytes: most bytes of models held at once by one process.
+      rss_bytes: resident set size at the end, of the worker process with the highest peak.
+      peak_rss_bytes: highest resident set size of that process during the run.
+      device_bytes: most GPU memory allocated by one process; None without a GPU.
+      refreshes: number of times that the path of a loaded model was replaced.
+      limits: hint and limit of each step that maps keys to models.
+      already: number of models in memory before the run, loaded by an earlier run.
+      failed: number of batches in models that ended with an exception.
+      timed_out: number of batches that Beam stopped waiting for.
+      dead_letters: number of failed batches in dead-letter outputs, including batches that timed
+        out or failed before they reached a model.
+      retried: number of failed batches that the runner repeated; unknown if the run failed.
+      sized_by: sources of the bytes of models, from `mmlab.events.SIZED_BY`.
+      processes: most processes with recorded memory on one machine at the same time.
+      machine_model_bytes: most bytes of models held at once by all processes of one machine.
+      machine_peak_rss_bytes: highest sum of the resident set sizes of processes that ran on one
+        machine at the same time. Shared pages count once per process.
     """
 
     loads: int
@@ -159,7 +160,7 @@ class Summary:
     _COUNTS = ("loads", "reloads", "evictions", "uses", "elements", "most_resident")
 
     def counts(self) -> dict[str, int | Unknown | Differs | None]:
-        """The integers alone: the same on every machine when batches have a fixed size."""
+        """The integers of the summary: equal on every machine if batches have a fixed size."""
         return {name: getattr(self, name) for name in (*self._COUNTS, "hint", "limit")}
 
     def __str__(self) -> str:
@@ -175,7 +176,7 @@ class Summary:
 
 
 def summarize(state: State) -> Summary:
-    """The run in a few numbers: integers that can be compared, and figures."""
+    """Summarize a run."""
     counts, memory, limits = state.counts, state.memory, step_limits(state)
     loading = [r.loading for r in state.residences]
     wall_ns, machines = state.end_ns - state.start_ns, state.machines.values()
@@ -212,10 +213,10 @@ def summarize(state: State) -> Summary:
 
 
 def _retried(state: State) -> int | Unknown:
-    """Batches that failed and that the runner did again.
+    """Number of failed batches that the runner repeated; unknown if the run failed.
 
-    A step that handles exceptions lets none through. Any other failure ends the bundle, and so the
-    run, unless the runner does the bundle again; a run that failed in the end may have tried.
+    A failure that the step does not handle fails the bundle. So if the run succeeded, the runner
+    must have repeated the bundle; if it failed, the number of repetitions is unknown.
     """
     failed: Counter[str] = Counter()
     batches = state.batches
@@ -226,13 +227,13 @@ def _retried(state: State) -> int | Unknown:
 
 
 def _sized_by(residences: Iterable[Residence]) -> tuple[str, ...]:
-    """How the bytes of models were found, in the order of `mmlab.events.SIZED_BY`."""
+    """Sources of the bytes of models, in the order of `mmlab.events.SIZED_BY`."""
     found = {r.sized_by for r in residences if isinstance(r.bytes, int)}
     return tuple(how for how in SIZED_BY if how in found)
 
 
 def size_words(how: Iterable[str]) -> str:
-    """What bytes of models are a sum of; nothing where it is what they should be.
+    """Describe the sources of the bytes of models; empty if all are tensors or arrays.
 
     >>> size_words(("tensors",)), size_words(("tensors", "file"))
     ('', ' (by their own tensors or arrays, or the files of their weights)')
@@ -242,7 +243,7 @@ def size_words(how: Iterable[str]) -> str:
 
 
 def step_limits(state: State) -> tuple[StepLimit, ...]:
-    """The hint and the limit of each step that can have them, in the order of the models.
+    """Hint and limit of each step with a model manager, in the order of the models.
 
     Steps with one model have no model manager, and so neither a hint nor a limit.
     """
@@ -254,7 +255,7 @@ def step_limits(state: State) -> tuple[StepLimit, ...]:
 
 
 def _limit_of(state: State, step: str) -> int | Unknown | None:
-    """How many models the manager of a step allowed at most; steps may share one."""
+    """Highest effective limit of a step; steps may share a model manager."""
     together = next((steps for steps in state.sharing if step in steps), (step,))
     limits = [e.limit for e in state.facts(Limit) if e.step is None or e.step in together]
     if known := [limit for limit in limits if isinstance(limit, int)]:
@@ -268,7 +269,7 @@ _Value = int | Unknown | None
 
 
 def _one_of(values: Iterable[_Value]) -> _Value | Differs:
-    """What all steps have; None where there is no step.
+    """The common value of all steps, `DIFFERS` if they differ; None without steps.
 
     >>> _one_of([2, 2]), one_of([None, None]), one_of([1, None]), one_of([])
     (2, None, differs, None)
@@ -280,13 +281,13 @@ def _one_of(values: Iterable[_Value]) -> _Value | Differs:
 
 
 def count_per_model(state: State) -> list[ModelCounts]:
-    """What each model did, in the order of `models`; models that were never asked for too."""
+    """Counts of each model, including unused models, in the order of `models`."""
     groups: dict[tuple[str, str], list[Residence]] = {
         (model.step, model.model): [] for model in state.models
     }
     for residence in state.residences:
         groups.setdefault((residence.step, residence.model), []).append(residence)
-    for step, name, _ in state.batches.models:  # one whose load was not seen
+    for step, name, _ in state.batches.models:  # add models whose load was not seen
         groups.setdefault((step, name), [])
     uses, elements, keys = _uses_per_model(state)
     refreshes = Counter((event.step, event.model) for event in state.facts(Refreshes))
@@ -314,7 +315,7 @@ def count_per_model(state: State) -> list[ModelCounts]:
 
 
 def _size(residences: Iterable[Residence]) -> dict[str, Any]:
-    """The bytes of a model, and how they were found."""
+    """Bytes of a model and their source."""
     known = [(r.bytes, r.sized_by) for r in residences if isinstance(r.bytes, int)]
     return dict(zip(("bytes", "sized_by"), max(known), strict=True)) if known else {}
 
@@ -347,7 +348,7 @@ def _uses_per_model(
 
 
 def _most(residences: Iterable[Residence]) -> int:
-    """Most models that were held at once."""
+    """Most models held at once."""
     _, held = held_over_time(residences)
     return int(held.max(initial=0))
 

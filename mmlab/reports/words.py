@@ -1,4 +1,4 @@
-"""What a run is called and what it did, in the words that pictures, tables and sentences share."""
+"""Common wording of hints and loads for pictures, tables and sentences."""
 
 from __future__ import annotations
 

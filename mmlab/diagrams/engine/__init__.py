@@ -1,7 +1,7 @@
-"""Graphviz and resvg in a process of their own, which draws one picture after the other.
+"""Graphviz and resvg in a separate process, which draws one picture after the other.
 
-Graphviz is WebAssembly that `renew.py` fetches, and runs in wasmtime; both it and resvg come with
-pip and need nothing of the system but its C library. A failure of that process is raised as
+Graphviz is WebAssembly, fetched by `renew.py`, and runs in wasmtime. Wasmtime and resvg are
+installed by pip and need only the system's C library. A failure of the process is raised as
 `GraphvizError`.
 """
 
@@ -26,7 +26,7 @@ from mmlab import fonts
 from mmlab._text import in_megabytes
 
 _SECONDS = 60
-"""A drawing that takes longer is stopped."""
+"""Time limit of one drawing."""
 _WORKER = Path(__file__).with_name("worker.py")
 _PACKAGES = {"wasmtime": "wasmtime", "resvg_py": "resvg-py"}
 
@@ -40,17 +40,17 @@ class _Ended(Exception):
 
 
 def svg(dot: str) -> str:
-    """DOT text as an SVG document, the same on every machine.
+    """Convert DOT text to an SVG document, the same on every machine.
 
     Raises:
-      GraphvizError: there is no engine, or it could not draw, or took longer than a minute.
+      GraphvizError: the engine is missing, failed, or took longer than a minute.
     """
     drawn: str = _engine.ask({"dot": dot})["svg"]
     return drawn
 
 
 def png(svg: str, width: int) -> bytes:
-    """An SVG document as PNG on white, `width` pixels wide, in the fonts that mmlab brings.
+    """Convert an SVG document to a PNG on white, `width` pixels wide, in mmlab's fonts.
 
     Raises:
       GraphvizError: see `svg`.
@@ -60,14 +60,14 @@ def png(svg: str, width: int) -> bytes:
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
-    """What a process reads and what it writes."""
+    """Standard input and output of the process."""
     if process.stdin is None or process.stdout is None:
         raise GraphvizError("the process that draws diagrams has no pipes")
     return process.stdin, process.stdout
 
 
 class _Engine:
-    """The process, started when it is needed and kept for the next picture."""
+    """The process, started when needed and kept for further pictures."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -78,14 +78,14 @@ class _Engine:
         """Send one request to the process and return its answer.
 
         Raises:
-          GraphvizError: there is no answer, or the answer is an error.
+          GraphvizError: the process sent no answer or an error.
         """
         line = json.dumps(request).encode() + b"\n"
         with self._lock:
             try:
                 answer = self._answer(line)
             except BaseException:
-                self._stop()  # a late answer would be read as the next one
+                self._stop()  # a late answer would be taken for the next one
                 raise
         if "missing" in answer:
             raise GraphvizError(_missing(answer))
@@ -103,7 +103,7 @@ class _Engine:
         except _Ended as end:
             if not kept:
                 raise GraphvizError(str(end)) from None
-        process = self._start()  # it may have been killed while it waited
+        process = self._start()  # the old one may have been killed while idle
         try:
             return self._exchange(process, line)
         except _Ended as end:
@@ -146,7 +146,7 @@ class _Engine:
         command = [sys.executable or "python3", "-I", "-S", str(_WORKER), path, _cache_folder()]
         try:
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        except OSError:  # nothing can be written
+        except OSError:  # no writable folder
             self._errors = None
         try:
             self._process = process = subprocess.Popen(
@@ -163,7 +163,7 @@ class _Engine:
         return process
 
     def _how_it_ended(self, code: int) -> str:
-        """Why the process ended, as far as one can tell, and what to do."""
+        """Describe why the process ended, if that is known, and what to do."""
         how = f"exit status {code}"
         if code < 0:
             names = {s.value: s.name for s in signal.Signals}
@@ -193,7 +193,7 @@ class _Engine:
             to, answers = _pipes(process)
             process.kill()
             process.wait()
-            with suppress(OSError):  # what it did not read cannot be flushed any more
+            with suppress(OSError):  # unread input cannot be flushed
                 to.close()
             answers.close()
         if self._errors is not None:
@@ -206,10 +206,10 @@ class _Engine:
             self._stop()
 
     def forget(self) -> None:
-        """In a forked child: do not use the parent's process, and start another when needed."""
-        _of_parents.append((self._process, self._errors))  # kept, so that nothing is closed
+        """Give up the parent's process in a forked child; a new one is started when needed."""
+        _of_parents.append((self._process, self._errors))  # keep them open
         if self._process is not None:
-            self._process.returncode = 0  # it is not this process's child
+            self._process.returncode = 0  # not a child of this process
         self._lock = threading.Lock()
         self._process = self._errors = None
 
@@ -218,13 +218,13 @@ _of_parents: list[Any] = []
 
 
 def _cache_folder() -> str:
-    """Where machine code is kept; "" where there is no such place."""
+    """Folder of the cached machine code; "" if there is none."""
     folder = Path(os.environ.get("MMLAB_CACHE") or user_cache_path("mmlab")).expanduser()
     return str(folder / "engine") if folder.is_absolute() else ""
 
 
 def _missing(answer: dict[str, Any]) -> str:
-    """What to install, for this Python; or what a package that is installed lacks itself."""
+    """Describe what to install for this Python, or what an installed package lacks."""
     name = (answer["missing"] or "").split(".")[0]
     if name in _PACKAGES:
         return (
@@ -239,7 +239,7 @@ def _missing(answer: dict[str, Any]) -> str:
 
 
 def _limit_of_memory() -> int | None:
-    """Bytes of addresses that processes started here may have; None for any number."""
+    """Maximum address space of the process, bytes; None for no limit."""
     try:
         import resource
     except ImportError:  # Windows

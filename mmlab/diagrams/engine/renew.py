@@ -1,7 +1,7 @@
-"""Fetch Graphviz as WebAssembly anew: `python mmlab/diagrams/engine/renew.py [VERSION]`.
+"""Fetch Graphviz as WebAssembly: `python mmlab/diagrams/engine/renew.py [VERSION]`.
 
-It comes from npm's `@viz-js/viz`, whose script holds it as a string of characters. We keep the
-WebAssembly and the names of its functions, which the script shortens, and run it without
+The source is npm's `@viz-js/viz`, whose script contains the WebAssembly as a string literal. Keep
+the WebAssembly and the names of its functions, which the script shortens; mmlab runs them without
 JavaScript.
 """
 
@@ -60,7 +60,7 @@ _packages: dict[str, bytes] = {}
 
 
 def _package(version: str) -> bytes:
-    """The package, of which npm says what it must be."""
+    """Download the package and check it against npm's checksum."""
     if version not in _packages:
         with urllib.request.urlopen(f"{_REGISTRY}/{version}") as answer:
             about = json.load(answer)["dist"]
@@ -74,7 +74,7 @@ def _package(version: str) -> bytes:
 
 
 def _code(script: str) -> bytes:
-    """The string literal of `binaryDecode('…')`, decoded as its script does it."""
+    """Decode the string literal of `binaryDecode('…')` as the script does."""
     literal = _found(r"binaryDecode\('((?:[^'\\]|\\.)*)'\)", script)
     text = re.sub(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|.)", _character, literal, flags=re.S)
     code = bytes(c & ~(c >> 8) & 0xFF for c in map(ord, text))
@@ -93,7 +93,7 @@ def _character(escape: re.Match[str]) -> str:
 
 
 def _imports(script: str) -> dict[str, str]:
-    """What the WebAssembly calls things, and what they are."""
+    """Map the import names of the WebAssembly to the functions of the script."""
     table = _found(r"var wasmImports=\{([^}]*)\}", script)
     pairs = (pair.split(":") for pair in table.split(","))
     return {short: name.lstrip("_") for short, name in pairs}

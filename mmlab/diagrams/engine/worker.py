@@ -1,11 +1,11 @@
-"""Graphviz as WebAssembly, and resvg: a process that draws what it reads, one JSON line at a time.
+"""The process of Graphviz (as WebAssembly) and resvg: one JSON line per request and answer.
 
     python -I -S worker.py '["the", "caller's", "sys.path"]' CACHE_FOLDER
 
-A request `{"dot": TEXT}` is answered by `{"svg": TEXT}`, and `{"svg": TEXT, "width": PIXELS,
-"fonts": [PATH, …]}` by `{"png": BASE64}`; what went wrong comes as `{"error": SENTENCE}`, and a
-missing package as `{"missing": NAME}`. The process imports nothing of mmlab, so that it starts
-quickly; if it crashes, `mmlab.diagrams.engine` raises an error.
+The answer to `{"dot": TEXT}` is `{"svg": TEXT}`; the answer to `{"svg": TEXT, "width": PIXELS,
+"fonts": [PATH, …]}` is `{"png": BASE64}`. An error is answered by `{"error": SENTENCE}`, and a
+missing package by `{"missing": NAME}`. To start quickly, the process imports nothing of mmlab.
+If it crashes, `mmlab.diagrams.engine` raises an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PAGE = 65536
 _MOST_PAGES = 16384  # 1 GiB
 _MOST_KEPT = 4
 _NO_ENTRY = 44
-"""Emscripten's number of ENOENT: there are no files in there."""
+"""Emscripten's number of ENOENT: the WebAssembly has no file system."""
 
 
 class _Failed(Exception):
@@ -37,7 +37,7 @@ class _Failed(Exception):
 
 
 class _Graphviz:
-    """One instance of the WebAssembly: it draws one graph, and keeps nothing for the next one."""
+    """One instance of the WebAssembly; it draws one graph."""
 
     def __init__(self) -> None:
         import wasmtime
@@ -62,10 +62,10 @@ class _Graphviz:
         self._call("__wasm_call_ctors")
 
     def svg(self, dot: str) -> str:
-        """The graph as an SVG document.
+        """Draw a graph as an SVG document.
 
         Raises:
-          Failed: the message of Graphviz.
+          Failed: Graphviz failed; the text is its message.
         """
         try:
             graph = self._call("viz_read_one_graph", self._text(dot))
@@ -82,7 +82,7 @@ class _Graphviz:
         return self._string(drawn)
 
     def close(self) -> None:
-        """Free its memory now: the instance and its imported functions refer to each other."""
+        """Free the memory at once: the instance and its imports are a reference cycle."""
         self._store.close()
 
     # Memory
@@ -142,7 +142,7 @@ class _Graphviz:
         for pages in (max(need, have + have // 5), need):
             try:
                 self._memory.grow(self._store, max(0, min(pages, _MOST_PAGES) - have))
-            except self._error:  # this machine has no more: Graphviz says so
+            except self._error:  # no more memory on this machine: Graphviz reports it
                 continue
             return 1
         return 0
@@ -195,7 +195,7 @@ class _Graphviz:
 
 
 def _refusal(name: str) -> Any:
-    """For `abort`, `exit` and the like: end the drawing."""
+    """Return a function that ends the drawing, for `abort`, `exit` and the like."""
 
     def refuse(*_: Any) -> None:
         raise RuntimeError(f"Graphviz stopped in {name}")
@@ -208,7 +208,7 @@ def _refusal(name: str) -> Any:
 
 @cache
 def _compiled() -> tuple[Any, Any]:
-    """Engine and module: in milliseconds where machine code is kept, else in a second or two."""
+    """Engine and module; takes milliseconds with cached machine code, else a second or two."""
     import wasmtime
 
     engine = wasmtime.Engine(_settings(wasmtime.Config()))
@@ -218,7 +218,7 @@ def _compiled() -> tuple[Any, Any]:
         try:
             return engine, wasmtime.Module.deserialize_file(engine, str(kept))
         except wasmtime.WasmtimeError:
-            pass  # cut off, or made by another wasmtime or for another processor
+            pass  # truncated, or made by another wasmtime or for another processor
     module = wasmtime.Module(engine, code)
     if kept is not None:
         _keep(kept, bytes(module.serialize()))
@@ -226,7 +226,7 @@ def _compiled() -> tuple[Any, Any]:
 
 
 def _settings(config: Any) -> Any:
-    """Without reserved gigabytes of addresses, so that it works under `ulimit -v`."""
+    """Reserve no gigabytes of address space, so that the engine works under `ulimit -v`."""
     config.signals_based_traps = False
     config.memory_reservation = 0
     config.memory_guard_size = 0
@@ -237,7 +237,7 @@ def _settings(config: Any) -> Any:
 
 
 def _kept_file(made_of: bytes) -> Path | None:
-    """Where machine code is kept; None unless the folder can be written by this user only."""
+    """File of the cached machine code; None unless only this user can write to its folder."""
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 and sys.argv[2] else None
     if folder is None:
         return None
@@ -260,7 +260,7 @@ def _keep(path: Path, code: bytes) -> None:
         Path(name).replace(path)
     except OSError:
         return
-    with suppress(OSError):  # those of other environments are kept, a few of them
+    with suppress(OSError):  # a few files of other environments are kept
         files = sorted(path.parent.glob("graphviz-*.cwasm"), key=lambda file: file.stat().st_mtime)
         for old in files[:-_MOST_KEPT]:
             old.unlink()
@@ -279,7 +279,7 @@ def _png(svg: str, width: int, fonts: list[str]) -> bytes:
             dpi=96,
             font_files=fonts,
             skip_system_fonts=True,
-            background="white",  # a last column that the drawing covers in part is no dark line
+            background="white",  # so that a partly covered last column is not dark
         )
     )
 
@@ -302,7 +302,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lift_own_limits() -> None:
-    """Raise soft limits of memory, which are meant for pipelines, to the hard ones."""
+    """Raise soft memory limits, which are meant for pipelines, to the hard limits."""
     try:
         import resource
     except ImportError:  # Windows
@@ -317,7 +317,7 @@ def main() -> None:
     sys.path[:] = json.loads(sys.argv[1])
     _lift_own_limits()
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # keep the output of libraries out of the answers
     for line in sys.stdin.buffer:
         print(json.dumps(_answer(json.loads(line))), file=answers, flush=True)
 
