@@ -1,17 +1,17 @@
-"""Loads under every limit at once: least recently used, and the optimum beside it.
+"""Loads for every capacity at once, with LRU and with the optimal policy.
 
-An *access* asks for a model. A cache of *capacity* n holds n models; where an access misses, it
-loads the model and evicts another. LRU evicts the least recently used one, as Beam does. OPT
-evicts the one that is needed again last: no choice loads less often (Belady, "A study of
-replacement algorithms for a virtual-storage computer", 1966).
+An *access* requests a model. A cache of *capacity* n holds up to n models. On a miss it loads the
+model and, if it is full, evicts another. LRU, Beam's policy, evicts the least recently used model.
+OPT evicts the model whose next access is furthest away, which gives the fewest possible loads
+(Belady, "A study of replacement algorithms for a virtual-storage computer", 1966).
 
 Both are stack algorithms (Mattson, Gecsei, Slutz and Traiger, "Evaluation techniques for storage
-hierarchies", 1970): one list, the stack, has the models of every cache in its top n places. An
-access that finds its model in place d, its *stack distance*, misses in every cache smaller than
-d, and in no other. So to count distances once is to know the loads under every limit.
+hierarchies", 1970): one list, the stack, contains every cache, because a cache of capacity n holds
+its top n models. An access to the model in place d, its *stack distance*, misses in caches smaller
+than d and hits in all others. So the counts of all distances give the loads for every capacity.
 
-`_walk` keeps that list, for LRU as for OPT. `_count` finds the distances of LRU without it, for
-long logs. Models are numbers from 0 on; arrays are never changed.
+`_walk` keeps the list, for LRU and OPT. `_count` finds the distances of LRU without a list, for
+long logs. Models are numbers from 0 on; arguments are never changed.
 """
 
 from __future__ import annotations
@@ -29,29 +29,34 @@ except ImportError:
     numba = None
 
 _IS_FAST = numba is not None
-"""Whether loops run as machine code: `pip install "mmlab[fast]"` installs numba."""
+"""Whether loops are compiled to machine code: `pip install "mmlab[fast]"` installs numba."""
 
 Ints = npt.NDArray[Any]
-"""Integers, of whatever width."""
+"""An array of integers of any width."""
 
 MOST_RELOADS = 0.05
-"""A hint thrashes when more than this share of the batches had to load a model that the process had
-held before: seconds of loading depend on the disk, and reloads of the length of the run."""
+"""A hint thrashes if more than this share of the accesses reload a model.
+
+A share, because seconds of loading depend on the disk, and the number of reloads on the length of
+the run.
+"""
 
 _Loop = TypeVar("_Loop", bound=Callable[..., None])
 
 _LINE = 1 << 14
-"""Accesses that `_count` is given at a time: its arrays stay in the processor's first cache."""
+"""Accesses per call of `_count`, so that its arrays stay in the processor's L1 cache."""
 _NOW = -(1 << 62)
 
 
 def thrashes(reloads: Any, batches: Any, most: float = MOST_RELOADS) -> Any:
-    """Whether a run loads models again too often; of one run or of an array of them.
+    """Whether a run, or each run of an array, reloads models too often.
 
-    The first load of a model does not count: no limit saves it.
+    First loads do not count: no limit avoids them.
 
     Args:
-      most: share of the batches, 0 to 1.
+      reloads: number of loads of models that the process has loaded before.
+      batches: number of accesses.
+      most: share of the accesses, 0 to 1.
 
     >>> thrashes(20, 24), thrashes(np.array([20, 1, 0]), 24).tolist()
     (True, [True, False, False])
@@ -60,19 +65,19 @@ def thrashes(reloads: Any, batches: Any, most: float = MOST_RELOADS) -> Any:
 
 
 def _compiled(loop: _Loop) -> _Loop:
-    """`loop` as machine code, kept on disk between sessions; as it is without numba."""
+    """Compile `loop` to machine code, cached on disk; without numba, return it unchanged."""
     if numba is None:
         return loop
     options = {"nogil": True, "boundscheck": False}
     try:
         fast: _Loop = numba.njit(cache=True, **options)(loop)
-    except RuntimeError:  # there is no folder that numba may write: compile in every session
+    except RuntimeError:  # numba has no writable folder for its cache: compile in every session
         fast = numba.njit(**options)(loop)
     return fast
 
 
 def _run(loop: Callable[..., None], given: tuple[Ints, ...], filled: tuple[Ints, ...]) -> None:
-    """Run a loop over arrays, the last of which it fills; over lists where Python runs it."""
+    """Run a loop that reads the arrays `given` and fills the arrays `filled`."""
     if _IS_FAST:
         loop(*given, *filled)
         return
@@ -130,7 +135,7 @@ def most_bytes(accesses: Ints, sizes: Ints) -> Ints:
 
 
 def _walked(accesses: Ints, due: Ints, sizes: Ints, models: int) -> tuple[Ints, Ints]:
-    """What `_walk` fills: how often each stack distance occurs, 0 for first accesses; bytes."""
+    """Run `_walk`; return the count of each stack distance (0: first access), and most bytes."""
     distances = np.zeros(models + 1, np.int64)
     stack, due_of, held, most = (np.zeros(models, np.int64) for _ in range(4))
     _run(_walk, (accesses, due, sizes), (stack, due_of, held, distances, most))
@@ -139,7 +144,10 @@ def _walked(accesses: Ints, due: Ints, sizes: Ints, models: int) -> tuple[Ints, 
 
 @_compiled
 def _next_uses(accesses, upcoming, due):  # type: ignore[no-untyped-def]  # numba infers
-    """Fill `due` with the place of the next access to the same model; `upcoming` has the end."""
+    """Fill `due` with the position of the next access to the same model.
+
+    `upcoming` has the position of each model's next access; at the start, the number of accesses.
+    """
     for t in range(len(accesses) - 1, -1, -1):
         due[t] = upcoming[accesses[t]]
         upcoming[accesses[t]] = t
@@ -147,14 +155,14 @@ def _next_uses(accesses, upcoming, due):  # type: ignore[no-untyped-def]  # numb
 
 @_compiled
 def _walk(accesses, due, sizes, stack, due_of, held, distances, most):  # type: ignore[no-untyped-def]  # numba infers
-    """Mattson's stack: `stack[:n]` is what a cache of capacity n holds.
+    """Mattson's stack: `stack[:n]` holds the models of a cache of capacity n.
 
-    The model of an access goes to the top. The one that was there moves down. In every place the
-    one that is due earlier stays, and the other moves on, until the place is reached that the model
-    came from. OPT is this with the time of the next use as `due`; LRU with the time of the access,
-    negative: all that was used earlier is due later.
+    An access puts its model on top and moves the top model down. In each place, the moving model
+    and the model there are compared: the one that is due earlier stays, the other moves on down.
+    This ends at the place that the accessed model came from. For OPT, `due` is the time of the next
+    access; for LRU, the negative time of the access, so that models used earlier are due later.
 
-    With `sizes`, `held[k]` is what the first k + 1 models weigh together.
+    With `sizes`, `held[k]` is the sum of the bytes of the first k + 1 models.
     """
     seen = 0
     for t in range(len(accesses)):
@@ -191,9 +199,9 @@ class StackDistances:
     """How often each stack distance of LRU occurs in the accesses so far.
 
     Attributes:
-      counts: int64, shape (models + 1,): `counts[d]` accesses found their model in place d; 1 is
-        the model of the access before. `counts[0]` is the number of first accesses.
-      stack: models, int32, the most recently used last. It is all that later accesses need.
+      counts: int64, shape (models + 1,): `counts[d]` is the number of accesses with stack distance
+        d; `counts[0]` is the number of first accesses. Distance 1 repeats the previous model.
+      stack: models, int32, most recently used last; the state needed to add accesses.
 
     >>> found = StackDistances().after(np.array([0, 1, 1])).after(np.array([2, 0]))
     >>> found.counts.tolist(), found.stack.tolist(), found.loads(3).tolist()
@@ -209,21 +217,21 @@ class StackDistances:
 
     @property
     def models(self) -> int:
-        """Models that were accessed at all."""
+        """Number of distinct models accessed."""
         return int(self.counts[0])
 
     def after(self, accesses: Ints) -> StackDistances:
-        """The distances when `accesses`, shape (n,), have followed."""
+        """The distances with `accesses` added, shape (n,)."""
         stack = self.stack
         models = max(len(self.counts), int(accesses.max(initial=-1)) + 2) - 1
         counts = np.zeros(models + 1, np.int64)
         counts[: len(self.counts)] = self.counts
         step = max(_LINE, 4 * models) - len(stack)
         for begin in range(0, len(accesses), step):
-            # The stack is accesses, too: the shortest ones that lead to it.
+            # Accessing the models of the stack in order, last one last, restores the stack.
             walk = np.concatenate([stack, accesses[begin : begin + step]]).astype(np.int32)
             counts[0] -= len(stack)
-            is_again = walk[1:] == walk[:-1]  # as the access before: the stack stays as it is
+            is_again = walk[1:] == walk[:-1]  # repeats the previous model: the stack stays the same
             if found := np.count_nonzero(is_again):
                 counts[1] += found
                 walk = walk[np.append(True, ~is_again)]
@@ -249,7 +257,7 @@ def _line_of(accesses: int) -> tuple[Ints, Ints]:
 
 @_compiled
 def _ones(word: Any) -> Any:
-    """Bits set in the lower 32 of `word`: sums of 2, 4 and 8 bits, then all (Hacker's Delight)."""
+    """Number of set bits in the lower 32 bits of `word` (Warren, "Hacker's Delight")."""
     word -= (word >> 1) & 0x55555555
     word = (word & 0x33333333) + ((word >> 2) & 0x33333333)
     word = (word + (word >> 4)) & 0x0F0F0F0F
@@ -260,15 +268,16 @@ def _ones(word: Any) -> Any:
 def _count(walk, last, words, tree, counts):  # type: ignore[no-untyped-def]  # numba infers
     """Count the stack distances of LRU in `walk`, in logarithmic time each.
 
-    The stack distance is how many models were accessed since the access before to this model, that
-    one included (Bennett and Kruskal, "LRU stack processing", 1975). Give every access a bit, which
-    is set while no later one has the same model. Then the distance is the number of bits set from
-    the access before on: that of all models, less the bits set before it. An access clears one
-    bit. Those of accesses to come are set from the start: they are never among the bits before.
+    The stack distance is the number of distinct models accessed since the previous access to the
+    model, including that access (Bennett and Kruskal, "LRU stack processing", 1975). Each access
+    has a bit, which is set as long as no later access has the same model. So each model seen has
+    one set bit, and the distance is the number of models seen less the bits set before the previous
+    access. The access then clears the bit of the previous one. Bits of future accesses are set from
+    the start, which is harmless: they are never before the previous access.
 
-    To count the bits before an access, 32 of them are a word, and words are the leaves of a binary
-    tree in the order of a heap: nodes 2 n and 2 n + 1 are below node n, and each knows how many
-    bits are set below it. On the way up from a word, whatever is on the left of it comes before.
+    32 bits form a word. Words are the leaves of a binary tree stored as a heap: the children of
+    node n are nodes 2 n and 2 n + 1, and each node has the number of bits set below it. The bits
+    before a word are those of the left siblings on the path from the word to the root.
     """
     seen = 0
     for t in range(len(walk)):
@@ -285,7 +294,7 @@ def _count(walk, last, words, tree, counts):  # type: ignore[no-untyped-def]  # 
         words[word] ^= bit
         node = len(words) + word
         while node > 1:
-            # An odd node has one on its left. A branch here could not be foreseen.
+            # An odd node has a left sibling. A mask, since a branch would often be mispredicted.
             distance -= tree[node - 1] & -(node & 1)
             tree[node] -= 1
             node >>= 1
@@ -296,14 +305,14 @@ def _count(walk, last, words, tree, counts):  # type: ignore[no-untyped-def]  # 
 
 
 def batch_accesses(models: Ints, size: int) -> Ints:
-    """Accesses of elements in batches: each batch asks for each of its models once.
+    """Accesses of elements in batches: each batch accesses each of its models once.
 
     Args:
-      models: of each element, shape (n,).
+      models: model of each element, shape (n,).
       size: elements in a batch.
 
     Returns:
-      Models in the order first seen in each batch, int32.
+      Models in order of first occurrence in each batch, int32.
 
     >>> batch_accesses(np.array([0, 1, 0, 1, 1, 2]), 3).tolist()
     [0, 1, 1, 2]
@@ -319,7 +328,10 @@ def batch_accesses(models: Ints, size: int) -> Ints:
 
 @_compiled
 def _first_in_batch(models, begins, batch_of, is_first):  # type: ignore[no-untyped-def]  # numba infers
-    """Fill `is_first`; `batch_of` is the latest batch of each model."""
+    """Set `is_first` for the first element of each model in a batch.
+
+    `batch_of` is the latest batch of each model.
+    """
     for batch in range(len(begins)):
         end = begins[batch + 1] if batch + 1 < len(begins) else len(models)
         for i in range(begins[batch], end):

@@ -1,4 +1,4 @@
-"""Everything that can be said of a model handler or a pipeline before it runs."""
+"""Checks of a model handler or a pipeline before it runs."""
 
 from mmlab.checks.problem import Problem
 

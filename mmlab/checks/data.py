@@ -1,4 +1,4 @@
-"""Keys of the data that no model serves."""
+"""Find keys in the data that no model serves."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mmlab.checks.problem import Problem
 from mmlab.prediction.keys import read_keys
 
 _MOST_ELEMENTS = 1_000_000
-"""Of the data, how many elements are looked at."""
+"""Elements of the data that are checked."""
 _MOST_KEYS = 5
-"""How many unknown keys get a sentence of their own."""
+"""Unknown keys that are reported one by one."""
 
 
 def data_problems(data: Any, keyed: Sequence[tuple[str, Sequence[Any]]]) -> Iterator[Problem]:
-    """Keys of `data` that a step does not map to a model.
+    """Report keys of `data` that a step does not map to a model.
 
     Args:
       data: see `mmlab.preflight`.
@@ -38,7 +38,7 @@ def data_problems(data: Any, keyed: Sequence[tuple[str, Sequence[Any]]]) -> Iter
 
 @dataclass
 class _Seen:
-    """Keys that the data holds, each with its number of elements and its first place."""
+    """Keys of the data, each with its number of elements and its first position."""
 
     times: dict[Any, int]
     first: dict[Any, int]
@@ -72,21 +72,21 @@ def _listed(piece: Any) -> list[Any]:
 
 
 def _key_of(element: Any, known: Collection[Any]) -> Any:
-    """The key of an element, which is a `(key, example)` pair or the key itself."""
+    """The key of an element: a `(key, example)` pair, or the key itself."""
     if isinstance(element, tuple) and len(element) == 2:
         try:
             return element if element in known else element[0]
         except TypeError:
-            return element[0]  # the example cannot be looked up
+            return element[0]  # the example is not hashable
     return element
 
 
 def _is_missing(key: Any) -> bool:
-    """None, NaN, and what pandas writes in their place."""
+    """Whether `key` is None, NaN or pandas' NA."""
     try:
         return key is None or key is pd.NA or bool(key != key)
     except (TypeError, ValueError, RuntimeError):
-        return False  # an array or a tensor, which Beam takes for a key all the same
+        return False  # an array or a tensor is not missing; Beam accepts it as a key
 
 
 def _unknown_keys(step: str, keys: Sequence[Any], seen: _Seen) -> Iterator[Problem]:

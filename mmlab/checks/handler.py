@@ -1,4 +1,4 @@
-"""Problems of one model handler: its hint, its keys, its weights, its batching."""
+"""Checks of one model handler: its hint, keys, weights and batching."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from mmlab.checks.weights import weights_problems
 def handler_problems(
     handler: ModelHandler[Any, Any, Any], step: str, *, files_are_here: bool = True
 ) -> Iterator[Problem]:
-    """What is wrong with `handler`, as far as its author should be warned of it.
+    """Find problems of `handler` that call for a warning.
 
     Args:
-      handler: of the step, also with handlers around it.
-      step: what sentences call it.
+      handler: handler of the step, with the handlers around it.
+      step: name of the step in messages.
       files_are_here: whether the workers see this machine's files.
     """
     cards = model_cards(handler, step)
@@ -50,7 +50,7 @@ def handler_problems(
 
 
 def leaves_of(handler: ModelHandler[Any, Any, Any]) -> list[ModelHandler[Any, Any, Any]]:
-    """The handlers that load one model each, in the order of `model_cards`."""
+    """The base handlers, which load one model each, in the order of `model_cards`."""
     keyed = keyed_handler(handler)
     if keyed is None:
         return handler_chain(handler)[-1:]
@@ -138,10 +138,10 @@ def _unbuilt_engines(
 
 
 def hint_problem(hint: Any, step: str) -> Problem | None:
-    """Whether a `max_models_per_worker_hint` is neither None nor a positive integer.
+    """A problem if `max_models_per_worker_hint` is neither None nor a positive integer.
 
-    It is fatal where Beam would fail in a worker; other numbers Beam takes, for one that is meant
-    or not.
+    It is fatal if Beam fails in a worker with this hint. Beam accepts other values, such as 2.5,
+    with a meaning that the author may not expect.
     """
     if hint is None or _counts_models(hint):
         return None
@@ -165,15 +165,15 @@ def _counts_models(hint: Any) -> bool:
 
 
 def _beam_takes(hint: Any) -> bool:
-    """Whether Beam can add the hint up, and let one model in under it."""
+    """Whether Beam can add the hint to its limit and then allow one model or more."""
     try:
         return not 0 + hint < 1
-    except Exception:  # no number at all
+    except Exception:  # not a number
         return False
 
 
 def harmless_problems(handler: ModelHandler[Any, Any, Any], step: str) -> Iterator[Problem]:
-    """What is worth knowing of a handler, and no reason for a warning."""
+    """Find remarks on a handler that call for no warning."""
     keyed = keyed_handler(handler)
     if keyed is not None:
         yield from _large_hint(keyed, step)
@@ -181,7 +181,7 @@ def harmless_problems(handler: ModelHandler[Any, Any, Any], step: str) -> Iterat
 
 
 def _large_hint(keyed: KeyedModelHandler[Any, Any, Any, Any], step: str) -> Iterator[Problem]:
-    """A hint that allows more models than there are."""
+    """A hint larger than the number of models."""
     hint, models = model_hint(keyed), len(cohort_handlers(keyed))
     count = count_or_none(hint)
     if count is None or isinstance(hint, bool) or count <= models:
@@ -199,7 +199,7 @@ def _ignored_batching(
     leaves: Sequence[ModelHandler[Any, Any, Any]],
 ) -> Iterator[Problem]:
     if keyed.batch_elements_kwargs():
-        return  # the author knows, and has said what is to be done instead
+        return  # the author has set the batching of the keyed handler
     asking = [
         (card, given)
         for card, leaf in zip(cards, leaves, strict=True)
@@ -218,7 +218,7 @@ def _ignored_batching(
 
 
 def _odd_keys(keyed: KeyedModelHandler[Any, Any, Any, Any], step: str) -> Iterator[Problem]:
-    """Keys that Beam takes and that are hardly meant."""
+    """Keys that Beam accepts but that are probably mistakes."""
     for key in cohort_of_key(keyed):
         if isinstance(key, str) and not key.strip():
             yield Problem(
@@ -237,7 +237,7 @@ def _odd_keys(keyed: KeyedModelHandler[Any, Any, Any, Any], step: str) -> Iterat
 def mapping_problems(
     mappings: Sequence[KeyModelMapping[Any, Any, Any, Any]], step: str
 ) -> list[Problem]:
-    """What `KeyedModelHandler(mappings)` would refuse, or take for something else."""
+    """Find what `KeyedModelHandler(mappings)` would refuse or misread."""
     found: list[Problem] = []
     first_of: dict[Any, int] = {}
     for number, mapping in enumerate(mappings):
@@ -246,7 +246,7 @@ def mapping_problems(
         if bad is not None:
             found.append(bad)
         if isinstance(mapping.keys, str | bytes):
-            continue  # its letters are not meant as keys
+            continue  # Beam would take each letter as a key
         for key in mapping.keys:
             if key in first_of:
                 found.append(_duplicate(key, first_of[key], number, where))

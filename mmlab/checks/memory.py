@@ -1,4 +1,4 @@
-"""The models that a run may hold at once, against the memory that this machine has left."""
+"""Compare the models that a run may hold at once with the memory available on this machine."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from mmlab.reports.words import hint_words
 
 @dataclass(frozen=True)
 class _Held:
-    """What one step may hold at once, at least: models of unknown size count nothing.
+    """Models that one step may hold at once.
 
     Attributes:
-      step: its label.
-      models: how many copies of models.
-      bytes: their weights, as their files tell.
-      sizes: bytes of each model whose file tells them, largest first.
+      step: label of the step.
+      models: number of models held, with their copies.
+      bytes: sum of their weights by file size; models of unknown size are not included.
+      sizes: bytes of each model of known size, largest first.
       hint: `max_models_per_worker_hint`, or None.
-      copies: copies of the handler that add their hint to the same limit; of the model, for a
-        step with one.
-      unknown: models whose size is not known.
+      copies: copies of the keyed handler, each of which adds its hint to the limit; for a step with
+        one model, copies of the model.
+      unknown: number of models of unknown size.
     """
 
     step: str
@@ -50,10 +50,10 @@ class _Held:
 def held_by(
     handler: ModelHandler[Any, Any, Any], step: str, options: PipelineOptions | None = None
 ) -> _Held:
-    """What the step may hold at once on this machine, under Beam's local runners.
+    """Models that the step may hold at once on this machine, with Beam's local runners.
 
-    A keyed handler's models are shared by all workers, and each worker adds its hint to the limit;
-    other models are there once per process, or as often as `model_copies` says.
+    All workers share the models of a keyed handler, and each worker adds its hint to the limit.
+    Other models are held once per process, or `model_copies` times.
     """
     mode, workers = _workers(options)
     of_model = zip(model_cards(handler, step), leaves_of(handler), strict=True)
@@ -83,10 +83,10 @@ def _size(leaf: ModelHandler[Any, Any, Any]) -> int | None:
 def thread_problem(
     handler: ModelHandler[Any, Any, Any], step: str, options: PipelineOptions | None
 ) -> Problem | None:
-    """Whether several threads would evict models that other threads are still loading.
+    """A problem if a thread may evict a model that another thread is still loading.
 
-    Each thread adds its hint to the limit before its first batch, so two threads at work are the
-    fewest that can get in each other's way, and have the lowest limit.
+    Each thread adds its hint to the limit before its first batch. The check assumes two threads,
+    the case with the lowest limit.
     """
     mode, threads = _workers(options)
     keyed = keyed_handler(handler)
@@ -115,11 +115,11 @@ def _workers(options: PipelineOptions | None) -> tuple[str, int]:
 
 
 def memory_problem(held: Sequence[_Held], room: int | None = None) -> Problem | None:
-    """Whether the models of all steps together are larger than the memory that is left.
+    """A problem if the models of all steps together exceed the available memory.
 
     Args:
-      held: of each step.
-      room: bytes; None asks this machine.
+      held: models of each step.
+      room: available memory in bytes; None takes that of this machine.
     """
     need = sum(one.bytes for one in held)
     if not need:
@@ -159,7 +159,7 @@ def _fix(held: Sequence[_Held], room: int) -> str:
 
 
 def memory_left() -> int:
-    """Bytes that this machine, or the container around this process, has left."""
+    """Available memory of this machine or of this process's container, in bytes."""
     available: int = psutil.virtual_memory().available
     return min([available, *_left_in_groups()])
 
@@ -167,7 +167,7 @@ def memory_left() -> int:
 def _left_in_groups(
     listing: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> Iterator[int]:
-    """What each control group around this process has left; nothing where there are no limits."""
+    """Bytes left in each control group of this process that has a limit."""
     try:
         lines = listing.read_text().splitlines()
     except OSError:
@@ -189,10 +189,10 @@ def _left_upwards(root: Path, path: str, limit: str, used: str) -> Iterator[int]
             cache = _cache_bytes(group / "memory.stat")
             yield max(0, most - int((group / used).read_text()) + cache)
         except (OSError, ValueError):
-            continue  # "max", a controller that is off, or a group outside of this container
+            continue  # "max" (no limit), controller off, or a group outside this container
 
 
 def _cache_bytes(stat: Path) -> int:
-    """Pages of files, which the system gives back when memory runs short."""
+    """Bytes of cached file pages, which the kernel frees when memory runs short."""
     words = (line.split() for line in stat.read_text().splitlines())
     return next((int(n) for name, n in words if name == "inactive_file"), 0)

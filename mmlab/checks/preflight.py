@@ -1,4 +1,4 @@
-"""`preflight`: what is wrong with a handler or a pipeline, said before it runs."""
+"""`preflight`: find problems of a handler or a pipeline before it runs."""
 
 from __future__ import annotations
 
@@ -30,20 +30,19 @@ def preflight(subject: Any, data: Any = None) -> list[Problem]:
     here.
 
     Args:
-      subject: a model handler; a list of `KeyModelMapping`, whose repeated keys Beam would refuse;
-        a pipeline; or a function `build(pipeline)` or `build(pipeline, hint)` that adds steps to a
-        pipeline, which also finds what Beam refuses while a pipeline is built.
+      subject: a model handler; a list of `KeyModelMapping`; a pipeline; or a function
+        `build(pipeline)` or `build(pipeline, hint)` that adds steps to a pipeline. A list also
+        shows repeated keys, and a function errors while the pipeline is built.
       data: the input of the keyed steps: `(key, example)` pairs, or keys alone, as a list or
         another iterable, a NumPy array, a pandas or Arrow column, a table with the column `key`, or
         the path of a Parquet or CSV file. Up to a million elements are checked, and consumed if
         `data` is a generator.
 
     Returns:
-      The problems; those that would certainly make the run fail come first. Empty if there are
-      none.
+      The problems, fatal ones first; empty if there are none.
 
     Raises:
-      TypeError: `subject` is none of these, or `data` holds something that cannot be a key.
+      TypeError: `subject` is none of these, or `data` has an element that cannot be a key.
       ValueError, FileNotFoundError: `data` cannot be read.
     """
     read = _read(subject)
@@ -60,7 +59,7 @@ def preflight(subject: Any, data: Any = None) -> list[Problem]:
 
 
 class _AloneStep(InferenceStep):
-    """A handler that is in no pipeline: nothing can change its model path any more."""
+    """A step for a handler outside a pipeline, so no argument of a step replaces its model path."""
 
     @property
     def loads_at_run_time(self) -> bool:
@@ -69,7 +68,7 @@ class _AloneStep(InferenceStep):
 
 @dataclass(frozen=True)
 class _Read:
-    """The steps to look at, and what was found while reading them."""
+    """The steps to check, and the problems found while reading them."""
 
     steps: Sequence[InferenceStep] = ()
     problems: list[Problem] = field(default_factory=list)
@@ -114,7 +113,7 @@ def _of_build(build: Callable[..., Any]) -> _Read:
 
 
 def _hint_for(build: Callable[..., Any]) -> tuple[None, ...]:
-    """The hint of a function that is made for `compare_hints`."""
+    """The second argument of a function `build(pipeline, hint)`, as in `compare_hints`."""
     code = getattr(build, "__code__", None)
     if code is None:
         return ()

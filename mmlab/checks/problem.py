@@ -1,4 +1,4 @@
-"""One problem, as every check says it."""
+"""`Problem`, the result of every check."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mmlab.beam.cards import ModelCard
 @shown_everywhere
 @dataclass(frozen=True, repr=False)
 class Problem:
-    """Something that is wrong with a pipeline or a model handler.
+    """A problem of a pipeline or a model handler.
 
     Attributes:
-      what: what is wrong, a sentence.
-      where: the step, and where it applies the model and its keys.
-      fix: what to do about it, a sentence.
-      fatal: whether the run would surely fail.
+      what: what is wrong, in a sentence.
+      where: the step and, if it concerns one model, the model and its keys.
+      fix: what to do, in a sentence.
+      fatal: whether the run is certain to fail.
     """
 
     what: str
@@ -33,10 +33,10 @@ class Problem:
 
 
 def where_is(card: ModelCard) -> str:
-    """The step, the model and its keys, as `Problem.where` says it."""
+    """The step, the model and its keys, for `Problem.where`."""
     return f"{card.step}, model {card.name}{with_keys(card)}"
 
 
 def with_keys(card: ModelCard) -> str:
-    """The keys of a model in brackets; nothing where it has none."""
+    """The keys of a model in brackets; empty if it has none."""
     return f" (keys {', '.join(card.keys)})" if card.keys else ""

@@ -1,4 +1,4 @@
-"""What is wrong with the steps of a pipeline: with each, and with all together."""
+"""Checks of the steps of a pipeline, one by one and all together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNLABELLED = re.compile(r"RunInference(_[0-9a-f]{6})?")
 
 
 def check_step(step: InferenceStep, cards: Sequence[ModelCard], *, files_are_here: bool) -> None:
-    """Refuse a `RunInference` step that cannot succeed.
+    """Raise if a `RunInference` step cannot succeed.
 
     Args:
       step: the step.
@@ -31,8 +31,8 @@ def check_step(step: InferenceStep, cards: Sequence[ModelCard], *, files_are_her
       files_are_here: whether the workers see this machine's files.
 
     Raises:
-      ValueError: no model fits under the hint, or it is no number.
-      FileNotFoundError: weights are missing that Beam's own code will read.
+      ValueError: the hint is below 1 or not a number.
+      FileNotFoundError: weights that Beam's own code reads are missing.
     """
     for card in cards[:1]:
         problem = hint_problem(card.hint, step.label)
@@ -49,10 +49,10 @@ def check_step(step: InferenceStep, cards: Sequence[ModelCard], *, files_are_her
 
 
 def check_hint(hint: Any, step: str) -> None:
-    """Refuse a `max_models_per_worker_hint` that is neither None nor a positive integer.
+    """Raise if `max_models_per_worker_hint` is neither None nor a positive integer.
 
     Raises:
-      ValueError: it is another; the message says what to write instead.
+      ValueError: the hint is not valid; the message says what to write instead.
     """
     problem = hint_problem(hint, step)
     if problem is not None:
@@ -66,13 +66,13 @@ def worth_a_warning(
     runs_here: bool,
     harmless_too: bool = False,
 ) -> Iterator[Problem]:
-    """Problems of a pipeline that can be run but may fail.
+    """Find problems that do not prevent a run.
 
     Args:
       steps: every `RunInference` of the pipeline.
-      options: of the pipeline.
-      runs_here: whether the models will be on this machine.
-      harmless_too: whether to say what is worth knowing and no reason for a warning.
+      options: options of the pipeline.
+      runs_here: whether the models are loaded on this machine.
+      harmless_too: whether to include remarks that call for no warning.
     """
     yield from _label_problems(steps)
     yield from _refresh_problems(steps)
@@ -92,9 +92,9 @@ def worth_a_warning(
 
 
 def _label_problems(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
-    """`RunInference` without a label of its own, more than once in the same composite.
+    """`RunInference` without a label of its own, several times in one composite.
 
-    Where Beam takes that at all: in a notebook, as it puts the number of the cell before, and with
+    Beam accepts this in a notebook, where it prefixes labels with the number of the cell, and with
     `--auto_unique_labels`.
     """
     scopes = [step.full_label.rpartition("/") for step in steps]
@@ -112,7 +112,7 @@ def _label_problems(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
 
 
 def _refresh_problems(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
-    """Steps with several models whose one model a side input is to replace."""
+    """Steps with several models and a side input that replaces a single model."""
     for step in steps:
         if step.refreshed_by is not None and keyed_handler(step.handler) is not None:
             yield Problem(
@@ -125,12 +125,12 @@ def _refresh_problems(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
 
 
 def _repeated_weights(steps: Sequence[InferenceStep]) -> Iterator[Problem]:
-    """Weights that several steps load, each for itself."""
+    """Weights that several steps load separately."""
     loaded: dict[str, dict[str, InferenceStep]] = {}
     for step in steps:
         for card in model_cards(step.handler, step.label):
             if card.weights is not None:
-                # Steps that share their models load them once.
+                # Steps that share their models load weights once.
                 loaded.setdefault(card.weights, {}).setdefault(step.shared_as or step.label, step)
     for weights, several in loaded.items():
         if len(several) > 1:
@@ -154,7 +154,7 @@ def _loaded_apart(weights: str, steps: Sequence[InferenceStep]) -> Problem:
 
 
 def _missing_library_problems() -> Iterator[Problem]:
-    """Libraries without which Beam goes on, and says less."""
+    """Missing libraries without which Beam runs but reports less."""
     if find_spec("scipy") is None:
         yield Problem(
             "scipy is not installed, and without it Beam reports the size of every model as 0 "

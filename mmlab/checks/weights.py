@@ -1,4 +1,4 @@
-"""Weights that are missing, and files that are none, told from their first bytes.
+"""Find missing weights, and files that are not weights by their first bytes.
 
 Nothing is unpickled or loaded.
 """
@@ -20,15 +20,15 @@ _HEAD = 512
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
 _TAR = b"ustar"
-"""At byte 257: what torch.save wrote before 2017."""
+"""At byte 257 of files that torch.save wrote before 2017."""
 
 
 def weights_problems(card: ModelCard, leaf: ModelHandler[Any, Any, Any]) -> Iterator[Problem]:
-    """Weights of this machine that are missing, or are no weights.
+    """Report weights that are missing on this machine or are not valid weights.
 
     Args:
       card: the model.
-      leaf: the handler that loads it.
+      leaf: the base handler that loads it.
     """
     path, loads = weights_file(leaf), weights_reader(leaf)
     if path is None:
@@ -41,7 +41,7 @@ def weights_problems(card: ModelCard, leaf: ModelHandler[Any, Any, Any]) -> Iter
 
 
 def missing_weights(card: ModelCard, leaf: ModelHandler[Any, Any, Any]) -> Problem | None:
-    """Weights that surely are not there: fatal where Beam's own code will read them."""
+    """A problem if the weights are certainly missing; fatal if Beam's own code reads them."""
     path = weights_file(leaf)
     if path is None or not _is_missing(path):
         return None
@@ -54,23 +54,23 @@ def missing_weights(card: ModelCard, leaf: ModelHandler[Any, Any, Any]) -> Probl
 
 
 def _is_missing(path: Path) -> bool:
-    """Whether there is surely nothing at `path`."""
+    """Whether `path` certainly does not exist."""
     try:
         return not path.exists()
     except OSError:
-        return False  # a name that is too long, a folder that is closed
+        return False  # the name is too long, or a folder cannot be read
 
 
 def _what_is_wrong(path: Path, loads: str | None = None) -> tuple[str, str] | None:
-    """Why `path` cannot be the weights that a handler loads, and what to do about it.
+    """Check whether `path` can be the weights that a handler loads.
 
     Args:
-      path: something that exists.
-      loads: as `weights_reader` says it; None for a reader of the author's own, who
-        may keep weights in any form.
+      path: an existing file or folder.
+      loads: kind of weights, from `weights_reader`; None for a reader of the author's own, whose
+        weights may have any form.
 
     Returns:
-      Two sentences, or None when nothing speaks against the file.
+      What is wrong and what to do, a sentence each; None if no fault was found.
     """
     try:
         if path.is_dir():
@@ -105,7 +105,7 @@ def _by_content(path: Path, head: bytes, loads: str | None) -> tuple[str, str] |
                 return _archive(path, archive.namelist(), loads)
         except OSError:
             raise
-        except Exception:  # BadZipFile, and what zipfile raises over contents that are noise
+        except Exception:  # BadZipFile, and the errors of zipfile for random bytes
             return f"{path} is cut off or damaged: its list of contents cannot be read.", again
     if loads in ("state dict", "TorchScript"):
         return _torch(path, head)

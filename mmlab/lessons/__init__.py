@@ -1,4 +1,4 @@
-"""What the notebooks share: real data, real models, and little else."""
+"""Data, models, pictures, tables and exercises that the notebooks share."""
 
 from mmlab.lessons.counters import counters
 from mmlab.lessons.digits import MAPPING, SCANNERS, scan, scans_file, true_digit

@@ -1,4 +1,4 @@
-"""Make what the lessons need: `python -m mmlab.lessons`."""
+"""Make the data and models of the lessons: `python -m mmlab.lessons`."""
 
 import sys
 

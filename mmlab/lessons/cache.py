@@ -1,4 +1,4 @@
-"""Files that the lessons make once and keep: written whole or not at all, by one process."""
+"""Files that the lessons make once and keep in the cache: written whole, by one process."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mmlab._files import needing_space, whole
 
 
 def is_made(name: str) -> bool:
-    """Whether the cache holds the file `name`."""
+    """Whether the file `name` is in the cache."""
     return (cache_folder() / name).exists()
 
 
 def made_once(name: str, make: Callable[[Path], None]) -> Path:
-    """The cached file `name`, made by `make(path)` if it is not there.
+    """Return the cached file `name`, after making it with `make(path)` if it is missing.
 
-    `make` writes to a path beside the final one, which takes its place when it is complete.
-    Processes that ask at the same time wait for the one that makes it.
+    `make` writes to a temporary path, which is renamed when the file is complete. Other processes
+    that need the file wait until it is made.
     """
     path = cache_folder() / name
     if path.exists():
@@ -39,7 +39,7 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def write_scans(path: Path, columns: Mapping[str, Any]) -> None:
-    """Write a Parquet file of scans; `pixels` are arrays or None, and become 64 float32 each."""
+    """Write a Parquet file of scans; the column `pixels` has lists of 64 float32, or null."""
     rows = [None if scan is None else scan.ravel() for scan in columns["pixels"]]
     pixels = pa.array(rows, type=pa.list_(pa.float32()))
     pq.write_table(pa.table({**columns, "pixels": pixels}), path)

@@ -1,4 +1,4 @@
-"""What Beam's own counters say after a run."""
+"""Beam's own counters after a run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ def counters(result: PipelineResult, namespace: str) -> dict[str, int]:
     """Beam's counters of one namespace, by name.
 
     Args:
-      result: of a pipeline that has ended.
-      namespace: the first argument of `Metrics.counter`; `RunInference` takes the one that its
-        model handler names.
+      result: result of a pipeline that has ended.
+      namespace: the first argument of `Metrics.counter`; `RunInference` uses the metrics namespace
+        of its model handler.
     """
     found = result.metrics().query(MetricsFilter().with_namespace(namespace))["counters"]
     return dict(sorted((one.key.metric.name, one.result) for one in found))

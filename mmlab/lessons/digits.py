@@ -1,7 +1,7 @@
-"""Handwritten digits as six scanners see them: the data of the lessons.
+"""The data of the lessons: handwritten digits from six scanners.
 
 The pictures are scikit-learn's copy of the UCI set "Optical Recognition of Handwritten Digits":
-1,797 digits of 8 by 8 pixels, which ship inside the package.
+1,797 digits of 8 by 8 pixels, which are part of the scikit-learn package.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DISTORTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mirrored": lambda pictures: pictures[:, :, ::-1],
     "rotated": lambda pictures: np.rot90(pictures, axes=(1, 2)),
 }
-"""What a scanner does to pictures of shape (n, 8, 8), values 0 to 1."""
+"""Name of a distortion to its function of pictures, shape (n, 8, 8), values 0 to 1."""
 
 SCANNERS = {
     "KEY_1": "upright",
@@ -35,7 +35,7 @@ SCANNERS = {
     "KEY_5": "rotated",
     "KEY_6": "rotated",
 }
-"""Which scanner, and so which key, distorts in which way."""
+"""Key of a scanner to its distortion."""
 
 MAPPING = {
     "CONFIG_1": ("KEY_1",),
@@ -43,7 +43,7 @@ MAPPING = {
     "CONFIG_3": ("KEY_4",),
     "CONFIG_4": ("KEY_5", "KEY_6"),
 }
-"""Which model is trained for which scanners."""
+"""Name of a model to the keys of the scanners that it is trained for."""
 
 
 @cache
@@ -51,10 +51,10 @@ def pictures(part: str) -> tuple[np.ndarray, np.ndarray]:
     """Undistorted digits.
 
     Args:
-      part: "train" (1,317 digits) or "test" (480 others).
+      part: "train" (1,317 digits) or "test" (the other 480).
 
     Returns:
-      Pictures, float32, shape (n, 8, 8), 0 is paper and 1 is ink; labels, int64, shape (n,).
+      Pictures, float32, shape (n, 8, 8), where 0 is paper and 1 is ink; labels, int64, shape (n,).
     """
     if part not in ("train", "test"):
         raise ValueError(f'part is {part!r}: it is "train" or "test"')
@@ -66,30 +66,30 @@ def pictures(part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _write_digits(path: Path) -> None:
-    # Imported once and not at each start of a lesson, to which it would add a second.
+    # Imported here, because the import takes a second and the file is made only once.
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    with path.open("wb") as file:  # numpy would add an ending to a name
+    with path.open("wb") as file:  # given a path, numpy would append ".npz"
         np.savez(file, images=digits.images, labels=digits.target)
 
 
 def distorted(pictures: np.ndarray, key: str) -> np.ndarray:
-    """`pictures`, shape (n, 8, 8), as the scanner `key` sees them; a contiguous copy."""
+    """`pictures`, shape (n, 8, 8), distorted by the scanner `key`; a contiguous copy."""
     return np.ascontiguousarray(_DISTORTIONS[SCANNERS[key]](pictures))
 
 
 def scan(key: str, number: int) -> torch.Tensor:
-    """Test digit `number` (0 to 479) as the scanner `key` sees it: float32, shape (64,)."""
+    """Test digit `number` (0 to 479) distorted by the scanner `key`, float32, shape (64,)."""
     upright, _ = pictures("test")
     return torch.from_numpy(distorted(upright[number : number + 1], key).reshape(-1))
 
 
 def true_digit(pixels: torch.Tensor) -> int:
-    """The digit that a scan of any scanner shows, looked up by its pixels, shape (64,).
+    """The label of a scan from any scanner, looked up by its pixels, shape (64,).
 
     Raises:
-      KeyError: these pixels are no scan of the lessons.
+      KeyError: the pixels are not a scan of the lessons.
     """
     return _digit_by_pixels()[pixels.detach().numpy().tobytes()]
 
@@ -105,13 +105,13 @@ def _digit_by_pixels() -> dict[bytes, int]:
 
 
 def scans_file(rows: int = TEST_DIGITS) -> Path:
-    """The first `rows` test digits as a Parquet file, scanners taking turns.
+    """A Parquet file of the first `rows` test digits, where the scanners take turns.
 
-    Row i went through scanner `KEY_{i % 6 + 1}`. Columns: `key` (string), `pixels` (64 float32,
-    row by row), `label` (int64, the digit it shows).
+    Row i is from scanner `KEY_{i % 6 + 1}`. Columns: `key` (string), `pixels` (64 float32, row by
+    row), `label` (int64, the digit shown).
 
     Raises:
-      TypeError, ValueError: `rows` is no whole number from 1 to 480.
+      TypeError, ValueError: `rows` is not a whole number from 1 to 480.
     """
     rows = whole_number("rows", rows, most=TEST_DIGITS)
     return made_once(f"scans-{rows}.parquet", lambda path: _write_scans(path, rows))

@@ -1,4 +1,4 @@
-"""The errors that a lesson shows on purpose: real, and in few lines."""
+"""Short output for the errors that a lesson shows on purpose."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _CELL_NUMBER = re.compile(r"(?<=['\"])\[\d+\]: ")
 
 @contextmanager
 def real_error() -> Iterator[None]:
-    """Print the error in which the lines inside end, instead of raising it.
+    """Catch an error raised in the block and print it.
 
-    Its type and first line are printed, then what mmlab adds to it. The number of the cell, which
-    Beam puts before the label of a step, is left out: it changes with every run of the cell.
-    Without an error it says so, so that a lesson cannot teach an error that is gone.
+    Prints its type and first line, then mmlab's notes. The number of the cell, which Beam puts
+    before the label of a step, is left out, because it changes with every run of the cell. If the
+    block raises no error, prints "No error."
     """
     with warnings.catch_warnings(record=True) as remarks, without_logging():
-        warnings.simplefilter("always", WatchWarning)  # where Python has no notes, before 3.11
+        warnings.simplefilter("always", WatchWarning)  # before Python 3.11, which has no notes
         try:
             yield
         except Exception as error:
@@ -36,13 +36,13 @@ def real_error() -> Iterator[None]:
 
 
 def print_wrapped(text: str) -> None:
-    """Print text in lines that break between words."""
+    """Print text, with line breaks between words."""
     say(wrapped(text))
 
 
 @contextmanager
 def without_logging() -> Iterator[None]:
-    """Hold back what Beam logs of an error that is shown in another way."""
+    """Suppress Beam's log messages about an error that is shown in another way."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""What each load of a model leaves behind in the process that holds the models."""
+"""Threads, open files and temporary files that each load of a model leaves behind."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _NAMES = ("threads", "open files", "temporary files")
 
 
 def print_leftovers(element: Any) -> Any:
-    """Print what this process holds now, and pass the element on: for a `beam.Map`."""
+    """Print the current counts of this process and return the element; for a `beam.Map`."""
     print(_SIGN, *_counted(), flush=True)
     return element
 
 
 def leftovers_per_load(outcome: RunOutcome) -> dict[str, int]:
-    """How many more threads, open files and temporary files a process holds after each load.
+    """Threads, open files and temporary files that each load adds to the process.
 
     Args:
-      outcome: of a run whose models answer one element each, and pass it on to `print_leftovers`.
+      outcome: outcome of a run with one element per load, whose results go to `print_leftovers`.
 
     Raises:
-      ValueError: the run printed too little, or loaded too few models.
+      ValueError: the run printed fewer than two lines or loaded fewer than two models.
     """
     lines = [line.split()[1:] for line in outcome.output.splitlines() if line.startswith(_SIGN)]
     loads = outcome.trace.summary().loads - 1
     if len(lines) < 2 or loads < 1:
         raise ValueError("two loads or more tell what a load leaves behind: run more elements")
     first, last = ([int(number) for number in line] for line in (lines[0], lines[-1]))
-    # A thread or a file of another part of Beam may come or go meanwhile: hence the rounding.
+    # Rounded, because other parts of Beam may start or end a thread or open a file meanwhile.
     return {
         name: round((after - before) / loads)
         for name, before, after in zip(_NAMES, first, last, strict=True)

@@ -1,4 +1,4 @@
-"""Two pictures of memory: what a process holds beside its models, and how late models are freed."""
+"""Two pictures of memory: the parts of the peak, and the time from evicted to freed."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _PARTS = (
 
 
 def show_memory(traces: Mapping[str, Trace]) -> Picture:
-    """The peak of each run's memory, split into models and what the process needs beside them.
+    """Draw the peak memory of each run, split into models and the rest of the process.
 
     Args:
-      traces: name of the run to its trace; runs of fresh processes, so that no run inherits
-        models of another.
+      traces: name of the run to its trace; each from a fresh process, so that no models of an
+        earlier run are in memory.
     """
     shares = {name: _memory_shares(trace) for name, trace in traces.items()}
     words = "\n".join(
@@ -42,14 +42,15 @@ def show_memory(traces: Mapping[str, Trace]) -> Picture:
 
 
 def _memory_shares(trace: Trace) -> tuple[int, int, int]:
-    """Bytes of the peak: held before the first model, of models, and the rest.
+    """Split the peak into bytes before the first model, bytes of models, and the rest.
 
-    The first is the last sample of the process's resident set size before it begins to load, the
-    second the most bytes of models that it held at once, the third what the peak has beyond both:
-    the second copy of a model that is being loaded, buffers, and what Beam needs while it runs.
+    The first is the last sample of the process's resident set size before its first load. The
+    second is the most bytes of models that it held at once. The rest is the second copy of a model
+    that is being loaded, buffers, and the memory of Beam while it runs.
 
     Raises:
-      ValueError: the run loaded no model, or no memory was sampled in the process that did.
+      ValueError: the run loaded no model, no memory was sampled in the process that did, or the
+        size of its models is not known.
     """
     if not trace.residences:
         raise ValueError(
@@ -92,7 +93,7 @@ def _drawn_shares(shares: Mapping[str, Sequence[int]]) -> Figure:
 
 
 def show_release(traces: Mapping[str, Trace]) -> Picture:
-    """How long after its eviction each model was freed: a dot for each eviction.
+    """Draw the time from eviction to release, one dot per eviction.
 
     Args:
       traces: name of the run to its trace.
@@ -109,7 +110,7 @@ def show_release(traces: Mapping[str, Trace]) -> Picture:
 def _release_delays(trace: Trace) -> list[tuple[float, bool]]:
     """Milliseconds from each eviction to the release, and whether the release was seen.
 
-    Where it was not, they count to the end of the run.
+    If it was not seen, the time is up to the end of the run.
     """
     return [
         ((r.last_ns - r.evict_ns) / 1e6, r.free_ns is not None)
@@ -127,7 +128,7 @@ def _drawn_delays(rows: Mapping[str, list[tuple[float, bool]]]) -> Figure:
         "s": 26,
     }
     for row, delays in enumerate(rows.values()):
-        # One below the other, in the order of the evictions, so that none hides another.
+        # Spread vertically, in order of the evictions, so that no dot hides another.
         heights = row + np.linspace(-0.36, 0.36, len(delays) + 2)[1:-1]
         for freed, marker, label in ((True, "o", "freed"), (False, ">", "not before the end")):
             dots = [
@@ -152,7 +153,7 @@ def _drawn_delays(rows: Mapping[str, list[tuple[float, bool]]]) -> Figure:
 
 
 def _rows(names: list[str], row_inches: float, beside_inches: float) -> tuple[Figure, Axes]:
-    """One row per name, the first on top, with room for a legend above and an axis below."""
+    """Axes with one row per name, first on top, and space for a legend above and an axis below."""
     height = beside_inches + row_inches * len(names)
     figure = new_figure(height)
     left = _LEFT_INCHES / WIDTH_INCHES

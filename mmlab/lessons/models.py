@@ -1,4 +1,4 @@
-"""Four real models, one for each kind of scanner, trained from a seed and kept in the cache."""
+"""Four real models, one for each distortion, trained from a seed and kept in the cache."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _BATCH = 128
 
 
 class DigitClassifier(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
-    """Reads a digit of 64 pixels with two wide layers.
+    """A classifier of digits with two wide layers.
 
-    It is far wider than digits ask for: 63 MB of weights, so that a model that comes or goes shows
-    in the memory of its process.
+    It is much wider than needed: 63 MB of weights, so that a load or a release is visible in the
+    memory of the process.
 
     Input: float32, shape (n, 64). Output: scores of the ten digits, shape (n, 10).
     """
@@ -52,10 +52,10 @@ def weights_file(name: str) -> Path:
 
 
 def prepare(say: Callable[..., None]) -> None:
-    """Train and keep the models that are not there yet.
+    """Train the models that are not in the cache yet.
 
     Args:
-      say: called with one line per model that is trained.
+      say: called with one line per trained model.
     """
     train_missing(MAPPING, weights_file, say)
 
@@ -70,22 +70,22 @@ def handler(
 
     Args:
       name: `CONFIG_1` … `CONFIG_4`.
-      kind: `PytorchModelHandlerTensor`, or a class of one's own that does more.
-      options: for it.
+      kind: `PytorchModelHandlerTensor` or a subclass of it.
+      options: further arguments of `kind`.
     """
     return handler_of(weights_file(name), DigitClassifier, kind=kind, **options)
 
 
 def mapping(configs: dict[str, tuple[str, ...]] = MAPPING, **options: Any) -> list[AnyMapping]:
-    """Keys to models, as `KeyedModelHandler` takes it; by default the right one.
+    """A mapping for `KeyedModelHandler`; by default each key has the model trained for it.
 
     Args:
-      configs: names of models to their keys.
-      options: for `handler`.
+      configs: name of a model to its keys.
+      options: further arguments of `handler`.
 
     Raises:
-      TypeError: `configs` is no dict of model names to lists of keys.
-      ValueError: there is no such model.
+      TypeError: `configs` is not a dict of model names to lists of keys.
+      ValueError: there is no model of that name.
     """
     if not isinstance(configs, dict):
         raise TypeError(
@@ -101,7 +101,7 @@ def predicted_digit(result: PredictionResult) -> int:
     """The digit with the highest score.
 
     Raises:
-      TypeError: it is no `PredictionResult`, such as the pair that a keyed handler gives.
+      TypeError: `result` is not a `PredictionResult`, such as a pair from a keyed handler.
     """
     if not isinstance(result, PredictionResult):
         pair = isinstance(result, tuple) and len(result) == 2
@@ -113,7 +113,7 @@ def predicted_digit(result: PredictionResult) -> int:
 
 def _trained(name: str) -> DigitClassifier:
     upright, labels = pictures("train")
-    pixels = torch.from_numpy(distorted(upright, MAPPING[name][0]))  # its scanners are alike
+    pixels = torch.from_numpy(distorted(upright, MAPPING[name][0]))  # its scanners distort alike
     digits = torch.from_numpy(labels)
     return _fitted(pixels.reshape(-1, SIDE * SIDE), digits, seed=list(MAPPING).index(name))
 
@@ -123,7 +123,7 @@ def _fitted(
 ) -> DigitClassifier:
     """A classifier trained on `pixels`, shape (n, 64), and `digits`, shape (n,).
 
-    The same seed gives the same weights; torch's own random state is left as it was.
+    The same seed gives the same weights. PyTorch's random state is not changed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

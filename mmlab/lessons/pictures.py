@@ -1,4 +1,4 @@
-"""Pictures of the data, so that the cells of a lesson stay about pipelines."""
+"""Pictures of the lessons' data and results."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from mmlab.lessons.digits import MAPPING, SCANNERS, distorted, pictures
 
 
 def show_scans(each: int = 3) -> Picture:
-    """The same `each` digits, 1 to 10, as every scanner sees them, and the model that reads them.
+    """Draw the first digits as distorted by each scanner, with the model for that scanner.
+
+    Args:
+      each: number of digits, 1 to 10.
 
     Raises:
-      TypeError, ValueError: `each` is no such number.
+      TypeError, ValueError: `each` is not a whole number from 1 to 10.
     """
     each = whole_number("each", each, most=10)
     with theme.style():
@@ -51,7 +54,7 @@ def _drawn(each: int) -> Picture:
 def draw_digit(
     axes: Axes, pixels: np.ndarray, frame: str = theme.MUTED, *, linewidth: float = 0.8
 ) -> None:
-    """One scan, or several in a row: ink is 1, paper is 0."""
+    """Draw one scan, or several in a row: ink is 1, paper is 0."""
     axes.imshow(pixels, cmap="gray_r", vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
@@ -59,11 +62,13 @@ def draw_digit(
 
 
 def show_right(right: Mapping[str, Mapping[str, int]], scans: int) -> Picture:
-    """How many scans of each scanner each model reads right: rows of models, framed where trained.
+    """Draw a table of the scans that each model reads right, by scanner.
+
+    Scanners that a model was trained for are framed.
 
     Args:
-      right: model to key to number of scans read right; a key that is missing stays empty.
-      scans: how many scans there are of each scanner.
+      right: model to key to number of scans read right; missing keys stay empty.
+      scans: number of scans of each scanner.
     """
     with theme.style():
         return _right_drawn(right, scans)

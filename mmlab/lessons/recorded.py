@@ -1,4 +1,4 @@
-"""A run that comes with the package."""
+"""A recorded run that is part of the package."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from mmlab.trace import Trace
 
 
 def recorded_run() -> Trace:
-    """The first watched run of notebook 04, as it was recorded: 18 scans, four models, hint 2."""
+    """The trace of the first watched run of notebook 04: 18 scans, four models, hint 2."""
     return Trace.load(LESSON)

@@ -1,4 +1,4 @@
-"""What the cells of every lesson use; their set-up cell takes it from here."""
+"""Names from Beam and PyTorch for the cells of every lesson, imported by the set-up cell."""
 
 import apache_beam as beam
 import torch

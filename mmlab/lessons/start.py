@@ -1,4 +1,4 @@
-"""The first line of every lesson: is everything there?"""
+"""`start`, the first line of every lesson: make missing data and models."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from mmlab.lessons.sequence.models import prepare as prepare_restorer
 
 
 def start() -> None:
-    """Make what the lessons need, with a line per model the first time, and say that it is there.
+    """Make the data and models of the lessons if they are missing, and print "Ready".
+
+    The first time, prints one line per trained model.
 
     Raises:
-      OSError: the cache folder cannot be written; the message says which variable moves it.
+      OSError: the cache folder cannot be written; the message names the variable that sets it.
     """
     _keep_beam_from_fetching_scripts()
     for make in (prepare, prepare_restorer, ab.prepare):
@@ -27,10 +29,10 @@ def start() -> None:
 
 
 def _keep_beam_from_fetching_scripts() -> None:
-    """Make Beam's interactive environment here, where what it displays can be held back.
+    """Create Beam's interactive environment now and suppress its output.
 
-    It would put scripts from the internet (jQuery) under the first cell that builds a pipeline,
-    which no lesson uses, and which fail on bad Wi-Fi.
+    Otherwise Beam loads scripts from the internet (jQuery) under the first cell that builds a
+    pipeline. No lesson uses them, and they fail without a network.
     """
     if not is_in_ipython():
         return

@@ -1,4 +1,4 @@
-"""Tables of integers, the same on every machine, so that a lesson can be compared exactly."""
+"""Tables of integers that are the same on every machine, so that lessons can be compared."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _MORE: dict[str, Callable[[Trace], int | None]] = {
     "processes_asking": lambda trace: len({use.process for use in trace.of_kind("use_begin")}),
     "processes_holding": lambda trace: len({load.process for load in trace.of_kind("load_end")}),
 }
-"""Columns beside the counts of `Trace.summary()`: models whose memory came back during the run,
-most megabytes of models in one process, and the processes that ask models or hold them."""
+"""Columns beside the counts of `Trace.summary()`: models freed during the run, most megabytes of
+models in one process, and the processes that use models or hold them."""
 
 
 def compare(
@@ -33,13 +33,13 @@ def compare(
     what: str = "hint",
     columns: Sequence[str] = _COLUMNS,
 ) -> pd.DataFrame:
-    """Integers of several runs, one row each, beside what the learner guessed.
+    """Compare counts of several runs, one row each, with the learner's guesses.
 
     Args:
-      traces: name of the run (the hint; None is no hint) to its trace.
-      guesses: name of the run to the guess, None where there is none; without guesses there is no
-        column for them.
-      what: differs from run to run; the name of the index.
+      traces: name of the run (the hint; None means no hint) to its trace.
+      guesses: name of the run to the guess, or None for no guess. Without `guesses` the table has
+        no column for them.
+      what: what differs between the runs; the name of the index.
       columns: names from `Trace.summary().counts()` and `_MORE`.
     """
     for name, trace in traces.items():
@@ -58,14 +58,14 @@ def compare(
 
 
 def or_dash(value: Any) -> int | str:
-    """A number as a table shows it: a dash where there is none, a word where it is not known."""
+    """A number for a table: a dash for None, a word if it is not known."""
     if value is None:
         return "–"
     return str(value) if isinstance(value, enum.Enum) else value
 
 
 def per_model(trace: Trace) -> pd.DataFrame:
-    """Loads and elements of each model of a run, one row each, and its elements of each key."""
+    """Loads, elements, and elements of each key, one row per model of a run."""
     counts = trace.per_model()
     keys = sorted({key for count in counts for key in count.keys})
     rows = {

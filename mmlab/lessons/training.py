@@ -1,4 +1,4 @@
-"""What the lessons' models share: trained once, kept as a state dict, loaded as weights only."""
+"""Training, caching and loading of the lessons' models, as state dicts."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from mmlab.lessons.cache import is_made, made_once
 
 
 def state_dict(name: str, make: Callable[[], nn.Module]) -> Path:
-    """The state dict of the model that `make` trains, which is kept in the cache as `name`."""
+    """The cached state dict `name`, made by training with `make` if it is missing."""
     return made_once(f"{name}.pt", lambda path: torch.save(make().state_dict(), path))
 
 
 def train_missing(
     names: Collection[str], train: Callable[[str], Path], say: Callable[..., None]
 ) -> None:
-    """Train the models that are not kept yet.
+    """Train the models that are not in the cache yet.
 
     Args:
-      say: called with one line per model that is trained.
+      names: names of the models.
+      train: trains the model of a name and returns its file.
+      say: called with one line per trained model.
     """
     missing = [name for name in names if not is_made(f"{name}.pt")]
     for number, name in enumerate(missing, start=1):
@@ -36,7 +38,7 @@ def train_missing(
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Callable[[], torch.Tensor], steps: int) -> None:
-    """Go down so many steps; each asks for the loss of another batch."""
+    """Take `steps` optimizer steps; `loss` returns the loss of a new batch each time."""
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=True)
         loss().backward()
@@ -50,7 +52,7 @@ def handler_of(
     kind: type[PytorchModelHandlerTensor] = PytorchModelHandlerTensor,
     **options: Any,
 ) -> PytorchModelHandlerTensor:
-    """Beam's handler for a kept model."""
+    """Beam's handler for a cached state dict."""
     return kind(
         state_dict_path=str(weights),
         model_class=model,

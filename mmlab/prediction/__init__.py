@@ -1,4 +1,4 @@
-"""What would happen for every hint, without running anything."""
+"""Predict loads, evictions and memory for every hint, without running anything."""
 
 from mmlab.prediction.advice import Advice, NoAdviceError
 from mmlab.prediction.fleet import Fleet, compare_routings

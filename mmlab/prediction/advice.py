@@ -1,4 +1,4 @@
-"""Which hint to set, and why."""
+"""Advice: which hint to set, and why."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ from mmlab.prediction.recorded import Measured
 
 _IN_BESIDE = "in what is beside the models"
 _LEAST_COPY = 0.25
-"""A surplus of memory while models load, below this share of the smallest, is no copy of one."""
+"""Least surplus while models load that counts as a copy of a model, as a share of the smallest."""
 
 
 class NoAdviceError(ValueError):
-    """The input does not allow advice; the sentence says what is missing."""
+    """The input does not allow advice; the message says what is missing."""
 
 
 @shown_everywhere
 @dataclass(frozen=True)
 class Advice:
-    """A hint and its price, or the reason why there is none.
+    """A hint and its cost, or the reasons why no hint can be advised.
 
     Attributes:
-      hint: the smallest that does not thrash and fits; None when no hint does both.
+      hint: the smallest hint that does not thrash and fits; None if no hint does both.
       calm: the smallest hint that does not thrash, whether it fits or not.
-      fits: the largest hint that fits; None where nothing fits, or no memory was given.
-      counts: what memory means here: "resident set size" or "address space".
-      scope: whose memory it is, such as "one machine with 2 processes".
-      memory_bytes: an estimate of what that needs at `hint` (else at `calm`); None when sizes or
+      fits: the largest hint that fits; None if none fits or no memory was given.
+      counts: the kind of memory: "resident set size" or "address space".
+      scope: whose memory is counted, such as "one machine with 2 processes".
+      memory_bytes: estimated memory of `scope` at `hint` (else at `calm`); None if the sizes or the
         buffer are not known.
-      inputs: what the estimate is the sum of, each with its source; the margin comes last.
+      inputs: the summands of the estimate, each with its source; the margin comes last.
       loads, evictions: of all processes, at `hint` (else at `fits`, else at `calm`).
-      loading_seconds: what these loads take, one after the other; None when not known.
+      loading_seconds: time for these loads, one after another; None if not known.
       grouped_hint, grouped_loads: the smallest hint that does not thrash after a GroupByKey, and
         its loads.
       why: the reasons, in sentences.
@@ -100,32 +100,31 @@ def advise(
     load_seconds: float | Mapping[str, float] | None = None,
     most_reloads: float = MOST_RELOADS,
 ) -> Advice:
-    """The smallest hint that does not thrash and fits into memory.
+    """Return the smallest hint that does not thrash and fits into memory.
 
-    What a run needs is an estimate (`mmlab.budget`), whose inputs the answer lists with their
-    sources. `mmlab.fit_hint` measures instead: it runs the pipeline.
+    The memory of a run is estimated (`mmlab.budget`); the advice lists the inputs of the estimate
+    with their sources. `mmlab.fit_hint` runs the pipeline and measures instead.
 
-    A hint thrashes when more than `most_reloads` of all visits load a model that the process had
-    held before. Loads for the first time cannot be saved by any hint.
+    A hint thrashes if more than `most_reloads` of all accesses load a model that the process has
+    held before. First loads do not count: no hint avoids them.
 
     Args:
       prediction: from `mmlab.predict`.
-      memory: of one machine, in bytes or as text ("8GB"); its processes' resident set sizes are
-        counted. None asks how much to buy.
-      memory_limit: instead of `memory`, that of `run_fresh`, `compare_hints` and `fit_hint`: what
-        each process may take beyond what PyTorch and Beam hold from the start. Address space is
-        counted.
+      memory: memory of one machine, in bytes or as text ("8GB"), compared with the sum of its
+        processes' resident set sizes. None advises without a limit and says how much is needed.
+      memory_limit: instead of `memory`, the limit of `run_fresh`, `compare_hints` and `fit_hint`:
+        address space that each process may take beyond what PyTorch and Beam hold from the start.
       buffer: bytes that one process needs beside its models: interpreter and libraries,
-        activations, the surplus while a model loads. None takes what the trace measured: of a
-        machine, where processes that held no model while others did count too; for a
-        `memory_limit`, in a run with such a limit, and assumes Beam's share elsewhere.
+        activations, the surplus while a model loads. None takes the trace's measurement. With
+        `memory`, that is of a whole machine and includes processes without models. With
+        `memory_limit`, it needs a run with such a limit; otherwise Beam's share is assumed.
       load_seconds: seconds per load, one number or by model name; None takes the trace's means.
-        Several are averaged over the models.
-      most_reloads: share of visits, 0 to 1.
+        Several values are averaged over the models.
+      most_reloads: share of accesses, 0 to 1.
 
     Raises:
-      NoAdviceError: the input does not allow it: a memory without sizes or buffer, a trace with
-        events missing, keys too few for any model to come twice.
+      NoAdviceError: `memory` without sizes or buffer, a trace with missing events, or a log of keys
+        in which no model comes twice.
       ValueError: a negative number, or both `memory` and `memory_limit`.
     """
     p = prediction
@@ -200,7 +199,7 @@ def _scope(p: PredictedLoads, counts: str) -> str:
 
 
 def _budget(p: PredictedLoads, counts: str, buffer: float | None) -> Budget | None:
-    """What each hint needs; None where sizes, or what a process needs beside, are not known."""
+    """Memory for each hint; None if the sizes or the memory beside the models are not known."""
     beside = _beside(p, counts, buffer)
     measured, resident = p.measured, counts == RESIDENT
     models = p.machine_bytes if resident else p.model_bytes
@@ -248,9 +247,10 @@ def _beside(p: PredictedLoads, counts: str, buffer: float | None) -> Figure | No
 
 
 def _loading_copy(p: PredictedLoads) -> int | None:
-    """What a model needs beside itself while it loads, by the peak of the trace.
+    """Bytes of the copy that a model needs while it loads, from the peak of the trace.
 
-    The peak may be that of a small model: where it shows a copy at all, the largest has one too.
+    The peak may come from a small model. If it shows a copy, the largest model is assumed to need
+    one too.
     """
     measured = _of_as_many_threads(p)
     if measured is None or measured.surplus is None or p.sizes is None:
@@ -270,7 +270,7 @@ def _check(**numbers: Any) -> None:
 
 
 def _late_models(p: PredictedLoads) -> int | None:
-    """How many evicted models were in use at most, by a trace in which models were evicted."""
+    """Most evicted models still in use at once; None without a trace that has reloads."""
     measured = _of_as_many_threads(p)
     if measured is None or not measured.reloads or not isinstance(measured.limit, int):
         return None
@@ -278,7 +278,7 @@ def _late_models(p: PredictedLoads) -> int | None:
 
 
 def _of_as_many_threads(p: PredictedLoads) -> Measured | None:
-    """What a trace measured with as many worker threads as the prediction is for."""
+    """Measurements of a trace with as many worker threads as the prediction; otherwise None."""
     return p.measured if p.measured is not None and p.measured.copies == p.copies else None
 
 
@@ -308,7 +308,7 @@ def _refuse(p: PredictedLoads, memory: float | None, budget: Budget | None) -> N
 
 
 def _unsized(p: PredictedLoads) -> str:
-    """Whose size the trace does not know, in brackets."""
+    """The models without a size in the trace, in brackets."""
     if p.measured is None:
         return ""
     names = [name for name in p.models if name not in p.measured.sizes]
@@ -316,7 +316,7 @@ def _unsized(p: PredictedLoads) -> str:
 
 
 def _estimated(p: PredictedLoads) -> Iterator[str]:
-    """What sizes that are not those of tensors rest on, where the trace's own were taken."""
+    """One sentence for each way in which the trace estimated sizes other than by tensors."""
     if p.measured is None or p.machine_bytes is None or p.sizes_given:
         return
     for how, words in SIZED_BY.items():

@@ -1,4 +1,4 @@
-"""The plan past one machine: sprayed elements against keyed routing."""
+"""Predictions for several machines: sprayed elements against routing by key or by model."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from mmlab.prediction.workload import ROUTINGS, Routing, Workload
 @shown_everywhere
 @dataclass(frozen=True, eq=False, repr=False)
 class Fleet:
-    """The same elements under several ways of routing.
+    """Predictions for the same elements under each routing.
 
     Attributes:
-      predictions: by routing.
+      predictions: routing to its prediction.
     """
 
     predictions: dict[Routing, Prediction]
 
     def table(self, hint: int | None = None) -> pd.DataFrame:
-        """One row per routing, under one hint; None is no hint at all.
+        """One row per routing, under one hint; None means no hint.
 
-        Loads of all processes and of the busiest one; models that a process is asked for at most;
-        the share of all elements that the busiest process gets, times the number of processes (1 is
-        even); bytes of models on the fullest machine, where sizes are known.
+        Columns: loads and evictions of all processes; loads of the process that loads most; most
+        models accessed by one process; skew, which is the elements of the busiest process divided
+        by the mean (1 is even); bytes of models on the fullest machine, if sizes are known.
 
         Raises:
           ValueError: there is no such hint.
@@ -82,8 +82,8 @@ def compare_routings(
 ) -> Fleet:
     """Predict `workers` machines × `processes` for every routing, reading the keys once.
 
-    Arguments and errors are those of `mmlab.predict`. The optimum is left out unless asked for, so
-    that, with models of one size, memory does not grow with the number of keys.
+    Arguments and errors are those of `mmlab.predict`. The optimum is off by default, so that memory
+    does not grow with the number of keys if all models have one size.
     """
     workload = Workload(batch_size, workers, processes, copies, "spray", sizes, optimum, seed)
     workloads = [replace(workload, routing=routing) for routing in ROUTINGS]

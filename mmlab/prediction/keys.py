@@ -1,4 +1,4 @@
-"""Keys of any kind become numbers, piece by piece, and models get numbers of their own."""
+"""Read keys from lists, columns and files, and number keys and models, piece by piece."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from mmlab.beam.handlers import cohort_of_key, keyed_handler
 from mmlab.lru import Ints
 
 _PIECE = 1 << 20
-"""Keys that are looked at together: what bounds the memory of reading them."""
+"""Keys read at once; bounds the memory of reading."""
 
 
 @dataclass(frozen=True)
 class Models:
-    """What a mapping says.
+    """Models of a mapping and their keys.
 
     Attributes:
-      names: of the models, in the order of the mapping.
+      names: names of the models, in the order of the mapping.
       of_key: key to the number of its model.
     """
 
@@ -42,14 +42,14 @@ class Models:
 
 
 def read_mapping(mapping: Any) -> Models:
-    """Models and their keys.
+    """Read the models and their keys.
 
     Args:
       mapping: a `KeyedModelHandler` or a handler around one, a list of `KeyModelMapping`, or a
-        dict: model name to its keys, or key to model name.
+        dict from model name to its keys, or from key to model name.
 
     Raises:
-      TypeError, ValueError: it is nothing of that kind, or a key stands in it twice.
+      TypeError, ValueError: the mapping has another form, is empty, or has a key twice.
     """
     if isinstance(mapping, ModelHandler):
         return _of_handler(mapping)
@@ -101,7 +101,7 @@ def _of_dict(mapping: Mapping[Any, Any]) -> Models:
 
 
 def _by_model(mapping: Mapping[Any, Any]) -> dict[Any, list[Any]]:
-    """Keys of each model, of a mapping from key to model."""
+    """Invert a mapping from key to model."""
     keys_of: dict[Any, list[Any]] = {}
     for key, model in mapping.items():
         if _is_many(model) or model is None:
@@ -115,14 +115,14 @@ def _is_many(value: Any) -> bool:
 
 
 class KeyNumbers:
-    """Numbers keys, and knows the model of each.
+    """Numbers of keys, and the model of each key.
 
-    With a mapping, keys have the order of the mapping, and others are refused. Without, every key
-    is a model of its own, in the order in which they come.
+    With a mapping, keys are numbered in the order of the mapping, and other keys have no number.
+    Without one, each key is a model of its own, numbered in order of first occurrence.
 
     Args:
-      models: what a mapping says, or None.
-      as_text: whether the keys that come are the text of those in the mapping, as in a CSV file.
+      models: of a mapping, or None.
+      as_text: whether keys are looked up by their text, as for a CSV file.
     """
 
     def __init__(self, models: Models | None, as_text: bool = False):
@@ -139,7 +139,7 @@ class KeyNumbers:
 
     @property
     def serves_none(self) -> bool:
-        """Whether a mapping names the key None, which Beam serves like any other."""
+        """Whether the mapping has the key None, which Beam treats as any other key."""
         return self._mapped and None in self._number
 
     @property
@@ -158,7 +158,7 @@ class KeyNumbers:
         return [key_text(key) for key in self._number]
 
     def of(self, key: Hashable) -> int:
-        """The number of `key`, or -1 for one that no mapping names."""
+        """The number of `key`, or -1 for a key that is not in the mapping."""
         number = self._number.get(key, -1)
         if number < 0 and not self._mapped:
             number = len(self._number)
@@ -174,8 +174,8 @@ class Source:
 
     Attributes:
       pieces: Arrow or NumPy arrays or pandas objects, each of at most `_PIECE` keys.
-      place: how a sentence names the key at a position, counted from 0.
-      as_text: whether all keys are text, whatever they were.
+      place: words for the key at a position, counted from 0, for error messages.
+      as_text: whether all keys were read as text.
     """
 
     pieces: Iterator[Any]
@@ -187,8 +187,9 @@ def numbered(source: Source, numbers: KeyNumbers) -> Iterator[Ints]:
     """Numbers of the keys of `source`, one int32 array per piece.
 
     Raises:
-      ValueError: a key is missing or no mapping names it, or there are none; with its position.
-      TypeError: a key cannot be looked up.
+      ValueError: a key is missing or not in the mapping (the message gives its position), or there
+        are no keys.
+      TypeError: a key is not hashable.
     """
     position = 0
     for piece in source.pieces:
@@ -225,7 +226,7 @@ def numbered(source: Source, numbers: KeyNumbers) -> Iterator[Ints]:
 
 
 def _nones(piece: Any) -> Ints:
-    """Which keys are None and not NaN; what pandas has one sign for means None."""
+    """Which keys are None, not NaN. pandas' extension arrays have one missing value: None."""
     if isinstance(piece, pa.Array):
         return np.array([key is None for key in piece.to_pylist()])
     if isinstance(piece.dtype, pd.api.extensions.ExtensionDtype):
@@ -245,7 +246,7 @@ def _unnamed(place: str, key: Any, numbers: KeyNumbers) -> str:
 
 
 def _factorized(piece: Any, position: int, place: Callable[[int], str]) -> tuple[Ints, list[Any]]:
-    """For each key its place among the different ones, -1 for a missing one; and those."""
+    """For each key its index in the list of distinct keys, -1 if missing; and that list."""
     if isinstance(piece, pa.Array):
         encoded = piece if pa.types.is_dictionary(piece.type) else piece.dictionary_encode()
         codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
@@ -267,7 +268,7 @@ _UNHASHABLE = (
 
 
 def _is_missing(key: Any) -> bool | None:
-    """Whether `key` is None or NaN; None where it cannot be compared, as arrays and tensors."""
+    """Whether `key` is None or NaN; None if it cannot be compared, such as an array or tensor."""
     try:
         return key is None or bool(key != key)
     except (TypeError, ValueError, RuntimeError):
@@ -283,14 +284,14 @@ def _hashes(key: Any) -> bool:
 
 
 def read_keys(keys: Any, column: str | None) -> Source:
-    """The keys of a list, an array, a column or a file.
+    """Read the keys of a list, an array, a column or a file.
 
     Args:
       keys: see `mmlab.predict`.
-      column: of a file or a table; None for `key`, or the only one.
+      column: column of a file or a table; None for `key`, or the only column.
 
     Raises:
-      FileNotFoundError, ValueError, TypeError: it cannot be read; the sentence says why.
+      FileNotFoundError, ValueError, TypeError: the keys cannot be read; the message says why.
     """
     if isinstance(keys, str | os.PathLike):
         if "://" in str(keys):
@@ -379,7 +380,7 @@ def _parquet_pieces(dataset: Any, column: str) -> Iterator[pa.Array]:
 
 
 def _csv_pieces(path: Path, column: str) -> Iterator[pa.Array]:
-    """As text: `007` stays `007`; an empty field is missing."""
+    """Keys as text: `007` stays `007`; an empty field is a missing key."""
     options = pyarrow.csv.ConvertOptions(
         include_columns=[column],
         column_types={column: pa.string()},

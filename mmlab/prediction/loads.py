@@ -1,4 +1,4 @@
-"""Loads, evictions and bytes for every hint, and tables of them."""
+"""Predicted loads, evictions and bytes for every hint, and tables of them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from mmlab.prediction.workload import Workload
 
 @dataclass(frozen=True, eq=False)
 class PerManager:
-    """Each process that holds models of its own.
+    """Counts of each process that holds models of its own.
 
     Attributes:
-      elements, visits, models_seen: int64, shape (processes,).
+      elements, visits, models_seen: elements, accesses and distinct models, int64, shape
+        (processes,).
       loads, evictions: int64, shape (processes, models); column n - 1 is capacity n.
-      bytes: most bytes of models held at once, same shape; None without sizes.
+      bytes: most bytes of models held at once, shape (processes, models); None without sizes.
     """
 
     elements: Ints
@@ -35,12 +36,12 @@ class PerManager:
 
 
 class Cliff(NamedTuple):
-    """Where loads fall steeply.
+    """A steep fall in loads between two hints.
 
     Attributes:
-      hint: the smaller of the two hints, at the top of the fall.
-      foot: the larger one, at its foot.
-      before, after: loads at the two.
+      hint: the smaller hint, at the top of the fall.
+      foot: the larger hint, at its foot.
+      before, after: loads at `hint` and at `foot`.
     """
 
     hint: int
@@ -54,17 +55,19 @@ class Cliff(NamedTuple):
 class PredictedLoads:
     """Loads, evictions and bytes for every hint from 1 to the number of models.
 
-    Arrays have the shape (models,): entry h - 1 is hint h. A hint above the number of models, or
-    none, does the same as the last entry.
+    Arrays have the shape (models,): entry h - 1 is hint h. The last entry also holds for a hint
+    above the number of models and for no hint.
 
     Attributes:
-      models: names; `models_seen` of them are asked for.
-      elements, keys, visits: elements, different keys, and accesses: batches in models.
-      workload: who serves the elements.
-      managers: each process by itself.
+      models: names of the models.
+      models_seen: number of models that are accessed.
+      elements, keys: number of elements and of distinct keys.
+      visits: number of accesses; a batch accesses each of its models once.
+      workload: machines, processes, batches and routing.
+      managers: counts of each process.
       optimum_by_capacity, grouped_by_capacity: `optimum` and `grouped_by_key`, by capacity.
-      measured: what a trace measured; None without one.
-      sizes: bytes of each model, shape (models,); None where they are not known.
+      measured: measurements of a trace; None without one.
+      sizes: bytes of each model, shape (models,); None if not known.
     """
 
     models: tuple[str, ...]
@@ -81,12 +84,12 @@ class PredictedLoads:
 
     @property
     def batch_size(self) -> int | None:
-        """Elements in a batch; None where batches are those of a trace."""
+        """Elements in a batch; None if batches are those of a trace."""
         return self.workload.batch_size
 
     @property
     def processes(self) -> int:
-        """Processes on each machine that hold models of their own."""
+        """Processes per machine that hold models of their own."""
         return self.workload.processes
 
     @property
@@ -96,7 +99,7 @@ class PredictedLoads:
 
     @property
     def sizes_given(self) -> bool:
-        """Whether the sizes are the caller's, not those of a trace."""
+        """Whether the caller gave the sizes; otherwise they come from a trace."""
         return self.workload.sizes is not None
 
     @property
@@ -116,7 +119,7 @@ class PredictedLoads:
 
     @property
     def optimum(self) -> Ints | None:
-        """The fewest loads that are possible, whatever is evicted; None if not asked for."""
+        """Fewest possible loads, with optimal evictions; None if not computed."""
         return (
             None if self.optimum_by_capacity is None else self._per_hint(self.optimum_by_capacity)
         )
@@ -125,25 +128,25 @@ class PredictedLoads:
     def grouped_by_key(self) -> Ints:
         """Loads after a GroupByKey.
 
-        All elements of a key follow one another in one process, keys in the order first seen. Local
-        runners do so; Beam does not promise the order of the keys.
+        Assumes that one process gets all elements of a key one after another, and keys in order of
+        first occurrence. Local runners do this; Beam does not guarantee the order of the keys.
         """
         return self._per_hint(self.grouped_by_capacity)
 
     @property
     def grouped_by_model(self) -> int:
-        """Loads when all elements of a model follow one another: each model once, at any hint."""
+        """Loads if the elements are grouped by model: each model loads once, at any hint."""
         return self.models_seen
 
     @property
     def model_bytes(self) -> Ints | None:
-        """Most bytes of models that the fullest process holds; None without sizes."""
+        """Most bytes of models held at once by the fullest process; None without sizes."""
         held = self.managers.bytes
         return None if held is None else self._per_hint(held.max(axis=0))
 
     @property
     def machine_bytes(self) -> Ints | None:
-        """The same for the fullest machine: its processes may all be at their peak at once."""
+        """Sum of the processes' peaks of models on the fullest machine; None without sizes."""
         held = self.managers.bytes
         if held is None:
             return None
@@ -152,12 +155,12 @@ class PredictedLoads:
 
     @property
     def reloads(self) -> Ints:
-        """Loads of models that the process had loaded before."""
+        """Loads of models that the same process has loaded before."""
         return self.loads - int(self.managers.models_seen.sum())
 
     @property
     def most_reloads(self) -> Ints:
-        """Reloads of the process that reloads most."""
+        """Reloads of the process with the most reloads."""
         each = self.managers
         return self._per_hint((each.loads - each.models_seen[:, None]).clip(0).max(axis=0))
 
@@ -168,11 +171,11 @@ class PredictedLoads:
     # Answers
 
     def table(self) -> pd.DataFrame:
-        """One row per hint: the limit, loads, evictions, optimum, loads after grouping, bytes."""
+        """One row per hint: limit, loads, evictions, optimum, loads after grouping, bytes."""
         return pd.DataFrame({"hint": self.hints, **self._columns()}).set_index("hint")
 
     def at(self, hint: int | None) -> dict[str, int]:
-        """The row of one hint; None is no hint at all.
+        """The row of one hint; None means no hint.
 
         Raises:
           ValueError: there is no such hint.
@@ -192,7 +195,7 @@ class PredictedLoads:
         return columns
 
     def per_worker(self, hint: int | None) -> pd.DataFrame:
-        """Each process under one hint: elements, visits, models, loads, evictions, bytes.
+        """One row per process under one hint: elements, accesses, models, loads, evictions, bytes.
 
         Raises:
           ValueError: there is no such hint.
@@ -214,7 +217,7 @@ class PredictedLoads:
         return pd.DataFrame(columns).set_index(["machine", "process"])
 
     def index(self, hint: int | None) -> int:
-        """Place of `hint` in the arrays."""
+        """Index of `hint` in the arrays."""
         most = len(self.models)
         if hint is None:
             return most - 1
@@ -228,11 +231,11 @@ class PredictedLoads:
         return int(hint) - 1
 
     def cliff(self) -> Cliff | None:
-        """The narrowest range of hints that holds half of the whole fall in loads.
+        """The narrowest range of hints over which loads fall by half of the whole fall.
 
-        None where loads do not fall, or fall over more than a twentieth of all hints (and more than
-        one): a slope, and no cliff. Nor is it a cliff when a curve that begins steep goes on to
-        fall by more than a tenth of the whole.
+        None if loads do not fall, or if the range is wider than one hint and than a twentieth of
+        all hints. Also None if the range begins at hint 1 and loads fall after it by more than a
+        tenth of the whole fall: such a curve flattens gradually.
         """
         loads = self.loads
         fall = int(loads[0] - loads[-1])
@@ -253,7 +256,7 @@ class PredictedLoads:
 
     @property
     def notes(self) -> list[str]:
-        """What the numbers take for granted, in sentences; empty where nothing needs saying."""
+        """Assumptions behind the numbers, in sentences; may be empty."""
         notes = []
         if self.measured is not None and self.measured.limit_grew:
             notes.append(

@@ -1,4 +1,4 @@
-"""`predict`: loads for every hint at once, without running anything; and what it returns."""
+"""`predict`: loads for every hint at once, without running anything; and its result."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction(PredictedLoads):
-    """Loads, evictions and bytes for every hint, a picture of them and advice.
+    """Predicted loads, evictions and bytes for every hint, with a picture, a page and advice.
 
-    See `PredictedLoads` for what is known of each hint.
+    See `PredictedLoads` for the numbers of each hint.
 
     Attributes:
-      stepped: what `replay` shows.
+      stepped: the data of `replay`.
     """
 
     stepped: Stepped = field(kw_only=True)
 
     def plot(self, *, title: str | None = None) -> Picture:
-        """The curve of loads with its cliff, the optimum, and memory: see `draw_hints`."""
+        """Draw loads over hints with their cliff, the optimum, and memory: see `draw_hints`."""
         from mmlab.draw.hints import HintCurves, draw_hints
 
         counts = f"{plural(self.elements, 'element')}   ·   {plural(self.keys, 'key')}   ·   "
@@ -68,19 +68,19 @@ class Prediction(PredictedLoads):
         return draw_hints(curves, repr(self), title)
 
     def replay(self, *, first: int = 1) -> ReplayPage:
-        """The accesses of the log as a page to step through, with a line for every limit.
+        """Return a page that steps through the predicted loads and evictions, for every limit.
 
-        Nothing was run: it shows what would be loaded and evicted. Of a long log it shows the first
-        100,000 elements, or 100,000 accesses from `first` on, and says so; its stack begins with
-        the models of the accesses before. See `mmlab.page.build.ReplayPage`.
+        For a long log the page shows the first 100,000 elements, or 100,000 accesses from `first`
+        on, and says so. Its stack starts with the models of the earlier accesses. See
+        `mmlab.page.build.ReplayPage`.
 
         Args:
-          first: access of each model manager with which the page begins, from 1; managers with
-            fewer are left out. Keys are shown for the first 100,000 elements of the log.
+          first: access of each model manager that the page shows first, from 1; managers with fewer
+            accesses are left out. Keys are shown for the first 100,000 elements of the log.
 
         Raises:
-          ValueError, TypeError: no manager has so many accesses, `predict` kept only the first
-            ones (`optimum=False`), or they are of more than 2,000 models until there.
+          ValueError, TypeError: no manager has `first` accesses, `predict` kept only the first
+            accesses (`optimum=False`), or the accesses up to there are of more than 2,000 models.
         """
         first = whole_number("first", first)
         from mmlab.page.build import ReplayPage
@@ -97,7 +97,7 @@ class Prediction(PredictedLoads):
         load_seconds: float | Mapping[str, float] | None = None,
         most_reloads: float = MOST_RELOADS,
     ) -> Advice:
-        """The smallest hint that does not thrash and fits: see `mmlab.prediction.advice.advise`."""
+        """Find the smallest hint that does not thrash and fits: see `advice.advise`."""
         return advise(
             self,
             memory=memory,
@@ -148,17 +148,17 @@ def predict(
         hash chooses.
       sizes: bytes of the models in memory, as a dict by model name, a list in the order of the
         models, or one number for each of them.
-      optimum: whether to compute the fewest loads that are possible. This keeps all accesses in
-        memory, 2 to 4 bytes each. Without it, and with models of one size, memory does not grow
-        with the number of keys.
+      optimum: whether to compute the fewest possible loads. This keeps all accesses in memory, 2
+        to 4 bytes each. Without it, memory does not grow with the number of keys if all models
+        have one size.
       column: name of the column with the keys, in a file or table; None for `key`, or the only
         column.
       step: label of the step, for a trace with several keyed steps.
       seed: seed of the random draws.
 
     Raises:
-      ValueError, TypeError, FileNotFoundError: an argument is not valid; the message names the
-        position of a key that is not.
+      ValueError, TypeError, FileNotFoundError: an argument is not valid; for a key, the message
+        gives its position.
     """
     workload = Workload(batch_size, workers, processes, copies, routing, sizes, optimum, seed)
     return predictions(keys, mapping_or_handler, [workload], column=column, step=step)[0]
@@ -172,7 +172,7 @@ def predictions(
     column: str | None,
     step: str | None,
 ) -> list[Prediction]:
-    """One prediction for each workload, while the keys are read once."""
+    """One prediction for each workload, from one reading of the keys."""
     recorded = read_trace(keys, step) if isinstance(keys, Trace) else None
     if recorded is None and step is not None:
         raise ValueError(
@@ -205,7 +205,7 @@ def _of_keys(source: Source, log: _Log, workloads: Sequence[Workload]) -> list[P
 
 @dataclass(frozen=True)
 class _Log:
-    """What is known about the keys, independent of workers and processes."""
+    """The keys of a log, independent of workers and processes."""
 
     numbers: KeyNumbers
     counts: KeyCounts
@@ -213,13 +213,13 @@ class _Log:
 
 
 def _leaves_the_rest(workload: Workload) -> bool:
-    """Whether batches and processes of a trace can stay as they were recorded."""
+    """Whether a trace's batches and processes are used as recorded."""
     asks_for_none = workload.batch_size is None and workload.managers == 1
     return asks_for_none and workload.routing == "spray"
 
 
 def _completed(workload: Workload, handler: Any, measured: Measured | None) -> Workload:
-    """The workload with the batch size of a handler and the copies of a trace."""
+    """The workload, with missing values taken from the handler and the trace."""
     return replace(
         workload,
         batch_size=workload.batch_size or _fixed_batch_size(handler) or 1,
@@ -228,7 +228,7 @@ def _completed(workload: Workload, handler: Any, measured: Measured | None) -> W
 
 
 def _fixed_batch_size(handler: Any) -> int | None:
-    """The batch size that a handler fixes, if it does."""
+    """The batch size of a handler that fixes one; otherwise None."""
     keyed = keyed_handler(handler) if hasattr(handler, "load_model") else None
     if keyed is None:
         return None
@@ -238,14 +238,14 @@ def _fixed_batch_size(handler: Any) -> int | None:
 
 
 def _keeps_accesses(workload: Workload, measured: Measured | None) -> bool:
-    """Whether all accesses are needed: for the optimum, and for models of different sizes."""
+    """Whether all accesses are kept: the optimum and models of different sizes need them."""
     if workload.sizes is None:
         return workload.optimum or measured is not None
     return workload.optimum or not isinstance(workload.sizes, Real)
 
 
 def _of_trace(recorded: Recorded, workload: Workload) -> Prediction:
-    """A prediction from the accesses of a trace, each process by itself."""
+    """A prediction from the recorded accesses of each process."""
     numbers, counts = KeyNumbers(recorded.models), KeyCounts()
     order = [(numbers.of(key), n) for key, n in recorded.elements.items()]
     counts.feed(np.repeat(*np.array(order).T).astype(np.int32))
@@ -327,7 +327,7 @@ def _sizes(
     workload: Workload,
     measured: Measured | None,
 ) -> Ints | None:
-    """Bytes of each model; None where they are not known."""
+    """Bytes of each model; None if the size of a used model is not known."""
     sizes: Any = workload.sizes
     if sizes is None:
         known = {} if measured is None else measured.sizes

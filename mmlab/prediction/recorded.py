@@ -1,4 +1,4 @@
-"""What a trace tells a prediction: accesses, copies of the handler, sizes, seconds, memory."""
+"""Read a trace for a prediction: accesses, copies of the handler, sizes, seconds, memory."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from mmlab.state import TracedModel, Use
 from mmlab.trace import Trace
 
 _MOST_ELEMENTS = 500_000_000
-"""They are counted one by one, 8 bytes each."""
+"""Limit on elements: counting takes 8 bytes for each."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a recorded run measured.
+    """Measurements of a recorded run.
 
     Attributes:
-      sizes: bytes of each model, by name; without models that were not loaded, or whose size is
-        not known.
-      sized_by: name to how its bytes were found, one of `mmlab.events.SIZED_BY`.
-      load_seconds: mean of each model's loads, by name; without models that were not loaded.
-      buffer_bytes: what the process needed at its peak beside the models it held at most: the
-        interpreter and its libraries, activations, the surplus while a model loads, and what was
-        not given back. Peak RSS less most bytes of models. None where either is not known.
-      machine_buffer_bytes: the same for the machine that needed most: peak RSS of the processes
-        that lived on it at the same time, summed, less most bytes of models that they held. None
-        where either is not known.
-      machine_holding: processes of that machine that held models; others may hold none.
-      surplus: peak RSS beyond the highest RSS while no model was loading, in bytes; None where
-        that is not known.
+      sizes: bytes of each model, by name; without models that were not loaded or whose size is not
+        known.
+      sized_by: model name to the method that gave its bytes, one of `mmlab.events.SIZED_BY`.
+      load_seconds: mean seconds per load, by model name; without models that were not loaded.
+      buffer_bytes: peak RSS of a process less the most bytes of models that it held: interpreter
+        and libraries, activations, the surplus while a model loads, and memory that was not
+        returned. None if either figure is not known.
+      machine_buffer_bytes: the same for the machine with the highest value: peak of the sum of its
+        processes' RSS, less the most bytes of models that they held. None if either figure is not
+        known.
+      machine_holding: processes of that machine that held models.
+      surplus: peak RSS less the highest RSS while no model was loading, in bytes; None if not
+        known.
       data_beside: address space that a process took beside its models, in bytes, less the residue
         of reloads; None in a run without a memory limit.
-      reloads: of the whole run.
-      most_resident: models that one process held at most.
-      handlers: copies of the handler in one process, which share its manager; None where that was
-        not recorded.
+      reloads: reloads of the whole run.
+      most_resident: most models held at once by one process.
+      handlers: copies of the handler that share the manager of a process; None if not recorded.
       hint: `max_models_per_worker_hint` of the step; None without one.
-      limit: models that its manager really allowed; None without a limit.
-      limit_grew: whether a copy joined after models had been loaded: until then, less was allowed.
+      limit: the effective limit of its manager, in models; None without a limit.
+      limit_grew: whether a copy joined after the first load, so that the limit was lower until
+        then.
       whole: whether the run ended and no event is missing.
     """
 
@@ -69,10 +69,11 @@ class Measured:
     handlers: int | None = None
 
     def buffer_on_machine(self, processes: int) -> int | None:
-        """Bytes that a machine needs beside its models; None where that was not measured.
+        """Bytes that a machine needs beside its models; None if not measured.
 
         Args:
-          processes: how many of its processes hold models. Those that hold none stay as they were.
+          processes: number of its processes that hold models. Processes without models are counted
+            as measured.
         """
         each, together = self.buffer_bytes, self.machine_buffer_bytes
         if each is None or together is None:
@@ -81,9 +82,9 @@ class Measured:
 
     @property
     def copies(self) -> int:
-        """Copies of the handler that shared a manager: each adds its hint to the limit.
+        """Copies of the handler that shared a manager; each adds its hint to the limit.
 
-        1 where neither hint and limit nor the copies are known.
+        1 if neither the copies nor both hint and limit are known.
         """
         if isinstance(self.hint, int) and isinstance(self.limit, int) and self.hint > 0:
             return copies_of_limit(self.limit, self.hint)
@@ -92,15 +93,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class Recorded:
-    """One step of a trace, as a prediction needs it.
+    """The accesses and measurements of one step of a trace.
 
     Attributes:
-      models: names, and the number of each key's model; keys are text.
-      accesses: of each process that held models, numbers of models in order.
+      models: names of the models, and the number of each key's model; keys are text.
+      accesses: for each process that held models, the numbers of the accessed models, in order.
       elements_of_process: elements that each of these processes answered.
-      elements: elements of each key, in the order first seen, over all processes.
-      keys: the key of every element in order, or None where batches hide it.
-      batch_size: the most elements that one access had.
+      elements: elements of each key over all processes, keys in order of first occurrence.
+      keys: the key of each element, in order; None if accesses had several elements, whose order
+        was not recorded.
+      batch_size: most elements of one access.
       measured: sizes, seconds, memory, limits.
     """
 
@@ -116,7 +118,7 @@ class Recorded:
         """The keys one by one, for another mapping, batch size or number of workers.
 
         Raises:
-          ValueError: batches hide their order.
+          ValueError: the order of the keys within a batch was not recorded.
         """
         if self.keys is None:
             raise ValueError(
@@ -131,24 +133,25 @@ class Recorded:
 def _uses_of(
     trace: Trace, step: str, number: Mapping[str, int]
 ) -> list[tuple[int, Process, int, Use]]:
-    """The uses of a step in their order: when each began, where, and of which model."""
+    """The uses of a step in time order: begin in ns, process, number of the model, use."""
     held = [r for r in trace.residences if r.step == step and r.model in number]
     uses = ((use.begin_ns, r.process, number[r.model], use) for r in held for use in r.uses)
     return sorted(uses, key=lambda use: use[0])
 
 
 def read_trace(trace: Trace, step: str | None) -> Recorded:
-    """The accesses of one `RunInference` step.
+    """Read the accesses and measurements of one `RunInference` step.
 
     Args:
-      trace: of a run; one that failed tells as much as it got to.
-      step: label of the step; None where only one has several models.
+      trace: of a run; a failed run has the accesses up to its failure.
+      step: label of the step; may be None if only one step has several models.
 
     Raises:
-      ValueError: no such step, several, one without keys, or nothing that it did.
+      ValueError: there is no such step, several steps without a `step`, or a step without keys or
+        without accesses.
     """
     cards = _cards(trace, step)
-    names = dict.fromkeys(card.model for card in cards)  # two logs may name a model twice
+    names = dict.fromkeys(card.model for card in cards)  # two logs may have the same model
     number = {name: i for i, name in enumerate(names)}
     uses = _uses_of(trace, cards[0].step, number)
     if not uses:
@@ -175,7 +178,7 @@ def read_trace(trace: Trace, step: str | None) -> Recorded:
 
 
 def _check_elements(elements: Counter[str], of_key: Mapping[str, int], step: str) -> None:
-    """Refuse what no run of these models can have counted.
+    """Check that the counted elements can come from a run of these models.
 
     Raises:
       ValueError: no elements with keys, a key that no model serves, or too many elements.
@@ -217,7 +220,7 @@ def _cards(trace: Trace, step: str | None) -> list[TracedModel]:
 
 
 def _beside_models(trace: Trace) -> tuple[int | None, int]:
-    """Most bytes of a machine beside its models, if known, and its processes that held models."""
+    """Bytes beside models on the machine with the most, or None; its processes with models."""
     machines = [
         (machine.peak_rss - machine.model_bytes, machine.holding)
         for machine in trace.machines.values()
@@ -269,10 +272,10 @@ def _data_beside(trace: Trace, reloads: int) -> int | None:
 
 
 def copies_of(trace: Trace, step: str | None = None) -> int:
-    """Copies of a step's keyed handler in the process that has most of them, 1 at least.
+    """Copies of a step's keyed handler in the process with the most copies, at least 1.
 
     Args:
-      step: None for the step that has most.
+      step: label of the step; None for the step with the most copies.
     """
     return max(_copies(trace, step).values(), default=1)
 

@@ -1,4 +1,4 @@
-"""A log of keys as a page in which its accesses are stepped through."""
+"""The content of a page that steps through the accesses of a log of keys."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from mmlab.page.content import (
 )
 
 Access = tuple[int, Mapping[int, int]]
-"""The model of an access, and its elements per key: numbers."""
+"""The number of the accessed model, and a dict from the number of a key to its elements."""
 
 _MOST_ELEMENTS = MOST_ACCESSES
-"""Of so many elements keys are kept."""
+"""Elements whose keys are kept."""
 
 _NO_KEYS: Access = (0, {})
 
 
 class FirstElements:
-    """The first elements of a log, for a page in which its accesses are stepped through.
+    """The first elements of a log, kept for the page.
 
     Args:
       batch_size: elements in a batch.
@@ -44,7 +44,7 @@ class FirstElements:
         self._parts: list[Ints] = []
 
     def add(self, keys: Ints, models: Ints, managers: Ints) -> None:
-        """Go on with elements: numbers of their keys, models and managers, shape (n,)."""
+        """Add elements: numbers of their keys, models and managers, each of shape (n,)."""
         n = min(len(keys), self._left)
         if n:
             rows = (keys[:n], models[:n], managers[:n])
@@ -52,7 +52,7 @@ class FirstElements:
             self._left -= n
 
     def accesses(self, manager: int) -> list[Access]:
-        """Accesses of a manager, in order."""
+        """The accesses of a manager, in order."""
         if not self._parts:
             return []
         keys, models, managers = np.concatenate(self._parts, axis=1)
@@ -69,13 +69,13 @@ class FirstElements:
 
 @dataclass(frozen=True)
 class Stepped:
-    """What the page needs of a prediction beside its counts.
+    """The accesses, keys and sizes that the page shows.
 
     Attributes:
-      accesses: gives the first accesses of a manager.
-      models: gives the model of every access of a manager; None where they were not kept.
-      keys_and_models: gives all keys, as text, and the number of the model of each.
-      sizes: bytes of each model; None where they are not known.
+      accesses: returns the first accesses of a manager.
+      models: returns the model of every access of a manager; None if they were not kept.
+      keys_and_models: returns all keys as text, and the number of each key's model.
+      sizes: bytes of each model; None if not known.
     """
 
     accesses: Callable[[int], Sequence[Access]]
@@ -86,17 +86,17 @@ class Stepped:
     def content(
         self, models: Sequence[str], totals: Sequence[int], first: int = 1
     ) -> dict[str, Any]:
-        """What the page shows.
+        """Return the content of the page.
 
         Args:
-          models: names.
-          totals: accesses of each manager.
-          first: access of each manager with which its window begins; managers with fewer are left
-            out.
+          models: names of the models.
+          totals: number of accesses of each manager.
+          first: first access of each manager that is shown, from 1; managers with fewer accesses
+            are left out.
 
         Raises:
-          ValueError: no manager has so many accesses, they were not kept, or too many models were
-            accessed before.
+          ValueError: no manager has `first` accesses, the accesses were not kept, or too many
+            models were accessed before.
         """
         check_first(first, totals)
         keys, model_of_key = self.keys_and_models()
@@ -124,7 +124,7 @@ class Stepped:
         return log_content(logged, len(used))
 
     def _models(self, number: int, accesses: Sequence[Access], first: int) -> Ints:
-        """The model of each access of a manager, as far as it is known and the page needs it."""
+        """The model of each access of a manager: the first accesses, or all if kept."""
         if first == 1 or (self.models is None and first <= len(accesses)):
             return np.array([model for model, _ in accesses], np.int64)
         if self.models is None:

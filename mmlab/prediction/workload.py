@@ -1,6 +1,6 @@
-"""What model managers are asked for: elements are routed to them, and come in batches.
+"""Route elements to model managers and turn their batches into accesses.
 
-Keys are numbers here (`mmlab.prediction.keys`), and all else follows from arrays of them.
+Keys are numbers here (`mmlab.prediction.keys`), in NumPy arrays.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _Words = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Workload:
-    """The arguments of `mmlab.predict` that say who serves the elements.
+    """The arguments of `mmlab.predict` about workers, batches, routing and sizes.
 
     Attributes:
-      batch_size: elements in a batch; None where batches are those of a trace.
-      workers, processes: machines, and processes on each that hold models of their own.
+      batch_size: elements in a batch; None if batches are those of a trace.
+      workers, processes: machines, and processes on each machine that hold models of their own.
       copies: copies of the handler that share a model manager: its limit is hint × copies.
       routing: "spray", "by_key", "by_model", or "recorded" for the accesses of a trace.
-      sizes: bytes of models, as the caller gave them; None where they are not known.
-      optimum: whether the fewest possible loads are asked for.
-      seed: of the draws.
+      sizes: bytes of models, as given by the caller; None if not given.
+      optimum: whether to compute the fewest possible loads.
+      seed: seed of the random draws.
 
     Raises:
-      TypeError, ValueError: an argument is none of these.
+      TypeError, ValueError: an argument is not valid.
     """
 
     batch_size: int | None = None
@@ -75,12 +75,12 @@ class Workload:
 
     @property
     def managers(self) -> int:
-        """Model managers, each with models of its own."""
+        """Number of model managers, each with models of its own."""
         return self.workers * self.processes
 
     @property
     def words(self) -> str:
-        """Who serves the elements, and how they get there."""
+        """Processes, routing, batches and limit, in words."""
         batches = {1: "batches of 1", None: "batches as recorded"}
         size = batches.get(self.batch_size, f"batches of {self.batch_size}")
         copies = f", limit = hint × {self.copies}" if (self.copies or 1) > 1 else ""
@@ -96,13 +96,13 @@ class Workload:
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """What one model manager was asked for so far.
+    """The accesses of one model manager so far.
 
     Attributes:
-      elements: how many.
+      elements: number of elements.
       distances: stack distances of the accesses.
-      kept: the accesses, in parts; empty where they are not kept.
-      rest: models of the elements of a batch that is not full yet.
+      kept: the accesses, in parts; empty if they are not kept.
+      rest: models of the elements in the batch that is not full yet.
     """
 
     elements: int = 0
@@ -112,11 +112,11 @@ class Asked:
 
     @property
     def accesses(self) -> Ints:
-        """The models that were accessed, in order, if they were kept."""
+        """The accessed models, in order; empty if they are not kept."""
         return np.concatenate([*self.kept, np.zeros(0, np.uint16)])
 
     def after_elements(self, models: Ints, batch_size: int, keep: bool) -> Asked:
-        """The same when elements for `models` have followed, int32, shape (n,)."""
+        """A copy with elements for `models` added, int32, shape (n,)."""
         waiting = np.concatenate([self.rest, models]) if len(self.rest) else models
         whole = len(waiting) - len(waiting) % batch_size
         accesses = lru.batch_accesses(waiting[:whole], batch_size)
@@ -124,13 +124,13 @@ class Asked:
         return replace(following, elements=self.elements + len(models), rest=waiting[whole:])
 
     def after_accesses(self, accesses: Ints, keep: bool) -> Asked:
-        """The same when `accesses` have followed, shape (n,)."""
+        """A copy with `accesses` added, shape (n,)."""
         few = accesses.max(initial=0) < 2**16
         kept = (*self.kept, accesses.astype(np.uint16 if few else np.int32)) if keep else ()
         return replace(self, distances=self.distances.after(accesses), kept=kept)
 
     def ended(self, keep: bool) -> Asked:
-        """The same when the last batch has come, full or not."""
+        """A copy with the last batch added, full or not."""
         if not len(self.rest):
             return self
         accesses = lru.batch_accesses(self.rest, len(self.rest))
@@ -138,12 +138,12 @@ class Asked:
 
 
 class Managers:
-    """All model managers of a workload, which are fed piece by piece.
+    """All model managers of a workload; elements are added piece by piece.
 
     Args:
-      workload: how elements reach them.
-      keep: whether accesses are kept until the end, which takes 2 or 4 bytes each. Otherwise memory
-        does not grow with the number of elements.
+      workload: managers, batches and routing.
+      keep: whether to keep all accesses, 2 or 4 bytes each. Otherwise memory does not grow with
+        the number of elements.
     """
 
     def __init__(self, workload: Workload, keep: bool):
@@ -156,7 +156,7 @@ class Managers:
         self._first = FirstElements(self._batch_size)
 
     def feed(self, keys: Ints, numbers: KeyNumbers) -> None:
-        """Go on with `keys`, numbers that `numbers` gave, int32."""
+        """Add elements with these `keys`, numbers from `numbers`, int32."""
         models = numbers.models[keys]
         managers = len(self._each)
         if managers == 1:
@@ -173,7 +173,7 @@ class Managers:
                 self._each[i] = self._each[i].after_elements(part, self._batch_size, self._keep)
 
     def end(self) -> list[Asked]:
-        """What each of them was asked for, when no more elements follow."""
+        """The accesses of each manager, with the last batches added."""
         return [asked.ended(self._keep) for asked in self._each]
 
     def first_accesses(self, manager: int) -> Sequence[Access]:
@@ -194,14 +194,14 @@ class Managers:
 
 
 class KeyCounts:
-    """Elements of each key, and the order in which keys were first seen."""
+    """Number of elements of each key, and the order in which keys first occurred."""
 
     def __init__(self) -> None:
         self._elements: Ints = np.zeros(0, np.int64)
         self._order: list[Ints] = []
 
     def feed(self, keys: Ints) -> None:
-        """Go on with `keys`, numbers, int32."""
+        """Count `keys`, numbers, int32."""
         counts = np.bincount(keys, minlength=len(self._elements))
         known = np.zeros(len(counts), np.int64)
         known[: len(self._elements)] = self._elements
@@ -211,7 +211,7 @@ class KeyCounts:
         self._elements = known + counts
 
     def groups(self) -> tuple[Ints, Ints]:
-        """Keys in the order first seen, and how many elements each has."""
+        """Keys in order of first occurrence, and the number of elements of each."""
         order = np.concatenate([*self._order, np.zeros(0, np.int32)])
         return order, self._elements[order]
 
@@ -232,12 +232,12 @@ def loads_by_key(counts: KeyCounts, numbers: KeyNumbers, workload: Workload) -> 
 def _grouped_accesses(groups: Ints, elements: Ints, size: int) -> Ints:
     """Accesses of elements that come group by group.
 
-    Batches in the middle of a group access the model that was accessed last, which changes nothing,
-    and are left out.
+    Batches in the middle of a group are left out: they access the model that was accessed last, so
+    they change no load.
 
     Args:
       groups: number of the model of each group, shape (n,), in order.
-      elements: how many each group has, all positive, shape (n,).
+      elements: number of elements of each group, positive, shape (n,).
       size: elements in a batch.
     """
     end = np.cumsum(elements)
@@ -252,9 +252,9 @@ def _grouped_accesses(groups: Ints, elements: Ints, size: int) -> Ints:
 
 
 def _sprayed(start: int, count: int, managers: int, seed: int) -> Ints:
-    """Managers of the elements `start` to `start + count`: a fair draw for each, by its position.
+    """Draw a manager for each of the elements `start` to `start + count`, uniformly.
 
-    The same element is drawn the same whatever pieces the keys come in.
+    A draw depends only on `seed` and the element's position, not on the pieces of the log.
     """
     positions = np.arange(start, start + count, dtype=np.uint64)
     drawn: Ints = _mixed(positions ^ _mixed(np.array([seed], np.uint64))) % np.uint64(managers)
@@ -262,7 +262,7 @@ def _sprayed(start: int, count: int, managers: int, seed: int) -> Ints:
 
 
 def _by_name(names: Sequence[str], managers: int, seed: int) -> Ints:
-    """Managers of keys or models, by a hash of their name: the same name, the same manager."""
+    """Managers of keys or models, by a hash of the name and `seed`."""
     sums = [crc32(name.encode("utf-8", "surrogatepass"), seed) for name in names]
     drawn: Ints = _mixed(np.array(sums, np.uint64)) % np.uint64(managers)
     return drawn.astype(np.int32)
@@ -284,12 +284,12 @@ def read_sizes(sizes: Any, names: Sequence[str], needed: npt.NDArray[np.bool_]) 
     """Bytes of each model, int64, in the order of `names`.
 
     Args:
-      sizes: bytes by model name, or in the order of the models, or one number for all.
-      needed: whether a model is accessed at all, bool, shape (models,). Only those need a size.
+      sizes: bytes by model name, in the order of the models, or one number for all.
+      needed: whether each model is accessed and so needs a size, bool, shape (models,).
 
     Raises:
-      ValueError: a size is missing, negative or not finite; it is named.
-      TypeError: a size is no number.
+      ValueError: a size is missing, negative or not finite; the message names the model.
+      TypeError: a size is not a number.
     """
     given = _size_of_each(sizes, names)
     needs = zip(given, names, needed.tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""What the lesson on A/B patterns needs: grainy digits, two rivals, and how to compare them."""
+"""The lesson on A/B patterns: grainy digits, two models, and statistics that compare them."""
 
 from mmlab.lessons.ab.comparison import (
     Difference,

@@ -1,8 +1,8 @@
-"""Is B better than A? The difference of two accuracies, with an interval, paired and unpaired.
+"""The difference of two accuracies, with an interval, paired and unpaired.
 
-The interval is the bootstrap's: draw as many digits as there are, with replacement, many times, and
-take the middle 95% of the differences (Efron and Tibshirani, "An Introduction to the Bootstrap",
-1993, the percentile interval). McNemar's test is the exact one (Psychometrika 12, 1947).
+The interval is the percentile interval of the bootstrap: resample the digits with replacement many
+times and take the middle 95% of the differences (Efron and Tibshirani, "An Introduction to the
+Bootstrap", 1993). McNemar's test is the exact version (Psychometrika 12, 1947).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _MIDDLE = (2.5, 97.5)
 @shown_everywhere
 @dataclass(frozen=True)
 class Difference:
-    """The accuracy of B less that of A.
+    """The accuracy of B minus the accuracy of A.
 
     Attributes:
       points: the difference, in percentage points.
-      low, high: its 95% interval.
-      draws: the differences that the bootstrap drew, in percentage points.
+      low, high: its 95% interval, in percentage points.
+      draws: the differences of the bootstrap samples, in percentage points.
     """
 
     points: float
@@ -38,7 +38,7 @@ class Difference:
 
     @property
     def tells_which(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
     def __repr__(self) -> str:
@@ -47,14 +47,14 @@ class Difference:
 
 
 def paired_difference(a_right: Sequence[bool], b_right: Sequence[bool]) -> Difference:
-    """Both models answered the same digits.
+    """The difference if both models answered the same digits.
 
     Args:
-      a_right: for each digit, whether A is right.
-      b_right: the same for B, in the same order.
+      a_right: whether A is right, for each digit.
+      b_right: whether B is right, in the same order.
 
     Raises:
-      ValueError: there are none, or not as many of one as of the other.
+      ValueError: there are no digits, or the lengths differ.
     """
     a, b = _checked(a_right), _checked(b_right)
     if len(a) != len(b):
@@ -64,11 +64,11 @@ def paired_difference(a_right: Sequence[bool], b_right: Sequence[bool]) -> Diffe
 
 
 def split_difference(a_right: Sequence[bool], b_right: Sequence[bool]) -> Difference:
-    """Each model answered digits of its own: each side is drawn for itself.
+    """The difference if each model answered other digits; each side is resampled separately.
 
     Args:
-      a_right: for each digit of A's side, whether A is right.
-      b_right: for each digit of B's side, whether B is right.
+      a_right: whether A is right, for each digit of its side.
+      b_right: whether B is right, for each digit of its side.
 
     Raises:
       ValueError: a side is empty.
@@ -79,9 +79,10 @@ def split_difference(a_right: Sequence[bool], b_right: Sequence[bool]) -> Differ
 
 
 def mcnemar_p_value(a_right: Sequence[bool], b_right: Sequence[bool]) -> float:
-    """How often chance alone makes so lopsided a split of the digits on which the models differ.
+    """The exact two-sided p-value of McNemar's test.
 
-    Two-sided and exact: if the models were equally good, each of these digits would be a toss.
+    Tests the null hypothesis that, of the digits that only one model reads right, each model is as
+    likely to be that one.
 
     >>> mcnemar_p_value([True, False, True], [True, True, True])
     1.0
@@ -94,7 +95,7 @@ def mcnemar_p_value(a_right: Sequence[bool], b_right: Sequence[bool]) -> float:
 
 
 def _signed(value: float) -> str:
-    """A number with its sign; zero has none.
+    """A number with its sign; zero without a sign.
 
     >>> _signed(2.04), _signed(-2.5), _signed(-0.01)
     ('+2.0', '−2.5', '0.0')

@@ -10,17 +10,17 @@ from mmlab.lessons.cache import made_once, write_scans
 from mmlab.lessons.digits import pictures
 
 GRAIN = 0.25
-"""Standard deviation of the grain today; ink is 1 and paper is 0. A new scanner had none."""
+"""Standard deviation of the grain, where ink is 1 and paper is 0."""
 _SEED = 7
 
 
 def grainy(upright: np.ndarray, random: np.random.Generator, grain: float = GRAIN) -> np.ndarray:
-    """`upright`, shape (n, 8, 8), with grain; values stay between 0 and 1."""
+    """`upright`, shape (n, 8, 8), with grain; values are clipped to 0 to 1."""
     return np.clip(upright + random.normal(0, grain, upright.shape), 0, 1)
 
 
 def scans_and_labels() -> tuple[np.ndarray, np.ndarray]:
-    """The 480 test digits as the scanner sees them.
+    """The 480 test digits with grain, and their labels.
 
     Returns:
       Pictures, float32, shape (480, 8, 8); labels, int64, shape (480,).
@@ -30,10 +30,10 @@ def scans_and_labels() -> tuple[np.ndarray, np.ndarray]:
 
 
 def digits_file() -> Path:
-    """The 480 grainy test digits as a Parquet file.
+    """A Parquet file of the 480 grainy test digits.
 
     Columns: `id` (string, `digit-000` … `digit-479`), `pixels` (64 float32, row by row), `label`
-    (int64, the digit that it shows).
+    (int64, the digit shown).
     """
     return made_once("grainy-digits.parquet", _write)
 

@@ -1,9 +1,8 @@
-"""Two rivals that read grainy digits: a logistic regression, and a small convolutional net.
+"""Two models that read grainy digits: a logistic regression and a small convolutional net.
 
-Both are trained from a seed and kept in the cache: the logistic regression on digits without
-grain, from when the scanner was new; the net on digits as they look today. They are trained in
-double precision and their weights are rounded, so that every machine gets the same models, and a
-lesson the same counts.
+Both are trained from a seed and kept in the cache: the logistic regression on digits without grain,
+the net on grainy digits. They are trained in double precision and their weights are rounded, so
+that every machine gets the same models and the same counts.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from mmlab.lessons.training import descend, handler_of, state_dict, train_missin
 _STEPS = 400
 _BATCH = 128
 _GRID = 1024
-"""Weights are multiples of 1 / GRID: coarser than the differences between processors."""
+"""Weights are rounded to multiples of 1 / GRID, coarser than the differences between processors."""
 
 
 class LogisticRegression(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
-    """A weight for each pixel and digit.
+    """A linear model with one weight per pixel and digit.
 
     Input: float32, shape (n, 64). Output: scores of the ten digits, shape (n, 10).
     """
@@ -44,7 +43,7 @@ class LogisticRegression(nn.Module):  # type: ignore[misc]  # mypy skips torch, 
 
 
 class SmallConvNet(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
-    """Two layers of 3 by 3 filters, which look at neighbouring pixels together.
+    """A convolutional net with two layers of 3 by 3 filters.
 
     Input: float32, shape (n, 64). Output: scores of the ten digits, shape (n, 10).
     """
@@ -69,13 +68,13 @@ class SmallConvNet(nn.Module):  # type: ignore[misc]  # mypy skips torch, which 
 
 @dataclass(frozen=True)
 class _Recipe:
-    """How a model is made.
+    """The settings that a model is trained with.
 
     Attributes:
-      make: its class.
+      make: class of the model.
       rate: learning rate.
-      grain: of the pictures that it is trained on.
-      seed: of its weights and of these pictures.
+      grain: grain of the training pictures.
+      seed: seed of the initial weights and of the training pictures.
     """
 
     make: Callable[[], nn.Module]
@@ -99,21 +98,21 @@ def weights_file(name: str) -> Path:
 
 
 def prepare(say: Callable[..., None]) -> None:
-    """Make and keep the digits and the models that are not there yet.
+    """Make the digits and train the models that are not in the cache yet.
 
     Args:
-      say: called with one line per model that is trained.
+      say: called with one line per trained model.
     """
     digits_file()
     train_missing(_RECIPES, weights_file, say)
 
 
 def handler(side: str, **options: Any) -> PytorchModelHandlerTensor:
-    """Beam's handler for a rival, in batches of 16, so that a run can be repeated exactly.
+    """Beam's handler for model A or B, with batches of 16, so that runs can be repeated exactly.
 
     Args:
       side: "A", the logistic regression, or "B", the small convolutional net.
-      options: for `PytorchModelHandlerTensor`.
+      options: further arguments of `PytorchModelHandlerTensor`.
     """
     if side not in SIDES:
         raise ValueError(f'side is {side!r}: it is "A" or "B"')
@@ -123,7 +122,7 @@ def handler(side: str, **options: Any) -> PytorchModelHandlerTensor:
 
 
 def _fitted(recipe: _Recipe, steps: int = _STEPS) -> nn.Module:
-    """A model trained by a recipe: the same one gives the same weights, on every machine."""
+    """A model trained by `recipe`, with the same weights on every machine."""
     upright, labels = pictures("train")
     random = np.random.default_rng(recipe.seed)
     model = _started(recipe.make, random)
@@ -143,10 +142,10 @@ def _fitted(recipe: _Recipe, steps: int = _STEPS) -> nn.Module:
 
 
 def _started(make: Callable[[], nn.Module], random: np.random.Generator) -> nn.Module:
-    """A model with the weights that it starts from, in double precision.
+    """A model with its initial weights, in double precision.
 
-    NumPy draws them: PyTorch's own draws differ in the last digit from processor to processor, and
-    training makes much of it. They spread as PyTorch's do, by the number of inputs.
+    NumPy draws the weights, because PyTorch's draws differ between processors in the last digit,
+    and training amplifies the difference. Their distribution is PyTorch's default.
     """
     with torch.random.fork_rng(devices=[]):
         model = make().double().train()
@@ -161,7 +160,7 @@ def _started(make: Callable[[], nn.Module], random: np.random.Generator) -> nn.M
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Models this small are trained fastest by one thread, above all on a busy machine."""
+    """Use one thread, the fastest for models this small, especially on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Pictures of grainy digits, and of differences with their intervals."""
+"""Pictures of grainy digits, and of differences in accuracy with their intervals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmlab.lessons.pictures import draw_digit
 
 
 def show_digits(count: int = 12) -> Picture:
-    """The first `count` test digits, as they were written and as the scanner sees them."""
+    """Draw the first `count` test digits as written and as scanned."""
     written, labels = (part[:count] for part in pictures("test"))
     scans = scans_and_labels()[0][:count]
     with theme.style():
@@ -34,11 +34,11 @@ def show_digits(count: int = 12) -> Picture:
 
 
 def show_disagreements(answers: pd.DataFrame, each: int = 6) -> Picture:
-    """Scans that one model reads right and the other wrong.
+    """Draw scans that one model reads right and the other wrong.
 
     Args:
       answers: columns `id`, `label`, `A` and `B`, the digits that the models read.
-      each: so many of either kind, at most.
+      each: most scans of either kind.
     """
     scans = scans_and_labels()[0]
     a, b = answers["A"] == answers["label"], answers["B"] == answers["label"]
@@ -62,10 +62,10 @@ def show_disagreements(answers: pd.DataFrame, each: int = 6) -> Picture:
 
 
 def show_differences(differences: Mapping[str, Difference]) -> Picture:
-    """How much better B is than A, by several ways of measuring it, on one scale.
+    """Draw several measurements of the difference between A and B on one scale.
 
     Args:
-      differences: what was done, in words, to what was found.
+      differences: name of the measurement to its difference.
     """
     height = 1.35 + 0.85 * len(differences)
     with theme.style():
@@ -99,7 +99,7 @@ def _dress(axes: Axes) -> None:
 
 
 def _draw_difference(axes: Axes, floor: float, words: str, found: Difference) -> None:
-    """Draws as a hill, the interval as a bar on its foot, the difference as a dot."""
+    """Plot the draws as a density, the interval as a bar below it, the difference as a dot."""
     colour = theme.PALETTE[0] if found.tells_which else theme.MUTED
     places, heights = _hill(found.draws)
     axes.fill_between(
@@ -115,9 +115,9 @@ def _draw_difference(axes: Axes, floor: float, words: str, found: Difference) ->
 
 
 def _hill(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How often the bootstrap drew about so much, smoothed; the top is 1.
+    """Smoothed density of the draws, scaled to a maximum of 1: places and heights.
 
-    Shares of a few hundred digits come in steps, which bins alone would show as teeth.
+    Smoothed, because shares of a few hundred digits are discrete and a histogram would be jagged.
     """
     width = max(float(draws.std()), 0.1)
     edges = np.linspace(draws.min() - width, draws.max() + width, 161)

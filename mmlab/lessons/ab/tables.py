@@ -13,18 +13,18 @@ from mmlab.trace import Trace
 
 
 def work(traces: Mapping[str, Trace], guesses: Mapping[str, int | None]) -> pd.DataFrame:
-    """How many predictions each model computed, one row for each run.
+    """Number of predictions that each model computed, one row per run.
 
     Args:
       traces: name of the run to its trace.
-      guesses: name of the run to the guessed number of predictions; None where there is no guess.
+      guesses: name of the run to the guessed number of predictions; None for no guess.
     """
     rows = {name: _row(trace, guesses.get(name)) for name, trace in traces.items()}
     return pd.DataFrame.from_dict(rows, orient="index", dtype=object)
 
 
 def elements_of(trace: Trace, side: str) -> int:
-    """How many elements the model of `side` ("A" or "B") answered."""
+    """Number of elements that the model of `side` ("A" or "B") answered."""
     return sum(model.elements for model in trace.per_model() if model.model == SIDES[side])
 
 
@@ -40,11 +40,11 @@ def _row(trace: Trace, guess: int | None) -> dict[str, object]:
 
 
 def score(right: pd.DataFrame, guesses: Mapping[str, int | None]) -> pd.DataFrame:
-    """How many digits were read right, beside what the learner guessed.
+    """Number of digits that were read right, beside the learner's guesses.
 
     Args:
-      right: a column for each model, a row for each digit: whether it is right.
-      guesses: name of the column to the guessed number; None where there is no guess.
+      right: whether each digit is right, one column per model, one row per digit.
+      guesses: name of the column to the guessed number; None for no guess.
     """
     rows = {
         name: {
@@ -58,7 +58,7 @@ def score(right: pd.DataFrame, guesses: Mapping[str, int | None]) -> pd.DataFram
 
 
 def agreement(a_right: Sequence[bool], b_right: Sequence[bool]) -> pd.DataFrame:
-    """How many digits both, one or none of the models read right: the paired table."""
+    """The paired 2 by 2 table: digits that both, one or none of the models read right."""
     a, b = np.asarray(a_right, dtype=bool), np.asarray(b_right, dtype=bool)
     cells = [[int((x & y).sum()) for y in (b, ~b)] for x in (a, ~a)]
     return pd.DataFrame(cells, index=["A right", "A wrong"], columns=["B right", "B wrong"])

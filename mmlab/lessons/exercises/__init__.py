@@ -1,4 +1,4 @@
-"""The checks of the lessons' exercises: three outcomes, two hints, behaviour and never text."""
+"""Checks of the lessons' exercises, by the behaviour of an answer, with hints."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ EXERCISES: dict[str, Exercise] = {
 
 
 def check(name: str, answer: Any) -> Verdict:
-    """Judge an answer to an exercise by what it does; a notebook shows the verdict.
+    """Check an answer to an exercise by what it does, and return the verdict.
 
     Args:
-      name: of the exercise.
-      answer: what the exercise asks for: most often a function that builds a pipeline.
+      name: name of the exercise.
+      answer: what the exercise asks for, usually a function that builds a pipeline.
 
     Raises:
-      ValueError: there is no such exercise.
+      ValueError: there is no exercise of that name.
     """
     return _exercise(name).check(answer)
 
@@ -38,7 +38,7 @@ def hint(name: str, number: int = 1) -> None:
     """Print hint 1 or 2 of an exercise.
 
     Raises:
-      ValueError: there is no such exercise or hint.
+      ValueError: there is no exercise of that name, or `number` is not 1 or 2.
     """
     say(_exercise(name).hint(number))
 

@@ -1,4 +1,4 @@
-"""The exercises of the lesson `ab_pattern`."""
+"""Exercises of the lesson `ab_pattern`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from mmlab.lessons.exercises.running import run
 
 _MADE_UP_IDS = tuple(f"sheet {n // 7:x}/{'abcdefg'[n % 7]}" for n in range(3000))
 _MOST_FOR_B = 160
-"""A third of the digits."""
+"""Most digits for model B, a third of all."""
 _LEAST_RIGHT = 431
-"""As many as B alone."""
+"""Digits that B alone reads right."""
 
 _ELSEWHERE = """
 import os, sys, cloudpickle
@@ -96,7 +96,7 @@ def _check_share(sides: Sequence[int]) -> None:
 def _check_another_process(
     side: Callable[..., int], digits: Sequence[tuple[str, Any]], sides: Sequence[int]
 ) -> None:
-    """Python salts `hash()` of text anew in each process, as a worker of a pipeline would see."""
+    """Raise if sides differ in another process: Python salts `hash()` of text per process."""
     plain = [(name, np.zeros(64, dtype=np.float32)) for name, _ in digits]
     for salt in ("1", "2"):
         done = subprocess.run(

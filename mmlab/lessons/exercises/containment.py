@@ -1,4 +1,4 @@
-"""What an answer changes in this process is put back when its check has ended."""
+"""Restore the state of the process after the check of an answer."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ _STREAMS = ("stdin", "stdout", "stderr")
 
 @contextmanager
 def contained() -> Iterator[list[int]]:
-    """Put back what is changed inside: streams, their descriptors, the working directory, the
-    environment, signal handlers, timers, warning filters, logging and the recursion limit.
+    """Restore the state of the process after the block.
 
-    A stream that is closed inside stays open, and `os._exit` raises `SystemExit`.
+    Restored are streams and their descriptors, the working directory, the environment, signal
+    handlers, timers, warning filters, logging and the recursion limit. In the block, closing a
+    stream does nothing and `os._exit` raises `SystemExit`.
 
     Yields:
-      The signals of an interrupt that came from outside (Ctrl-C). A `KeyboardInterrupt` that code
-      raises itself is none of them.
+      A list that gets the signals of interrupts from outside (Ctrl-C), but not of a
+      `KeyboardInterrupt` that the block raises itself.
     """
     interrupts: list[int] = []
     with ExitStack() as at_end:
@@ -45,7 +46,7 @@ def contained() -> Iterator[list[int]]:
 
 def _keep_descriptors(at_end: ExitStack) -> None:
     for number in range(3):
-        with suppress(OSError):  # one that is closed already
+        with suppress(OSError):  # the descriptor is already closed
             copy = os.dup(number)
             at_end.callback(os.close, copy)
             at_end.callback(os.dup2, copy, number)
@@ -75,7 +76,7 @@ def _restore_environment(before: dict[str, str]) -> None:
 
 
 class _Open:
-    """A stream that its user cannot close."""
+    """A stream whose `close` and `detach` only flush it."""
 
     def __init__(self, stream: Any):
         self._stream = stream
@@ -91,7 +92,7 @@ class _Open:
         return _Open(self._stream.buffer)
 
     def close(self) -> None:
-        with suppress(OSError, ValueError):  # closed already, or nobody reads
+        with suppress(OSError, ValueError):  # already closed, or a pipe without a reader
             self._stream.flush()
 
     detach = close
@@ -109,7 +110,7 @@ def _keep_this_process(at_end: ExitStack) -> None:
     before, here = os._exit, os.getpid()
 
     def leave(status: int) -> None:
-        if os.getpid() != here:  # a process that was forked meanwhile
+        if os.getpid() != here:  # in a process that the answer forked
             before(status)
         raise SystemExit(status)
 
@@ -119,7 +120,7 @@ def _keep_this_process(at_end: ExitStack) -> None:
 
 @contextmanager
 def _keeping_signals(interrupts: list[int]) -> Iterator[None]:
-    """Outside the main thread, which signals do not reach, this does nothing."""
+    """Restore signal handlers and the timer; only the main thread can set signal handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -134,13 +135,13 @@ def _keeping_signals(interrupts: list[int]) -> Iterator[None]:
 
         signal.signal(signal.SIGINT, note)
     if handlers.get(_ALARM) == signal.SIG_DFL:
-        signal.signal(_ALARM, _ring)  # by default it ends the process
+        signal.signal(_ALARM, _ring)  # the default action ends the process
     try:
         yield
     finally:
         put_timer_back()
         for number, handler in handlers.items():
-            # None is a handler that was not set by Python: it cannot be put back from here.
+            # None is a handler that was not set by Python and cannot be restored from Python.
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
 
@@ -153,7 +154,7 @@ def _ring(number: int, frame: Any) -> None:
 
 
 def _timer() -> Callable[[], None]:
-    """A function that sets this process's alarm to what it would be without the answer."""
+    """A function that restores the process's alarm, less the time that has passed."""
     if not hasattr(signal, "getitimer"):  # Windows
         return lambda: None
     seconds, interval = signal.getitimer(signal.ITIMER_REAL)

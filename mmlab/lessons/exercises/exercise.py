@@ -1,4 +1,4 @@
-"""An exercise: an answer goes in, and what it does is judged, never how it is written."""
+"""`Exercise`: a task whose answers are judged by what they do, not by how they are written."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SIGNS = {
 
 
 class WrongError(Exception):
-    """What an answer does wrong.
+    """The answer is incorrect.
 
     Args:
-      seen: what was seen, and what was expected instead, in sentences.
-      hint: which hint helps on from here, 1 or 2.
+      seen: what was observed and what was expected, in sentences.
+      hint: the hint to show, 1 or 2.
     """
 
     def __init__(self, seen: str, hint: int = 1):
@@ -36,18 +36,18 @@ class WrongError(Exception):
 
 
 class UntouchedError(Exception):
-    """The answer does nothing yet; the text says what is missing."""
+    """The answer does nothing yet; the message says what is missing."""
 
 
 @shown_everywhere
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
       outcome: "correct", "incorrect" or "not attempted".
-      message: what was seen, in sentences.
-      hint: a hint that fits what was seen; None for a correct answer.
+      message: what was observed, in sentences.
+      hint: a hint for an incorrect answer; otherwise None.
     """
 
     outcome: str
@@ -73,10 +73,10 @@ class Exercise:
     """One task of a lesson.
 
     Attributes:
-      name: lesson and task, as in "key_mapping.new_scanner".
-      judge: takes the answer; returns what it did right, in a sentence, or raises `WrongError` or
-        `UntouchedError`. Any other exception counts as the answer's own.
-      hints: a gentle one, and one that leaves little to find.
+      name: lesson and task, such as "key_mapping.new_scanner".
+      judge: takes the answer; returns a sentence about a correct one, or raises `WrongError` or
+        `UntouchedError`. Any other exception is taken as raised by the answer.
+      hints: a gentle hint, and one that almost gives the solution.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Exercise:
     hints: tuple[str, str]
 
     def check(self, answer: Any) -> Verdict:
-        """Judge an answer. Whatever the answer does, this returns, and puts back what it changed.
+        """Check an answer. Always returns a verdict, and undoes its changes to the process.
 
         Raises:
           KeyboardInterrupt: the user interrupted the check.
@@ -106,14 +106,14 @@ class Exercise:
             return _not_attempted()
         except WrongError as wrong:
             return Verdict(_INCORRECT, str(wrong), self.hint(wrong.hint))
-        except BaseException as error:  # SystemExit too, and an interrupt that the answer raises
+        except BaseException as error:  # the answer may raise SystemExit or KeyboardInterrupt
             return Verdict(_INCORRECT, f"It stopped with {first_line(error)}", self.hint(1))
 
     def hint(self, number: int = 1) -> str:
         """Hint 1 or 2.
 
         Raises:
-          ValueError: there is no such hint.
+          ValueError: `number` is not 1 or 2.
         """
         if number not in (1, 2):
             raise ValueError(f"{self.name} has hint 1 and hint 2, not {number!r}")
@@ -121,7 +121,7 @@ class Exercise:
 
 
 def _is_untouched(answer: Any) -> bool:
-    """Whether an answer still holds `...`, or does nothing at all.
+    """Whether an answer still contains `...` or does nothing.
 
     >>> _is_untouched({"CONFIG_1": ...}), is_untouched(lambda pipeline: None), is_untouched([1, 2])
     (True, True, False)
@@ -154,10 +154,10 @@ def _holds_ellipsis(code: types.CodeType) -> bool:
 
 
 def require_function(answer: Any, name: str) -> None:
-    """Refuse an answer that cannot be called.
+    """Raise if the answer is not callable.
 
     Raises:
-      WrongError: with what was given instead.
+      WrongError: the answer is not callable; the message has its type.
     """
     if not callable(answer):
         kind = type(answer).__name__
@@ -171,7 +171,7 @@ def first_line(error: BaseException) -> str:
     ("KeyError: 'Z'", 'SystemExit')
     """
     text = ""
-    with suppress(BaseException):  # the exception may be the answer's own
+    with suppress(BaseException):  # str() of an exception that the answer defines may raise
         text = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
 

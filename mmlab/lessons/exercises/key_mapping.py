@@ -1,4 +1,4 @@
-"""The exercises of the lesson `key_mapping`."""
+"""Exercises of the lesson `key_mapping`."""
 
 from __future__ import annotations
 

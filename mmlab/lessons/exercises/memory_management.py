@@ -1,4 +1,4 @@
-"""The exercises of the lesson `memory_management`."""
+"""Exercises of the lesson `memory_management`."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from mmlab.transforms import FixedBatches
 _MORNING = ["KEY_1", "KEY_2", "KEY_4", "KEY_1", "KEY_3", "KEY_4"]
 _AFTERNOON = ["KEY_2", "KEY_4", "KEY_5", "KEY_3", "KEY_4", "KEY_6"]
 _DAY = _MORNING + _AFTERNOON
-"""What the exercise `smallest_hint` classifies, in this order: three models take turns, then
-three, two of them the same."""
+"""Keys of the exercise `smallest_hint`, in order: three models take turns, then three again, of
+which two are the same."""
 
 _ROUNDS = ["KEY_3", "KEY_6", "KEY_1", "KEY_4", "KEY_5", "KEY_2"] * 2
-"""What the exercise `load_once` classifies: the two keys of one model are far apart."""
+"""Keys of the exercise `load_once`, in order: the two keys of one model are far apart."""
 
 _Pair = tuple[str, torch.Tensor]
 
 
 def _scans(keys: list[str]) -> tuple[list[_Pair], dict[bytes, int]]:
-    """A pair of key and pixels for each of `keys`; and pixels to the digit that they show."""
+    """Pairs of key and pixels for `keys`, and a dict from pixels to the digit shown."""
     upright, labels = pictures("test")
     pixels = [
         torch.from_numpy(distorted(upright[i : i + 1], key).reshape(64))
@@ -92,7 +92,7 @@ def _judge_load_once(build: Any) -> str:
     _check_limit(summary.limit)
     _check_results(ran.output, pairs, truth)
     if summary.loads > len(MAPPING):
-        # Grouped by key there is at most one load for each key.
+        # With elements grouped by key there is at most one load per key.
         by_key = summary.loads <= len(set(_ROUNDS))
         raise WrongError(
             f"All results are right, and the models were loaded {summary.loads} times: "
@@ -114,7 +114,7 @@ def _check_limit(limit: Any) -> None:
 
 
 def _check_results(output: list[Any], pairs: list[_Pair], truth: dict[bytes, int]) -> None:
-    """Whether each pair has its own result, with its own key, and most digits are right."""
+    """Raise unless each pair has one result, with its own key, and most digits are right."""
     if len(output) != len(pairs):
         raise WrongError(f"{len(pairs)} scans went in, and {len(output)} results came out.", hint=2)
     keys = {tensor.numpy().tobytes(): key for key, tensor in pairs}

@@ -1,4 +1,4 @@
-"""Scans for answers to read, and what can be wrong with how they were read."""
+"""Scans for the answers to classify, and checks of the predictions."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mmlab.lessons.exercises.exercise import WrongError
 from mmlab.lessons.models import predicted_digit
 
 EACH = 8
-"""Scans of each key: the first test digits, none of which looks the same when it is mirrored."""
+"""Scans of each key: the first test digits, none of which looks the same when mirrored."""
 _ENOUGH = 6
-"""Every model reads that many of its own `EACH` scans or more, and fewer of any other scanner."""
+"""Least scans of `EACH` that a model reads right from its own scanners, not from others."""
 
 
 def scans_of(keys: Iterable[str], *, like: dict[str, str] | None = None) -> list[tuple[str, Any]]:
-    """`EACH` pairs of key and tensor for each of `keys`, which take turns.
+    """`EACH` pairs of key and tensor for each of `keys`, with the keys taking turns.
 
     Args:
-      keys: of the pairs.
-      like: key to the scanner that it works like, for keys that are no scanners of the lessons.
+      keys: keys of the pairs.
+      like: key to the scanner that distorts its scans, for keys that are not in the lessons.
     """
     scanner = like or {}
     keys = list(keys)
@@ -32,14 +32,14 @@ def scans_of(keys: Iterable[str], *, like: dict[str, str] | None = None) -> list
 
 
 def require_read(predictions: Sequence[Any], keys: Iterable[str]) -> None:
-    """Refuse predictions that miss scans, or that a model made which cannot read them.
+    """Raise if scans have no prediction, or if another model than the trained one read them.
 
     Args:
-      predictions: what `RunInference` made of `scans_of(keys)`.
-      keys: that were read.
+      predictions: outputs of `RunInference` for `scans_of(keys)`.
+      keys: keys of the scans.
 
     Raises:
-      WrongError: with what was seen.
+      WrongError: the message says what was observed.
     """
     came = Counter(key for key, _ in map(_pair, predictions))
     right: dict[str, int] = defaultdict(int)

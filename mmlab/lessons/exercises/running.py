@@ -1,4 +1,4 @@
-"""Runs the pipeline of an answer, watched, and keeps what comes out of it."""
+"""Run the pipeline of an answer, watched, and keep its outputs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _kept: dict[int, dict[str, list[Any]]] = {}
 
 @dataclass(frozen=True)
 class Ran:
-    """What the pipeline of an answer did.
+    """The run of an answer's pipeline.
 
     Attributes:
-      outputs: name to elements, in the order in which they came; "" is the name where `build`
-        returned one PCollection.
-      trace: of its run.
+      outputs: name to elements, in order of arrival; the name is "" if `build` returned one
+        PCollection.
+      trace: trace of the run.
     """
 
     outputs: dict[str, list[Any]]
@@ -49,17 +49,17 @@ class Ran:
 
 
 def run(build: Callable[..., Any], *args: Any, options: PipelineOptions | None = None) -> Ran:
-    """Run what `build(pipeline, *args)` makes in this process.
+    """Build a pipeline with `build(pipeline, *args)` and run it in this process.
 
     Args:
-      build: adds its steps and returns a PCollection, or a dict or tuple of several (a tuple's
-        outputs are named "0", "1", …).
-      args: for `build`, after the pipeline.
-      options: of the pipeline.
+      build: adds steps and returns a PCollection, or a dict or tuple of several (a tuple's outputs
+        are named "0", "1", …).
+      args: further arguments of `build`.
+      options: options of the pipeline.
 
     Raises:
       UntouchedError: `build` added no step.
-      WrongError: it ran the pipeline, used another one, or returned something else.
+      WrongError: `build` ran the pipeline, used another one, or returned something else.
     """
     require_function(build, "build")
     runner = WatchRunner("FnApiRunner", live=False)
@@ -82,7 +82,7 @@ def _build(
     runner: WatchRunner,
     args: tuple[Any, ...],
 ) -> dict[str, PCollection[Any]]:
-    """The collections in which the steps end that `build` adds to `pipeline`."""
+    """Call `build` and return the collections that it returns, by name."""
     with _recorded() as seen:
         try:
             returned = build(pipeline, *map(_copied, args))
@@ -106,7 +106,7 @@ _RAN = (
 
 @dataclass(frozen=True)
 class _Seen:
-    """Pipelines that were made, and those that were run."""
+    """Pipelines that were created, and pipelines that were run."""
 
     made: list[beam.Pipeline]
     ran: list[beam.Pipeline]
@@ -118,7 +118,7 @@ def _was_run(pipeline: beam.Pipeline, runner: WatchRunner, seen: _Seen) -> bool:
 
 @contextmanager
 def _recorded() -> Iterator[_Seen]:
-    """What is done inside with pipelines, in any thread."""
+    """Record the pipelines that are created and run in the block, in any thread."""
     seen = _Seen([], [])
     make, run = beam.Pipeline.__init__, beam.Pipeline.run
 
@@ -142,7 +142,7 @@ def _recorded() -> Iterator[_Seen]:
 
 
 def _require_this_pipeline(pipeline: beam.Pipeline, returned: Any, seen: _Seen) -> None:
-    """Refuse steps that were added to another pipeline, or to none."""
+    """Raise if the steps were added to another pipeline or to none."""
     others = [c.pipeline for c in _collections(returned) if c.pipeline is not pipeline]
     untouched = not root_transform(pipeline).parts
     if not others and not untouched:
@@ -167,7 +167,7 @@ def _collections(returned: Any) -> list[PCollection[Any]]:
 
 
 def _copied(argument: Any) -> Any:
-    """A copy that an answer may change: what went in is compared with what comes out."""
+    """A copy for the answer, which may change it; the original is compared with the output."""
     if type(argument) in (list, tuple):
         return type(argument)(map(_copied, argument))
     return argument.clone() if isinstance(argument, torch.Tensor) else argument
@@ -192,5 +192,5 @@ def _kind(returned: Any) -> str:
 
 
 def _keep(element: Any, run_id: int, name: str) -> None:
-    # Workers are threads of this process: the runner is the local one.
+    # The runner is local and its workers are threads of this process, so a global works.
     _kept[run_id][name].append(element)

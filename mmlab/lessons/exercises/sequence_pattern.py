@@ -1,4 +1,4 @@
-"""The exercises of the lesson `sequence_pattern`."""
+"""Exercises of the lesson `sequence_pattern`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mmlab.lessons.sequence.scans import first_scans, label_of
 
 _SCANS = 48
 _ENOUGH = 40
-"""Digits read right of 48: with scans that were not restored, 36 are."""
+"""Least digits read right of 48; without restoring the scans, 36 are."""
 _BATCH: dict[str, Any] = {"min_batch_size": _SCANS, "max_batch_size": _SCANS}
 
 _PAGES = 24
 _TORN = ("scan-007", "scan-016")
 _SURE = 0.9
 _BORDER = 1e-3
-"""How near to `_SURE` an answer may be on either side: batches of other sizes round otherwise."""
+"""Tolerance around `_SURE`: rounding depends on the size of the batch."""
 _OUTPUTS = ("digits", "doubtful", "failed")
 
 

@@ -1,4 +1,4 @@
-"""The exercises of the lesson `start_here`."""
+"""Exercises of the lesson `start_here`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmlab.lessons.models import mapping
 
 _KEYS = ("KEY_2", "KEY_3", "KEY_5")
 _MISREAD = 2
-"""More wrong digits than that, of 16, are not the models' fault."""
+"""Most wrong digits, of 16, that the models' own errors explain."""
 
 
 def _judge_loads(answer: Any) -> str:

@@ -1,4 +1,4 @@
-"""What the lesson on the sequence pattern needs: noisy scans and a model that restores them."""
+"""The lesson on the sequence pattern: noisy scans and a model that restores them."""
 
 from mmlab.lessons.sequence.models import Restorer, prepare, restorer, sureness, weights_file
 from mmlab.lessons.sequence.pictures import show, show_lamp

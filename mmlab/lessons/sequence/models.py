@@ -24,7 +24,7 @@ PIXELS = SIDE * SIDE
 
 
 class Restorer(nn.Module):  # type: ignore[misc]  # mypy skips torch, which takes it long to read
-    """Makes a scan look as if the lamp were new: shadow and grain go, ink is black again.
+    """A model that removes shadow and grain from a scan and restores its contrast.
 
     Input: float32, shape (n, 64). Output: the same shape, values between 0 and 1.
     """
@@ -45,12 +45,12 @@ class Restorer(nn.Module):  # type: ignore[misc]  # mypy skips torch, which take
 
 
 def weights_file() -> Path:
-    """The state dict of the restorer, trained on first use (some seconds)."""
+    """The state dict of the restorer, trained on first use (a few seconds)."""
     return state_dict(_NAME, _fitted)
 
 
 def prepare(say: Callable[..., None]) -> None:
-    """Train and keep the restorer if it is not there yet, and `say` so in one line."""
+    """Train the restorer if it is not in the cache yet; `say` gets one line about it."""
     train_missing([_NAME], lambda name: weights_file(), say)
 
 
@@ -58,13 +58,13 @@ def restorer(**options: Any) -> PytorchModelHandlerTensor:
     """Beam's handler for the restorer.
 
     Args:
-      options: for `PytorchModelHandlerTensor`.
+      options: further arguments of `PytorchModelHandlerTensor`.
     """
     return handler_of(weights_file(), Restorer, **options)
 
 
 def sureness(result: PredictionResult) -> float:
-    """The probability that a classifier gives to the digit that it finds most likely, 0 to 1."""
+    """The probability of the most likely digit, 0 to 1."""
     scores: torch.Tensor = result.inference
     return float(scores.softmax(-1).max())
 
@@ -72,7 +72,7 @@ def sureness(result: PredictionResult) -> float:
 def _fitted(hidden: int = _HIDDEN, steps: int = _STEPS) -> Restorer:
     """A restorer trained on the 1,317 training digits, with new noise in every step.
 
-    The same arguments give the same weights; torch's own random state is left as it was.
+    The same arguments give the same weights. PyTorch's random state is not changed.
     """
     upright, _ = pictures("train")
     random = np.random.default_rng(5)

@@ -1,4 +1,4 @@
-"""Digits on their way through the two models."""
+"""Pictures of digits before, between and after the two models."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ def show(
     scans: Sequence[str],
     digits: Mapping[str, Sequence[int]] | None = None,
 ) -> Picture:
-    """Rows of pictures, one column for each scan, and below a row the digits that were read in it.
+    """Draw rows of pictures, one column per scan, with the digits read below a row.
 
     Args:
-      rows: name of the row to its pictures: 64 pixels each, or 8 by 8.
-      scans: the names of the scans, in the order of the columns.
-      digits: name of a row to the digits read in it; wrong ones are marked with a cross.
+      rows: name of the row to its pictures, of 64 or 8 by 8 pixels each.
+      scans: names of the scans, in the order of the columns.
+      digits: name of a row to the digits read from its pictures; wrong ones are marked with a
+        cross.
     """
     with theme.style():
         figure = _drawn(rows, scans, digits or {})
@@ -37,7 +38,7 @@ def show(
 
 
 def show_lamp(count: int = 12) -> Picture:
-    """The first `count` digits as they were written, and as they were scanned."""
+    """Draw the first `count` digits as written and as scanned."""
     scans = dict(first_scans(count))
     rows = {"written": [written(scan) for scan in scans], "scanned": list(scans.values())}
     return show(rows, list(scans))

@@ -1,4 +1,4 @@
-"""Handwritten digits from a scanner whose lamp is failing: shadow, weak contrast, and grain."""
+"""Handwritten digits from a scanner with a failing lamp: shadow, weak contrast, and grain."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ _SEED = 2026
 
 _FEW = 24
 TORN = ("scan-005", "scan-014")
-"""Scans of `damaged_file` of which only the first 40 pixels arrived."""
+"""Scans of `damaged_file` that have only their first 40 pixels."""
 BLANK = "scan-019"
-"""The scan of `damaged_file` whose pixels are all "not a number"."""
+"""The scan of `damaged_file` whose pixels are all NaN."""
 _MISSING = "scan-021"
-"""The scan of `damaged_file` that came without pixels."""
+"""The scan of `damaged_file` without pixels."""
 
 
 def noisy(upright: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """`upright`, shape (n, 8, 8), under a failing lamp; float32, values between 0 and 1.
+    """`upright`, shape (n, 8, 8), scanned with a failing lamp; float32, values between 0 and 1.
 
-    A shadow falls over each scan from a direction of its own, ink keeps 40% of its contrast, and
-    there is grain.
+    Each scan has a shadow from a random direction, 40% of the contrast, and grain.
     """
     along = np.linspace(-1, 1, SIDE)
     angle = random.uniform(0, 2 * np.pi, (len(upright), 1, 1))
@@ -40,12 +39,12 @@ def noisy(upright: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def scans_file(rows: int = TEST_DIGITS, lamp: str = "old") -> Path:
-    """The first `rows` of the 480 test digits as a Parquet file.
+    """A Parquet file of the first `rows` of the 480 test digits.
 
     Columns: `id` (string, `scan-000` … `scan-479`) and `pixels` (64 float32, row by row).
 
     Args:
-      rows: how many.
+      rows: number of digits.
       lamp: "old" for noisy scans, "new" for clean ones.
     """
     if not 1 <= rows <= TEST_DIGITS:
@@ -57,17 +56,17 @@ def scans_file(rows: int = TEST_DIGITS, lamp: str = "old") -> Path:
 
 
 def damaged_file() -> Path:
-    """The first 24 noisy scans; two are torn, one came without pixels, one without numbers."""
+    """A Parquet file of the first 24 noisy scans: two torn, one without pixels, one all NaN."""
     return made_once("damaged-scans.parquet", lambda path: _write(path, _damaged()))
 
 
 def label_of(scan: str) -> int:
-    """The digit that the scan named `scan-000` … `scan-479` shows."""
+    """The digit shown by the scan named `scan-000` … `scan-479`."""
     return int(pictures("test")[1][int(scan.removeprefix("scan-"))])
 
 
 def written(scan: str) -> np.ndarray:
-    """The digit as it was written, shape (8, 8)."""
+    """The picture before it was scanned, shape (8, 8)."""
     upright, _ = pictures("test")
     digit: np.ndarray = upright[int(scan.removeprefix("scan-"))]
     return digit

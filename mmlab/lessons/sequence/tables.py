@@ -10,11 +10,11 @@ from mmlab.lessons.sequence.scans import label_of
 from mmlab.lessons.tables import or_dash
 
 _STEP = 5
-"""Shares are given to the nearest 5%: what the last digit says differs between processors."""
+"""Shares are rounded to 5%, because the last digit differs between processors."""
 
 
 def beside(guesses: Mapping[str, int | None], measured: Mapping[str, int]) -> pd.DataFrame:
-    """What the learner guessed beside what a run says, one row for each question."""
+    """The learner's guesses beside the measured values, one row per question."""
     rows = {
         question: {"my guess": or_dash(guesses.get(question)), "measured": value}
         for question, value in measured.items()
@@ -25,11 +25,11 @@ def beside(guesses: Mapping[str, int | None], measured: Mapping[str, int]) -> pd
 def read_right(
     readings: Mapping[str, Iterable[tuple[str, int]]], guesses: Mapping[str, int | None]
 ) -> pd.DataFrame:
-    """How many digits in a hundred are read right, to the nearest 5, beside the guesses.
+    """Digits read right, in percent to the nearest 5, beside the guesses.
 
     Args:
       readings: name of the run to its pairs of scan and digit.
-      guesses: name of the run to the guess; None where there is no guess.
+      guesses: name of the run to the guess; None for no guess.
     """
     rows = {}
     for name, pairs in readings.items():
@@ -46,11 +46,11 @@ def read_right(
 def outcomes(
     runs: Mapping[int, Mapping[str, Sized]], guesses: Mapping[int, int | None]
 ) -> pd.DataFrame:
-    """How many elements came out of each output, one row for each size of batches.
+    """Number of elements of each output, one row per batch size.
 
     Args:
-      runs: size of batches to the outputs of the run: name to elements.
-      guesses: size of batches to the guess for the first output; None where there is no guess.
+      runs: batch size to the outputs of the run, from name to elements.
+      guesses: batch size to the guess for the first output; None for no guess.
     """
     rows = {}
     for size, outputs in runs.items():
