@@ -114,7 +114,7 @@ def is_flat(models: float, highest: float) -> bool:
 
 def unit_name(unit: float) -> str:
     """
-    >>> unit_name(GB), unit_name(MB)
+    >>> unit_name(_GB), unit_name(MB)
     ('GB', 'MB')
     """
     return "GB" if unit == _GB else "MB"
@@ -123,7 +123,7 @@ def unit_name(unit: float) -> str:
 def unit_of(most_bytes: float) -> float:
     """Return the unit of a memory axis, in bytes: GB from a highest value of 2 GB, else MB.
 
-    >>> unit_of(3e9) == GB, unit_of(5e8) == MB
+    >>> unit_of(3e9) == _GB, unit_of(5e8) == MB
     (True, True)
     """
     return _GB if most_bytes >= 2e9 else MB

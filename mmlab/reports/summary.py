@@ -271,7 +271,7 @@ _Value = int | Unknown | None
 def _one_of(values: Iterable[_Value]) -> _Value | Differs:
     """The common value of all steps, `DIFFERS` if they differ; None without steps.
 
-    >>> _one_of([2, 2]), one_of([None, None]), one_of([1, None]), one_of([])
+    >>> _one_of([2, 2]), _one_of([None, None]), _one_of([1, None]), _one_of([])
     (2, None, differs, None)
     """
     different = set(values)

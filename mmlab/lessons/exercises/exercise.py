@@ -123,8 +123,10 @@ class Exercise:
 def _is_untouched(answer: Any) -> bool:
     """Whether an answer still contains `...` or does nothing.
 
-    >>> _is_untouched({"CONFIG_1": ...}), is_untouched(lambda pipeline: None), is_untouched([1, 2])
-    (True, True, False)
+    >>> _is_untouched({"CONFIG_1": ...}), _is_untouched(lambda pipeline: None)
+    (True, True)
+    >>> _is_untouched([1, 2])
+    False
     """
     if answer is None or answer is ...:
         return True

@@ -365,7 +365,7 @@ def test_a_saved_trace_is_loaded_from_afar(tmp_path):
     trace = Trace.load(remote.uri(tmp_path / "log"))
     path = trace.save(tmp_path / "trace.jsonl")
     assert Trace.load(remote.uri(path)).events == trace.events
-    with pytest.raises(ValueError, match="saved to this machine"):
+    with pytest.raises(ValueError, match="must be a file of this machine"):
         trace.save(remote.uri(tmp_path / "other.jsonl"))
     with pytest.raises(FileNotFoundError, match="does not exist"):
         Trace.load(remote.uri(tmp_path / "nothing.jsonl"))
