@@ -24,7 +24,7 @@ def short(value: Any, most: int = 80) -> str:
     """
     try:
         text = repr(value)
-    except Exception:  # an author's object may refuse
+    except Exception:  # its __repr__ may raise
         text = f"<{type(value).__name__}>"
     text = re.sub(r" object at 0x[0-9a-fA-F]+", "", text)
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -262,7 +262,7 @@ class LoadBegins(OfLoad, tag="load_begin", kw_only=True):
 
 
 class LoadEnds(OfLoad, tag="load_end", kw_only=True):
-    """The model is there.
+    """The model is loaded.
 
     Attributes:
       bytes: of the model.

@@ -63,7 +63,7 @@ class Run:
     _ending: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
-        # Registered first, so it is called last at exit, when workers in this process have stopped.
+        # Registered before workers start in this process, so called after they have stopped.
         atexit.register(self._forget)
 
     @property

@@ -60,7 +60,7 @@ class _QuietReader:
         if self._pid == os.getpid() or not sys.platform.startswith("linux"):
             return
         try:
-            self._file = os.open("/proc/self/statm", os.O_RDONLY)  # stays that of a forking process
+            self._file = os.open("/proc/self/statm", os.O_RDONLY)  # a fork keeps that of its parent
         except OSError:
             return
         self._pid = os.getpid()
