@@ -1,4 +1,4 @@
-"""`%%watch`, the cell magic: every pipeline of a cell is watched, and the cell stays as it is."""
+"""The cell magic `%%watch`: watch every pipeline of a cell without changing the cell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmlab.watching.programs import watched_cell
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """What `%load_ext mmlab` does."""
+    """Register the magic, for `%load_ext mmlab`."""
     shell.register_magics(_Watching)
 
 
@@ -31,7 +31,7 @@ class _Watching(Magics):  # type: ignore[misc]  # IPython has no types
         name = line.strip()
         if name and (keyword.iskeyword(name) or not name.isidentifier()):
             raise UsageError(f"%%watch takes one name for the trace, or nothing, got {name!r}")
-        if self.shell.should_run_async(cell):  # a loop runs already, which cannot be entered twice
+        if self.shell.should_run_async(cell):  # IPython's event loop is not reentrant
             raise UsageError(
                 "%%watch cannot run a cell with await outside a function: remove %%watch and put "
                 "the cell's lines under `with mmlab.watched_pipelines() as traces:`"
@@ -47,7 +47,7 @@ class _Watching(Magics):  # type: ignore[misc]  # IPython has no types
 
 
 def _run(shell: Any, cell: str) -> BaseException | None:
-    """Run a cell as it runs without the magic. Returns its error, to be shown once."""
+    """Run a cell as without the magic and return its error, without showing it."""
     shows = {name: getattr(shell, name) for name in ("showtraceback", "showsyntaxerror")}
     for name in shows:
         setattr(shell, name, lambda *_, **__: None)
@@ -59,7 +59,7 @@ def _run(shell: Any, cell: str) -> BaseException | None:
     error: BaseException | None = result.error_before_exec or result.error_in_exec
     if error is None:
         return None
-    # The outer cell fails with the same words: those of the inner one, without us above them.
+    # The outer cell shows the traceback of the inner one, without mmlab's frames.
     frames = shell.InteractiveTB.structured_traceback(
         type(error), error, error.__traceback__, tb_offset=1
     )
@@ -69,5 +69,5 @@ def _run(shell: Any, cell: str) -> BaseException | None:
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """What `%unload_ext mmlab` does."""
+    """Remove the magic, for `%unload_ext mmlab`."""
     shell.magics_manager.magics["cell"].pop("watch", None)

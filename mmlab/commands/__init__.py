@@ -1,6 +1,6 @@
-"""The command `mmlab`: one module for each of its commands, over the call of the same name.
+"""The command `mmlab`: one module per subcommand, each around the function of the same name.
 
-Nothing is imported here that `mmlab --help` does not need.
+Modules import heavy dependencies only when they run, so that `mmlab --help` is fast.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from mmlab.commands import doctor, follow, lessons, replay, run, summary, timeli
 
 _COMMANDS: tuple[ModuleType, ...] = (run, follow, summary, timeline, replay, lessons, doctor)
 _BAD_INPUT = 2
-"""Exit status where a command is given something that it cannot use."""
+"""Exit status for invalid input."""
 _INTERRUPTED = 130
 _EXAMPLES = "examples:\n"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence."""
+    """A parser whose errors are one sentence."""
 
     def error(self, message: str) -> NoReturn:
         _say_wrong(self.prog, f"{message}; see {self.prog} --help")
@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Wraps what is told to the width of the terminal, and leaves examples as they are."""
+    """A formatter that wraps descriptions to the width of the terminal, but not examples."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if text.startswith(_EXAMPLES):
@@ -44,7 +44,7 @@ def _say_wrong(command: str, message: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit status; a program that is run may end Python itself."""
+    """Run one command and return its exit status; a watched program may end Python itself."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         words, program = run.split(words)
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _BAD_INPUT
     except KeyboardInterrupt:
         return _INTERRUPTED
-    # A program that is watched has errors of its own.
+    # Outside the try: errors of a watched program are not bad input.
     return (work() if work is not None else 0) or 0
 
 

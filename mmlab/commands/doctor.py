@@ -16,7 +16,7 @@ EXAMPLES = "  mmlab doctor"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """There are none."""
+    """Add nothing: the command has no arguments."""
 
 
 def begin(options: Namespace) -> Callable[[], int]:

@@ -37,10 +37,10 @@ _OPTIONS = ("hmo:", ["help", "output=", "log=", "no-live"])
 
 
 def split(words: list[str]) -> tuple[list[str], list[list[str]]]:
-    """The words of the command, and the program with its arguments, whatever they look like.
+    """Split the words of the command from the program and its arguments.
 
     Raises:
-      ValueError: there is an option that the command does not have.
+      ValueError: an option before the program is not known.
 
     >>> split(["run", "-o", "t.jsonl", "-m", "score", "-o", "--", "x"])
     (['run', '-o', 't.jsonl', '-m'], [['score', '-o', '--', 'x']])
@@ -85,7 +85,7 @@ def begin(options: Namespace, words: Sequence[str]) -> Callable[[], None]:
     def work() -> None:
         stack = ExitStack()
         traces = stack.enter_context(block)
-        # After the threads that the program waits for, and all that it does at its end.
+        # At exit, so that the traces include threads and exit handlers of the program.
         atexit.register(_end, stack, traces, path, os.getpid())
         main.execute(program)
 
@@ -106,12 +106,12 @@ def _check_log(log: str) -> None:
     from mmlab.log.folders import is_remote
     from mmlab.worker.logs import check_log
 
-    if not is_remote(log):  # Beam would be imported before the program does it
+    if not is_remote(log):  # a remote check would import Beam before the program does
         check_log(log)
 
 
 def _may_be_written(path: Path) -> bool:
-    """Whether there is nothing, or an older trace: never something else of the author's."""
+    """Whether `path` does not exist or is an older trace, so that no other file is replaced."""
     from mmlab.events import decode
 
     if not path.exists():
@@ -125,8 +125,8 @@ def _may_be_written(path: Path) -> bool:
 
 
 def _end(stack: ExitStack, traces: Traces, path: Path, pid: int) -> None:
-    """Save the traces and say where they are. Whatever goes wrong, the program has ended well."""
-    if os.getpid() != pid:  # a forked process of the program
+    """Save the traces and print their paths; a failure leaves the exit status unchanged."""
+    if os.getpid() != pid:  # in a process forked by the program
         return
     stack.close()
     try:

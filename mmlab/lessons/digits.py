@@ -57,7 +57,7 @@ def pictures(part: str) -> tuple[np.ndarray, np.ndarray]:
       Pictures, float32, shape (n, 8, 8), where 0 is paper and 1 is ink; labels, int64, shape (n,).
     """
     if part not in ("train", "test"):
-        raise ValueError(f'part is {part!r}: it is "train" or "test"')
+        raise ValueError(f'part must be "train" or "test", got {part!r}')
     with np.load(made_once("digits.npz", _write_digits)) as digits:
         images, labels = digits["images"], digits["labels"]
     order = np.random.default_rng(2026).permutation(len(labels))

@@ -32,7 +32,10 @@ def leftovers_per_load(outcome: RunOutcome) -> dict[str, int]:
     lines = [line.split()[1:] for line in outcome.output.splitlines() if line.startswith(_SIGN)]
     loads = outcome.trace.summary().loads - 1
     if len(lines) < 2 or loads < 1:
-        raise ValueError("two loads or more tell what a load leaves behind: run more elements")
+        raise ValueError(
+            "outcome must have two loads and two printed lines or more, got "
+            f"{loads + 1} and {len(lines)}: run more elements"
+        )
     first, last = ([int(number) for number in line] for line in (lines[0], lines[-1]))
     # Rounded, because other parts of Beam may start or end a thread or open a file meanwhile.
     return {

@@ -54,19 +54,22 @@ def _memory_shares(trace: Trace) -> tuple[int, int, int]:
     """
     if not trace.residences:
         raise ValueError(
-            "the run loaded no model, so there is no memory of models to show: give a run that did"
+            "the trace must have a load of a model, got none: give that of a run that loads one"
         )
     first = trace.residences[0]
     t_ns, rss = trace.curve(trace.processes[first.process].rss)
     if not len(rss):
         raise ValueError(
-            f"the memory of {first.process} was not sampled: give the trace of another run"
+            f"the trace must have memory samples of {first.process}, got none: give that of "
+            "another run"
         )
     before = int(rss[max(np.searchsorted(t_ns, first.load_begin_ns, side="right") - 1, 0)])
     summary = trace.summary()
     models = summary.model_bytes or 0
     if isinstance(models, Unknown):
-        raise ValueError("the bytes of its models are not known: give the trace of another run")
+        raise ValueError(
+            "the trace must have the bytes of its models, got unknown: give that of another run"
+        )
     return before, models, max((summary.peak_rss_bytes or 0) - before - models, 0)
 
 

@@ -47,7 +47,7 @@ class DigitClassifier(nn.Module):  # type: ignore[misc]  # mypy skips torch, whi
 def weights_file(name: str) -> Path:
     """The state dict of `CONFIG_1` … `CONFIG_4`, trained on first use (some 5 s)."""
     if name not in tuple(MAPPING):
-        raise ValueError(f"there is no model {short(name)}: the lessons have {', '.join(MAPPING)}")
+        raise ValueError(f"name must be one of {', '.join(MAPPING)}, got {short(name)}")
     return state_dict(name, lambda: _trained(name))
 
 
@@ -89,11 +89,13 @@ def mapping(configs: dict[str, tuple[str, ...]] = MAPPING, **options: Any) -> li
     """
     if not isinstance(configs, dict):
         raise TypeError(
-            f"configs is {short(configs)}: give a dict such as {{'CONFIG_1': ['KEY_1']}}"
+            f"configs must be a dict such as {{'CONFIG_1': ['KEY_1']}}, got {short(configs)}"
         )
     for name, keys in configs.items():
         if not isinstance(keys, list | tuple):
-            raise TypeError(f"the keys of {name} are {short(keys)}: give a list such as ['KEY_1']")
+            raise TypeError(
+                f"the keys of {name} must be a list such as ['KEY_1'], got {short(keys)}"
+            )
     return [KeyModelMapping(list(keys), handler(name, **options)) for name, keys in configs.items()]
 
 
@@ -105,8 +107,8 @@ def predicted_digit(result: PredictionResult) -> int:
     """
     if not isinstance(result, PredictionResult):
         pair = isinstance(result, tuple) and len(result) == 2
-        hint = ": a keyed handler gives (key, result), take the second" if pair else ""
-        raise TypeError(f"predicted_digit takes a PredictionResult, not {short(result)}{hint}")
+        hint = ": a keyed handler returns (key, result), take the second" if pair else ""
+        raise TypeError(f"result must be a PredictionResult, got {short(result)}{hint}")
     scores: torch.Tensor = result.inference
     return int(scores.argmax())
 

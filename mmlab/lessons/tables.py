@@ -45,7 +45,7 @@ def compare(
     for name, trace in traces.items():
         if not isinstance(trace, Trace):
             raise TypeError(
-                f"the run {name!r} is {short(trace)}: give its trace, such as p.result.trace"
+                f"the run {name!r} must be a Trace, such as p.result.trace, got {short(trace)}"
             )
     rows = {}
     for name, trace in traces.items():

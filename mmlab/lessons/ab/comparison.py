@@ -58,7 +58,7 @@ def paired_difference(a_right: Sequence[bool], b_right: Sequence[bool]) -> Diffe
     """
     a, b = _checked(a_right), _checked(b_right)
     if len(a) != len(b):
-        raise ValueError(f"A answered {len(a)} digits and B {len(b)}: they are not pairs")
+        raise ValueError(f"a_right and b_right must have one length, got {len(a)} and {len(b)}")
     each = b - a
     return _difference(each.mean(), _resampled(each, np.random.default_rng(_SEED)))
 
@@ -107,7 +107,7 @@ def _signed(value: float) -> str:
 def _checked(right: Sequence[bool]) -> np.ndarray:
     values = np.asarray(right, dtype=float)
     if not len(values):
-        raise ValueError("no digits, no accuracy")
+        raise ValueError("a_right and b_right must have at least one digit each, got none")
     return values
 
 

@@ -93,7 +93,7 @@ SIDES = {"A": "logistic_regression", "B": "small_conv_net"}
 def weights_file(name: str) -> Path:
     """The state dict of `logistic_regression` or `small_conv_net`, trained on first use."""
     if name not in _RECIPES:
-        raise ValueError(f"there is no model {name!r}: this lesson has {', '.join(_RECIPES)}")
+        raise ValueError(f"name must be one of {', '.join(_RECIPES)}, got {name!r}")
     return state_dict(name, lambda: _fitted(_RECIPES[name]))
 
 
@@ -115,7 +115,7 @@ def handler(side: str, **options: Any) -> PytorchModelHandlerTensor:
       options: further arguments of `PytorchModelHandlerTensor`.
     """
     if side not in SIDES:
-        raise ValueError(f'side is {side!r}: it is "A" or "B"')
+        raise ValueError(f'side must be "A" or "B", got {side!r}')
     name = SIDES[side]
     batches = {"min_batch_size": 16, "max_batch_size": 16}
     return handler_of(weights_file(name), _RECIPES[name].make, **{**batches, **options})

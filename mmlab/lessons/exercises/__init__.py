@@ -45,7 +45,7 @@ def hint(name: str, number: int = 1) -> None:
 
 def _exercise(name: str) -> Exercise:
     if name not in EXERCISES:
-        raise ValueError(f"there is no exercise {name!r}: there are {', '.join(EXERCISES)}")
+        raise ValueError(f"name must be one of {', '.join(EXERCISES)}, got {name!r}")
     return EXERCISES[name]
 
 

@@ -64,7 +64,7 @@ def _judge_split(side: Callable[[tuple[str, torch.Tensor], int], int]) -> str:
 def _check_sides(digits: Sequence[tuple[str, Any]], sides: Sequence[Any]) -> None:
     for (name, _), chosen in zip(digits, sides, strict=True):
         if isinstance(chosen, float) or chosen not in (0, 1):
-            raise WrongError(f"For {name} it returned {chosen!r}: it is 0 for A or 1 for B.")
+            raise WrongError(f"For {name} it must return 0 for A or 1 for B, got {chosen!r}.")
 
 
 def _check_only_the_id_decides(

@@ -116,7 +116,7 @@ class Exercise:
           ValueError: `number` is not 1 or 2.
         """
         if number not in (1, 2):
-            raise ValueError(f"{self.name} has hint 1 and hint 2, not {number!r}")
+            raise ValueError(f"number must be 1 or 2, got {number!r}")
         return f"Hint {number}: {self.hints[number - 1]}"
 
 

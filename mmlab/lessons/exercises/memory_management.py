@@ -76,7 +76,7 @@ def _counting(answer: Any) -> int:
     except TypeError:
         hint = 0
     if isinstance(answer, bool) or hint < 1:
-        raise WrongError(f"{short(answer)} is no number of models: give an integer of at least 1.")
+        raise WrongError(f"The hint must be an integer of at least 1, got {short(answer)}.")
     return hint
 
 

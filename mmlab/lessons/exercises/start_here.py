@@ -40,7 +40,7 @@ def _counting(answer: Any) -> int:
             return operator.index(answer)
     except TypeError:
         pass
-    raise WrongError(f"my_loads is {short(answer)}: it is a number of loads.")
+    raise WrongError(f"my_loads must be a number of loads, got {short(answer)}.")
 
 
 def _classify_some(pipeline: beam.Pipeline) -> PCollection[Any]:
@@ -74,7 +74,8 @@ def _require_key_and_digit(element: Any) -> None:
         case PredictionResult():
             raise WrongError("The key is gone: an element is a PredictionResult without it.")
     raise WrongError(
-        f"An element of the output is {repr(element)[:60]}: it is a pair of key and digit.", hint=2
+        f"An element of the output must be a pair of key and digit, got {repr(element)[:60]}.",
+        hint=2,
     )
 
 

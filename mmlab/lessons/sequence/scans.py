@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmlab._arguments import whole_number
 from mmlab.lessons.cache import made_once, write_scans
 from mmlab.lessons.digits import SIDE, TEST_DIGITS, pictures
 
@@ -46,11 +47,13 @@ def scans_file(rows: int = TEST_DIGITS, lamp: str = "old") -> Path:
     Args:
       rows: number of digits.
       lamp: "old" for noisy scans, "new" for clean ones.
+
+    Raises:
+      TypeError, ValueError: `rows` is not a whole number from 1 to 480, or `lamp` is not valid.
     """
-    if not 1 <= rows <= TEST_DIGITS:
-        raise ValueError(f"rows is {rows!r}: there are 1 to {TEST_DIGITS} test digits")
+    rows = whole_number("rows", rows, most=TEST_DIGITS)
     if lamp not in ("old", "new"):
-        raise ValueError(f'lamp is {lamp!r}: it is "old" or "new"')
+        raise ValueError(f'lamp must be "old" or "new", got {lamp!r}')
     scans = _scans() if lamp == "old" else _clean_scans()
     return made_once(f"{lamp}-lamp-{rows}.parquet", lambda path: _write(path, scans[:rows]))
 

@@ -28,9 +28,9 @@ def hint_of(answer):
         ("2", "10 loads, 6 of them", 1),
         ("1", "12 loads, 8 of them", 1),
         ("4", "so it is with hint 3", 2),
-        ("0", "no number of models", 1),
-        ("'3'", "no number of models", 1),
-        ("True", "no number of models", 1),
+        ("0", "must be an integer of at least 1, got 0", 1),
+        ("'3'", "must be an integer of at least 1, got '3'", 1),
+        ("True", "must be an integer of at least 1, got True", 1),
     ],
 )
 @pytest.mark.runs
@@ -157,7 +157,7 @@ def test_what_is_left_is_counted_per_load():
 
 @pytest.mark.parametrize(("output", "loads"), [("", 3), ("leftovers: 1 2 3\n" * 2, 1)])
 def test_one_load_tells_nothing(output, loads):
-    with pytest.raises(ValueError, match="two loads or more"):
+    with pytest.raises(ValueError, match="outcome must have two loads"):
         lessons.leftovers_per_load(Outcome(output, loads))
 
 

@@ -34,9 +34,9 @@ def answer(pipeline, scans):
     ("result", "seen", "hint"),
     [
         ("(key, result)", "ends in PredictionResults", 1),
-        ("lessons.predicted_digit(result)", "it is a pair of key and digit", 2),
+        ("lessons.predicted_digit(result)", "must be a pair of key and digit", 2),
         ("(key, int(result.inference.argmin()))", "digits are not those on the scans", 2),
-        ("(key, result.inference)", "it is a pair of key and digit", 2),
+        ("(key, result.inference)", "must be a pair of key and digit", 2),
         ("('KEY_1', lessons.predicted_digit(result))", "16 scans went in", 1),
     ],
 )

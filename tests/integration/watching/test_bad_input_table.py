@@ -547,10 +547,12 @@ CASES = {
         case(lambda: preflight(AB, np.zeros((2, 2))), ValueError, "shape (2, 2): give one"),
     ],
     "lessons": [
-        case(lambda: lessons.handler("X"), ValueError, "no model 'X': the lessons have CONFIG_1"),
-        case(lambda: lessons.handler(["X"]), ValueError, "no model ['X']"),
-        case(lambda: lessons.weights_file(None), ValueError, "no model None"),
-        case(lambda: lessons.mapping(["CONFIG_1"]), TypeError, "give a dict such as {'CONFIG_1'"),
+        case(lambda: lessons.handler("X"), ValueError, "must be one of CONFIG_1", "got 'X'"),
+        case(lambda: lessons.handler(["X"]), ValueError, "got ['X']"),
+        case(lambda: lessons.weights_file(None), ValueError, "got None"),
+        case(
+            lambda: lessons.mapping(["CONFIG_1"]), TypeError, "must be a dict such as {'CONFIG_1'"
+        ),
         case(lambda: lessons.mapping({"CONFIG_1": "KEY_1"}), TypeError, "keys of CONFIG_1", "list"),
         case(
             lambda: lessons.scans_file(rows=0), ValueError, "rows must be", "got 0", "from 1 to 480"
@@ -583,7 +585,12 @@ CASES = {
             "got 1.5",
         ),
         case(lambda: lessons.predicted_digit(("KEY_1", 3)), TypeError, "take the second"),
-        case(lambda: lessons.compare({"1": None}, {}), TypeError, "the run '1' is None", "trace"),
+        case(
+            lambda: lessons.compare({"1": None}, {}),
+            TypeError,
+            "the run '1' must be a Trace",
+            "got None",
+        ),
     ],
 }
 
