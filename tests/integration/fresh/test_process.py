@@ -544,7 +544,7 @@ def test_what_cannot_be_pickled_is_named(nothing_left):
         run_fresh(build)
     with pytest.raises(TypeError, match="it uses argument 2"):
         run_fresh(pipelines.small_models, 1, lock)
-    with pytest.raises(TypeError, match="give a function"):
+    with pytest.raises(TypeError, match="must be a function"):
         run_fresh("build")
 
 

@@ -211,5 +211,5 @@ interrupter.start()
 
 @pytest.mark.parametrize("value", ["yes", None, 2])
 def test_live_takes_three_values(value):
-    with pytest.raises(ValueError, match='give True, False or "auto"'):
+    with pytest.raises(ValueError, match='must be True, False or "auto"'):
         WatchRunner(live=value)

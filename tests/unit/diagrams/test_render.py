@@ -175,9 +175,9 @@ def test_near_misses_get_a_hint():
         mmlab.diagram(p | beam.Create([1]))
     with pytest.raises(TypeError, match="give the handler"):
         mmlab.diagram(RunInference(torch_handler("x")))
-    with pytest.raises(TypeError, match="is the class"):
+    with pytest.raises(TypeError, match="got the class"):
         mmlab.diagram(beam.Pipeline)
-    with pytest.raises(TypeError, match=r"not watched: use diagram\(pipeline, trace="):
+    with pytest.raises(TypeError, match=r"an unwatched run: use diagram\(pipeline, trace="):
         mmlab.diagram(p.run())
 
 

@@ -19,7 +19,7 @@ SENTENCE = "temporary files cannot be written .*: free some space there, or set 
 @pytest.fixture
 def calm(monkeypatch):
     """What a supervisor would do to its own process is not done to that of the test."""
-    for name in ("_adopt_orphans", "wait_for_descendants", "end_descendants"):
+    for name in ("_adopt_orphans", "_wait_for_descendants", "end_descendants"):
         monkeypatch.setattr(supervisor, name, lambda *_: None)
     monkeypatch.setattr(supervisor.signal, "signal", lambda *_: None)
 

@@ -203,7 +203,7 @@ def test_links_to_files_are_followed(tmp_path):
 def test_what_grows_while_it_is_read_is_read_to_the_limit(tmp_path, name, monkeypatch):
     folder_with(tmp_path / "log")
     size = len(line()) + 1
-    monkeypatch.setattr("mmlab.log.folders.LocalFolder.size", lambda folder: 0)
+    monkeypatch.setattr("mmlab.log.folders._LocalFolder.size", lambda folder: 0)
     real = Path.stat
     monkeypatch.setattr(Path, "stat", lambda path, **kw: Sizeless(real(path, **kw)))
     assert len(Trace.load(tmp_path / name, most_bytes=size).events) == 1
